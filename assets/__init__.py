@@ -1,0 +1,4 @@
+"""What exists and is trusted: assets, checks, partitions, groups.
+
+Never holds clients, long SQL or decisions.
+"""

@@ -1,0 +1,101 @@
+"""Every error that Stateroom raises on purpose.
+
+::
+
+    StateroomError                    carries `hint`: what the operator does next
+    ├── TransientError                trying again later may succeed; `ops` retries it
+    │   ├── StoreUnavailableError     the control store cannot be reached or is locked
+    │   ├── LakeUnavailableError      the lake cannot be read or written (disk full, network)
+    │   └── NodeUnavailableError      a node's supervisor does not answer
+    └── PermanentError                trying again cannot help; `ops` fails at once
+        ├── InvalidInputError         names the field, the value and what is allowed
+        ├── NotFoundError             a node, agent, table ... that does not exist
+        ├── TooLargeError             over a documented limit
+        ├── AlreadyRunningError       another process owns this state folder or port
+        ├── SchemaMismatchError       the store was written by a newer Stateroom
+        ├── CorruptObjectError        stored bytes differ from their checksum
+        └── FencedError               the caller has lost the right to write
+            ├── StaleEpochError       the agent has been placed again with a higher epoch
+            ├── VersionConflictError  the state has moved on since it was read
+            └── LeaseLostError        the lease is held by somebody else
+
+Adapters translate library errors into these and chain the original (`raise ... from error`).
+"""
+
+from __future__ import annotations
+
+
+class StateroomError(Exception):
+    """Root of the tree; `hint` is the next step for the operator, as a sentence or a command."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        """Keep `message` (what happened, with names and values) and `hint` (what to do)."""
+        super().__init__(message)
+        self.hint = hint
+
+
+class TransientError(StateroomError):
+    """The same call may succeed later."""
+
+
+class PermanentError(StateroomError):
+    """The same call will fail again until somebody changes something."""
+
+
+class StoreUnavailableError(TransientError):
+    """The control store cannot be reached, or stayed locked past its time limit."""
+
+
+class LakeUnavailableError(TransientError):
+    """The lake cannot be read or written; nothing was committed."""
+
+
+class NodeUnavailableError(TransientError):
+    """A node's supervisor does not answer."""
+
+
+class InvalidInputError(PermanentError):
+    """Input from outside breaks a rule; the message names field, value and what is allowed."""
+
+    def __init__(self, field: str, value: object, allowed: str, *, hint: str = "") -> None:
+        """Build the message from the parts, so that every such error reads alike."""
+        super().__init__(f"{field}: {value!r} is not valid; allowed: {allowed}", hint=hint)
+        self.field = field
+        self.value = value
+        self.allowed = allowed
+
+
+class NotFoundError(PermanentError):
+    """The named thing does not exist."""
+
+
+class TooLargeError(PermanentError):
+    """A documented limit on size was passed; nothing was stored."""
+
+
+class AlreadyRunningError(PermanentError):
+    """Another process owns the state folder or the port."""
+
+
+class SchemaMismatchError(PermanentError):
+    """The control store has a schema that this version does not know."""
+
+
+class CorruptObjectError(PermanentError):
+    """Stored bytes do not match their recorded checksum; the object is named."""
+
+
+class FencedError(PermanentError):
+    """The caller has lost the right to write; it must stop."""
+
+
+class StaleEpochError(FencedError):
+    """The agent was placed again: a copy with a higher epoch holds the right to write."""
+
+
+class VersionConflictError(FencedError):
+    """The state has a newer version than the writer expected; read it again."""
+
+
+class LeaseLostError(FencedError):
+    """The lease has expired or is held by somebody else."""

@@ -1,0 +1,396 @@
+"""Ports: what the core asks of the world. Adapters in `resources/` implement them.
+
+One contract suite per port (`tests/contracts/`) runs on every adapter and on the fake. A port
+raises only errors of `fleet.errors`. Batches go in and come out in order, one result per item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from fleet.agents import (
+    Activity,
+    AgentState,
+    Note,
+    Placement,
+    StateChange,
+    StatePut,
+    Workload,
+)
+from fleet.errors import FencedError, TooLargeError
+from fleet.inventory import Agent, AgentStateInfo, Gpu, Node
+from fleet.journal import JournalEntry
+from fleet.leases import Lease
+from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport
+
+
+class Clock(Protocol):
+    """Where time comes from outside `fleet/`."""
+
+    def now(self) -> datetime:
+        """Aware UTC wall clock; may jump."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Seconds that never go back; only differences mean anything."""
+        ...
+
+
+class PutResult(NamedTuple):
+    """Outcome of one put of a batch: the durable version, or the error that refused it."""
+
+    agent_id: str
+    version: int
+    """New version when accepted, else 0."""
+    error: FencedError | TooLargeError | None
+
+
+class NodeStore(Protocol):
+    """Nodes as declared and as they report themselves."""
+
+    def declare_nodes(self, nodes: Sequence[NodeDeclaration]) -> None:
+        """Insert or update declarations; reports and leases of known nodes stay."""
+        ...
+
+    def retire_nodes(self, node_ids: Sequence[str]) -> None:
+        """Remove nodes that are no longer declared, with their reports."""
+        ...
+
+    def report_node(self, report: NodeReport, lease: Lease) -> Lease:
+        """Store a report and renew the node's lease in one transaction.
+
+        Raises:
+            LeaseLostError: another boot of this node holds the lease; nothing was stored.
+        """
+        ...
+
+    def nodes(self, region: str | None = None) -> list[Node]:
+        """All nodes with their last report, ordered by node_id."""
+        ...
+
+    def gpus(self, region: str | None = None) -> list[Gpu]:
+        """All GPUs as last reported, ordered by (node_id, device_index)."""
+        ...
+
+
+class LeaseStore(Protocol):
+    """Leases with monotonic terms, judged by one clock: the store's."""
+
+    def acquire_lease(self, name: str, holder: str, ttl_s: float) -> Lease:
+        """Take a free or expired lease (term + 1), or renew one's own.
+
+        Raises:
+            LeaseLostError: somebody else holds it; the message says who and until when.
+        """
+        ...
+
+    def renew_lease(self, lease: Lease) -> Lease:
+        """Extend one's lease by its ttl.
+
+        Raises:
+            LeaseLostError: it has expired and was taken, or the term differs.
+        """
+        ...
+
+    def release_lease(self, lease: Lease) -> None:
+        """Give the lease up; nothing happens when it is not held any more."""
+        ...
+
+    def lease(self, name: str) -> Lease | None:
+        """The lease as stored, also when it has expired; None when it never existed."""
+        ...
+
+
+class PlacementStore(Protocol):
+    """Declared agents and the node each belongs to; the epoch lives here."""
+
+    def declare_workloads(self, workloads: Sequence[Workload]) -> None:
+        """Insert or update workload specifications."""
+        ...
+
+    def workloads(self) -> list[Workload]:
+        """All workload specifications, ordered by name."""
+        ...
+
+    def declare_agents(self, agents: Sequence[AgentDeclaration]) -> None:
+        """Insert or update agents; placements of known agents stay."""
+        ...
+
+    def retire_agents(self, agent_ids: Sequence[str]) -> None:
+        """Remove agents that are no longer declared, with their placements; states stay."""
+        ...
+
+    def place_agents(self, placements: Sequence[Placement]) -> list[Placement]:
+        """Compare-and-swap placements in one transaction.
+
+        Each given placement carries the epoch it was planned on (0: not placed yet). It is
+        stored with that epoch + 1 when the stored epoch is the same and the stored term is not
+        higher; else it is left alone.
+
+        Returns:
+            The placements that were stored, with their new epochs.
+        """
+        ...
+
+    def placements(self, node_id: str | None = None, region: str | None = None) -> list[Placement]:
+        """Placements, ordered by agent_id; of one node or region when given."""
+        ...
+
+    def agents(self, region: str | None = None) -> list[Agent]:
+        """Agents joined with placements and node reports (see `merge_agents`)."""
+        ...
+
+
+class AgentStateStore(Protocol):
+    """Durable, fenced agent state."""
+
+    def put_states(self, puts: Sequence[StatePut]) -> list[PutResult]:
+        """Apply puts in order in one durable transaction; refused ones do not stop the others.
+
+        When this returns, every accepted put survives a power cut.
+        """
+        ...
+
+    def state(self, agent_id: str) -> AgentState | None:
+        """The newest state, its digest verified; None when there is none.
+
+        Raises:
+            CorruptObjectError: the stored bytes do not match the digest.
+        """
+        ...
+
+    def state_infos(self, region: str | None = None) -> list[AgentStateInfo]:
+        """Metadata of all states, ordered by agent_id; never the bytes."""
+        ...
+
+    def state_changes(self, after: int, limit: int) -> list[StateChange]:
+        """Change log entries with change_id > `after`, in order, at most `limit`."""
+        ...
+
+
+class ActivityStore(Protocol):
+    """Append-only records of what agents did and noted. Repeated ids are ignored."""
+
+    def append_activities(self, activities: Sequence[Activity]) -> None:
+        """Durably append."""
+        ...
+
+    def activities(self, agent_id: str | None, limit: int) -> list[Activity]:
+        """Newest first."""
+        ...
+
+    def append_notes(self, notes: Sequence[Note]) -> None:
+        """Durably append."""
+        ...
+
+    def notes(self, network_id: str, after: str, limit: int) -> list[Note]:
+        """Notes of a network with note_id > `after`, ordered by note_id."""
+        ...
+
+
+class JournalStore(Protocol):
+    """Action journals."""
+
+    def append_journal(self, entries: Sequence[JournalEntry]) -> list[bool]:
+        """Durably append; False where (action_id, step, status) was there already."""
+        ...
+
+    def journal(self, action_id: str) -> list[JournalEntry]:
+        """All steps of an action in commit order."""
+        ...
+
+
+class ControlStore(
+    NodeStore, LeaseStore, PlacementStore, AgentStateStore, ActivityStore, JournalStore, Protocol
+):
+    """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""
+
+    def ping(self) -> None:
+        """Prove that a read and a durable write work.
+
+        Raises:
+            StoreUnavailableError: they do not.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+class StateCache(Protocol):
+    """Read-through copies of agent states; never the truth (Redis later)."""
+
+    def get(self, agent_id: str) -> AgentState | None:
+        """The cached state unless it has expired."""
+        ...
+
+    def put(self, network_id: str, state: AgentState) -> None:
+        """Keep a state until its time to live runs out; an older version never replaces a newer."""
+        ...
+
+    def invalidate_agent(self, agent_id: str) -> None:
+        """Forget one agent."""
+        ...
+
+    def invalidate_network(self, network_id: str) -> None:
+        """Forget the agents of one network."""
+        ...
+
+    def invalidate_all(self) -> None:
+        """Forget everything."""
+        ...
+
+
+class ClusterEvent(NamedTuple):
+    """Something the infrastructure saw happen."""
+
+    cursor: str
+    kind: str
+    """`node_started`, `node_stopped`, `node_terminated`, `agent_evicted`, ..."""
+    subject: str
+    at: datetime
+    detail: str
+
+
+class FleetSnapshot(NamedTuple):
+    """One consistent look at (a region of) the fleet."""
+
+    region: str
+    observed_at: datetime
+    nodes: list[Node]
+    gpus: list[Gpu]
+    agents: list[Agent]
+
+
+class Cluster(Protocol):
+    """The machinery that runs nodes and agents: local processes, a simulator, Kubernetes.
+
+    Fits Kubernetes as follows: `snapshot` lists Nodes and Pods, `apply_placements` is a
+    server-side apply of Pods (idempotent, with epoch and term as annotations), `watch` is a watch
+    with the resourceVersion as cursor, `scale` is the scale subresource, `evict` the Eviction API
+    (and so subject to disruption budgets), `node_phase` reads the instance, not the kubelet.
+    """
+
+    def snapshot(self, region: str) -> FleetSnapshot:
+        """Nodes, GPUs and agents of a region as they are now."""
+        ...
+
+    def regions(self) -> list[str]:
+        """Names of all regions, sorted."""
+        ...
+
+    def apply_placements(self, placements: Sequence[Placement]) -> None:
+        """Make the nodes run what the placements say; idempotent, refuses lower epochs."""
+        ...
+
+    def scale(self, workload: str, region: str, replicas: int) -> None:
+        """Set the wanted number of a workload's agents in a region."""
+        ...
+
+    def evict(self, agent_id: str, epoch: int, grace_s: float) -> None:
+        """Ask an agent to stop, kill it after the grace period; returns once it is gone."""
+        ...
+
+    def watch(self, cursor: str, timeout_s: float) -> list[ClusterEvent]:
+        """Events after the cursor ('' means from now); waits up to `timeout_s` for the first."""
+        ...
+
+
+class FaultInjector(Protocol):
+    """Deliberate damage, for drills: implemented by local and simulated clusters only."""
+
+    def kill_node(self, node_id: str) -> str:
+        """End a node without warning; returns what was done, in words."""
+        ...
+
+    def pause_node(self, node_id: str, duration_s: float) -> str:
+        """Freeze a node: it neither works nor fails, then goes on as if nothing had been."""
+        ...
+
+    def slow_node(self, node_id: str, delay_s: float, duration_s: float) -> str:
+        """Delay a node's heartbeats."""
+        ...
+
+    def start_node(self, node_id: str) -> str:
+        """Bring a killed node back."""
+        ...
+
+
+class GpuReading(NamedTuple):
+    """What a probe found: the GPUs, or the reason why there are none to see."""
+
+    gpus: list[Gpu]
+    driver_version: str | None
+    absent_reason: str
+    """Empty when a driver answered."""
+
+
+class GpuProbe(Protocol):
+    """Reads the GPUs of this machine."""
+
+    def read(self, node_id: str, region: str, now: datetime) -> GpuReading:
+        """Never raises: each failed call leaves None and is listed in `Gpu.denied`."""
+        ...
+
+
+class LakeObject(NamedTuple):
+    """One committed object of the lake."""
+
+    key: str
+    table: str
+    partition: str
+    rows: int
+    size_bytes: int
+    sha256: str
+    written_at: datetime
+
+
+class Lake(Protocol):
+    """What is analysed: immutable Parquet objects, one per table, partition and tick.
+
+    Rows travel as `pyarrow.Table`, typed `Any` here because `fleet` holds no I/O library.
+    """
+
+    def write(self, table: str, partition: str, rows: Any, at: datetime) -> LakeObject:
+        """Commit one object atomically; visible as a whole or not at all.
+
+        Raises:
+            LakeUnavailableError: it could not be written (disk full); nothing is visible.
+        """
+        ...
+
+    def read_latest(self, table: str, partition: str | None = None) -> Any:
+        """The newest object of a partition (of every partition: None) as one table.
+
+        Raises:
+            NotFoundError: the table has no object.
+            CorruptObjectError: an object is damaged; it has been moved to quarantine and is named.
+        """
+        ...
+
+    def objects(self, table: str, partition: str | None = None) -> list[LakeObject]:
+        """Committed objects, oldest first."""
+        ...
+
+    def tables(self) -> list[str]:
+        """Names of all tables, sorted."""
+        ...
+
+    def compact(self, table: str, partition: str, day: datetime) -> LakeObject | None:
+        """Merge the objects of a finished day into one; None when there is nothing to merge."""
+        ...
+
+    def remove(self, objects: Iterable[LakeObject]) -> int:
+        """Delete objects; returns how many were there."""
+        ...
+
+    def query(self, sql: str) -> Any:
+        """Answer a read-only SQL query over the tables (newest objects) with DuckDB.
+
+        Raises:
+            InvalidInputError: the SQL does not parse, names no known table, or would write.
+        """
+        ...
