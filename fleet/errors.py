@@ -9,6 +9,7 @@
     │   └── NodeUnavailableError      a node's supervisor does not answer
     └── PermanentError                trying again cannot help; `ops` fails at once
         ├── InvalidInputError         names the field, the value and what is allowed
+        ├── InvalidSettingsError      lists everything that is wrong with the settings
         ├── NotFoundError             a node, agent, table ... that does not exist
         ├── TooLargeError             over a documented limit
         ├── AlreadyRunningError       another process owns this state folder or port
@@ -23,6 +24,8 @@ Adapters translate library errors into these and chain the original (`raise ... 
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class StateroomError(Exception):
@@ -63,6 +66,20 @@ class InvalidInputError(PermanentError):
         self.field = field
         self.value = value
         self.allowed = allowed
+
+
+class InvalidSettingsError(PermanentError):
+    """The settings are wrong; `problems` has one line for each thing that is."""
+
+    def __init__(self, path: str, problems: Sequence[str]) -> None:
+        """Keep the problems apart and joined; `path` is the settings file."""
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        super().__init__(
+            f"{path}: {count}{lines}",
+            hint="docs/settings.md describes every key; `stateroom config validate` checks again.",
+        )
+        self.problems = tuple(problems)
 
 
 class NotFoundError(PermanentError):
