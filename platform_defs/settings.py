@@ -32,12 +32,14 @@ from platform_defs.settings_records import (
     key_fields,
 )
 from platform_defs.settings_rules import violations
+from platform_defs.settings_secrets import mask
 from platform_defs.settings_source import (
     KeyPath,
     Problem,
     Source,
     apply_environment,
     find_file,
+    nearest,
     read_file,
     unknown_key,
 )
@@ -54,6 +56,7 @@ __all__ = [
     "WebSettings",
     "WorkloadSettings",
     "child_environment",
+    "instance_environment",
     "load_settings",
     "read_switches",
 ]
@@ -74,6 +77,15 @@ def read_switches(environ: Mapping[str, str] | None = None) -> Switches:
     return Switches(bool(environ.get("STATEROOM_DEBUG")), bool(environ.get("NO_COLOR")))
 
 
+def instance_environment(settings: Settings) -> dict[str, str]:
+    """What any process needs to find this instance: settings file, state folder, Dagster home."""
+    return {
+        "STATEROOM_CONFIG": str(settings.path),
+        "STATEROOM_STATE_DIR": str(settings.fleet.state_dir),
+        "DAGSTER_HOME": str(settings.dagster_home),
+    }
+
+
 def child_environment(
     settings: Settings, environ: Mapping[str, str] | None = None
 ) -> dict[str, str]:
@@ -84,14 +96,7 @@ def child_environment(
     """
     child = dict(os.environ if environ is None else environ)
     child.pop("PYTHONDONTWRITEBYTECODE", None)
-    child |= {
-        "STATEROOM_CONFIG": str(settings.path),
-        "STATEROOM_STATE_DIR": str(settings.fleet.state_dir),
-        "DAGSTER_HOME": str(settings.dagster_home),
-        "DAGSTER_DISABLE_TELEMETRY": "yes",
-        "PYTHONUNBUFFERED": "1",
-    }
-    return child
+    return child | instance_environment(settings) | {"PYTHONUNBUFFERED": "1"}
 
 
 def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -187,16 +192,19 @@ class _Validation:
         """One record from the table at a path; None when it has problems."""
         before = len(self.problems)
         raw = self.table(path)
+        if len(self.problems) > before:
+            return None
         values = dict(given)
         specs = key_fields(record)
         nested = {inner: r for (section, inner), r in NESTED.items() if section == path[0]}
         for name in raw:
             if name not in specs and not (name in nested and len(path) == 2):
                 self.problems.append(unknown_key((*path, name), self.place((*path, name))))
+        meant = {nearest(name, specs) for name in raw if name not in specs}
         for name, spec in specs.items():
             if name in raw:
                 values[name] = self.value(spec.metadata["kind"], raw[name], (*path, name))
-            elif default_of(spec) is MISSING and before == len(self.problems):
+            elif default_of(spec) is MISSING and name not in meant:
                 message = f"missing; allowed: {spec.metadata['kind'].allowed}"
                 self.problems.append(Problem(".".join((*path, name)), self.place(path), message))
         for inner, inner_record in nested.items():
@@ -211,7 +219,7 @@ class _Validation:
         try:
             return kind.check(raw)
         except RefusedError:
-            message = f"{raw!r} is not valid; allowed: {kind.allowed}"
+            message = f"{mask(path[-1], raw)!r} is not valid; allowed: {kind.allowed}"
             self.problems.append(Problem(".".join(path), place, message))
             return None
 

@@ -134,7 +134,7 @@ class NodeSettings:
     )
     bandwidth_mbps: int = key(
         kinds.whole(0, 1_000_000, "Mbit/s"),
-        "Network capacity of a node; 0 declares none.",
+        "Network capacity of a node; 0 sets no limit.",
         default=1000,
         unit="Mbit/s",
     )
@@ -190,7 +190,7 @@ class RegionSettings:
         kinds.names(), "Zones that the region's nodes are spread over, in turn.", default=()
     )
     nodes: int | tuple[str, ...] = key(
-        kinds.nodes(NODES_MAX), "How many nodes the region has, or their names.", production="..."
+        kinds.nodes(NODES_MAX), "How many nodes the region has, or their names."
     )
 
     @property

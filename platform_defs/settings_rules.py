@@ -122,7 +122,7 @@ def capacity_violations(
     for quantity, capacity in room.items():
         wanted = {w.name: w.replicas_per_node * int(getattr(w, quantity)) for w in workloads}
         total = sum(wanted.values())
-        if total > capacity:
+        if total > capacity and (capacity or quantity != "bandwidth_mbps"):  # 0 Mbit/s: no limit
             parts = " + ".join(f"{name} {amount}" for name, amount in wanted.items() if amount)
             has = "gpu_count" if quantity == "gpu_milli" else quantity
             yield Violation(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from fleet.errors import InvalidSettingsError, NotFoundError
 from platform_defs.settings_records import NAMED_SECTIONS, NESTED, SECTIONS, key_fields
+from platform_defs.settings_secrets import mask
 
 FILE_NAME = "stateroom.toml"
 PREFIX = "STATEROOM_"
@@ -107,7 +108,8 @@ def key_lines(text: str) -> dict[KeyPath, int]:
             continue
         if gathered.lstrip().startswith("["):
             table = _only_path(parsed)
-            places.setdefault(table, first)
+            for depth in range(1, len(table) + 1):
+                places.setdefault(table[:depth], first)
         else:
             _place(parsed, gathered, table, first, places)
         gathered = ""
@@ -217,7 +219,10 @@ def _override(source: Source, variable: str, text: str) -> list[Problem]:
 
 
 def _set(source: Source, path: KeyPath, variable: str, text: str) -> list[Problem]:
-    if path[-1] not in known_keys(path[:-1]) or known_keys(path):
+    if known_keys(path):
+        message = f"this is a table; set one of its keys: {', '.join(known_keys(path))}"
+        return [Problem(".".join(path), variable, message)]
+    if path[-1] not in known_keys(path[:-1]):
         return [unknown_key(path, variable)]
     record = (
         SECTIONS[path[0]]
@@ -228,7 +233,7 @@ def _set(source: Source, path: KeyPath, variable: str, text: str) -> list[Proble
     try:
         value = kind.from_text(text)
     except ValueError:
-        message = f"{text!r} is not valid; allowed: {kind.allowed}"
+        message = f"{mask(path[-1], text)!r} is not valid; allowed: {kind.allowed}"
         return [Problem(".".join(path), variable, message)]
     table = source.tree
     for part in path[:-1]:
