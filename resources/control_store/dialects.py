@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.schema import CreateTable
 
 from fleet.errors import (
     CorruptObjectError,
@@ -146,9 +147,8 @@ class SqliteDialect:
     def load_temporary(
         self, connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[Any]]
     ) -> None:
-        """In memory; emptied first, because SQLite keeps it as long as the connection."""
-        table.create(connection, checkfirst=True)
-        connection.execute(table.delete())
+        """In memory (`temp_store`)."""
+        _empty_temporary(connection, table)
         connection.execute(
             table.insert(), [dict(zip(table.c.keys(), row, strict=True)) for row in rows]
         )
@@ -248,8 +248,8 @@ class PostgresDialect:
     def load_temporary(
         self, connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[Any]]
     ) -> None:
-        """COPY into a table that vanishes at commit."""
-        table.create(connection)
+        """COPY, which takes 25,000 rows in a tenth of the time of INSERT."""
+        _empty_temporary(connection, table)
         text = io.StringIO(newline="")
         csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)
         text.seek(0)
@@ -288,6 +288,12 @@ class PostgresDialect:
                 f"{self._name}: {text}", hint="Check that the server runs and can be reached."
             )
         return _translate_common(error, self._name)
+
+
+def _empty_temporary(connection: sa.Connection, table: sa.Table) -> None:
+    """The table lives as long as the connection, so that catalogues do not grow with each use."""
+    connection.execute(CreateTable(table, if_not_exists=True))
+    connection.execute(table.delete())
 
 
 def _translate_common(error: BaseException, name: str) -> StateroomError | None:

@@ -90,7 +90,10 @@ class SqlLookups(Feature):
         )
         with self._database.read() as connection:
             rows = connection.execute(statement).all()
-        return [JournalEntry(*row[:5], from_us(row.at), row.duration_s, row.detail) for row in rows]
+        return [
+            JournalEntry._make((*row[:5], from_us(row.at), row.duration_s, row.detail))
+            for row in rows
+        ]
 
 
 def _placement(row: sa.Row[Any]) -> Placement:

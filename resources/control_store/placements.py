@@ -39,7 +39,7 @@ _INCOMING = sa.Table(
         )
     ),
     prefixes=["TEMPORARY"],
-    postgresql_on_commit="DROP",
+    postgresql_on_commit="DELETE ROWS",
 )
 
 
@@ -154,7 +154,7 @@ def _place(database: Database, connection: sa.Connection, batch: list[Placement]
             ),
         ),
     ).returning(schema.placements.c.agent_id, schema.placements.c.epoch)
-    return dict(connection.execute(swap).tuples().all())
+    return {row.agent_id: row.epoch for row in connection.execute(swap)}
 
 
 def _workload_row(workload: Workload) -> dict[str, str]:

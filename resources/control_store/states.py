@@ -119,15 +119,12 @@ def _lock_heads(
         .with_for_update(key_share=True)
     ).all()
     # A statement of its own: on PostgreSQL it must see what the locks above have waited for.
-    versions = dict(
-        connection.execute(
-            sa.select(agent_states.c.agent_id, agent_states.c.version).where(
-                dialect.one_of(agent_states.c.agent_id, wanted)
-            )
+    stored = connection.execute(
+        sa.select(agent_states.c.agent_id, agent_states.c.version).where(
+            dialect.one_of(agent_states.c.agent_id, wanted)
         )
-        .tuples()
-        .all()
     )
+    versions = {row.agent_id: row.version for row in stored}
     return {
         agent_id: StateHead(epoch, node_id, versions.get(agent_id, 0))
         for agent_id, epoch, node_id in placed
