@@ -363,6 +363,9 @@ class LakeObject(NamedTuple):
     size_bytes: int
     sha256: str
     written_at: datetime
+    """The tick it was written for, UTC; of a merged day, its last tick."""
+    kind: str = "tick"
+    """`tick`: one write. `day`: the merged ticks of one UTC day."""
 
 
 class Lake(Protocol):
@@ -374,7 +377,10 @@ class Lake(Protocol):
     def write(self, table: str, partition: str, rows: Any, at: datetime) -> LakeObject:
         """Commit one object atomically; visible as a whole or not at all.
 
+        Writing the same rows for the same tick again changes nothing and succeeds.
+
         Raises:
+            InvalidInputError: a name, the rows or `at` break a rule, or the tick holds other rows.
             LakeUnavailableError: it could not be written (disk full); nothing is visible.
         """
         ...
@@ -389,7 +395,18 @@ class Lake(Protocol):
         ...
 
     def objects(self, table: str, partition: str | None = None) -> list[LakeObject]:
-        """Committed objects, oldest first."""
+        """Committed objects that count, oldest first (by tick); empty for an unknown table."""
+        ...
+
+    def history(
+        self, table: str, since: datetime, until: datetime, partition: str | None = None
+    ) -> Any:
+        """All rows with since <= tick < until, by tick, with columns `partition` and `tick`.
+
+        Raises:
+            NotFoundError: the table has no object at all. A range without ticks is no error.
+            CorruptObjectError: as for `read_latest`.
+        """
         ...
 
     def tables(self) -> list[str]:
@@ -405,9 +422,14 @@ class Lake(Protocol):
         ...
 
     def query(self, sql: str) -> Any:
-        """Answer a read-only SQL query over the tables (newest objects) with DuckDB.
+        """Answer one SELECT with DuckDB, as a table.
+
+        `<table>` is the newest object of each partition, `<table>_history` all of them; both have
+        the columns `partition` and `tick`.
 
         Raises:
             InvalidInputError: the SQL does not parse, names no known table, or would write.
+            TooLargeError: over the limit on time, memory or rows.
+            CorruptObjectError: as for `read_latest`.
         """
         ...
