@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import InvalidInputError
 from resources.simulated.clock import VirtualClock
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10_000_000), max_size=30))
 def test_slices_of_whole_microseconds_add_up_exactly(slices_us: list[int]) -> None:
     """However time is sliced, the sum is the same moment."""

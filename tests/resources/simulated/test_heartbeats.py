@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resources.simulated.heartbeats import (
@@ -41,6 +41,7 @@ def stepped(
     return best
 
 
+@settings(deadline=None)
 @given(histories, st.integers(0, INTERVAL - 1), st.lists(st.integers(0, 60), max_size=5))
 def test_the_newest_arrived_beat_is_that_of_a_stepped_simulation(
     history: list[tuple[int, Condition]], phase: int, looks: list[int]
@@ -60,6 +61,7 @@ def test_the_newest_arrived_beat_is_that_of_a_stepped_simulation(
         assert (beat and beat[:3]) == stepped(changes, phase, now + look)
 
 
+@settings(deadline=None)
 @given(st.integers(-1000, 1000), st.integers(0, 9))
 def test_the_grid_has_one_moment_in_every_interval(at: int, phase: int) -> None:
     """Floor and next moment enclose any time, one interval apart."""

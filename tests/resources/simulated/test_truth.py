@@ -208,6 +208,7 @@ def test_agents_crash_about_as_often_as_asked() -> None:
     """The rate is that of each agent; Poisson, so five standard deviations are allowed."""
     cluster = dealt_fleet(10, 200, agent_crashes_per_day=10.0)
     cluster.advance(86_400)
+    assert cluster.truth.count() == len(cluster.truth.events())
     crashes = sum(event.kind == "agent_crashed" for event in cluster.truth.events())
     assert abs(crashes - 2000) < 5 * 2000**0.5
 
