@@ -119,22 +119,40 @@ def _places(regions: Sequence[str]) -> str:
 
 
 def check_known_nodes(agents: Iterable[Agent], nodes: Iterable[Node]) -> CheckVerdict:
-    """Every agent is placed on a node that is in the inventory, in the node's own region."""
+    """Every agent is placed on a node that is in the inventory, in the node's own region.
+
+    An agent that waits for its first placement is a warning; any other offender is an error.
+    """
     region_of = {node.node_id: node.region for node in nodes}
     offenders = []
+    lost: set[str] = set()
     checked = 0
     for agent in agents:
         checked += 1
         region = region_of.get(agent.node_id)
         if region == agent.region:
             continue
-        detail = (
-            f"node {agent.node_id} is not in the inventory"
-            if region is None
-            else f"node {agent.node_id} is in region {region}"
-        )
+        if agent.node_id:
+            lost.add(agent.agent_id)
+        detail = _placed_wrong(agent.node_id, region)
         offenders.append(Offender(agent.agent_id, agent.region, detail))
-    return judge("{offenders} of {checked} agents are not on a known node", checked, offenders)
+    return judge(
+        "{offenders} of {checked} agents are not on a known node",
+        checked,
+        offenders,
+        severity=Severity.ERROR if lost else Severity.WARN,
+        worst=lost,
+        numbers={"not_placed": len(offenders) - len(lost)},
+    )
+
+
+def _placed_wrong(node_id: str, region: str | None) -> str:
+    """Say why the node of an agent is not one that the agent can be on."""
+    if not node_id:
+        return "not placed yet"
+    if region is None:
+        return f"node {node_id} is not in the inventory"
+    return f"node {node_id} is in region {region}"
 
 
 class Resources(NamedTuple):
@@ -202,7 +220,9 @@ def check_allocations(agents: Iterable[Agent], nodes: Sequence[Node]) -> CheckVe
     return judge(claim, len(nodes), offenders, numbers=numbers)
 
 
-def check_heartbeats(nodes: Iterable[Node], now: datetime, policy: HeartbeatPolicy) -> CheckVerdict:
+def check_heartbeats(
+    nodes: Iterable[Node], observed_at: Mapping[str, datetime], policy: HeartbeatPolicy
+) -> CheckVerdict:
     """Every node that should be up has sent a heartbeat less than `late_s` ago.
 
     A lost node is an error. A late or pending one is a warning, and so is a clock that runs ahead
@@ -210,14 +230,15 @@ def check_heartbeats(nodes: Iterable[Node], now: datetime, policy: HeartbeatPoli
 
     Args:
         nodes: as last observed.
-        now: the time to judge at, aware UTC; best the time of the observation.
+        observed_at: region -> when its nodes were observed, aware UTC. A heartbeat is judged at
+            that moment: how long the check itself waited must not make nodes look late.
         policy: the ages in seconds.
     """
     counts = dict.fromkeys(Readiness, 0)
     offenders, oldest_s, skew_max_s = [], 0.0, 0.0
     lost = set()
     for node in nodes:
-        readiness, age_s, skew_s = classify_heartbeat(node, now, policy)
+        readiness, age_s, skew_s = classify_heartbeat(node, observed_at[node.region], policy)
         counts[readiness] += 1
         if age_s is not None and readiness != Readiness.STOPPED:
             oldest_s = max(oldest_s, age_s)

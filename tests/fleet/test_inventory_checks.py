@@ -23,6 +23,7 @@ from fleet.inventory_checks import (
 )
 from tests.fleet.inventory_records import AGENTS, NODES, NOW, a_node, an_agent, declared
 
+SEEN = dict.fromkeys(["eu", "us", "ap"], NOW)
 POLICY = HeartbeatPolicy(late_s=5.0, lost_s=10.0)
 NODE_LISTS = st.lists(NODES, max_size=8)
 AGENT_LISTS = st.lists(AGENTS, max_size=12)
@@ -102,7 +103,7 @@ def test_the_heartbeat_check_passes_exactly_when_all_expected_heartbeats_are_rec
             return False
         return abs((NOW - node.heartbeat_at).total_seconds()) < 5
 
-    verdict = check_heartbeats(nodes, NOW, POLICY)
+    verdict = check_heartbeats(nodes, SEEN, POLICY)
     assert verdict.passed == all(fine(node) for node in nodes)
     assert verdict.numbers["offenders"] == sum(not fine(node) for node in nodes)
     kinds = ("ready", "late", "lost", "pending", "stopped")
@@ -135,7 +136,7 @@ def test_offenders_are_bounded_counted_exactly_and_lost_nodes_come_first(
     nodes = [a_node(f"late-{i}", heartbeat_at=NOW - timedelta(seconds=6)) for i in range(late)] + [
         a_node(f"z-lost-{i}", heartbeat_at=NOW - timedelta(seconds=60)) for i in range(lost)
     ]
-    verdict = check_heartbeats(nodes, NOW, POLICY)
+    verdict = check_heartbeats(nodes, SEEN, POLICY)
     assert len(verdict.offenders) == min(late + lost, OFFENDERS_MAX)
     assert verdict.numbers["offenders"] == late + lost
     assert [o.subject.startswith("z-lost") for o in verdict.offenders[:lost]] == [True] * lost
@@ -164,7 +165,7 @@ def test_reasons_read_as_sentences_with_the_facts() -> None:
     """Golden reasons: operators and alerts rely on them."""
     late = a_node("n2", heartbeat_at=NOW - timedelta(seconds=7.25))
     ahead = a_node("n3", heartbeat_at=NOW + timedelta(seconds=8))
-    found = check_heartbeats([a_node("n1"), late, ahead], NOW, POLICY)
+    found = check_heartbeats([a_node("n1"), late, ahead], SEEN, POLICY)
     assert found.reason == (
         "of 3 nodes 2 ready, 1 late, 0 lost, 0 pending, 0 stopped; "
         "first: n2 (us): late, last heartbeat 7.2 s ago, phase running"
@@ -173,7 +174,7 @@ def test_reasons_read_as_sentences_with_the_facts() -> None:
     assert found.numbers["clock_skew_max_s"] == 8.0
     assert found.numbers["oldest_heartbeat_s"] == 7.25
     silent = a_node("n1", phase=NodePhase.PENDING, heartbeat_at=None)
-    assert check_heartbeats([silent], NOW, POLICY).offenders[0].detail == (
+    assert check_heartbeats([silent], SEEN, POLICY).offenders[0].detail == (
         "pending, no heartbeat yet, phase pending"
     )
     assert check_unique([("a1", "us"), ("a2", "us"), ("a1", "eu")], "agent").reason == (
@@ -182,6 +183,8 @@ def test_reasons_read_as_sentences_with_the_facts() -> None:
     assert check_known_nodes([an_agent(node_id="n9"), an_agent()], [a_node()]).reason == (
         "1 of 2 agents are not on a known node; first: a1 (us): node n9 is not in the inventory"
     )
+    waiting = check_known_nodes([an_agent(node_id="")], [a_node()])
+    assert (waiting.severity, waiting.offenders[0].detail) == (Severity.WARN, "not placed yet")
     moved = check_known_nodes([an_agent(region="eu")], [a_node()])
     assert moved.offenders[0].detail == "node n1 is in region us"
     assert check_allocations([an_agent(cpu_milli=300)], [a_node(cpu_milli=200)]).reason == (
@@ -211,5 +214,5 @@ def test_an_empty_fleet_passes_every_check() -> None:
     assert check_unique([], "node").passed
     assert check_known_nodes([], []).passed
     assert check_allocations([], []).passed
-    assert check_heartbeats([], NOW, POLICY).passed
+    assert check_heartbeats([], SEEN, POLICY).passed
     assert check_declared([], []).passed
