@@ -10,6 +10,7 @@
     └── PermanentError                trying again cannot help; `ops` fails at once
         ├── InvalidInputError         names the field, the value and what is allowed
         │   └── InvalidDocumentError  every problem of a file or text, with its line
+        ├── InvalidSettingsError      lists everything that is wrong with the settings
         ├── NotFoundError             a node, agent, table ... that does not exist
         ├── TooLargeError             over a documented limit
         ├── AlreadyRunningError       another process owns this state folder or port
@@ -110,6 +111,20 @@ class InvalidDocumentError(InvalidInputError):
             lines.append(f"... and {more} more")
         noun = "problem" if self.count == 1 else "problems"
         self.args = ("\n  ".join([f"{document}: {self.count} {noun}; nothing was loaded", *lines]),)
+
+
+class InvalidSettingsError(PermanentError):
+    """The settings are wrong; `problems` has one line for each thing that is."""
+
+    def __init__(self, path: str, problems: Sequence[str]) -> None:
+        """Keep the problems apart and joined; `path` is the settings file."""
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        super().__init__(
+            f"{path}: {count}{lines}",
+            hint="docs/settings.md describes every key; `stateroom config validate` checks again.",
+        )
+        self.problems = tuple(problems)
 
 
 class NotFoundError(PermanentError):
