@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fleet.errors import InvalidInputError
 from fleet.heartbeats import HeartbeatPolicy
@@ -21,7 +21,7 @@ class FleetDeclaration:
     regions: tuple[str, ...]
     """Sorted; they are the partitions of every inventory."""
     nodes: tuple[NodeDeclaration, ...]
-    heartbeats: HeartbeatPolicy = HeartbeatPolicy()
+    heartbeats: HeartbeatPolicy = field(default_factory=HeartbeatPolicy)
 
     def __post_init__(self) -> None:
         """Refuse a declaration that no inventory can agree with."""

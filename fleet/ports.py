@@ -282,6 +282,22 @@ class FleetSnapshot(NamedTuple):
     agents: list[Agent]
 
 
+class FleetReader(Protocol):
+    """The part of a cluster that only looks; all that the inventory needs."""
+
+    def regions(self) -> list[str]:
+        """Names of all regions, sorted."""
+        ...
+
+    def nodes(self, region: str) -> list[Node]:
+        """The nodes of a region alone: cheap enough to look at every few seconds."""
+        ...
+
+    def snapshot(self, region: str) -> FleetSnapshot:
+        """Nodes, GPUs and agents of a region as they are now."""
+        ...
+
+
 class Cluster(Protocol):
     """The machinery that runs nodes and agents: local processes, a simulator, Kubernetes.
 

@@ -44,7 +44,7 @@ class Look(NamedTuple):
     numbers: Numbers
 
 
-@dg.op(ins=AFTER, out=dg.Out(dg.Nothing), description="Write the nodes of each region to the lake.")
+@dg.op(ins=AFTER, out=dg.Out(dg.Nothing), description="Write the nodes to the lake.")
 def record_nodes_op(
     context: dg.AssetExecutionContext,
     fleet_observation: dg.ResourceParam[FleetObservation],
@@ -62,7 +62,7 @@ def record_nodes_op(
     yield from _record_regions(context, lake, clock, NODES, Node, look)
 
 
-@dg.op(ins=AFTER, out=dg.Out(dg.Nothing), description="Write the GPUs of each region to the lake.")
+@dg.op(ins=AFTER, out=dg.Out(dg.Nothing), description="Write the GPUs to the lake.")
 def record_gpus_op(
     context: dg.AssetExecutionContext,
     fleet_observation: dg.ResourceParam[FleetObservation],
@@ -141,7 +141,7 @@ def _record_regions(
             recorded[region] = _record_region(lake, clock, table, record, region, look)
         except StateroomError as error:
             failed[region] = error
-            context.log.error("%s of region %s: %s. %s", table, region, error, error.hint)
+            context.log.exception("%s of region %s. %s", table, region, error.hint)
     if not failed:
         for region, evidence in recorded.items():
             context.add_asset_metadata(evidence, partition_key=region)

@@ -6,7 +6,7 @@ Nodes, GPUs and agents are separate assets, but a region is read once. That keep
 
 import dagster as dg
 
-from fleet.ports import Cluster, FleetSnapshot
+from fleet.ports import FleetReader, FleetSnapshot
 
 
 class FleetObservation:
@@ -16,7 +16,7 @@ class FleetObservation:
     then seconds apart, and the checks still read what was written.
     """
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: FleetReader) -> None:
         """Look at `cluster`, not before it is asked for."""
         self._cluster = cluster
         self._snapshots: dict[str, FleetSnapshot] = {}
