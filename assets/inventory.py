@@ -115,9 +115,7 @@ def _after(*upstream: str) -> dict[str, dg.AssetIn]:
     return {name: dg.AssetIn(dagster_type=dg.Nothing) for name in upstream}
 
 
-def _catalogue(
-    name: str, partitions: dg.PartitionsDefinition[str], *kinds: str
-) -> dict[str, Any]:
+def _catalogue(name: str, partitions: dg.PartitionsDefinition[str], *kinds: str) -> dict[str, Any]:
     """What all four tables say of themselves in the same words."""
     return {
         "name": name,

@@ -15,6 +15,7 @@ from fleet.inventory_checks import (
     Offender,
     check_allocations,
     check_declared,
+    check_gpu_health,
     check_heartbeats,
     check_known_nodes,
     check_unique,
@@ -33,6 +34,7 @@ CLAIMS = {
     },
     GPUS: {
         "no_two_gpus_share_a_uuid": "No GPU is reported by two nodes.",
+        "every_gpu_is_healthy": "Every declared GPU is there and fit for work.",
     },
     AGENTS: {
         "no_two_agents_share_an_id": "No agent id occurs twice, in one region or across regions.",
@@ -102,11 +104,18 @@ def _gpu_checks() -> dg.AssetChecksDefinition:
         lake: dg.ResourceParam[Lake],
         fleet_declaration: dg.ResourceParam[FleetDeclaration],
     ) -> Verdicts:
+        regions = fleet_declaration.regions
         with outcomes(context.op_execution_context.retry_number):
-            gpus = read_inventory(lake, GPUS, fleet_declaration.regions, Gpu)
+            nodes = read_inventory(lake, NODES, regions, Node)
+            gpus = read_inventory(lake, GPUS, regions, Gpu)
         ids = ((gpu.gpu_uuid, gpu.region) for gpu in gpus.records)
-        verdicts = {"no_two_gpus_share_a_uuid": check_unique(ids, "GPU")}
-        yield from _results(context, GPUS, verdicts, gpus.unread)
+        verdicts = {
+            "no_two_gpus_share_a_uuid": check_unique(ids, "GPU"),
+            "every_gpu_is_healthy": check_gpu_health(
+                gpus.records, nodes.records, nodes.observed_at, fleet_declaration.heartbeats
+            ),
+        }
+        yield from _results(context, GPUS, verdicts, [*gpus.unread, *nodes.unread])
 
     return check_gpus
 

@@ -12,8 +12,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from fleet.gpu_fleet import check_gpus
+from fleet.gpus import SEVERITY as GPU_SEVERITY
 from fleet.heartbeats import HeartbeatPolicy, Readiness, classify_heartbeat
-from fleet.inventory import Agent, AgentPhase, Node
+from fleet.inventory import Agent, AgentPhase, Gpu, GpuState, Node
 from fleet.reports import NodeDeclaration
 
 OFFENDERS_MAX = 20
@@ -324,3 +326,49 @@ def _differences(node: Node, want: NodeDeclaration) -> list[str]:
         for field in SHAPE_FIELDS
         if getattr(node, field) != getattr(want, field)
     ]
+
+
+def check_gpu_health(
+    gpus: Sequence[Gpu],
+    nodes: Sequence[Node],
+    observed_at: Mapping[str, datetime],
+    policy: HeartbeatPolicy,
+) -> CheckVerdict:
+    """Every GPU is there and healthy, by the rules of `fleet.gpus`.
+
+    A GPU that must not get work (unhealthy, lost) is an error; a degraded or unreadable one is a
+    warning. The reports of a node that should be up and is not are not believed.
+
+    Args:
+        gpus: the newest record of each.
+        nodes: the newest record of each, to find GPUs that are missing.
+        observed_at: region -> when its nodes were observed, aware UTC.
+        policy: ages of heartbeats in seconds.
+    """
+    silent = {
+        node.node_id
+        for node in nodes
+        if classify_heartbeat(node, observed_at[node.region], policy).readiness
+        not in {Readiness.READY, Readiness.LATE}
+    }
+    found = check_gpus(gpus, nodes, silent_nodes=silent)
+    bad = [one for one in found.verdicts if one.state != GpuState.HEALTHY]
+    grave = {
+        one.gpu_uuid for one in bad if GPU_SEVERITY[one.state] >= GPU_SEVERITY[GpuState.UNHEALTHY]
+    }
+    offenders = [
+        Offender(
+            one.gpu_uuid,
+            one.region,
+            f"{one.state} on {one.node_id}, advised: {one.action}; {'; '.join(one.reasons)}",
+        )
+        for one in bad
+    ]
+    return judge(
+        found.reason.replace("{", "{{").replace("}", "}}"),
+        len(found.verdicts),
+        offenders,
+        severity=Severity.ERROR if grave else Severity.WARN,
+        worst=grave,
+        numbers={f"gpus_{state}": count for state, count in found.counts.items()},
+    )

@@ -191,5 +191,8 @@ def _failure(table: str, failed: dict[str, StateroomError]) -> dg.Failure:
         return failure
     said = "; ".join(f"{region}: {error}" for region, error in failed.items())
     hints = {error.hint for error in failed.values() if error.hint}
-    metadata = {"hint": " ".join(sorted(hints)) or "none", "failed_regions": len(failed)}
+    metadata: dict[str, Any] = {
+        "hint": " ".join(sorted(hints)) or "none",
+        "failed_regions": len(failed),
+    }
     return dg.Failure(f"{table} of {said}", metadata=metadata, allow_retries=False)

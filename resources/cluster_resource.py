@@ -19,7 +19,7 @@ KINDS = ("local", "simulated")
         "kind": dg.Field(str, default_value="local", description="local or simulated."),
         "agents_per_node": dg.Field(int, default_value=0, description="Of a simulated fleet."),
     },
-    description="What runs the nodes: supervisors that report to the control store, or a simulator.",
+    description="What runs the nodes: supervisors that report to the store, or a simulator.",
 )
 def cluster_resource(context: dg.InitResourceContext) -> FleetReader:
     """A reader of the fleet.

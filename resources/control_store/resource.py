@@ -14,7 +14,7 @@ class ControlStoreResource(dg.ConfigurableResource[ControlStore]):
     """The control store behind a URL; ops and assets take `dg.ResourceParam[ControlStore]`."""
 
     url: str = Field(description="sqlite:///<path> or postgresql://<user>:<password>@<host>/<db>.")
-    busy_timeout_s: float = Field(default=10.0, gt=0, description="How long a call waits for locks.")
+    busy_timeout_s: float = Field(default=10.0, gt=0, description="Longest wait for locks.")
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[ControlStore]:

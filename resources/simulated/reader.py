@@ -74,9 +74,7 @@ def simulate_declared(
             strict=True,
         )
     ]
-    cluster = SimulatedCluster(
-        declaration.nodes, agents, placements, clock=VirtualClock(midnight)
-    )
+    cluster = SimulatedCluster(declaration.nodes, agents, placements, clock=VirtualClock(midnight))
     return SimulatedFleet(cluster, clock)
 
 
