@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -42,8 +43,9 @@ class SqlStates(Feature):
         digests = [hashlib.sha256(put.body).hexdigest() for put in puts]
         with self._database.write() as connection:
             now = dialect.begin_put(connection)
+            at = from_us(now)
             heads = _lock_heads(dialect, connection, {put.agent_id for put in puts})
-            results = [_judge(put, heads) for put in puts]
+            results = [_judge(put, heads, at) for put in puts]
             accepted = [
                 (put, digest, result.version)
                 for put, digest, result in zip(puts, digests, results, strict=True)
@@ -123,7 +125,7 @@ def _lock_heads(
     }
 
 
-def _judge(put: StatePut, heads: dict[str, StateHead]) -> PutResult:
+def _judge(put: StatePut, heads: dict[str, StateHead], at: datetime) -> PutResult:
     """Decide one put, and move the agent's head on when it is accepted."""
     size_bytes = len(put.body)
     if size_bytes > STATE_MAX_BYTES:
@@ -137,7 +139,7 @@ def _judge(put: StatePut, heads: dict[str, StateHead]) -> PutResult:
     if refused is not None or head is None:
         return PutResult(put.agent_id, 0, refused)
     heads[put.agent_id] = head._replace(version=head.version + 1)
-    return PutResult(put.agent_id, head.version + 1, None)
+    return PutResult(put.agent_id, head.version + 1, None, at)
 
 
 def _store(
