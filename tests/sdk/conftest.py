@@ -1,0 +1,17 @@
+"""A served API with one admitted agent."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.fakes.agent_server import AgentServer, serving
+
+
+@pytest.fixture
+def server() -> Iterator[AgentServer]:
+    """A server with agent-1 under epoch 1; its path is short, as unix sockets need."""
+    with TemporaryDirectory(prefix="sr-") as folder, serving(Path(folder) / "s") as running:
+        running.admit()
+        yield running
