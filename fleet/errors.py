@@ -73,6 +73,20 @@ class InvalidInputError(PermanentError):
         self.allowed = allowed
 
 
+class InvalidSettingsError(PermanentError):
+    """The settings are wrong; `problems` has one line for each thing that is."""
+
+    def __init__(self, path: str, problems: Sequence[str]) -> None:
+        """Keep the problems apart and joined; `path` is the settings file."""
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        super().__init__(
+            f"{path}: {count}{lines}",
+            hint="docs/settings.md describes every key; `stateroom config validate` checks again.",
+        )
+        self.problems = tuple(problems)
+
+
 class Problem(NamedTuple):
     """One thing wrong with a document."""
 
@@ -111,20 +125,6 @@ class InvalidDocumentError(InvalidInputError):
             lines.append(f"... and {more} more")
         noun = "problem" if self.count == 1 else "problems"
         self.args = ("\n  ".join([f"{document}: {self.count} {noun}; nothing was loaded", *lines]),)
-
-
-class InvalidSettingsError(PermanentError):
-    """The settings are wrong; `problems` has one line for each thing that is."""
-
-    def __init__(self, path: str, problems: Sequence[str]) -> None:
-        """Keep the problems apart and joined; `path` is the settings file."""
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        lines = "".join(f"\n  {problem}" for problem in problems)
-        super().__init__(
-            f"{path}: {count}{lines}",
-            hint="docs/settings.md describes every key; `stateroom config validate` checks again.",
-        )
-        self.problems = tuple(problems)
 
 
 class NotFoundError(PermanentError):
