@@ -115,7 +115,7 @@ class NvmlGpuProbe:
         self._utc_now = utc_now
         self._thread = DriverThread("gpu-driver", monotonic_s)
         self._watcher: XidWatcher | None = None
-        self._calling = ""
+        self._calling = "the driver"
         self._known: tuple[Gpu, ...] = ()
         self._count = 0
 
@@ -127,21 +127,18 @@ class NvmlGpuProbe:
         out by the next read, with its own `observed_at`.
         """
         try:
-            late = self._thread.collect_late()
-            if isinstance(late, GpuReading):
-                return late
-            reading = self._thread.call(
-                lambda: self._read(node_id, region, now), self._read_timeout_s
-            )
+            reading: GpuReading | None = self._thread.collect_late()
+            if reading is None:
+                reading = self._thread.call(
+                    partial(self._read, node_id, region, now), self._read_timeout_s
+                )
         except DriverStuckError as error:
-            reason = (
-                f"{error} in {self._calling or 'the driver'}: look at `dmesg` for NVRM messages"
-            )
+            reason = f"{error} in {self._calling}: look at `dmesg` for NVRM messages"
             return self._without_readings(node_id, region, now, reason)
         except Exception as error:  # noqa: BLE001 - the port's promise: it never raises
             reason = f"{type(error).__name__}: {error}"
             return self._without_readings(node_id, region, now, reason)
-        return reading if isinstance(reading, GpuReading) else GpuReading([], None, "no answer")
+        return reading
 
     def close(self) -> None:
         """Stop the threads and let go of the driver; in bounded time, also when it hangs."""

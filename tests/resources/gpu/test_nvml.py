@@ -440,6 +440,13 @@ def test_a_late_result_is_handed_out_by_the_next_read_with_its_own_time(make: Ma
     assert late.gpus[0].power_w == 123.456
 
 
+def test_an_unforeseen_error_becomes_a_reason(make: Make) -> None:
+    """The port's promise holds even where the probe's own surroundings break."""
+    probe = make(FakeNvml([FakeGpu("GPU-a")]))
+    probe._boot_id = lambda: str(1 // 0)
+    assert _read(probe).absent_reason.startswith("ZeroDivisionError: ")
+
+
 def test_closing_a_probe_whose_driver_hangs_returns(make: Make) -> None:
     """The thread is left to die with the process; NVML is not shut down beneath it."""
     fake = FakeNvml([FakeGpu("GPU-a")])
@@ -579,6 +586,27 @@ def test_closing_ends_both_threads_and_the_driver_session() -> None:
     assert (fake.is_open, fake.calls["nvmlEventSetFree"]) == (False, 1)
     assert fake.threads == {"gpu-driver"}
     NvmlGpuProbe(fake).close()
+
+
+def test_a_closed_probe_opens_again_when_it_is_read(make: Make) -> None:
+    """Closing lets go of the devices, for a reset; reading goes on afterwards."""
+    fake = FakeNvml([FakeGpu("GPU-a")])
+    probe = make(fake, watch=True)
+    _read(probe)
+    probe.close()
+    assert not fake.is_open
+    assert [gpu.gpu_uuid for gpu in _read(probe).gpus] == ["GPU-a"]
+
+
+def test_the_times_of_xids_are_aware_utc() -> None:
+    """The watcher's own clock, when none is handed in."""
+    fake = FakeNvml([FakeGpu("GPU-a")])
+    with NvmlGpuProbe(fake, read_timeout_s=PATIENT_S) as probe:
+        _read(probe)
+        fake.events.put((fake.gpus[0], 13))
+        (gpu,) = _wait_for_xids(probe, lambda gpus: gpus[0].xid_last == 13)
+    assert gpu.xid_at is not None
+    assert gpu.xid_at.utcoffset() == timedelta(0)
 
 
 # Fuzzing: whole machines that break at random
