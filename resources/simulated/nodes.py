@@ -95,9 +95,11 @@ class Copy:
         self.work_mark_us = clock_us
         self.generation += 1
         kept = self.transitions
-        if seen_us is not None and len(kept) > 1:
-            newest = max((i for i, old in enumerate(kept) if old.at_us <= seen_us), default=0)
-            del kept[:newest]
+        if seen_us is not None:
+            for index in range(len(kept) - 1, 0, -1):
+                if kept[index].at_us <= seen_us:
+                    del kept[:index]
+                    break
         kept.append(transition)
 
     def work_us(self, now_us: int) -> int:
@@ -128,9 +130,9 @@ class SimulatedNode:
     """One node: declaration, active faults, condition over time, agents."""
 
     __slots__ = (
-        "boot", "booted_us", "changed_us", "changes", "condition", "copies",
-        "declaration", "effects", "gpu_uuids", "index", "interval_us", "phase_us", "segments", "summary", "summary_key",
-        "told_boot", "told_phase", "work_mark_us", "work_us",
+        "boot", "booted_us", "changed_us", "changes", "condition", "copies", "declaration",
+        "effects", "gpu_uuids", "index", "interval_us", "phase_us", "segments", "summary",
+        "summary_key", "told_boot", "told_phase", "work_mark_us", "work_us",
     )  # fmt: skip
 
     def __init__(
