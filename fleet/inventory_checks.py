@@ -125,18 +125,21 @@ def check_known_nodes(agents: Iterable[Agent], nodes: Iterable[Node]) -> CheckVe
 
     An agent that waits for its first placement is a warning; any other offender is an error.
     """
-    region_of = {node.node_id: node.region for node in nodes}
+    regions_of: dict[str, set[str]] = {}
+    for node in nodes:
+        regions_of.setdefault(node.node_id, set()).add(node.region)
+    nowhere: set[str] = set()
     offenders = []
     lost: set[str] = set()
     checked = 0
     for agent in agents:
         checked += 1
-        region = region_of.get(agent.node_id)
-        if region == agent.region:
+        regions = regions_of.get(agent.node_id, nowhere)
+        if agent.region in regions:
             continue
         if agent.node_id:
             lost.add(agent.agent_id)
-        detail = _placed_wrong(agent.node_id, region)
+        detail = _placed_wrong(agent.node_id, regions)
         offenders.append(Offender(agent.agent_id, agent.region, detail))
     return judge(
         "{offenders} of {checked} agents are not on a known node",
@@ -148,13 +151,13 @@ def check_known_nodes(agents: Iterable[Agent], nodes: Iterable[Node]) -> CheckVe
     )
 
 
-def _placed_wrong(node_id: str, region: str | None) -> str:
+def _placed_wrong(node_id: str, regions: Collection[str]) -> str:
     """Say why the node of an agent is not one that the agent can be on."""
     if not node_id:
         return "not placed yet"
-    if region is None:
+    if not regions:
         return f"node {node_id} is not in the inventory"
-    return f"node {node_id} is in region {region}"
+    return f"node {node_id} is in region {_places(sorted(regions))}"
 
 
 class Resources(NamedTuple):

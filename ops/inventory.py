@@ -29,6 +29,8 @@ from resources.observation import FleetObservation
 NODES, GPUS, AGENTS, STATES = "node_inventory", "gpu_inventory", "agent_inventory", "agent_states"
 """Tables of the lake; the assets have the same names."""
 
+TABLES = (NODES, GPUS, AGENTS, STATES)
+
 AFTER = {"after": dg.In(dg.Nothing)}
 """An op that starts when what stands before it in the lineage is done, and takes no data from it:
 rows travel through the lake."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-INVENTORY_JOB = "inventory_job"
+INVENTORY_JOB, INVENTORY_CHECKS_JOB = "inventory_job", "inventory_checks_job"
 
 RUN_CLASS = "stateroom/class"
 """Tag that the queue's limits are set by; see dagster.yaml."""

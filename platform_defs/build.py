@@ -18,7 +18,13 @@ from fleet.heartbeats import HeartbeatPolicy
 from fleet.lake import LakePolicy
 from fleet.reports import NodeDeclaration
 from fleet.run_history import RunHistoryPolicy
-from ops.inventory_jobs import INVENTORY_CLASS, INVENTORY_JOB, RUN_CLASS
+from ops.inventory import TABLES
+from ops.inventory_jobs import (
+    INVENTORY_CHECKS_JOB,
+    INVENTORY_CLASS,
+    INVENTORY_JOB,
+    RUN_CLASS,
+)
 from platform_defs.settings_records import MIB, Settings
 from resources.clock_resource import ClockResource
 from resources.cluster_resource import cluster_resource
@@ -106,6 +112,12 @@ def build_jobs() -> list[Any]:
             selection=dg.AssetSelection.groups(INVENTORY_GROUP),
             tags=INVENTORY_CLASS,
             description="Takes the inventory of all regions and judges it.",
+        ),
+        dg.define_asset_job(
+            INVENTORY_CHECKS_JOB,
+            selection=dg.AssetSelection.checks_for_assets(*TABLES),
+            tags=INVENTORY_CLASS,
+            description="Judges the newest inventory again, without taking it.",
         ),
         dg.define_asset_job(
             LAKE_UPKEEP_JOB,

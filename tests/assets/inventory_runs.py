@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from fleet.ports import ControlStore, Lake
-from ops.inventory_jobs import INVENTORY_JOB, RANGE_END, RANGE_START
+from ops.inventory_jobs import INVENTORY_CHECKS_JOB, INVENTORY_JOB, RANGE_END, RANGE_START
 from platform_defs.build import Deployment, build_defs
 from resources.control_store.opening import open_control_store
 from resources.lake.directory_store import DirectoryStore
@@ -43,6 +44,17 @@ class InventoryRuns:
         tags = {RANGE_START: chosen[0], RANGE_END: chosen[-1]} if job == INVENTORY_JOB else {}
         return self.defs.resolve_job_def(job).execute_in_process(
             instance=self.instance, tags=tags, raise_on_error=False
+        )
+
+    def judge(self) -> dg.ExecuteInProcessResult:
+        """All checks on what the lake holds, without taking the inventory."""
+        return self.run(job=INVENTORY_CHECKS_JOB)
+
+    def alter(self, region: str, **changes: Any) -> None:
+        """Let every look at a region see something else."""
+        seen = self.cluster.snapshot(region)
+        self.cluster.altered[region] = seen._replace(
+            observed_at=self.clock.now() + timedelta(seconds=1), **changes
         )
 
 
