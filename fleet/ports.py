@@ -45,6 +45,8 @@ class PutResult(NamedTuple):
     version: int
     """New version when accepted, else 0."""
     error: FencedError | TooLargeError | None
+    updated_at: datetime | None = None
+    """When it was stored, by the store's clock; None when it was refused."""
 
 
 class NodeStore(Protocol):
@@ -307,6 +309,22 @@ class FleetSnapshot(NamedTuple):
     nodes: list[Node]
     gpus: list[Gpu]
     agents: list[Agent]
+
+
+class FleetReader(Protocol):
+    """The part of a cluster that only looks; all that the inventory needs."""
+
+    def regions(self) -> list[str]:
+        """Names of all regions, sorted."""
+        ...
+
+    def nodes(self, region: str) -> list[Node]:
+        """The nodes of a region alone: cheap enough to look at every few seconds."""
+        ...
+
+    def snapshot(self, region: str) -> FleetSnapshot:
+        """Nodes, GPUs and agents of a region as they are now."""
+        ...
 
 
 class Cluster(Protocol):

@@ -66,7 +66,7 @@ class SqlPlacements(Feature):
 
     def retire_agents(self, agent_ids: Sequence[str]) -> None:
         """Remove agents; their placements stop counting, but their epochs are remembered."""
-        one_of = self._database.dialect.one_of
+        one_of = self._database.one_of
         with self._database.write() as connection:
             connection.execute(
                 schema.agents.delete().where(one_of(schema.agents.c.agent_id, agent_ids))

@@ -427,6 +427,8 @@ class TestStates:
         state = store.state("a")
         assert state is not None
         assert (state.version, state.epoch, state.body) == (3, 1, b"three")
+        assert state.updated_at == results[-1].updated_at
+        assert results[1].updated_at is None
         assert store.state("b") is None
         changes = store.state_changes(0, 100)
         assert [(c.agent_id, c.version, c.size_bytes) for c in changes] == [
@@ -535,6 +537,25 @@ class TestLogs:
         store.append_notes([*notes, Note("other", "a", "net-2", AT, "x"), notes[0]])
         assert [note.note_id for note in store.notes("net", "", 100)] == ids
         assert [note.note_id for note in store.notes("net", "a-b", 2)] == ["a.b", "aB"]
+
+    @pytest.mark.parametrize("text", ["nul \x00", "surrogate \udc80"])
+    def test_text_that_no_database_can_hold_is_refused_whole(
+        self, store: ControlStore, text: str
+    ) -> None:
+        """The same texts are refused everywhere, and nothing of the batch is stored."""
+        note = Note("n", "a", "net", AT, "fine é \U0001f600")
+        activity = Activity("x", "a", "net", "task", AT, None, True, "{}")
+        entry = JournalEntry("act", "s", "done", "a", "why", AT)
+        with pytest.raises(InvalidInputError, match=r"note\.text"):
+            store.append_notes([note, note._replace(note_id="o", text=text)])
+        with pytest.raises(InvalidInputError, match=r"activity\.detail"):
+            store.append_activities([activity, activity._replace(detail=text)])
+        with pytest.raises(InvalidInputError, match=r"journal\.detail"):
+            store.append_journal([entry, entry._replace(step="t", detail=text)])
+        assert (store.notes("net", "", 9), store.activities(None, 9)) == ([], [])
+        assert store.journal("act") == []
+        store.append_notes([note])
+        assert store.notes("net", "", 9) == [note]
 
     def test_a_step_is_journalled_once(self, store: ControlStore) -> None:
         """The answer tells whether this call was the first."""
