@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.fakes.agent_server import AgentServer, serving
+from tests.resources.local.fleets import Fleet, open_fleet
 
 
 @pytest.fixture
@@ -15,3 +16,10 @@ def server() -> Iterator[AgentServer]:
     with TemporaryDirectory(prefix="sr-") as folder, serving(Path(folder) / "s") as running:
         running.admit()
         yield running
+
+
+@pytest.fixture
+def fleet() -> Iterator[Fleet]:
+    """A state folder, a control store and a cluster without nodes."""
+    with open_fleet() as opened:
+        yield opened
