@@ -45,6 +45,8 @@ class PutResult(NamedTuple):
     version: int
     """New version when accepted, else 0."""
     error: FencedError | TooLargeError | None
+    updated_at: datetime | None = None
+    """When it was stored, by the store's clock; None when it was refused."""
 
 
 class NodeStore(Protocol):
