@@ -61,7 +61,7 @@ class UploadBudget:
             nonlocal held_bytes
             if self._used_bytes + size_bytes > self._limit_bytes:
                 raise StoreUnavailableError(
-                    f"{self._used_bytes} bytes of other requests wait for the store",
+                    f"requests hold {self._used_bytes} bytes, allowed {self._limit_bytes}",
                     hint="Repeat the request after a moment.",
                 )
             self._used_bytes += size_bytes
