@@ -16,7 +16,8 @@ from fleet.reports import AgentReport
 from resources.control_store.times import from_us, from_us_or_none, to_us, to_us_or_none
 
 _PHASES = {str(phase): phase for phase in AgentPhase}
-_GPU_TUPLES = frozenset({"throttle_reasons", "denied"})
+_GPU_TUPLES = frozenset({"throttle_reasons", "denied", "xids"})
+_GPU_TIMES = ("observed_at", "xid_at")
 
 
 def encode_agents(reports: Iterable[AgentReport]) -> str:
@@ -67,8 +68,7 @@ def encode_gpus(gpus: Iterable[Gpu]) -> str:
 
 def _gpu_fields(gpu: Gpu) -> dict[str, Any]:
     fields = {name: value for name, value in gpu._asdict().items() if value is not None}
-    if gpu.observed_at is not None:
-        fields["observed_at"] = to_us(gpu.observed_at)
+    fields.update({name: to_us(fields[name]) for name in _GPU_TIMES if name in fields})
     return fields
 
 
@@ -81,7 +81,7 @@ def _gpu(fields: dict[str, Any]) -> Gpu:
     known = {name: value for name, value in fields.items() if name in Gpu._fields}
     for name in _GPU_TUPLES & known.keys():
         known[name] = tuple(known[name])
-    known["observed_at"] = from_us_or_none(known.get("observed_at"))
+    known.update({name: from_us_or_none(known.get(name)) for name in _GPU_TIMES})
     return Gpu(**known)
 
 

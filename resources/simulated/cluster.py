@@ -13,17 +13,18 @@ from fleet.agents import Placement, RestartPolicy
 from fleet.errors import InvalidInputError, NodeUnavailableError, NotFoundError, StaleEpochError
 from fleet.faults import Crash, Fault, Pause, SlowHeartbeats, Subject, SubjectKind
 from fleet.inventory import Agent, AgentPhase, Node
-from fleet.ports import ClusterEvent, FleetSnapshot
+from fleet.ports import ClusterEvent, ControlStore, FleetSnapshot
 from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport
 from resources.simulated.clock import MICROSECONDS, VirtualClock, as_microseconds
 from resources.simulated.faulting import FaultPlayer
 from resources.simulated.machinery import Machinery
 from resources.simulated.nodes import SimulatedNode
+from resources.simulated.placing import PlacementBook
+from resources.simulated.publishing import PublishResult, StorePublisher
 from resources.simulated.scaling import plan_scale
 from resources.simulated.truth import GroundTruth
 from resources.simulated.views import ClusterView
 
-_DESIRED = ("running", "stopped", "parked")
 _DAY_US = 86_400 * MICROSECONDS
 
 
@@ -48,7 +49,7 @@ class SimulatedCluster:
         store_region: str | None = None,
         events_kept: int = 100_000,
     ) -> None:
-        """Bring up a fleet that has been running: nodes beat, placed agents run.
+        """Bring up a fleet that has been running for one heartbeat: all nodes have been heard of.
 
         Args:
             nodes: declared nodes, all up.
@@ -79,12 +80,15 @@ class SimulatedCluster:
         self._machinery = Machinery(self.clock, seed, heartbeat_interval_s, events_kept)
         self._machinery.queue.now_us = self.clock.elapsed_us
         self._machinery.policies.update(restart_policies or {})
-        self._machinery.add_nodes(nodes)
+        born_us = self.clock.elapsed_us - self._machinery.interval_us
+        self._machinery.add_nodes(nodes, born_us)
         self._machinery.add_agents(agents)
+        self.lease_ttl_s = lease_ttl_s
+        """How long a node's lease lasts after its last heartbeat."""
         self._view = ClusterView(self._machinery, lease_ttl_s, heartbeat_lost_s)
         self._player = FaultPlayer(self._machinery, controller_region, store_region)
-        self._reasons: dict[str, str] = {}
-        self._place(placements, since_us=self.clock.elapsed_us - self._machinery.interval_us)
+        self._book = PlacementBook(self._machinery)
+        self._book.apply(placements, born_us)
         self.play(faults)
         if agent_crashes_per_day > 0.0 and agents:
             mean_us = _DAY_US / (agent_crashes_per_day * len(agents))
@@ -116,15 +120,15 @@ class SimulatedCluster:
     # -- declarations ----------------------------------------------------------------------------
 
     def declare_nodes(self, nodes: Sequence[NodeDeclaration]) -> None:
-        """Add nodes, up at once, or replace the declarations of known ones."""
-        self._catch_up().add_nodes(nodes)
+        """Add nodes, up from now on, or replace the declarations of known ones."""
+        self._catch_up().add_nodes(nodes, self.clock.elapsed_us)
 
     def declare_agents(
         self, agents: Sequence[AgentDeclaration], reasons: Mapping[str, str] | None = None
     ) -> None:
         """Add agents that are pending until they are placed, with the reason to show."""
         self._catch_up().add_agents(agents)
-        self._reasons.update(reasons or {})
+        self._book.reasons.update(reasons or {})
 
     def node_declarations(self) -> list[NodeDeclaration]:
         """All nodes as declared, ordered by node_id."""
@@ -152,7 +156,7 @@ class SimulatedCluster:
         """
         nodes = self._nodes_of(region)
         gpus = [gpu for node in nodes for gpu in self._view.gpus(node)]
-        placed = self._placements_of(region)
+        placed = self._book.in_region(region)
         return FleetSnapshot(
             region=region,
             observed_at=self.clock.now(),
@@ -173,7 +177,7 @@ class SimulatedCluster:
             InvalidInputError: epoch below 1, unknown `desired`, region not that of the node.
         """
         self._catch_up()
-        self._place(placements, since_us=None)
+        self._book.apply(placements)
 
     def scale(self, workload: str, region: str, replicas: int) -> None:
         """Set the wanted number of a workload's agents in a region.
@@ -192,7 +196,7 @@ class SimulatedCluster:
             workload, region, replicas, machinery.agents, machinery.placements, self.clock.now()
         )
         machinery.add_agents(plan.declared)
-        self._reasons.update(dict.fromkeys((a.agent_id for a in plan.declared), plan.reason))
+        self._book.reasons.update(dict.fromkeys((a.agent_id for a in plan.declared), plan.reason))
         for placement in plan.changed:
             machinery.place(placement)
         for node_id in dict.fromkeys(p.node_id for p in plan.changed if p.node_id):
@@ -322,9 +326,36 @@ class SimulatedCluster:
         reports = (self._view.report(node) for node in self._nodes_of(region))
         return [report for report in reports if report is not None]
 
+    def last_beats(self) -> dict[str, tuple[int, float]]:
+        """node_id -> (boot, age in seconds by the receiver's clock) of the last heartbeat seen."""
+        now_us = self._catch_up().now_us
+        beats = {node_id: node.beat(now_us) for node_id, node in self._machinery.nodes.items()}
+        return {
+            node_id: (beat.segment.boot, (now_us - beat.received_us) / MICROSECONDS)
+            for node_id, beat in beats.items()
+            if beat is not None
+        }
+
+    def report(self, node_id: str) -> NodeReport | None:
+        """The last report that arrived from one node; None when none has."""
+        self._subject(node_id)
+        return self._view.report(self._catch_up().nodes[node_id])
+
     def agents(self, region: str) -> list[Agent]:
         """Agents of a region as seen, ordered by agent_id: a snapshot without nodes and GPUs."""
-        return self._view.agents(self._placements_of(region), self._nodes_of(region))
+        return self._view.agents(self._book.in_region(region), self._nodes_of(region))
+
+    def seed_store(self, store: ControlStore) -> PublishResult:
+        """Write nodes, agents, placements and last reports into a control store, in batches.
+
+        Resumable: every batch is committed by itself, and a second call writes what is missing.
+
+        Raises:
+            StaleEpochError: the store holds a placement that differs from the simulated one.
+        """
+        publisher = StorePublisher(self, store)
+        publisher.declare()
+        return publisher.publish()
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -337,88 +368,10 @@ class SimulatedCluster:
             )
         return sorted(chosen, key=lambda node: node.declaration.node_id)
 
-    def _placements_of(self, region: str) -> list[Placement]:
-        """Placements in a region, with a row for each agent at home there that has none yet."""
-        machinery = self._machinery
-        placed = machinery.placements
-        found = [placement for placement in placed.values() if placement.region == region]
-        if len(placed) < len(machinery.agents):
-            found.extend(
-                self._unplaced(agent)
-                for agent in machinery.agents.values()
-                if agent.region == region and agent.agent_id not in placed
-            )
-        found.sort()
-        return found
-
-    def _unplaced(self, agent: AgentDeclaration) -> Placement:
-        reason = self._reasons.get(agent.agent_id, "declared; not placed yet")
-        return Placement(
-            agent_id=agent.agent_id,
-            network_id=agent.network_id,
-            workload=agent.workload,
-            node_id="",
-            region=agent.region,
-            epoch=0,
-            term=0,
-            desired="running",
-            reason=reason,
-            updated_at=self.clock.start,
-        )
-
     def _subject(self, node_id: str) -> Subject:
         if node_id not in self._machinery.nodes:
             raise NotFoundError(f"node {node_id} is not part of the simulated cluster")
         return Subject(SubjectKind.NODE, node_id)
-
-    def _place(self, placements: Sequence[Placement], since_us: int | None) -> None:
-        """Judge all placements, then store them and let their nodes follow."""
-        machinery = self._machinery
-        for placement in placements:
-            self._check_placement(placement)
-        touched: dict[str, None] = {}
-        for placement in placements:
-            old = machinery.placements.get(placement.agent_id)
-            machinery.place(placement)
-            touched.update(dict.fromkeys([] if old is None else [old.node_id]))
-            touched[placement.node_id] = None
-        for node_id in touched:
-            if node_id:
-                machinery.reconcile(machinery.nodes[node_id], since_us)
-
-    def _check_placement(self, placement: Placement) -> None:
-        """Refuse a placement that names what is not there, or that a newer one has replaced."""
-        agent_id, node_id = placement.agent_id, placement.node_id
-        if agent_id not in self._machinery.agents:
-            raise NotFoundError(f"agent {agent_id} is not declared to the simulated cluster")
-        if placement.desired not in _DESIRED:
-            raise InvalidInputError("desired", placement.desired, ", ".join(_DESIRED))
-        if placement.epoch < 1:
-            raise InvalidInputError("epoch", placement.epoch, f"at least 1 (agent {agent_id})")
-        if node_id or placement.desired == "running":
-            node = self._machinery.nodes.get(node_id)
-            if node is None:
-                raise NotFoundError(f"agent {agent_id}: node {node_id!r} is not in the cluster")
-            if node.declaration.region != placement.region:
-                raise InvalidInputError(
-                    "region", placement.region, f"{node.declaration.region}, where {node_id} is"
-                )
-        old = self._machinery.placements.get(agent_id)
-        if old is None or _may_replace(old, placement):
-            return
-        raise StaleEpochError(
-            f"agent {agent_id}: epoch {placement.epoch} (term {placement.term}) on "
-            f"{node_id or 'no node'} is refused; epoch {old.epoch} (term {old.term}) on "
-            f"{old.node_id or 'no node'} is in force",
-            hint="Read the placements again and plan on them.",
-        )
-
-
-def _may_replace(old: Placement, new: Placement) -> bool:
-    """A placement replaces one of a lower epoch, or its own epoch on the same node."""
-    if new.term < old.term or new.epoch < old.epoch:
-        return False
-    return new.epoch > old.epoch or new.node_id == old.node_id
 
 
 def _parse_cursor(cursor: str, newest: int) -> int:

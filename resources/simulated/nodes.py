@@ -95,9 +95,11 @@ class Copy:
         self.work_mark_us = clock_us
         self.generation += 1
         kept = self.transitions
-        if seen_us is not None and len(kept) > 1:
-            newest = max((i for i, old in enumerate(kept) if old.at_us <= seen_us), default=0)
-            del kept[:newest]
+        if seen_us is not None:
+            for index in range(len(kept) - 1, 0, -1):
+                if kept[index].at_us <= seen_us:
+                    del kept[:index]
+                    break
         kept.append(transition)
 
     def work_us(self, now_us: int) -> int:
@@ -128,15 +130,15 @@ class SimulatedNode:
     """One node: declaration, active faults, condition over time, agents."""
 
     __slots__ = (
-        "boot", "booted_us", "changed_us", "changes", "condition", "copies",
-        "declaration", "effects", "gpu_uuids", "index", "interval_us", "phase_us", "segments", "summary", "summary_key",
-        "told_boot", "told_phase", "work_mark_us", "work_us",
+        "boot", "booted_us", "changed_us", "changes", "condition", "copies", "declaration",
+        "effects", "gpu_uuids", "index", "interval_us", "phase_us", "segments", "summary",
+        "summary_key", "told_boot", "told_phase", "work_mark_us", "work_us",
     )  # fmt: skip
 
     def __init__(
-        self, index: int, declaration: NodeDeclaration, now_us: int, interval_us: int, phase_us: int
+        self, index: int, declaration: NodeDeclaration, up_us: int, interval_us: int, phase_us: int
     ) -> None:
-        """Be up since one interval ago, so that a first beat has arrived by now."""
+        """Be up since `up_us`; the first beat is sent within an interval after it."""
         self.index = index
         self.declaration = declaration
         self.interval_us = interval_us
@@ -144,7 +146,7 @@ class SimulatedNode:
         self.effects: dict[int, Effect] = {}
         self.condition = Condition()
         self.boot = 1
-        self.booted_us = now_us - interval_us
+        self.booted_us = up_us
         self.segments = [Segment(self.booted_us, self.condition, self.boot, self.booted_us)]
         self.copies: dict[str, Copy] = {}
         self.changed_us = self.booted_us

@@ -435,6 +435,27 @@ class InMemoryControlStore:
         with self._lock:
             return [entry for entry in self._journal.values() if entry.action_id == action_id]
 
+    # Lookups
+
+    def agent(self, agent_id: str) -> Agent | None:
+        """One agent."""
+        return next((agent for agent in self.agents() if agent.agent_id == agent_id), None)
+
+    def agent_notes(self, agent_id: str, limit: int) -> list[Note]:
+        """Notes of one agent, newest first."""
+        with self._lock:
+            wanted = [note for note in self._notes.values() if note.agent_id == agent_id]
+        return sorted(wanted, key=lambda note: (note.at, note.note_id), reverse=True)[:limit]
+
+    def open_actions(self, limit: int = 1000) -> list[JournalEntry]:
+        """The first unfinished step of every action."""
+        first: dict[str, JournalEntry] = {}
+        with self._lock:
+            for (action_id, step, status), entry in self._journal.items():
+                if status == "started" and (action_id, step, "done") not in self._journal:
+                    first.setdefault(action_id, entry)
+        return list(first.values())[:limit]
+
     def ping(self) -> None:
         """Memory is always there."""
 
