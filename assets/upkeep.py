@@ -1,12 +1,13 @@
 """What the platform keeps of its own past, and lets go: the lake's objects, Dagster's runs."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 
 from ops.lake_upkeep import compact_lake_op, retain_lake_op
-from ops.run_history import prune_run_history_op
+from ops.run_history import build_prune_run_history_op
 
 GROUP = "upkeep"
 OWNERS = ["team:fleet-operations"]
@@ -18,8 +19,13 @@ FRESHNESS = dg.FreshnessPolicy.time_window(
 """Upkeep is daily; one missed day is a warning, two are a failure."""
 
 
-def build_upkeep_assets() -> list[dg.AssetsDefinition]:
-    """The catalogue of the lake after its upkeep, and the pruned history of runs."""
+def build_upkeep_assets(checks: Sequence[dg.AssetCheckKey]) -> list[dg.AssetsDefinition]:
+    """The catalogue of the lake after its upkeep, and the pruned history of runs.
+
+    Args:
+        checks: every check of the code location.
+    """
+    prune_run_history_op = build_prune_run_history_op(checks)
 
     @dg.graph_asset(
         name=LAKE_CATALOG,

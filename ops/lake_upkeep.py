@@ -13,35 +13,34 @@ from fleet.errors import CorruptObjectError
 from fleet.lake import Compaction, LakePolicy, plan_compaction, plan_lake_retention
 from fleet.ports import Clock, Lake, LakeObject
 from ops.outcomes import outcomes
+from ops.pools import LAKE_UPKEEP
 
 
-@dg.op(ins={"after": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
+@dg.op(pool=LAKE_UPKEEP)
 def compact_lake_op(
-    context: dg.AssetExecutionContext,
+    context: dg.OpExecutionContext,
     lake: dg.ResourceParam[Lake],
     lake_policy: dg.ResourceParam[LakePolicy],
     clock: dg.ResourceParam[Clock],
-) -> None:
-    """Merge the ticks of each finished day into one object; damaged ones are left out and named."""
-    with outcomes(context.op_execution_context.retry_number):
+) -> dict[str, int]:
+    """Merge the ticks of each finished day into one object; damaged ones are left out and named.
+
+    Returns:
+        What was done, in numbers, for the catalogue.
+    """
+    damaged: list[str] = []
+    with outcomes(context.retry_number):
         plan = plan_compaction(_all_objects(lake), lake_policy, clock.now())
-        damaged = [reason for each in plan for reason in _compact(lake, each)]
-    rows = [dg.TableRecord(_planned(each)) for each in plan[:100]]
-    context.add_asset_metadata(
-        {
-            "days_compacted": len(plan),
-            "objects_compacted": sum(each.objects for each in plan),
-            "objects_quarantined": len(damaged),
-        }
-    )
-    if rows:
-        context.add_asset_metadata({"compacted": dg.MetadataValue.table(rows)})
+        for due in plan:
+            context.log.info("%s of %s: %s", due.table, due.partition, due.reason)
+            damaged += _compact(lake, due)
     for reason in damaged:
         context.log.error(reason)
-
-
-def _planned(each: Compaction) -> dict[str, str | int]:
-    return {"table": each.table, "partition": each.partition, "reason": each.reason}
+    return {
+        "days_compacted": len(plan),
+        "objects_compacted": sum(due.objects for due in plan),
+        "objects_quarantined": len(damaged),
+    }
 
 
 def _compact(lake: Lake, due: Compaction) -> list[str]:
@@ -57,9 +56,10 @@ def _compact(lake: Lake, due: Compaction) -> list[str]:
     return damaged
 
 
-@dg.op(ins={"after": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
+@dg.op(pool=LAKE_UPKEEP, out=dg.Out(dg.Nothing))
 def retain_lake_op(
     context: dg.AssetExecutionContext,
+    compacted: dict[str, int],
     lake: dg.ResourceParam[Lake],
     lake_policy: dg.ResourceParam[LakePolicy],
     clock: dg.ResourceParam[Clock],
@@ -72,6 +72,7 @@ def retain_lake_op(
         kept = _all_objects(lake)
     context.add_asset_metadata(
         {
+            **compacted,
             "objects_removed": removed,
             "bytes_removed": sum(each.size_bytes for each in doomed),
             "objects": len(kept),

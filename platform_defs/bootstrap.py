@@ -1,26 +1,37 @@
-"""Prepares the Dagster instance before anything uses it: its database, and the limits of pools.
+"""What a new Dagster instance must know before its first run.
 
+The limit of a single pool cannot stand in dagster.yaml: it is a row in the instance's storage.
 Runs as a process of its own (`python -m platform_defs.bootstrap`), so that `stateroom up` need not
-import Dagster. Repeating it changes nothing: limits are set, not added.
+import Dagster.
 """
 
-from __future__ import annotations
+from collections.abc import Mapping
 
-import dagster as dg
+from dagster import DagsterInstance
 
-POOL_LIMITS = {"duckdb_writer": 1}
-"""dagster.yaml can only set one default for all pools; these differ from it.
+from ops.pools import POOL_LIMITS
 
-`duckdb_writer`: two processes that write one DuckDB file exclude each other.
-"""
+
+def apply_pool_limits(
+    instance: DagsterInstance, limits: Mapping[str, int] = POOL_LIMITS
+) -> dict[str, int]:
+    """Set the limit of every pool of the platform; others stay as they are. Safe to repeat.
+
+    Returns:
+        The limits that were changed.
+    """
+    storage = instance.event_log_storage
+    present = {pool.name: pool.limit for pool in storage.get_pool_limits()}
+    changed = {name: limit for name, limit in limits.items() if present.get(name) != limit}
+    for name, limit in changed.items():
+        storage.set_concurrency_slots(name, limit)
+    return changed
 
 
 def main() -> None:
     """Open the instance of DAGSTER_HOME (which creates its tables) and set the limits."""
-    with dg.DagsterInstance.get() as instance:
-        storage = instance.event_log_storage
-        for pool, limit in POOL_LIMITS.items():
-            storage.set_concurrency_slots(pool, limit)
+    with DagsterInstance.get() as instance:
+        apply_pool_limits(instance)
 
 
 if __name__ == "__main__":

@@ -148,13 +148,15 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
     unknown = overrides.keys() - resources.keys()
     if unknown:
         raise KeyError(f"no such resource: {sorted(unknown)}; there are {sorted(resources)}")
+    checks = build_inventory_checks()
+    check_keys = [key for each in checks for key in each.check_keys]
     return dg.Definitions(
         assets=[
             *build_external_specs(),
             *build_inventory_assets(deployment.declaration.regions),
-            *build_upkeep_assets(),
+            *build_upkeep_assets(check_keys),
         ],
-        asset_checks=build_inventory_checks(),
+        asset_checks=checks,
         jobs=build_jobs(),
         sensors=[build_fleet_change_sensor()],
         schedules=[build_inventory_schedule(), *build_upkeep_schedules()],
