@@ -64,29 +64,34 @@ def write_workspace(settings: Settings, code_port: int) -> Path:
 
 def bootstrap_spec(settings: Settings) -> ProcessSpec:
     """A process that prepares the instance's database and ends."""
-    return _spec(settings, "bootstrap", [sys.executable, "-m", "platform_defs.bootstrap"])
+    return own_process_spec(
+        settings, "bootstrap", [sys.executable, "-m", "platform_defs.bootstrap"]
+    )
 
 
 def code_server_spec(settings: Settings, code_port: int) -> ProcessSpec:
     """The process that holds the definitions and spawns run workers."""
     argv = [_script("dagster"), "api", "grpc", "--module-name", MODULE]
     argv += ["--host", "127.0.0.1", "--port", str(code_port), "--location-name", LOCATION]
-    return _spec(settings, "code-server", argv)
+    return own_process_spec(settings, "code-server", argv)
 
 
 def daemon_spec(settings: Settings, workspace: Path) -> ProcessSpec:
     """The process that ticks sensors and schedules and dequeues runs."""
-    return _spec(settings, "daemon", [_script("dagster-daemon"), "run", "-w", str(workspace)])
+    return own_process_spec(
+        settings, "daemon", [_script("dagster-daemon"), "run", "-w", str(workspace)]
+    )
 
 
 def webserver_spec(settings: Settings, workspace: Path, port: int) -> ProcessSpec:
     """The UI."""
     argv = [_script("dagster-webserver"), "-w", str(workspace)]
     argv += ["--host", settings.web.host, "--port", str(port)]
-    return _spec(settings, "webserver", argv)
+    return own_process_spec(settings, "webserver", argv)
 
 
-def _spec(settings: Settings, name: str, argv: list[str]) -> ProcessSpec:
+def own_process_spec(settings: Settings, name: str, argv: list[str]) -> ProcessSpec:
+    """A process of this installation: same code, same settings, its log beside the others."""
     environ = child_environment(settings)
     # the same code as this process, installed or not; the working directory adds nothing to it
     environ["PYTHONPATH"] = ":".join([str(ROOT), *filter(None, [environ.get("PYTHONPATH")])])
