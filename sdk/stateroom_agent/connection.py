@@ -88,6 +88,8 @@ class Connection:
     def _read(self, connection: socket.socket) -> Response:
         received = b""
         while b"\r\n\r\n" not in received:
+            if len(received) > _CHUNK_BYTES:
+                raise ConnectionError("the head of the answer does not end")
             received += _receive(connection, _HEAD_BYTES)
         head, _, start = received.partition(b"\r\n\r\n")
         status_line, *lines = head.decode("latin-1").split("\r\n")
