@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from fleet.names import NAME_MAX_CHARS
 from platform_defs.settings_records import (
     NODES_MAX,
     NodeSettings,
@@ -35,7 +36,11 @@ def violations(
         networks: names of all networks, also of those with a wrong key.
         workloads: the valid ones, in the order of the file.
     """
-    broken = [*region_violations(regions), *workload_violations(networks, workloads)]
+    broken = [
+        *region_violations(regions),
+        *workload_violations(networks, workloads),
+        *name_violations(regions, workloads),
+    ]
     if node is not None:
         broken += [*heartbeat_violations(node), *capacity_violations(node, workloads)]
     return broken
@@ -106,6 +111,27 @@ def workload_violations(
                 f"{workload.restart.delay_max_s:g} is less than delay_s "
                 f"({workload.restart.delay_s:g})",
             )
+
+
+def name_violations(
+    regions: Sequence[RegionSettings], workloads: Sequence[WorkloadSettings]
+) -> Iterator[Violation]:
+    """Agents are called `<region>-<workload>-<number>`: each name belongs to one of them."""
+    owners: dict[str, str] = {}
+    for region in regions:
+        for workload in workloads:
+            prefix, here = f"{region.name}-{workload.name}", f"{workload.name} in {region.name}"
+            if len(prefix) > NAME_MAX_CHARS - len(f"-{NODES_MAX * 10_000}"):
+                yield Violation(
+                    ("workloads", workload.name),
+                    f"agents would be called {prefix}-1, ..., longer than {NAME_MAX_CHARS}",
+                )
+            if prefix in owners:
+                yield Violation(
+                    ("workloads", workload.name),
+                    f"agents of {here} would be called {prefix}-1 like those of {owners[prefix]}",
+                )
+            owners.setdefault(prefix, here)
 
 
 def capacity_violations(

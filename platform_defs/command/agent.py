@@ -126,11 +126,8 @@ def details_text(details: AgentDetails, now: datetime, *, colours: bool) -> str:
         f"agent     {found.agent_id}  ({found.workload} of {found.network_id})",
         f"placement {found.node_id or 'none'} in {found.region}, epoch {found.epoch}",
         f"phase     {phase}: {cell_text(found.reason or 'no reason given')}",
-        f"process   pid {cell_text(found.pid)}, started {age(found.started_at, now)} ago, "
-        f"heartbeat {age(found.heartbeat_at, now)} ago, {found.restarts} restarts, "
-        f"{size_text(found.rss_bytes)}",
-        f"allocated {found.cpu_milli} milli CPU, {size_text(found.memory_bytes)}, "
-        f"{found.gpu_milli} milli GPU",
+        f"process   {_process_text(found, now)}",
+        f"allocated {found.cpu_milli} mCPU {size_text(found.memory_bytes)} {found.gpu_milli} mGPU",
         f"state     {_state_text(details.state, now)}",
     ]
     lines += ["", "last activities:" if details.activities else "no activities"]
@@ -143,6 +140,16 @@ def details_text(details: AgentDetails, now: datetime, *, colours: bool) -> str:
     ]
     lines += [f"  {cell_text(line)}" for line in details.log_lines]
     return "\n".join(lines)
+
+
+def _process_text(found: Agent, now: datetime) -> str:
+    if found.pid is None:
+        return "none reported"
+    return (
+        f"pid {found.pid}, started {age(found.started_at, now)} ago, "
+        f"heartbeat {age(found.heartbeat_at, now)} ago, {found.restarts} restarts, "
+        f"{size_text(found.rss_bytes)}"
+    )
 
 
 def _state_text(state: AgentState | None, now: datetime) -> str:

@@ -36,9 +36,9 @@ def show(as_json: bool) -> None:
 
 
 def _toml_text(value: object) -> str:
-    return (
-        to_json(value) if not isinstance(value, list) else "[" + ", ".join(map(repr, value)) + "]"
-    )
+    if isinstance(value, list):
+        return "[" + ", ".join(to_json(item) for item in value) + "]"
+    return to_json(value)
 
 
 @config.command()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleet.errors import LakeUnavailableError
 from platform_defs.command.output import table, to_json
 from platform_defs.settings import load_settings
 
@@ -37,6 +38,10 @@ def sql(query: str, as_json: bool, as_csv: bool, limit: int) -> None:
         raise click.UsageError("--json and --csv exclude each other")
     text = sys.stdin.read() if query == "-" else query
     settings = load_settings()
+    if not settings.lake.path.is_dir():
+        raise LakeUnavailableError(
+            f"no lake at {settings.lake.path}", hint="Start the fleet with `stateroom up`."
+        )
     from resources.lake.directory_store import DirectoryStore
     from resources.lake.parquet_lake import ParquetLake
 

@@ -10,7 +10,7 @@ import click
 
 from fleet.status import FleetStatus, summarize_fleet
 from platform_defs.command import exit_codes
-from platform_defs.command.output import age, coloured, colours_wanted, table, to_json
+from platform_defs.command.output import age, cell_text, coloured, colours_wanted, table, to_json
 from platform_defs.command.store_access import fleet_store
 from platform_defs.settings import Settings, load_settings
 from platform_defs.state_folder import StateFolder, UpRun
@@ -122,7 +122,7 @@ def status_text(
         rows.append(("all", *total, age(found.oldest_report_at, now)))
     lines += [table(headings, rows) if rows else "no nodes are declared", ""]
     lines.append(_incidents_text(found))
-    lines += [f"  ! {sentence}" for sentence in found.findings[: INCIDENTS_SHOWN * 2]]
+    lines += [f"  ! {cell_text(sentence)}" for sentence in found.findings[: INCIDENTS_SHOWN * 2]]
     hidden = len(found.findings) - INCIDENTS_SHOWN * 2
     if hidden > 0:
         lines.append(f"  ... and {hidden} more; `stateroom status --json` lists all")

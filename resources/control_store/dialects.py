@@ -119,7 +119,13 @@ class SqliteDialect:
 
     def create_engine(self) -> sa.Engine:
         """An engine on the file, which is created with its folder when missing."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"control store {self._path}: its folder cannot be made ({error})",
+                hint="Check the path in control_store.url and the rights on it.",
+            ) from error
         url = sa.URL.create("sqlite", database=str(self._path))
         engine = sa.create_engine(url, connect_args={"timeout": self._busy_timeout_s})
         sa.event.listen(engine, "connect", self._prepare)

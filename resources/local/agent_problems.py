@@ -92,13 +92,15 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def on_unexpected_error(request: Request, error: Exception) -> Response:
-    """Answer a defect of this program; the server logs its traceback."""
-    return problem_response(
+    """Answer a defect of this program; the server logs its traceback and ends the connection."""
+    response = problem_response(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "defect",
         f"{request.method} {request.url.path}: {type(error).__name__}",
         "Nothing was acknowledged. Look into the supervisor's log and report it.",
     )
+    response.headers["Connection"] = "close"
+    return response
 
 
 async def on_client_gone(_request: Request, _error: Exception) -> Response:

@@ -25,6 +25,9 @@ SIGKILL_EXIT = -9
 _CRASH_EXITS = (1, 1, 1, -6, -9, -11)
 """How spontaneous crashes end: mostly an uncaught error, at times a signal."""
 
+_TRANSITIONS_KEPT = 4
+"""Transitions a copy collects before those that a beat has made obsolete are looked for."""
+
 
 class Machinery:
     """State of all nodes and agents, and the transitions between states."""
@@ -55,8 +58,8 @@ class Machinery:
         """The moment up to which everything has happened."""
         return self.queue.now_us
 
-    def add_nodes(self, declarations: Iterable[NodeDeclaration]) -> None:
-        """Bring new nodes up; known ones take over their new declaration."""
+    def add_nodes(self, declarations: Iterable[NodeDeclaration], up_us: int) -> None:
+        """Bring new nodes up since `up_us`; known ones take over their new declaration."""
         for declaration in declarations:
             known = self.nodes.get(declaration.node_id)
             if known is not None:
@@ -64,7 +67,7 @@ class Machinery:
                 continue
             index = len(self.nodes)
             spread = (index * 2_654_435_761 + self.seed * 40_503) % self.interval_us
-            node = SimulatedNode(index, declaration, self.now_us, self.interval_us, spread)
+            node = SimulatedNode(index, declaration, up_us, self.interval_us, spread)
             self.nodes[declaration.node_id] = node
 
     def add_agents(self, declarations: Iterable[AgentDeclaration]) -> None:
@@ -161,7 +164,7 @@ class Machinery:
         new_epoch = epoch if epoch is not None else last.epoch if last is not None else 0
         restarts = len(copy.started)
         transition = Transition(at_us, new_epoch, phase, restarts, started_us, reason)
-        beat = node.beat(self.now_us) if len(copy.transitions) > 1 else None
+        beat = node.beat(self.now_us) if len(copy.transitions) >= _TRANSITIONS_KEPT else None
         copy.enter(transition, None if beat is None else beat.sent_us)
         node.changed_us = max(node.changed_us, at_us)
         node.changes += 1

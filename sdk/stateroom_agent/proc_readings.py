@@ -48,7 +48,7 @@ def read_text(path: str) -> str:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         chunks = []
-        while chunk := os.read(descriptor, 16384):
+        while chunk := os.read(descriptor, 4096):
             chunks.append(chunk)
     finally:
         os.close(descriptor)

@@ -62,6 +62,12 @@ class AgentServer:
             self.batcher.close()
             self._server = None
 
+    def reset(self) -> None:
+        """Forget every agent and record, so that one running server can serve many tests."""
+        for entry in self.directory.entries():
+            self.directory.forget(entry.agent_id)
+        self.store.clear()
+
     def admit(
         self, agent_id: str = "agent-1", epoch: int = 1, arguments: dict[str, str] | None = None
     ) -> None:
