@@ -17,7 +17,6 @@ from platform_defs.settings import Settings, child_environment
 
 LOCATION = "stateroom"
 """Name of the code location; sensor states are stored under it."""
-MODULE = "platform_defs.definitions"
 ROOT = Path(__file__).resolve().parent.parent
 """Folder that holds the package, and in a checkout dagster.yaml and constraints.txt."""
 
@@ -62,16 +61,9 @@ def write_workspace(settings: Settings, code_port: int) -> Path:
     return path
 
 
-def bootstrap_spec(settings: Settings) -> ProcessSpec:
-    """A process that prepares the instance's database and ends."""
-    return own_process_spec(
-        settings, "bootstrap", [sys.executable, "-m", "platform_defs.bootstrap"]
-    )
-
-
 def code_server_spec(settings: Settings, code_port: int) -> ProcessSpec:
-    """The process that holds the definitions and spawns run workers."""
-    argv = [_script("dagster"), "api", "grpc", "--module-name", MODULE]
+    """The process that prepares the instance, holds the definitions and spawns run workers."""
+    argv = [sys.executable, "-m", "platform_defs.code_server"]
     argv += ["--host", "127.0.0.1", "--port", str(code_port), "--location-name", LOCATION]
     return own_process_spec(settings, "code-server", argv)
 

@@ -110,19 +110,16 @@ class FleetRun:
 
     def _start(self) -> None:
         self._record(ready=False)
-        bootstrap, code_port = None, free_port()
-        if self._ui_port is not None:
+        code_port = free_port()
+        if self._ui_port is not None:  # compiles and imports while the nodes start
             dagster.write_instance(self._settings)
-            bootstrap = self._launch(dagster.bootstrap_spec(self._settings), restarts=False)
             self._launch(dagster.code_server_spec(self._settings, code_port))
         self._say(self._nodes.start())
-        if bootstrap is None:
+        if self._ui_port is None:
             self._say(f"fleet {self._settings.fleet.name} is up without a UI; Ctrl-C stops it")
             return
-        self._await_end(bootstrap)
         self._await("code server", lambda: dagster.is_listening("127.0.0.1", code_port))
         workspace = dagster.write_workspace(self._settings, code_port)
-        assert self._ui_port is not None
         self._launch(dagster.webserver_spec(self._settings, workspace, self._ui_port))
         self._launch(dagster.daemon_spec(self._settings, workspace))
         client = WebserverClient(self._up.url)
@@ -133,22 +130,10 @@ class FleetRun:
         self._materialize_once(client)
         self._say(f"fleet {self._settings.fleet.name} is up: {self._up.url}  (Ctrl-C stops it)")
 
-    def _launch(self, spec: ProcessSpec, *, restarts: bool = True) -> ManagedProcess:
+    def _launch(self, spec: ProcessSpec) -> None:
         process = ManagedProcess(spec)
         process.start()
-        if restarts:
-            self._processes.append(process)
-        return process
-
-    def _await_end(self, process: ManagedProcess) -> None:
-        """Wait for a process that does one thing."""
-        name = process.spec.name
-        ended = self._switch.wait_for(lambda: process.exit_code() is not None, self._timeout_s)
-        if not ended or process.exit_code() != 0:
-            code = "did not end in time" if not ended else f"failed ({process.exit_code()})"
-            raise PermanentError(
-                f"{name} {code}:\n{process.log_tail()}", hint=f"See {process.spec.log_path}"
-            )
+        self._processes.append(process)
 
     def _await(self, what: str, condition: Callable[[], bool]) -> None:
         """Wait for something that a watched process brings about."""
