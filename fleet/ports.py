@@ -23,7 +23,7 @@ from fleet.errors import FencedError, TooLargeError
 from fleet.inventory import Agent, AgentStateInfo, Gpu, Node
 from fleet.journal import JournalEntry
 from fleet.leases import Lease
-from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport
+from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport, RegionCounts
 
 
 class Clock(Protocol):
@@ -45,6 +45,8 @@ class PutResult(NamedTuple):
     version: int
     """New version when accepted, else 0."""
     error: FencedError | TooLargeError | None
+    updated_at: datetime | None = None
+    """When it was stored, by the store's clock; None when it was refused."""
 
 
 class NodeStore(Protocol):
@@ -63,15 +65,27 @@ class NodeStore(Protocol):
 
         Raises:
             LeaseLostError: another boot of this node holds the lease; nothing was stored.
+            NotFoundError: the node is not declared (any more); nothing was stored.
         """
         ...
 
     def nodes(self, region: str | None = None) -> list[Node]:
-        """All nodes with their last report, ordered by node_id."""
+        """All nodes with their last report, ordered by node_id.
+
+        `heartbeat_at` is when the store took the report, by its own clock. `phase` is PENDING
+        before the first report, STOPPED after the lease was released, UNKNOWN once it has expired.
+        """
         ...
 
     def gpus(self, region: str | None = None) -> list[Gpu]:
         """All GPUs as last reported, ordered by (node_id, device_index)."""
+        ...
+
+    def fleet_counts(self) -> list[RegionCounts]:
+        """Counts of every region that has nodes or agents, ordered by region.
+
+        Computed by the database: milliseconds at 10,000 nodes and 100,000 agents.
+        """
         ...
 
 
@@ -127,7 +141,8 @@ class PlacementStore(Protocol):
 
         Each given placement carries the epoch it was planned on (0: not placed yet). It is
         stored with that epoch + 1 when the stored epoch is the same and the stored term is not
-        higher; else it is left alone.
+        higher; else it is left alone. So is an agent that is not declared. An agent that was
+        retired and declared again is planned on epoch 0, and goes on above its last epoch.
 
         Returns:
             The placements that were stored, with their new epochs.
@@ -139,7 +154,11 @@ class PlacementStore(Protocol):
         ...
 
     def agents(self, region: str | None = None) -> list[Agent]:
-        """Agents joined with placements and node reports (see `merge_agents`)."""
+        """Agents joined with placements and node reports (see `merge_agents`), by agent_id.
+
+        Declared agents without a placement are PENDING at epoch 0 on node ''. A node is silent
+        when it has reported, and its lease has expired by the store's clock or was released.
+        """
         ...
 
 
@@ -202,8 +221,35 @@ class JournalStore(Protocol):
         ...
 
 
+class LookupStore(Protocol):
+    """Questions about one thing, for people who look at it."""
+
+    def agent(self, agent_id: str) -> Agent | None:
+        """One agent as `agents` would show it; None when it is not declared."""
+        ...
+
+    def agent_notes(self, agent_id: str, limit: int) -> list[Note]:
+        """Notes of one agent, newest first."""
+        ...
+
+    def open_actions(self, limit: int = 1000) -> list[JournalEntry]:
+        """The first unfinished step of every action that has one, oldest first.
+
+        A step is unfinished when it has been `started` and is not `done`; a failed one stays
+        here until somebody finishes the action.
+        """
+        ...
+
+
 class ControlStore(
-    NodeStore, LeaseStore, PlacementStore, AgentStateStore, ActivityStore, JournalStore, Protocol
+    NodeStore,
+    LeaseStore,
+    PlacementStore,
+    AgentStateStore,
+    ActivityStore,
+    JournalStore,
+    LookupStore,
+    Protocol,
 ):
     """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""
 
@@ -263,6 +309,22 @@ class FleetSnapshot(NamedTuple):
     nodes: list[Node]
     gpus: list[Gpu]
     agents: list[Agent]
+
+
+class FleetReader(Protocol):
+    """The part of a cluster that only looks; all that the inventory needs."""
+
+    def regions(self) -> list[str]:
+        """Names of all regions, sorted."""
+        ...
+
+    def nodes(self, region: str) -> list[Node]:
+        """The nodes of a region alone: cheap enough to look at every few seconds."""
+        ...
+
+    def snapshot(self, region: str) -> FleetSnapshot:
+        """Nodes, GPUs and agents of a region as they are now."""
+        ...
 
 
 class Cluster(Protocol):
