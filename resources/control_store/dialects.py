@@ -119,9 +119,19 @@ class SqliteDialect:
 
     def create_engine(self) -> sa.Engine:
         """An engine on the file, which is created with its folder when missing."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"control store {self._path}: its folder cannot be made ({error})",
+                hint="Check the path in control_store.url and the rights on it.",
+            ) from error
         url = sa.URL.create("sqlite", database=str(self._path))
-        engine = sa.create_engine(url, connect_args={"timeout": self._busy_timeout_s})
+        engine = sa.create_engine(
+            url,
+            pool_timeout=self._busy_timeout_s,
+            connect_args={"timeout": self._busy_timeout_s},
+        )
         sa.event.listen(engine, "connect", self._prepare)
         return engine
 
@@ -241,6 +251,7 @@ class PostgresDialect:
         engine = sa.create_engine(
             self._url,
             pool_size=self._pool_size,
+            pool_timeout=self._busy_timeout_s,
             pool_pre_ping=True,
             connect_args={"connect_timeout": 5, "options": options},
         )

@@ -118,7 +118,7 @@ def to_table(records: Sequence[_R], record: type[_R]) -> pa.Table:
         where = f"{record.__name__}.{field.name}"
         try:
             array = _to_array(column, field)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, TypeError, ValueError) as error:
+        except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
             raise InvalidInputError(where, str(error), str(_arrow_type(field))) from error
         if array.null_count and not field.optional:
             raise InvalidInputError(where, None, "a value in every record")
@@ -194,8 +194,14 @@ def _to_array(column: Sequence[Any], field: _Field) -> Any:
         codes[None] = None
         indices = pa.array([codes[value] for value in column], pa.int8())
         return pa.DictionaryArray.from_arrays(indices, pa.array(members, pa.string()))
-    if field.kind is datetime and any(at is not None and at.tzinfo is None for at in column):
-        raise ValueError("a time without its zone")
+    kinds = set(map(type, column))
+    if field.kind is int and float in kinds:
+        raise ValueError("a float, of which pyarrow would take the whole part")
+    if field.kind is datetime:
+        if not kinds <= {datetime, NoneType}:
+            raise TypeError("something else than a datetime")
+        if any(at is not None and at.tzinfo is None for at in column):
+            raise ValueError("a time without its zone")
     return pa.array(column, _arrow_type(field))
 
 

@@ -74,7 +74,8 @@ async def on_stateroom_error(_request: Request, error: Exception) -> Response:
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         _logger.error("agent request failed", exc_info=error)
     field = error.field if isinstance(error, InvalidInputError) else None
-    return problem_response(status, _problem_name(error), str(error), error.hint, field)
+    hint = error.hint or "The request is described at /v1/openapi.json."
+    return problem_response(status, _problem_name(error), str(error), hint, field)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
@@ -92,13 +93,15 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def on_unexpected_error(request: Request, error: Exception) -> Response:
-    """Answer a defect of this program; the server logs its traceback."""
-    return problem_response(
+    """Answer a defect of this program; the server logs its traceback and ends the connection."""
+    response = problem_response(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "defect",
         f"{request.method} {request.url.path}: {type(error).__name__}",
         "Nothing was acknowledged. Look into the supervisor's log and report it.",
     )
+    response.headers["Connection"] = "close"
+    return response
 
 
 async def on_client_gone(_request: Request, _error: Exception) -> Response:

@@ -7,6 +7,7 @@ each error names the field.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 import os
@@ -35,6 +36,8 @@ ID_AHEAD_MAX_S = 60
 ID_BEHIND_MAX_S = 3600
 """Ids order the records of a network, so a reader's cursor must not be led far from now."""
 
+_sequence = itertools.count()
+"""Orders the ids that are made within one millisecond; that they are unique rests on chance."""
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 _METRIC_NAME = re.compile(r"[a-z_][a-z0-9_]{0,63}", re.ASCII)
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -61,7 +64,7 @@ class UploadBudget:
             nonlocal held_bytes
             if self._used_bytes + size_bytes > self._limit_bytes:
                 raise StoreUnavailableError(
-                    f"{self._used_bytes} bytes of other requests wait for the store",
+                    f"requests hold {self._used_bytes} bytes, allowed {self._limit_bytes}",
                     hint="Repeat the request after a moment.",
                 )
             self._used_bytes += size_bytes
@@ -206,15 +209,16 @@ def _records(
         if not isinstance(item, dict):
             raise InvalidInputError(path, item, "an object")
         _refuse_others(item, members, f"{path}.")
-        record_id, at = _record_id(item.get("id"), f"{path}.id", index, now)
+        record_id, at = _record_id(item.get("id"), f"{path}.id", now)
         yield item, path, record_id, at
 
 
-def _record_id(value: object, path: str, index: int, now: datetime) -> tuple[str, datetime]:
+def _record_id(value: object, path: str, now: datetime) -> tuple[str, datetime]:
     """An id and the time in it; a new one when the sender gave none."""
     if value is None:
         milliseconds = int(now.timestamp() * 1000)
-        return f"{milliseconds:012x}-{index:04x}{os.urandom(8).hex()}", now
+        order = next(_sequence) & 0xFFFFFFFF
+        return f"{milliseconds:012x}-{order:08x}{os.urandom(8).hex()}", now
     match = _RECORD_ID.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         allowed = "12 hexadecimal digits (milliseconds since 1970), '-', 4 to 32 more"

@@ -25,6 +25,9 @@ SIGKILL_EXIT = -9
 _CRASH_EXITS = (1, 1, 1, -6, -9, -11)
 """How spontaneous crashes end: mostly an uncaught error, at times a signal."""
 
+_TRANSITIONS_KEPT = 4
+"""Transitions a copy collects before those that a beat has made obsolete are looked for."""
+
 
 class Machinery:
     """State of all nodes and agents, and the transitions between states."""
@@ -161,7 +164,7 @@ class Machinery:
         new_epoch = epoch if epoch is not None else last.epoch if last is not None else 0
         restarts = len(copy.started)
         transition = Transition(at_us, new_epoch, phase, restarts, started_us, reason)
-        beat = node.beat(self.now_us) if len(copy.transitions) > 1 else None
+        beat = node.beat(self.now_us) if len(copy.transitions) >= _TRANSITIONS_KEPT else None
         copy.enter(transition, None if beat is None else beat.sent_us)
         node.changed_us = max(node.changed_us, at_us)
         node.changes += 1

@@ -12,6 +12,7 @@ import json
 import os
 import select
 import signal
+import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -246,6 +247,10 @@ class Agent:
         if not self.stop_reason:
             self.stop_reason = reason
             os.write(self._stop_write, b".")
+
+    def connect_to(self, connected: socket.socket) -> None:
+        """Use a socket that is connected already, until it breaks."""
+        self._connection.adopt(connected)
 
     def close(self) -> None:
         """Close the connection; the agent cannot be used any more."""

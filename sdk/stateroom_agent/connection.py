@@ -1,7 +1,8 @@
 """A keep-alive HTTP/1.1 client over a unix socket, for one peer that always sends Content-Length.
 
-Why not `http.client`: it parses headers with the email package, and after a fork its use dirties
-about 0.9 MiB of memory an agent, this one about 0.3 (`benchmarks/agent_api.py` measures both).
+Why not `http.client`: it parses headers with the email package, and using it after a fork makes
+about 1.4 MiB of memory an agent's own, where this client and its agent make 0.8, or 0.6 in a
+parent that ran `warm_up` (`benchmarks/agent_api.py` measures all three).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 _CHUNK_BYTES = 65536
+_HEAD_BYTES = 4096
+"""An ordinary answer fits; larger buffers would be memory of each agent's own."""
 
 
 class Response(NamedTuple):
@@ -63,6 +66,12 @@ class Connection:
             self.close()
         return response
 
+    def adopt(self, connected: socket.socket) -> None:
+        """Use a connected socket instead of opening one."""
+        self.close()
+        connected.settimeout(self._timeout_s)
+        self._socket = connected
+
     def close(self) -> None:
         """Close the connection; the next request opens another."""
         if self._socket is not None:
@@ -80,7 +89,9 @@ class Connection:
     def _read(self, connection: socket.socket) -> Response:
         received = b""
         while b"\r\n\r\n" not in received:
-            received += _receive(connection)
+            if len(received) > _CHUNK_BYTES:
+                raise ConnectionError("the head of the answer does not end")
+            received += _receive(connection, _HEAD_BYTES)
         head, _, start = received.partition(b"\r\n\r\n")
         status_line, *lines = head.decode("latin-1").split("\r\n")
         headers = {}
@@ -94,13 +105,15 @@ class Connection:
             raise ConnectionError(f"not an answer of a supervisor: {status_line!r}") from error
         chunks, missing_bytes = [start], size_bytes - len(start)
         while missing_bytes > 0:
-            chunks.append(_receive(connection))
+            chunks.append(_receive(connection, min(missing_bytes, _CHUNK_BYTES)))
             missing_bytes -= len(chunks[-1])
+        if missing_bytes < 0:
+            raise ConnectionError(f"the answer has {-missing_bytes} bytes more than it declared")
         return Response(status, headers, b"".join(chunks))
 
 
-def _receive(connection: socket.socket) -> bytes:
-    chunk = connection.recv(_CHUNK_BYTES)
+def _receive(connection: socket.socket, max_bytes: int) -> bytes:
+    chunk = connection.recv(max_bytes)
     if not chunk:
         raise ConnectionResetError("the supervisor closed the connection")
     return chunk

@@ -42,6 +42,26 @@ NOTEWORTHY_PAUSE_S = 30.0
 
 def observe_cpu(agent: Agent) -> None:
     """Watch how busy the processors are."""
+    cpu_observer(agent).run()
+
+
+def observe_memory(agent: Agent) -> None:
+    """Watch how much of the main memory is in use."""
+    memory_observer(agent).run()
+
+
+def observe_disk(agent: Agent) -> None:
+    """Watch how full the file system at the argument `path` is."""
+    disk_observer(agent).run()
+
+
+def observe_network(agent: Agent) -> None:
+    """Watch how much the network interfaces carry, the loopback left out."""
+    network_observer(agent).run()
+
+
+def cpu_observer(agent: Agent) -> Observer:
+    """Of how busy the processors are."""
     stat_path = _proc_path(agent) + "/stat"
     before = parse_cpu_times(read_text(stat_path))
 
@@ -51,11 +71,11 @@ def observe_cpu(agent: Agent) -> None:
         busy, before = busy_percent(before, now), now
         return {"busy_percent": busy}
 
-    Observer(agent, "cpu", CPU, read).run()
+    return Observer(agent, "cpu", CPU, read)
 
 
-def observe_memory(agent: Agent) -> None:
-    """Watch how much of the main memory is in use."""
+def memory_observer(agent: Agent) -> Observer:
+    """Of how much of the main memory is in use."""
     meminfo_path = _proc_path(agent) + "/meminfo"
 
     def read() -> dict[str, float]:
@@ -63,22 +83,22 @@ def observe_memory(agent: Agent) -> None:
         used = 100.0 * (memory.total_bytes - memory.available_bytes) / memory.total_bytes
         return {"used_percent": used, "available_bytes": memory.available_bytes}
 
-    Observer(agent, "memory", MEMORY, read).run()
+    return Observer(agent, "memory", MEMORY, read)
 
 
-def observe_disk(agent: Agent) -> None:
-    """Watch how full the file system at the argument `path` is."""
+def disk_observer(agent: Agent) -> Observer:
+    """Of how full the file system at the argument `path` is."""
     path = agent.arguments.get("path", "/")
 
     def read() -> dict[str, float]:
         disk = read_disk(path)
         return {"used_percent": disk.used_percent, "free_bytes": disk.free_bytes}
 
-    Observer(agent, "disk", DISK, read, place=path).run()
+    return Observer(agent, "disk", DISK, read, place=path)
 
 
-def observe_network(agent: Agent) -> None:
-    """Watch how much the network interfaces carry, the loopback left out."""
+def network_observer(agent: Agent) -> Observer:
+    """Of how much the network interfaces carry, the loopback left out."""
     net_dev_path = _proc_path(agent) + "/net/dev"
     before, before_s = parse_network(read_text(net_dev_path)), time.monotonic()
 
@@ -96,7 +116,7 @@ def observe_network(agent: Agent) -> None:
             "sent_bytes_per_s": sent,
         }
 
-    Observer(agent, "network", NETWORK, read).run()
+    return Observer(agent, "network", NETWORK, read)
 
 
 class Observer:

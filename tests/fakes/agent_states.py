@@ -28,6 +28,14 @@ class InMemoryAgentStates:
         self.note_log: dict[str, Note] = {}
         self.batch_sizes: list[int] = []
 
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            for book in (self.heads, self.stored, self.activity_log, self.note_log):
+                book.clear()
+            self.history.clear()
+            self.batch_sizes.clear()
+
     def place(self, agent_id: str, epoch: int = 1, node_id: str = "node-1") -> None:
         """Give an agent to a node under an epoch; its version stays."""
         with self._lock:

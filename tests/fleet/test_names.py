@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.errors import InvalidInputError
-from fleet.names import NAME_MAX_CHARS, is_name, validate_name
+from fleet.names import NAME_MAX_CHARS, is_name, validate_name, validate_text
 
 ALPHABET = set(string.ascii_letters + string.digits + "._-")
 
@@ -36,3 +36,17 @@ def test_a_dangerous_name_is_refused_with_field_and_value(value: str) -> None:
 def test_an_ordinary_name_passes_unchanged(value: str) -> None:
     """Validation returns its input."""
     assert validate_name("agent_id", value) == value
+
+
+@given(st.text(st.characters(exclude_categories=(), include_characters="\x00\ud800")))
+def test_text_passes_exactly_when_every_store_can_hold_it(value: str) -> None:
+    """UTF-8 must be able to encode it, and PostgreSQL holds no NUL."""
+    try:
+        storable = b"\x00" not in value.encode()
+    except UnicodeEncodeError:
+        storable = False
+    if storable:
+        assert validate_text("note.text", value) is value
+    else:
+        with pytest.raises(InvalidInputError, match=r"note\.text"):
+            validate_text("note.text", value)

@@ -10,12 +10,19 @@ from tests.fakes.agent_server import AgentServer, serving
 from tests.resources.local.fleets import Fleet, open_fleet
 
 
-@pytest.fixture
-def server() -> Iterator[AgentServer]:
-    """A server with agent-1 under epoch 1; its path is short, as unix sockets need."""
+@pytest.fixture(scope="module")
+def module_server() -> Iterator[AgentServer]:
+    """One server a module; its path is short, as unix sockets need."""
     with TemporaryDirectory(prefix="sr-") as folder, serving(Path(folder) / "s") as running:
-        running.admit()
         yield running
+
+
+@pytest.fixture
+def server(module_server: AgentServer) -> AgentServer:
+    """A server that knows agent-1 under epoch 1 and nothing else."""
+    module_server.reset()
+    module_server.admit()
+    return module_server
 
 
 @pytest.fixture
