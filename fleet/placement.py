@@ -1,8 +1,9 @@
 """Where agents are placed first: dealt evenly over the nodes of their region.
 
-Every agent has a home region; it never leaves it here. What is placed stays placed, so that a
-second start of the same fleet moves nothing. An agent that fits nowhere is parked with the reason,
-which an operator reads in its row, instead of being squeezed onto a full node.
+Every agent has a home region; no agent is dealt outside of it. What is placed stays placed, also
+where a failover has put it abroad, so that a second start of the same fleet moves nothing. An
+agent that fits nowhere is parked with the reason, which an operator reads in its row, instead of
+being squeezed onto a full node.
 """
 
 from __future__ import annotations
@@ -74,9 +75,9 @@ def plan_initial_placements(
 ) -> list[Placement]:
     """Place the agents that have no node yet, evenly per workload, within each node's capacity.
 
-    An existing placement stays while its node is declared in the agent's region; a parked one is
-    tried again. Agents are dealt by workload to the node with the fewest agents of that workload,
-    then the fewest agents, then the first name; O((agents + nodes) log nodes).
+    An existing placement stays while its node is declared; a parked one is tried again. Agents are
+    dealt by workload to the node with the fewest agents of that workload, then the fewest agents,
+    then the first name; O((agents + nodes) log nodes).
 
     Args:
         agents: all declared agents.
@@ -95,7 +96,7 @@ def plan_initial_placements(
     for agent in sorted(agents):
         placed = stored.get(agent.agent_id)
         room = rooms.get(placed.node_id) if placed is not None else None
-        if room is not None and room.node.region == agent.region and _is_settled(placed):
+        if room is not None and _is_settled(placed):
             room.take(agent)
         else:
             waiting[_shape_of(agent)].append(agent)

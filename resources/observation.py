@@ -28,6 +28,10 @@ class FleetObservation:
             found = self._snapshots[region] = self._cluster.snapshot(region)
         return found
 
+    def release(self, region: str) -> None:
+        """Forget a region whose rows are all written: what follows needs the memory."""
+        self._snapshots.pop(region, None)
+
 
 @dg.resource(required_resource_keys={"cluster"}, description="One look at each region, per run.")
 def fleet_observation_resource(context: dg.InitResourceContext) -> FleetObservation:

@@ -71,6 +71,13 @@ def load_gpu_probe(import_path: str) -> tuple[GpuProbe | None, str]:
     return probe, ""
 
 
+def close_gpu_probe(probe: GpuProbe | None) -> None:
+    """Let a probe that keeps the driver open give it up."""
+    close = getattr(probe, "close", None)
+    if close is not None:
+        close()
+
+
 def read_gpus(probe: GpuProbe | None, node_id: str, region: str, now: datetime) -> tuple[Gpu, ...]:
     """The GPUs as the probe sees them; empty without a probe."""
     return () if probe is None else tuple(probe.read(node_id, region, now).gpus)

@@ -54,6 +54,7 @@ from resources.local.node_http import Readiness, build_node_app
 from resources.local.node_lease import NodeLease
 from resources.local.node_metrics import NodeCollector, NodeFigures
 from resources.local.node_readings import (
+    close_gpu_probe,
     load_gpu_probe,
     own_cpu_s,
     read_fault,
@@ -198,6 +199,7 @@ class Supervisor:
         await asyncio.gather(*self._server_tasks, return_exceptions=True)
         await self._zygote.stop()
         self._lease.close()
+        await asyncio.to_thread(close_gpu_probe, self._gpu_probe)
         if self._store is not None:
             self._store.close()
         self._write_run(NodePhase.STOPPED, reason)
@@ -261,7 +263,7 @@ class Supervisor:
         self._servers.append(server)
         task = asyncio.create_task(server.serve(sockets=listeners))
         self._server_tasks.append(task)
-        while not server.started and not task.done():
+        while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn has no event
             await asyncio.sleep(0.005)
 
     async def _open_store(self) -> bool:
@@ -339,6 +341,8 @@ class Supervisor:
         """Cut logs and read GPUs: slow things, in a thread, beside the heartbeat."""
         loop = asyncio.get_running_loop()
         node, gpus_due_s = self.spec.node, 0.0
+        if self.spec.gpu_probe and self._gpu_probe is None:
+            _log.warning("no GPUs are read: %s", self._gpu_absent_reason)
         while True:
             if loop.time() >= gpus_due_s:
                 gpus_due_s = loop.time() + GPU_INTERVAL_S

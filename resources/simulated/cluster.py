@@ -15,13 +15,13 @@ from fleet.faults import Crash, Fault, Pause, SlowHeartbeats, Subject, SubjectKi
 from fleet.inventory import Agent, AgentPhase, Node
 from fleet.ports import ClusterEvent, ControlStore, FleetSnapshot
 from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport
+from fleet.scaling import plan_scale
 from resources.simulated.clock import MICROSECONDS, VirtualClock, as_microseconds
 from resources.simulated.faulting import FaultPlayer
 from resources.simulated.machinery import Machinery
 from resources.simulated.nodes import SimulatedNode
 from resources.simulated.placing import PlacementBook
 from resources.simulated.publishing import PublishResult, StorePublisher
-from resources.simulated.scaling import plan_scale
 from resources.simulated.truth import GroundTruth
 from resources.simulated.views import ClusterView
 

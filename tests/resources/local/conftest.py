@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.fakes.agent_server import AgentServer, serving
+from tests.resources.local.fleets import Fleet, open_fleet
 
 
 @pytest.fixture(scope="module")
@@ -22,3 +23,10 @@ def server(module_server: AgentServer) -> AgentServer:
     module_server.reset()
     module_server.admit()
     return module_server
+
+
+@pytest.fixture
+def fleet() -> Iterator[Fleet]:
+    """A state folder, a control store and a cluster without nodes."""
+    with open_fleet() as opened:
+        yield opened
