@@ -185,7 +185,18 @@ class AgentStateStore(Protocol):
         ...
 
     def state_changes(self, after: int, limit: int) -> list[StateChange]:
-        """Change log entries with change_id > `after`, in order, at most `limit`."""
+        """Change log entries with change_id > `after`, in order, at most `limit`.
+
+        No entry appears later below one that was returned.
+        """
+        ...
+
+    def trim_state_changes(self, up_to: int) -> int:
+        """Remove change log entries that every reader has passed; states stay.
+
+        Returns:
+            How many entries with change_id <= `up_to` there were.
+        """
         ...
 
 
@@ -198,6 +209,10 @@ class ActivityStore(Protocol):
 
     def activities(self, agent_id: str | None, limit: int) -> list[Activity]:
         """Newest first."""
+        ...
+
+    def trim_activities(self, before: datetime) -> int:
+        """Remove activities older than `before`; returns how many there were."""
         ...
 
     def append_notes(self, notes: Sequence[Note]) -> None:

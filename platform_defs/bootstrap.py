@@ -1,8 +1,6 @@
 """What a new Dagster instance must know before its first run.
 
 The limit of a single pool cannot stand in dagster.yaml: it is a row in the instance's storage.
-Runs as a process of its own (`python -m platform_defs.bootstrap`), so that `stateroom up` need not
-import Dagster.
 """
 
 from collections.abc import Mapping
@@ -26,13 +24,3 @@ def apply_pool_limits(
     for name, limit in changed.items():
         storage.set_concurrency_slots(name, limit)
     return changed
-
-
-def main() -> None:
-    """Open the instance of DAGSTER_HOME (which creates its tables) and set the limits."""
-    with DagsterInstance.get() as instance:
-        apply_pool_limits(instance)
-
-
-if __name__ == "__main__":
-    main()

@@ -6,20 +6,21 @@ next run continues with the same agents, epochs, states and Dagster history.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Protocol
 
 from fleet.errors import PermanentError, StateroomError, TransientError
 from platform_defs import dagster_processes as dagster
-from platform_defs.ports_check import free_port
 from platform_defs.processes import ManagedProcess, ProcessSpec
 from platform_defs.settings import Settings
 from platform_defs.state_folder import StateFolder, UpRun
 from platform_defs.stopping import StopAskedError, StopSwitch
 from platform_defs.webserver_client import WebserverClient
-from resources.local.linux_processes import end_children
+from resources.local.linux_processes import child_pids, end_children, read_stat
 
 Say = Callable[[str], None]
 
@@ -77,6 +78,7 @@ class FleetRun:
         self._timeout_s = timeout_s
         self._say = say
         self._switch = StopSwitch()
+        self._problem = ""
         self._processes: list[ManagedProcess] = []
         url = "" if ui_port is None else dagster.ui_url(settings, ui_port)
         self._up = UpRun(
@@ -103,26 +105,24 @@ class FleetRun:
 
     def _record(self, *, ready: bool) -> None:
         pids = {process.spec.name: process.pid or 0 for process in self._processes}
-        self._up = UpRun(self._up.pid, self._up.started_at, self._up.url, ready, pids)
+        self._up = UpRun(
+            self._up.pid, self._up.started_at, self._up.url, ready, self._problem, pids
+        )
         self._folder.write_up(self._up)
 
     # Starting
 
     def _start(self) -> None:
         self._record(ready=False)
-        bootstrap, code_port = None, free_port()
-        if self._ui_port is not None:
+        if self._ui_port is not None:  # compiles and imports while the nodes start
             dagster.write_instance(self._settings)
-            bootstrap = self._launch(dagster.bootstrap_spec(self._settings), restarts=False)
-            self._launch(dagster.code_server_spec(self._settings, code_port))
+            self._launch(dagster.code_server_spec(self._settings))
         self._say(self._nodes.start())
-        if bootstrap is None:
+        if self._ui_port is None:
             self._say(f"fleet {self._settings.fleet.name} is up without a UI; Ctrl-C stops it")
             return
-        self._await_end(bootstrap)
-        self._await("code server", lambda: dagster.is_listening("127.0.0.1", code_port))
-        workspace = dagster.write_workspace(self._settings, code_port)
-        assert self._ui_port is not None
+        self._await("code server", lambda: dagster.code_server_listens(self._settings))
+        workspace = dagster.write_workspace(self._settings)
         self._launch(dagster.webserver_spec(self._settings, workspace, self._ui_port))
         self._launch(dagster.daemon_spec(self._settings, workspace))
         client = WebserverClient(self._up.url)
@@ -133,22 +133,10 @@ class FleetRun:
         self._materialize_once(client)
         self._say(f"fleet {self._settings.fleet.name} is up: {self._up.url}  (Ctrl-C stops it)")
 
-    def _launch(self, spec: ProcessSpec, *, restarts: bool = True) -> ManagedProcess:
+    def _launch(self, spec: ProcessSpec) -> None:
         process = ManagedProcess(spec)
         process.start()
-        if restarts:
-            self._processes.append(process)
-        return process
-
-    def _await_end(self, process: ManagedProcess) -> None:
-        """Wait for a process that does one thing."""
-        name = process.spec.name
-        ended = self._switch.wait_for(lambda: process.exit_code() is not None, self._timeout_s)
-        if not ended or process.exit_code() != 0:
-            code = "did not end in time" if not ended else f"failed ({process.exit_code()})"
-            raise PermanentError(
-                f"{name} {code}:\n{process.log_tail()}", hint=f"See {process.spec.log_path}"
-            )
+        self._processes.append(process)
 
     def _await(self, what: str, condition: Callable[[], bool]) -> None:
         """Wait for something that a watched process brings about."""
@@ -194,12 +182,12 @@ class FleetRun:
             return status[0] in ENDED
 
         self._await(f"run {run_id} of {FIRST_JOB}", ended)
-        if status[0] != "SUCCESS":
-            raise PermanentError(
-                f"the first run of {FIRST_JOB} ended with {status[0]}",
-                hint=f"See {self._up.url}/runs/{run_id}",
-            )
-        self._say(f"assets materialized: {self._up.url}/runs/{run_id}")
+        where = f"{self._up.url}/runs/{run_id}"
+        if status[0] == "SUCCESS":
+            self._say(f"assets materialized: {where}")
+        else:  # the fleet stays up, because that is where the cause can be seen
+            self._problem = f"the first run of {FIRST_JOB} ended with {status[0]}: {where}"
+            self._say(self._problem)
 
     # Watching
 
@@ -208,8 +196,18 @@ class FleetRun:
         for process in self._processes:
             process.watch(self._say)
         self._nodes.watch(self._say)
+        self._reap_adopted()
         if before != {process.spec.name: process.pid for process in self._processes}:
             self._record(ready=True)
+
+    def _reap_adopted(self) -> None:
+        """Take the exit codes of orphans that became ours, such as agents of a killed node."""
+        own = {process.pid for process in self._processes}
+        for pid in child_pids(os.getpid()):
+            stat = read_stat(pid)
+            if pid not in own and stat is not None and stat.state == "Z":
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
 
     # Stopping
 

@@ -11,7 +11,6 @@ import time
 from datetime import UTC, datetime
 
 from fleet.errors import StateroomError, TransientError
-from fleet.placement import plan_initial_placements
 from fleet.ports import ControlStore
 from platform_defs.declared_fleet import declared_agents, declared_nodes, declared_workloads
 from platform_defs.fault_orders import FaultOrders
@@ -19,6 +18,7 @@ from platform_defs.settings import Settings, load_settings
 from platform_defs.stopping import StopAskedError, StopSwitch
 from resources.clock import SystemClock
 from resources.control_store.opening import open_control_store
+from resources.local.fleet_declaration import declare_fleet
 from resources.simulated.clock import VirtualClock
 from resources.simulated.cluster import SimulatedCluster
 from resources.simulated.publishing import StorePublisher
@@ -26,26 +26,21 @@ from resources.simulated.publishing import StorePublisher
 ORDERS_INTERVAL_S = 0.1
 
 
-def build_cluster(settings: Settings, store: ControlStore, now: datetime) -> SimulatedCluster:
+def build_cluster(settings: Settings, store: ControlStore) -> SimulatedCluster:
     """The cluster as declared, with the placements of the store and first ones for the rest.
 
     New placements are committed in the store before the cluster runs them.
     """
+    clock = SystemClock()
     nodes, agents = declared_nodes(settings), declared_agents(settings)
-    store.declare_nodes(nodes)
-    store.declare_workloads(declared_workloads(settings))
-    store.declare_agents(agents)
-    known = {agent.agent_id for agent in agents}
-    store.retire_agents([p.agent_id for p in store.placements() if p.agent_id not in known])
-    store.retire_nodes(sorted({n.node_id for n in store.nodes()} - {n.node_id for n in nodes}))
-    store.place_agents(plan_initial_placements(agents, nodes, store.placements(), now=now))
+    declare_fleet(store, nodes, declared_workloads(settings), agents, clock)
     placed = [p for p in store.placements() if p.node_id]
     node = settings.node
     return SimulatedCluster(
         nodes,
         agents,
         placed,
-        clock=VirtualClock(now),
+        clock=VirtualClock(clock.now()),
         restart_policies={w.workload: w.restart for w in declared_workloads(settings)},
         heartbeat_interval_s=node.heartbeat_interval_s,
         lease_ttl_s=node.lease_ttl_s,
@@ -55,7 +50,7 @@ def build_cluster(settings: Settings, store: ControlStore, now: datetime) -> Sim
 
 def run_simulator(settings: Settings, store: ControlStore, switch: StopSwitch) -> None:
     """Advance with the real clock until asked to stop; returns then."""
-    cluster = build_cluster(settings, store, datetime.now(UTC))
+    cluster = build_cluster(settings, store)
     publisher = StorePublisher(cluster, store)
     publisher.declare()
     orders = FaultOrders(settings.fleet.state_dir)

@@ -127,7 +127,11 @@ class SqliteDialect:
                 hint="Check the path in control_store.url and the rights on it.",
             ) from error
         url = sa.URL.create("sqlite", database=str(self._path))
-        engine = sa.create_engine(url, connect_args={"timeout": self._busy_timeout_s})
+        engine = sa.create_engine(
+            url,
+            pool_timeout=self._busy_timeout_s,
+            connect_args={"timeout": self._busy_timeout_s},
+        )
         sa.event.listen(engine, "connect", self._prepare)
         return engine
 
@@ -247,6 +251,7 @@ class PostgresDialect:
         engine = sa.create_engine(
             self._url,
             pool_size=self._pool_size,
+            pool_timeout=self._busy_timeout_s,
             pool_pre_ping=True,
             connect_args={"connect_timeout": 5, "options": options},
         )

@@ -24,7 +24,7 @@ from fleet.agents import (
 from fleet.errors import CorruptObjectError, TooLargeError
 from fleet.inventory import AgentStateInfo
 from fleet.ports import PutResult
-from resources.control_store.database import Feature, upsert
+from resources.control_store.database import Feature, trim, upsert
 from resources.control_store.dialects import Dialect
 from resources.control_store.driver_sql import DriverStatement
 from resources.control_store.schema import agent_state_changes, agent_states, placements
@@ -109,6 +109,10 @@ class SqlStates(Feature):
         with self._database.settled_read() as connection:
             rows = connection.execute(statement).all()
         return [StateChange._make((*row[:-1], from_us(row[-1]))) for row in rows]
+
+    def trim_state_changes(self, up_to: int) -> int:
+        """Remove change log entries with change_id <= `up_to`, in short transactions."""
+        return trim(self._database, agent_state_changes.c.change_id, up_to)
 
 
 def _lock_heads(

@@ -45,11 +45,12 @@ class StagedFile:
         self._size_bytes = 0
 
     def write(self, data: bytes | memoryview) -> int:
-        """Append all of `data`."""
+        """Append all of `data`; LakeUnavailableError when the disk is full."""
         view = memoryview(data).cast("B")
         done = 0
-        while done < len(view):
-            done += self._files.write(self._descriptor, view[done:])
+        with _translated("a new object of the lake"):
+            while done < len(view):
+                done += self._files.write(self._descriptor, view[done:])
         self._hash.update(view)
         self._size_bytes += len(view)
         return len(view)
@@ -113,17 +114,24 @@ class DirectoryStore:
 
     @contextmanager
     def _stage(self) -> Iterator[Staged]:
+        """Translates its own calls only: what the caller reads meanwhile is not ours to name."""
         with _translated("a new object of the lake"):
             staged = StagedFile(self._files, str(self._tmp / f"{uuid.uuid4().hex}.tmp"))
-            try:
+        try:
+            with _translated("leftovers in tmp"):
                 self._sweep(staged.modified_at())
-                yield staged
-            finally:
-                try:
-                    with suppress(FileNotFoundError):
-                        self._files.unlink(staged.path)
-                finally:
-                    staged.shut()
+            yield staged
+        finally:
+            with _translated("a new object of the lake"):
+                self._discard(staged)
+
+    def _discard(self, staged: StagedFile) -> None:
+        """Remove the tmp name; a committed object keeps its own."""
+        try:
+            with suppress(FileNotFoundError):
+                self._files.unlink(staged.path)
+        finally:
+            staged.shut()
 
     def commit(self, staged: Staged, key: str) -> bool:
         """Fsync the tmp file, link it to its key, fsync the folders above: then it is committed.

@@ -39,7 +39,7 @@ from resources.lake.query import QueryLimits, run_query
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LISTINGS_MAX = 3
+LISTINGS_MAX = 10
 """How often a reader lists anew when objects vanish under it (compacted or removed meanwhile)."""
 
 REMEMBERED_MAX = 10_000

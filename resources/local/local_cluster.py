@@ -26,7 +26,7 @@ from fleet.scaling import plan_scale
 from resources.local import node_client
 from resources.local.event_log import EventLog
 from resources.local.fleet_declaration import declaration_of, place_unplaced
-from resources.local.linux_processes import identify, is_alive
+from resources.local.linux_processes import ProcessIdentity, identify, is_alive
 from resources.local.local_faults import START_TIMEOUT_S, LocalFaults
 from resources.local.node_launcher import NodeLauncher
 from resources.local.node_spec import NodeRun, NodeSpec, read_run, run_path, write_run
@@ -74,15 +74,16 @@ class LocalCluster(LocalFaults):
             NodeUnavailableError: a node did not come up; the others were stopped again.
         """
         owner = identify(os.getpid())
-        pids: dict[str, int] = {}
+        launched: dict[str, ProcessIdentity] = {}
         try:
             for spec in self._specs:
                 run = self._launcher.run(spec.node.node_id)
                 if run is None or not is_alive(run.process):
-                    pids[spec.node.node_id] = self._launcher.launch(replace(spec, owner=owner))
-            self._launcher.wait_ready(pids, timeout_s)
+                    own = replace(spec, owner=owner)
+                    launched[spec.node.node_id] = self._launcher.launch(own)
+            self._launcher.wait_ready(launched, timeout_s)
         except BaseException:
-            self._stop(list(pids))
+            self._launcher.end(list(launched.values()), STOP_MARGIN_S)
             raise
 
     def stop_nodes(self) -> list[str]:
@@ -91,9 +92,7 @@ class LocalCluster(LocalFaults):
         Returns:
             The nodes that did not end in time and were killed.
         """
-        return self._stop([run.node_id for run in self.runs()])
-
-    def _stop(self, node_ids: list[str]) -> list[str]:
+        node_ids = [run.node_id for run in self.runs()]
         grace_s = max((self._grace_s(node_id) for node_id in node_ids), default=0.0)
         return self._launcher.stop(node_ids, grace_s + STOP_MARGIN_S)
 

@@ -64,10 +64,10 @@ def parse_cpu_times(stat: str) -> CpuTimes:
     Raises:
         ValueError: the text does not begin with the line of all processors.
     """
-    name, *fields = stat.partition("\n")[0].split()
-    if name != "cpu" or len(fields) < 4:
+    fields = stat.partition("\n")[0].split()
+    if len(fields) < 5 or fields[0] != "cpu":
         raise ValueError(f"/proc/stat begins with {stat[:40]!r}")
-    ticks = [int(field) for field in fields[:8]]
+    ticks = [int(field) for field in fields[1:9]]
     total = sum(ticks)
     return CpuTimes(total - sum(ticks[3:5]), total)
 
@@ -89,7 +89,7 @@ def parse_memory(meminfo: str) -> Memory:
     for line in meminfo.splitlines():
         name, _, rest = line.partition(":")
         if name in {"MemTotal", "MemAvailable"}:
-            found[name] = int(rest.split()[0]) * 1024
+            found[name] = int(rest.removesuffix("kB")) * 1024
     if len(found) != 2:
         raise ValueError(f"/proc/meminfo holds only {sorted(found)}")
     return Memory(found["MemTotal"], found["MemAvailable"])

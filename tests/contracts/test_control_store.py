@@ -98,7 +98,8 @@ class TestNodes:
         assert node.lease_expires_at == renewed.expires_at
         assert (node.cpu_percent, node.memory_used_bytes, node.disk_free_bytes) == (12.5, 7, None)
         assert (node.agents_running, node.agents_failed) == (1, 1)
-        assert store.gpus() == [gpus[1], gpus[0]]
+        assert store.gpus() == store.gpus("eu") == [gpus[1], gpus[0]]
+        assert store.gpus("us") == []
 
     def test_declaring_again_keeps_the_report_and_retiring_removes_it(
         self, store: ControlStore
@@ -452,6 +453,22 @@ class TestStates:
         assert pages == [[1, 2, 3], [4, 5, 6], [7]]
         assert store.state_changes(after, 3) == []
 
+    def test_a_trimmed_change_log_goes_on_with_higher_numbers(
+        self, store: ControlStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Readers' cursors stay valid, states stay, and trimming twice removes nothing."""
+        monkeypatch.setattr("resources.control_store.database._TRIM_ROWS", 2)
+        placed(store, "a")
+        store.put_states([StatePut("a", 1, version, b"x") for version in range(7)])
+        ids = [change.change_id for change in store.state_changes(0, 100)]
+        assert store.trim_state_changes(ids[4]) == 5
+        assert [change.change_id for change in store.state_changes(0, 100)] == ids[5:]
+        assert store.trim_state_changes(ids[-1]) == 2
+        assert store.trim_state_changes(ids[-1]) == 0
+        store.put_states([StatePut("a", 1, 7, b"x")])
+        (change,) = store.state_changes(ids[-1], 100)
+        assert (change.version, change.change_id > ids[-1]) == (8, True)
+
     def test_a_moved_agent_fences_its_old_copy(self, store: ControlStore) -> None:
         """The old epoch writes nothing more; the new one goes on from the same version."""
         placed(store, "a")
@@ -529,6 +546,17 @@ class TestLogs:
         newest = sorted(items, key=lambda item: (item.at, item.activity_id), reverse=True)
         assert store.activities(None, 100) == newest
         assert store.activities("agent-1", 2) == [i for i in newest if i.agent_id == "agent-1"][:2]
+
+    def test_activities_older_than_a_moment_are_trimmed(self, store: ControlStore) -> None:
+        """The moment itself is kept."""
+        items = [
+            Activity(f"id-{n}", "a", "net", "task", AT + timedelta(seconds=n), None, True, "{}")
+            for n in range(5)
+        ]
+        store.append_activities(items)
+        assert store.trim_activities(AT + timedelta(seconds=3)) == 3
+        assert store.activities(None, 9) == items[:2:-1]
+        assert store.trim_activities(AT) == 0
 
     def test_notes_are_paged_by_id(self, store: ControlStore) -> None:
         """Ids order by code point on every database, so that cursors agree."""

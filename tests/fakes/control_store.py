@@ -61,6 +61,7 @@ class InMemoryControlStore:
         self._retired: dict[str, Placement] = {}
         self._states: dict[str, AgentState] = {}
         self._changes: list[StateChange] = []
+        self._change_id = 0
         self._activities: dict[str, Activity] = {}
         self._notes: dict[str, Note] = {}
         self._journal: dict[tuple[str, str, str], JournalEntry] = {}
@@ -334,9 +335,10 @@ class InMemoryControlStore:
         self._states[put.agent_id] = AgentState(
             put.agent_id, version + 1, put.epoch, digest, put.body, now
         )
+        self._change_id += 1
         self._changes.append(
             StateChange(
-                len(self._changes) + 1,
+                self._change_id,
                 put.agent_id,
                 version + 1,
                 put.epoch,
@@ -385,6 +387,14 @@ class InMemoryControlStore:
         with self._lock:
             return [change for change in self._changes if change.change_id > after][:limit]
 
+    def trim_state_changes(self, up_to: int) -> int:
+        """Remove change log entries up to a number."""
+        with self._lock:
+            kept = [change for change in self._changes if change.change_id > up_to]
+            removed = len(self._changes) - len(kept)
+            self._changes = kept
+        return removed
+
     # Activities, notes, journal
 
     def append_activities(self, activities: Sequence[Activity]) -> None:
@@ -401,6 +411,14 @@ class InMemoryControlStore:
         with self._lock:
             wanted = [a for a in self._activities.values() if agent_id in {None, a.agent_id}]
         return sorted(wanted, key=lambda a: (a.at, a.activity_id), reverse=True)[:limit]
+
+    def trim_activities(self, before: datetime) -> int:
+        """Remove old activities."""
+        with self._lock:
+            kept = {key: item for key, item in self._activities.items() if item.at >= before}
+            removed = len(self._activities) - len(kept)
+            self._activities = kept
+        return removed
 
     def append_notes(self, notes: Sequence[Note]) -> None:
         """Append; known ids are ignored."""

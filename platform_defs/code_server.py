@@ -1,0 +1,31 @@
+"""The code server's process: prepares the Dagster instance, then serves the definitions.
+
+Both in one process, because importing Dagster is most of the cost of either, and because the tables
+of a new instance must exist before a second process opens it (two at once leave SQLite's migration
+table with two heads, and nothing starts).
+
+    python -m platform_defs.code_server --socket code-server.sock --location-name stateroom
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+
+import dagster as dg
+
+from platform_defs.bootstrap import apply_pool_limits
+
+MODULE = "platform_defs.definitions"
+
+
+def main(arguments: list[str]) -> None:
+    """Set up the instance of DAGSTER_HOME, then become `dagster api grpc`; does not return."""
+    with dg.DagsterInstance.get() as instance:
+        apply_pool_limits(instance)
+    sys.argv = ["dagster", "api", "grpc", "--module-name", MODULE, *arguments]
+    runpy.run_module("dagster", run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

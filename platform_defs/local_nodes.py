@@ -1,0 +1,89 @@
+"""The nodes of this machine under `stateroom up`: declared in the store, started as supervisors."""
+
+from __future__ import annotations
+
+from fleet.ports import ControlStore
+from platform_defs.declared_fleet import declared_agents, declared_nodes, declared_workloads
+from platform_defs.fault_orders import FaultOrder, carry_out
+from platform_defs.running import Say
+from platform_defs.settings import Settings
+from platform_defs.state_folder import StateFolder
+from resources.clock import SystemClock
+from resources.control_store.opening import open_control_store
+from resources.local.event_log import EventLog
+from resources.local.fleet_declaration import declare_fleet
+from resources.local.local_cluster import LocalCluster
+from resources.local.node_spec import DEFAULT_GPU_PROBE, NodeSpec
+
+
+class LocalNodes:
+    """Supervisors as processes of this machine; they end with the process that started them."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Describe; nothing is opened or started."""
+        self._settings = settings
+        self._store: ControlStore | None = None
+        self._cluster: LocalCluster | None = None
+        self._cursor = ""
+
+    def start(self) -> str:
+        """Declare the fleet in the store, start every node and wait until all are ready.
+
+        Raises:
+            NodeUnavailableError: a node did not come up.
+            StoreUnavailableError: the control store cannot be opened.
+        """
+        settings, clock = self._settings, SystemClock()
+        nodes, agents = declared_nodes(settings), declared_agents(settings)
+        self._store = open_control_store(settings.control_store.url, clock=clock)
+        placed = declare_fleet(self._store, nodes, declared_workloads(settings), agents, clock)
+        specs = node_specs(settings)
+        self._cluster = LocalCluster(self._store, settings.fleet.state_dir, clock, specs)
+        self._cluster.start_nodes()
+        self._cursor = EventLog(settings.fleet.state_dir / "run" / "events.jsonl").cursor()
+        moved = f", {len(placed)} placed anew" if placed else ", all placed as before"
+        return f"{len(nodes)} nodes run {len(agents)} agents{moved}"
+
+    def watch(self, say: Say) -> None:
+        """Say what has happened to nodes; a killed one stays dead, for failover to see."""
+        assert self._cluster is not None
+        for event in self._cluster.watch(self._cursor, timeout_s=0.0):
+            self._cursor = event.cursor
+            say(f"{event.kind} {event.subject}: {event.detail}")
+
+    def stop(self) -> None:
+        """Stop every node; agents save their states first, leases are released."""
+        try:
+            if self._cluster is not None:
+                self._cluster.stop_nodes()
+        finally:
+            if self._store is not None:
+                self._store.close()
+
+
+def node_specs(settings: Settings) -> list[NodeSpec]:
+    """What each supervisor is told; the first one also looks after this machine's GPUs."""
+    node, folder = settings.node, StateFolder(settings.fleet.state_dir)
+    return [
+        NodeSpec(
+            node=declaration,
+            store_url=settings.control_store.url,
+            lake_path=str(settings.lake.path),
+            state_dir=str(settings.fleet.state_dir),
+            socket_path=str(folder.socket_path(declaration.node_id)),
+            heartbeat_interval_s=node.heartbeat_interval_s,
+            lease_ttl_s=node.lease_ttl_s,
+            gpu_probe="" if index else DEFAULT_GPU_PROBE,
+        ).validate()
+        for index, declaration in enumerate(declared_nodes(settings))
+    ]
+
+
+def send_to_local_nodes(settings: Settings, order: FaultOrder) -> str:
+    """Carry out a fault on a node of this machine; returns what was done, in words."""
+    clock = SystemClock()
+    store = open_control_store(settings.control_store.url, clock=clock)
+    try:
+        return carry_out(LocalCluster(store, settings.fleet.state_dir, clock), order)
+    finally:
+        store.close()
