@@ -31,6 +31,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     datetime: st.datetimes(FIRST, LAST, timezones=st.just(UTC)),
     tuple[str, ...]: st.lists(st.text("abc", max_size=3), max_size=3).map(tuple),
+    tuple[int, ...]: st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3).map(tuple),
     NodePhase: st.sampled_from(NodePhase),
     AgentPhase: st.sampled_from(AgentPhase),
 }
