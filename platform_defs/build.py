@@ -25,7 +25,7 @@ from ops.inventory_jobs import (
     RUN_CLASS,
 )
 from platform_defs.declared_fleet import declared_nodes
-from platform_defs.settings_records import Settings
+from platform_defs.settings import Settings
 from resources.clock_resource import ClockResource
 from resources.cluster_resource import cluster_resource
 from resources.control_store.resource import ControlStoreResource
@@ -43,9 +43,9 @@ class Deployment:
     declaration: FleetDeclaration
     control_store_url: str
     lake_path: str
+    state_dir: str = "state"
     cluster: str = "local"
-    agents_per_node: int = 0
-    """Of a simulated fleet."""
+    """`local` or `simulated`."""
     lake_policy: LakePolicy = field(default_factory=LakePolicy)
     run_history_policy: RunHistoryPolicy = field(default_factory=RunHistoryPolicy)
 
@@ -62,7 +62,7 @@ def deployment_of(settings: Settings) -> Deployment:
         control_store_url=settings.control_store.url,
         lake_path=str(settings.lake.path),
         cluster=settings.fleet.cluster,
-        agents_per_node=sum(each.replicas_per_node for each in settings.workloads),
+        state_dir=str(settings.fleet.state_dir),
         lake_policy=LakePolicy(settings.lake.keep_ticks_hours, settings.lake.keep_days),
     )
 
@@ -72,7 +72,7 @@ def build_resources(deployment: Deployment) -> dict[str, Any]:
     return {
         "clock": ClockResource(),
         "cluster": cluster_resource.configured(
-            {"kind": deployment.cluster, "agents_per_node": deployment.agents_per_node}
+            {"kind": deployment.cluster, "state_dir": deployment.state_dir}
         ),
         "control_store": ControlStoreResource(url=deployment.control_store_url),
         "fleet_declaration": deployment.declaration,
