@@ -119,3 +119,15 @@ def test_a_port_in_use_is_refused_before_anything_starts(fleet: RunningFleet) ->
     assert refused.returncode == 4
     assert f"port {port} on 127.0.0.1 is in use by pid" in refused.stderr
     assert not (fleet.folder / "state" / "control.db").exists()
+
+
+def test_a_start_that_fails_says_why_and_leaves_nothing(fleet: RunningFleet) -> None:
+    """The code server ends at once: its last lines are shown, the nodes are stopped again."""
+    (fleet.folder / "dagster.yaml").write_text("no_such_key: 1\n", encoding="utf-8")
+    failed = fleet.run("up")
+    assert failed.returncode == 1
+    assert "code-server ended with 1 while starting" in failed.stderr
+    assert "no_such_key" in failed.stderr
+    assert "logs/code-server.log" in failed.stderr
+    fleet.wait_gone(5)
+    assert fleet.json("status")["running"] is False
