@@ -193,6 +193,7 @@ class Gpu(NamedTuple):
     pages_retired: int | None = None
     """GPUs before Ampere only; later ones remap rows."""
     pages_retired_pending: bool | None = None
+    """A page waits for the next reset to be retired."""
     xids: tuple[int, ...] = ()
     """Distinct Xid errors since watching began, in order of first sight."""
     xid_at: datetime | None = None

@@ -128,7 +128,7 @@ def test_a_port_in_use_names_its_process() -> None:
 def test_a_free_port_is_free_and_a_foreign_address_is_refused() -> None:
     """192.0.2.1 is of a network for documentation: it is never this machine's."""
     check_port_free("127.0.0.1", free_port())
-    with pytest.raises(InvalidInputError, match="an address that this machine"):
+    with pytest.raises(InvalidInputError, match="an address to listen on"):
         check_port_free("192.0.2.1", 80)
 
 

@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -161,8 +162,9 @@ def test_only_the_views_that_a_statement_names_are_made() -> None:
     """Whatever the case, in subqueries, joins and set operations."""
     known = ["agents", "agents_history", "gpus", "nodes"]
     sql = "SELECT 1 FROM Nodes UNION SELECT 2 WHERE EXISTS (FROM agents_history)"
-    assert named_views(sql, known) == ["agents_history", "nodes"]
-    assert named_views("SELECT 'nodes' AS gpus -- agents", known) == []
+    with duckdb.connect() as connection:
+        assert named_views(connection, sql, known) == ["agents_history", "nodes"]
+        assert named_views(connection, "SELECT 'nodes' AS gpus -- agents", known) == []
 
 
 def test_a_process_that_queried_ends_without_noise(tmp_path: Path) -> None:
