@@ -29,7 +29,7 @@ def send(orders: FaultOrders, cluster: SimulatedCluster, order: FaultOrder) -> s
 
     def author() -> None:
         try:
-            outcome.append(orders.send(order))
+            outcome.extend(orders.send([order]))
         except PermanentError as error:
             outcome.append(error)
 
@@ -62,5 +62,5 @@ def test_a_refusal_comes_back_as_an_error(tmp_path: Path, cluster: SimulatedClus
 def test_an_order_that_nobody_takes_is_withdrawn(tmp_path: Path) -> None:
     """A simulator that starts later must not find old orders."""
     with pytest.raises(NodeUnavailableError, match="has not taken the order"):
-        FaultOrders(tmp_path).send(FaultOrder("kill_node", "n1"), timeout_s=0.1)
+        FaultOrders(tmp_path).send([FaultOrder("kill_node", "n1")], timeout_s=0.1)
     assert list((tmp_path / "run" / "faults").iterdir()) == []
