@@ -155,6 +155,13 @@ class Note(NamedTuple):
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class ActivityPolicy:
+    """How long the control store keeps what agents did."""
+
+    keep_days: int = 7
+
+
 def decide_restart(
     policy: RestartPolicy, exit_code: int, started_at: list[datetime], now: datetime
 ) -> RestartVerdict:

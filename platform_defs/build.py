@@ -12,7 +12,8 @@ import dagster as dg
 from assets.inventory import GROUP as INVENTORY_GROUP
 from assets.inventory import build_external_specs, build_inventory_assets
 from assets.inventory_checks import build_inventory_checks
-from assets.upkeep import LAKE_CATALOG, RUN_HISTORY, build_upkeep_assets
+from assets.upkeep import ACTIVITY_HISTORY, LAKE_CATALOG, RUN_HISTORY, build_upkeep_assets
+from fleet.agents import ActivityPolicy
 from fleet.declaration import FleetDeclaration
 from fleet.heartbeats import HeartbeatPolicy
 from fleet.lake import LakePolicy
@@ -33,7 +34,12 @@ from resources.gpu.resource import GpuResource
 from resources.lake.resource import LakeResource
 from resources.observation import fleet_observation_resource
 from sensors.inventory import build_fleet_change_sensor, build_inventory_schedule
-from sensors.upkeep import LAKE_UPKEEP_JOB, RUN_HISTORY_JOB, build_upkeep_schedules
+from sensors.upkeep import (
+    ACTIVITY_HISTORY_JOB,
+    LAKE_UPKEEP_JOB,
+    RUN_HISTORY_JOB,
+    build_upkeep_schedules,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +53,7 @@ class Deployment:
     cluster: str = "local"
     """`local` or `simulated`."""
     lake_policy: LakePolicy = field(default_factory=LakePolicy)
+    activity_policy: ActivityPolicy = field(default_factory=ActivityPolicy)
     run_history_policy: RunHistoryPolicy = field(default_factory=RunHistoryPolicy)
 
 
@@ -63,6 +70,7 @@ def deployment_of(settings: Settings) -> Deployment:
         lake_path=str(settings.lake.path),
         cluster=settings.fleet.cluster,
         state_dir=str(settings.fleet.state_dir),
+        activity_policy=ActivityPolicy(settings.control_store.keep_activities_days),
         lake_policy=LakePolicy(settings.lake.keep_ticks_hours, settings.lake.keep_days),
     )
 
@@ -70,6 +78,7 @@ def deployment_of(settings: Settings) -> Deployment:
 def build_resources(deployment: Deployment) -> dict[str, Any]:
     """Every resource by its key; nothing is opened before a run or a tick needs it."""
     return {
+        "activity_policy": deployment.activity_policy,
         "clock": ClockResource(),
         "cluster": cluster_resource.configured(
             {"kind": deployment.cluster, "state_dir": deployment.state_dir}
@@ -105,6 +114,12 @@ def build_jobs() -> list[Any]:
             selection=dg.AssetSelection.assets(LAKE_CATALOG),
             tags=upkeep,
             description="Merges finished days of the lake and removes old ones.",
+        ),
+        dg.define_asset_job(
+            ACTIVITY_HISTORY_JOB,
+            selection=dg.AssetSelection.assets(ACTIVITY_HISTORY),
+            tags=upkeep,
+            description="Forgets old activities of agents.",
         ),
         dg.define_asset_job(
             RUN_HISTORY_JOB,

@@ -25,10 +25,10 @@ def phases(fleet: Fleet) -> dict[str, NodePhase]:
     return {seen.node_id: seen.phase for seen in fleet.cluster.snapshot(REGION).nodes}
 
 
-def start_two(fleet: Fleet) -> LocalCluster:
+def start_two(fleet: Fleet, **options: object) -> LocalCluster:
     """Two nodes with two agents each."""
     work = shell("work", SLEEP)
-    cluster = fleet.start([node("n1"), node("n2")], [work], agents_of(work, 4))
+    cluster = fleet.start([node("n1"), node("n2")], [work], agents_of(work, 4), **options)
     eventually(
         lambda: all(a.phase == AgentPhase.RUNNING for a in fleet.store.agents()), "all agents run"
     )
@@ -91,8 +91,8 @@ def test_killing_a_region_kills_its_nodes_only(fleet: Fleet) -> None:
 
 
 def test_a_paused_node_stays_running_and_goes_on_by_itself(fleet: Fleet) -> None:
-    """All its processes stand still; none is killed; it is awake after the time."""
-    cluster = start_two(fleet)
+    """All its processes stand still; inside its lease none is killed; it wakes after the time."""
+    cluster = start_two(fleet, lease_ttl_s=60.0)
     run = fleet.run("n1")
     members = set(group_members(run.process.pid))
     said = cluster.pause_node("n1", 3.0)
@@ -105,6 +105,21 @@ def test_a_paused_node_stays_running_and_goes_on_by_itself(fleet: Fleet) -> None
     assert phases(fleet)["n1"] == NodePhase.RUNNING
     eventually(lambda: (s := read_stat(run.process.pid)) and s.state != "T", "it is awake")
     assert members <= set(group_members(run.process.pid))
+
+
+def test_a_node_that_slept_past_its_lease_ends_its_agents_when_it_wakes(fleet: Fleet) -> None:
+    """Nothing can act while frozen; what wakes too late starts anew, under a lease won back."""
+    cluster = start_two(fleet, lease_ttl_s=1.0)
+    before = {a.agent_id: a.pid for a in fleet.store.agents() if a.node_id == "n1"}
+    cluster.pause_node("n1", 1.5)
+    eventually(
+        lambda: all(
+            agent.pid not in {None, before[agent.agent_id]}
+            for agent in fleet.store.agents()
+            if agent.node_id == "n1"
+        ),
+        "the agents have started anew",
+    )
 
 
 def test_a_frozen_node_can_be_woken_and_stopped(fleet: Fleet) -> None:
@@ -162,7 +177,8 @@ def test_a_node_that_cannot_start_is_reported_with_its_last_words(fleet: Fleet) 
     fleet.cluster = LocalCluster(fleet.store, fleet.state_dir, SystemClock(), specs)
     with pytest.raises(NodeUnavailableError, match=r"node n2 ended while starting: .*no"):
         fleet.cluster.start_nodes()
-    assert [run.phase for run in fleet.cluster.runs()] == [NodePhase.STOPPED]
+    assert {run.phase for run in fleet.cluster.runs()} <= {NodePhase.STOPPED}
+    assert all(group_members(run.process.pid) == [] for run in fleet.cluster.runs())
 
 
 def test_scaling_up_starts_agents_and_down_stops_them(fleet: Fleet) -> None:
