@@ -127,11 +127,9 @@ class Supervisor:
             loop.add_signal_handler(number, self.stop, f"{number.name} received")
         watch = self._watch_owner()
         try:
-            spec = self.spec
-            app = build_node_app(
-                self, node_id=spec.node.node_id, boot_id=self.boot_id, token=self._token
-            )
-            self._address = await self._servers.serve_node(app, spec.http_host, spec.http_port)
+            host, port, node_id = self.spec.http_host, self.spec.http_port, self.spec.node.node_id
+            app = build_node_app(self, node_id=node_id, boot_id=self.boot_id, token=self._token)
+            self._address = await self._servers.serve_node(app, host, port)
             self._write_run(NodePhase.RUNNING, "")
             self._store = await self._open_store()
             if self._store is not None:

@@ -16,6 +16,13 @@ class Starts:
         self.up: set[str] = set()
         self.pacer = StartPacer(self.started.append, self.up.__contains__)
 
+    async def reach(self, count: int, *, come_up: bool) -> None:
+        """Wait until so many have started; those that have started come up, or never do."""
+        while len(self.started) < count:
+            if come_up:
+                self.up.update(self.started)
+            await asyncio.sleep(0.001)
+
 
 NAMES = [f"a{n}" for n in range(3 * WINDOW)]
 
@@ -29,12 +36,9 @@ def test_no_more_than_the_window_is_under_way_and_the_order_is_kept() -> None:
             starts.pacer.add(name)
         assert starts.started == NAMES[:WINDOW]
         starts.up.update(NAMES[5:8])
-        while len(starts.started) < WINDOW + 3:
-            await asyncio.sleep(0)
+        await starts.reach(WINDOW + 3, come_up=False)
         assert starts.started == NAMES[: WINDOW + 3]
-        while len(starts.started) < len(NAMES):
-            starts.up.update(starts.started)
-            await asyncio.sleep(0)
+        await starts.reach(len(NAMES), come_up=True)
         assert starts.started == NAMES
 
     asyncio.run(asyncio.wait_for(story(), 20))
@@ -50,9 +54,7 @@ def test_a_start_that_waits_can_be_taken_back() -> None:
         assert starts.pacer.is_waiting(NAMES[-1])
         assert starts.pacer.drop(NAMES[-1])
         assert not starts.pacer.drop(NAMES[0])
-        while len(starts.started) < len(NAMES) - 1:
-            starts.up.update(starts.started)
-            await asyncio.sleep(0)
+        await starts.reach(len(NAMES) - 1, come_up=True)
         await asyncio.sleep(0.02)
         assert starts.started == NAMES[:-1]
 
@@ -66,7 +68,6 @@ def test_agents_that_never_come_up_do_not_hold_up_others() -> None:
         starts = Starts()
         for name in NAMES:
             starts.pacer.add(name)
-        while len(starts.started) < len(NAMES):
-            await asyncio.sleep(0.01)
+        await starts.reach(len(NAMES), come_up=False)
 
     asyncio.run(asyncio.wait_for(story(), 20))
