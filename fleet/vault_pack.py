@@ -83,16 +83,17 @@ class PackKeys:
 
     def blob_id(self, plain: bytes) -> bytes:
         """Keyed BLAKE3 of a blob: equal blobs meet, and nobody else can test for a known one."""
-        return blake3(plain, key=_derived(self.data_key, b"", b"stateroom blob id")).digest()
+        return blake3(plain, key=derive_key(self.data_key, b"", b"stateroom blob id")).digest()
 
     def cipher(self, salt: bytes) -> AESGCM:
         """The cipher of one pack; each salt gives a key of its own, so nonces may count frames."""
         info = b"stateroom pack" + self.network_id.encode()
-        return AESGCM(_derived(self.data_key, salt, info))
+        return AESGCM(derive_key(self.data_key, salt, info))
 
 
 @lru_cache(maxsize=256)
-def _derived(key: bytes, salt: bytes, info: bytes) -> bytes:
+def derive_key(key: bytes, salt: bytes, info: bytes) -> bytes:
+    """HKDF-SHA256: a key for one purpose (`info`) from a data key (RFC 5869)."""
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=info).derive(key)
 
 
