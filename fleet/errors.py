@@ -9,6 +9,7 @@
     │   └── NodeUnavailableError      a node's supervisor does not answer
     └── PermanentError                trying again cannot help; `ops` fails at once
         ├── InvalidInputError         names the field, the value and what is allowed
+        │   └── InvalidDocumentError  every problem of a file or text, with its line
         ├── NotFoundError             a node, agent, table ... that does not exist
         ├── TooLargeError             over a documented limit
         ├── AlreadyRunningError       another process owns this state folder or port
@@ -23,6 +24,12 @@ Adapters translate library errors into these and chain the original (`raise ... 
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+PROBLEMS_LISTED_MAX = 20
+"""Problems of a document that one error spells out; the rest is counted."""
 
 
 class StateroomError(Exception):
@@ -63,6 +70,46 @@ class InvalidInputError(PermanentError):
         self.field = field
         self.value = value
         self.allowed = allowed
+
+
+class Problem(NamedTuple):
+    """One thing wrong with a document."""
+
+    source: str
+    """File name or document, with the line where one is known: `pods.csv line 7`."""
+    field: str
+    value: str
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.source}, {self.field}: {self.value!r} is not valid; allowed: {self.allowed}"
+
+
+class InvalidDocumentError(InvalidInputError):
+    """A document was refused as a whole; the message lists its problems, one a line.
+
+    `problems` holds the listed ones (at most PROBLEMS_LISTED_MAX), `count` says how many there are.
+    """
+
+    def __init__(
+        self,
+        document: str,
+        problems: Sequence[Problem],
+        count: int | None = None,
+        *,
+        hint: str = "",
+    ) -> None:
+        """Take at least one problem; `count` is the total where not all were kept."""
+        first = problems[0]
+        super().__init__(first.field, first.value, first.allowed, hint=hint)
+        self.problems = tuple(problems[:PROBLEMS_LISTED_MAX])
+        self.count = len(problems) if count is None else count
+        more = self.count - len(self.problems)
+        lines = [str(problem) for problem in self.problems]
+        if more > 0:
+            lines.append(f"... and {more} more")
+        noun = "problem" if self.count == 1 else "problems"
+        self.args = ("\n  ".join([f"{document}: {self.count} {noun}; nothing was loaded", *lines]),)
 
 
 class NotFoundError(PermanentError):

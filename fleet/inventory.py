@@ -43,6 +43,45 @@ class AgentPhase(StrEnum):
     """Its node is lost, or has not reported it under its present epoch."""
 
 
+class GpuState(StrEnum):
+    """Health of a GPU, from best to worst; see `fleet.gpus` for the rules."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    """Works, slower or with a repair due at the next pause; takes new work."""
+    UNKNOWN = "unknown"
+    """Its node or driver gives no readings; takes no new work."""
+    UNHEALTHY = "unhealthy"
+    """Must not get new work until its driver is reloaded or its machine restarted."""
+    LOST = "lost"
+    """Fell off the bus, or is missing from a node that should have it."""
+
+    @property
+    def severity(self) -> int:
+        """0 for healthy up to 4 for lost; definition order is the order of severity."""
+        return list(GpuState).index(self)
+
+
+class GpuAction(StrEnum):
+    """What the operator is advised to do about a GPU, from least to most disruptive."""
+
+    NONE = "none"
+    RESET_WHEN_IDLE = "reset_when_idle"
+    """Goes on taking work; reset it at the next pause."""
+    RESTART_APPLICATION = "restart_application"
+    DRAIN_AND_RESET = "drain_and_reset"
+    """No new work; move or finish the running work, then reset the GPU."""
+    DRAIN_AND_REBOOT = "drain_and_reboot"
+    """The same, then restart the machine."""
+    REPLACE = "replace"
+    """Hand the GPU back to its vendor."""
+
+    @property
+    def rank(self) -> int:
+        """0 for none up to 5 for replace; definition order is the order of disruption."""
+        return list(GpuAction).index(self)
+
+
 class Node(NamedTuple):
     """One machine (or one supervisor on this machine) that agents run on."""
 
@@ -105,6 +144,21 @@ class Gpu(NamedTuple):
     denied: tuple[str, ...] = ()
     """Readings that the driver refused or does not support on this device."""
     observed_at: datetime | None = None
+    parent_uuid: str | None = None
+    """For a MIG instance: the UUID of the GPU that it is a slice of."""
+    boot_id: str | None = None
+    """Of the machine's kernel (not of the supervisor): a new one means that it was restarted."""
+    energy_mj: int | None = None
+    """Millijoules used since the driver was loaded; going back proves a reload or reset."""
+    memory_reserved_bytes: int | None = None
+    """Kept by the driver, not in `memory_used_bytes`; None where the driver counts it as used."""
+    pages_retired: int | None = None
+    """GPUs before Ampere only; later ones remap rows."""
+    pages_retired_pending: bool | None = None
+    xids: tuple[int, ...] = ()
+    """Distinct Xid errors since watching began, in order of first sight."""
+    xid_at: datetime | None = None
+    """When `xid_last` was seen."""
 
 
 class Agent(NamedTuple):

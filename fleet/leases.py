@@ -29,3 +29,27 @@ def is_lease_live(lease: Lease, now: datetime) -> bool:
 def node_lease_name(node_id: str) -> str:
     """Name of the lease that a node's supervisor holds while it serves."""
     return f"node/{node_id}"
+
+
+class FenceTimes(NamedTuple):
+    """When a node that cannot renew its lease stops its own agents.
+
+    Both are counted from the moment the last renewal that succeeded was *sent*: the store has
+    dated the lease later than that, so the agents are gone before it runs out there.
+    """
+
+    stop_after_s: float
+    """Agents are asked to stop (SIGTERM)."""
+    kill_after_s: float
+    """Agents are killed, by a process that needs neither the store nor the supervisor."""
+
+
+def fence_times(ttl_s: float) -> FenceTimes:
+    """Divide a lease's time to live: three fifths for renewals, one for stopping, one in reserve.
+
+    The reserve covers what a machine under load adds: a late timer, the kernel ending processes.
+
+    Args:
+        ttl_s: of the lease, seconds, positive.
+    """
+    return FenceTimes(stop_after_s=0.6 * ttl_s, kill_after_s=0.8 * ttl_s)

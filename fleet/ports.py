@@ -23,7 +23,7 @@ from fleet.errors import FencedError, TooLargeError
 from fleet.inventory import Agent, AgentStateInfo, Gpu, Node
 from fleet.journal import JournalEntry
 from fleet.leases import Lease
-from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport
+from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport, RegionCounts
 
 
 class Clock(Protocol):
@@ -63,15 +63,27 @@ class NodeStore(Protocol):
 
         Raises:
             LeaseLostError: another boot of this node holds the lease; nothing was stored.
+            NotFoundError: the node is not declared (any more); nothing was stored.
         """
         ...
 
     def nodes(self, region: str | None = None) -> list[Node]:
-        """All nodes with their last report, ordered by node_id."""
+        """All nodes with their last report, ordered by node_id.
+
+        `heartbeat_at` is when the store took the report, by its own clock. `phase` is PENDING
+        before the first report, STOPPED after the lease was released, UNKNOWN once it has expired.
+        """
         ...
 
     def gpus(self, region: str | None = None) -> list[Gpu]:
         """All GPUs as last reported, ordered by (node_id, device_index)."""
+        ...
+
+    def fleet_counts(self) -> list[RegionCounts]:
+        """Counts of every region that has nodes or agents, ordered by region.
+
+        Computed by the database: milliseconds at 10,000 nodes and 100,000 agents.
+        """
         ...
 
 
@@ -127,7 +139,8 @@ class PlacementStore(Protocol):
 
         Each given placement carries the epoch it was planned on (0: not placed yet). It is
         stored with that epoch + 1 when the stored epoch is the same and the stored term is not
-        higher; else it is left alone.
+        higher; else it is left alone. So is an agent that is not declared. An agent that was
+        retired and declared again is planned on epoch 0, and goes on above its last epoch.
 
         Returns:
             The placements that were stored, with their new epochs.
@@ -139,7 +152,11 @@ class PlacementStore(Protocol):
         ...
 
     def agents(self, region: str | None = None) -> list[Agent]:
-        """Agents joined with placements and node reports (see `merge_agents`)."""
+        """Agents joined with placements and node reports (see `merge_agents`), by agent_id.
+
+        Declared agents without a placement are PENDING at epoch 0 on node ''. A node is silent
+        when it has reported, and its lease has expired by the store's clock or was released.
+        """
         ...
 
 
@@ -346,6 +363,9 @@ class LakeObject(NamedTuple):
     size_bytes: int
     sha256: str
     written_at: datetime
+    """The tick it was written for, UTC; of a merged day, its last tick."""
+    kind: str = "tick"
+    """`tick`: one write. `day`: the merged ticks of one UTC day."""
 
 
 class Lake(Protocol):
@@ -357,7 +377,10 @@ class Lake(Protocol):
     def write(self, table: str, partition: str, rows: Any, at: datetime) -> LakeObject:
         """Commit one object atomically; visible as a whole or not at all.
 
+        Writing the same rows for the same tick again changes nothing and succeeds.
+
         Raises:
+            InvalidInputError: a name, the rows or `at` break a rule, or the tick holds other rows.
             LakeUnavailableError: it could not be written (disk full); nothing is visible.
         """
         ...
@@ -372,7 +395,18 @@ class Lake(Protocol):
         ...
 
     def objects(self, table: str, partition: str | None = None) -> list[LakeObject]:
-        """Committed objects, oldest first."""
+        """Committed objects that count, oldest first (by tick); empty for an unknown table."""
+        ...
+
+    def history(
+        self, table: str, since: datetime, until: datetime, partition: str | None = None
+    ) -> Any:
+        """All rows with since <= tick < until, by tick, with columns `partition` and `tick`.
+
+        Raises:
+            NotFoundError: the table has no object at all. A range without ticks is no error.
+            CorruptObjectError: as for `read_latest`.
+        """
         ...
 
     def tables(self) -> list[str]:
@@ -388,10 +422,15 @@ class Lake(Protocol):
         ...
 
     def query(self, sql: str) -> Any:
-        """Answer a read-only SQL query over the tables (newest objects) with DuckDB.
+        """Answer one SELECT with DuckDB, as a table.
+
+        `<table>` is the newest object of each partition, `<table>_history` all of them; both have
+        the columns `partition` and `tick`.
 
         Raises:
             InvalidInputError: the SQL does not parse, names no known table, or would write.
+            TooLargeError: over the limit on time, memory or rows.
+            CorruptObjectError: as for `read_latest`.
         """
         ...
 

@@ -7,11 +7,13 @@ cost 10,000 row updates an interval, not 100,000.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from fleet.agents import Placement
 from fleet.inventory import Agent, AgentPhase, Gpu
+
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class NodeDeclaration(NamedTuple):
@@ -72,6 +74,48 @@ class NodeReport(NamedTuple):
     disk_free_bytes: int | None
     agents: tuple[AgentReport, ...]
     gpus: tuple[Gpu, ...]
+
+
+class RegionCounts(NamedTuple):
+    """A region in numbers, for status screens; every number as last reported to the store."""
+
+    region: str
+    nodes: int
+    """Declared nodes."""
+    nodes_live: int
+    """Nodes that have reported and whose lease has not expired."""
+    nodes_silent: int
+    """Nodes that have reported once, but whose lease has expired or was released."""
+    agents_declared: int
+    """Agents whose home is this region."""
+    agents_placed: int
+    """Agents that are placed here, wherever their home is."""
+    agents_running: int
+    """As reported by live nodes."""
+    agents_failed: int
+    """As reported by live nodes."""
+    agents_unknown: int
+    """Placed here on silent nodes."""
+    oldest_report_at: datetime | None
+    """When the store last heard of the node that it has not heard of for longest."""
+    oldest_heartbeat_at: datetime | None
+    """Oldest heartbeat of a running agent on a live node."""
+
+
+def unplaced(shape: AgentDeclaration) -> Placement:
+    """The placement that stands for none: epoch 0, no node, in the agent's home region."""
+    return Placement(
+        agent_id=shape.agent_id,
+        network_id=shape.network_id,
+        workload=shape.workload,
+        node_id="",
+        region=shape.region,
+        epoch=0,
+        term=0,
+        desired="running",
+        reason="not placed yet",
+        updated_at=_NEVER,
+    )
 
 
 def merge_agents(

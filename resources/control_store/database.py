@@ -1,0 +1,95 @@
+"""Transactions of the control store: `read` and `write` blocks with translated errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from resources.control_store.dialects import Dialect
+
+
+class Database:
+    """An engine with its dialect. Safe for threads; each block uses a connection of its own."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        """Create the engine; the first connection is made by the first block."""
+        self.dialect = dialect
+        self._engine = dialect.create_engine()
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """One consistent look; several statements see the same moment."""
+        with self._translated(), self._engine.connect() as connection:
+            self.dialect.begin_read(connection)
+            yield connection
+            connection.rollback()
+
+    @contextmanager
+    def settled_read(self) -> Iterator[sa.Connection]:
+        """A look at the change log after every put that was in flight."""
+        with self._translated(), self._engine.connect() as connection:
+            self.dialect.settle_change_log(connection)
+            yield connection
+            connection.rollback()
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """One transaction, durable when the block has ended, without effect when it raised."""
+        with self._translated(), self._engine.begin() as connection:
+            self.dialect.begin_write(connection)
+            yield connection
+
+    @contextmanager
+    def migration(self) -> Iterator[sa.Connection]:
+        """Like `write`, for one starter at a time."""
+        with self._translated(), self._engine.begin() as connection:
+            self.dialect.begin_migration(connection)
+            yield connection
+
+    def upsert(self, table: sa.Table) -> Any:
+        """INSERT that replaces every other column of a row whose primary key is there."""
+        statement = self.dialect.insert(table)
+        keys = [column.name for column in table.primary_key]
+        replaced = {
+            column.name: statement.excluded[column.name]
+            for column in table.c
+            if column.name not in keys
+        }
+        return statement.on_conflict_do_update(index_elements=keys, set_=replaced)
+
+    def insert_new(self, table: sa.Table) -> Any:
+        """INSERT that leaves rows alone which are there."""
+        return self.dialect.insert(table).on_conflict_do_nothing()
+
+    def close(self) -> None:
+        """Close every connection that no block is using."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            known = self.dialect.translate(error) if _is_foreign(error) else None
+            if known is None:
+                raise
+            raise known from error
+
+
+def _is_foreign(error: Exception) -> bool:
+    """Whether the error comes from SQLAlchemy, the driver, or the conversion of a value."""
+    module = type(error).__module__.partition(".")[0]
+    return module in {"sqlalchemy", "sqlite3", "psycopg2"} or isinstance(
+        error, (OverflowError, UnicodeError)
+    )
+
+
+class Feature:
+    """What every part of the store has: its database."""
+
+    def __init__(self, database: Database) -> None:
+        """Use an opened, migrated database."""
+        self._database = database

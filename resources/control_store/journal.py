@@ -1,0 +1,57 @@
+"""Action journals in SQL: one row per (action_id, step, status), in commit order of an action."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from fleet.journal import JournalEntry
+from resources.control_store import schema
+from resources.control_store.database import Feature
+from resources.control_store.times import from_us, to_us
+
+_CHUNK_ROWS = 500
+"""Rows per statement: SQLite takes at most 32,766 parameters, and a row has eight."""
+
+
+class SqlJournal(Feature):
+    """The journal part of the control store."""
+
+    def append_journal(self, entries: Sequence[JournalEntry]) -> list[bool]:
+        """Durably append in one transaction; False where the step was there already."""
+        keys = [(entry.action_id, entry.step, entry.status) for entry in entries]
+        rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+        for key, entry in zip(keys, entries, strict=True):
+            rows.setdefault(key, entry._asdict() | {"at": to_us(entry.at)})
+        fresh: set[tuple[Any, ...]] = set()
+        if rows:
+            with self._database.write() as connection:
+                wanted = list(rows.values())
+                for start in range(0, len(wanted), _CHUNK_ROWS):
+                    chunk = wanted[start : start + _CHUNK_ROWS]
+                    insert = self._database.insert_new(schema.journal).values(chunk)
+                    returned = insert.returning(
+                        schema.journal.c.action_id, schema.journal.c.step, schema.journal.c.status
+                    )
+                    fresh.update(tuple(row) for row in connection.execute(returned))
+        appended = []
+        for key in keys:
+            appended.append(key in fresh)
+            fresh.discard(key)
+        return appended
+
+    def journal(self, action_id: str) -> list[JournalEntry]:
+        """All steps of an action in commit order."""
+        statement = (
+            sa.select(*(schema.journal.c[name] for name in JournalEntry._fields))
+            .where(schema.journal.c.action_id == action_id)
+            .order_by(schema.journal.c.entry_id)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(statement).all()
+        return [
+            JournalEntry._make((*row[:5], from_us(row.at), row.duration_s, row.detail))
+            for row in rows
+        ]

@@ -1,0 +1,179 @@
+"""Workloads, declared agents and placements in SQL; the epoch that fences an agent lives here.
+
+`place_agents` is one compare-and-swap statement over the whole batch, committed when it returns.
+An agent that is retired keeps its row (`retired` = 1), so that its epoch goes on from there when it
+is declared again; otherwise a forgotten process of the first life could write into the second.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import sqlalchemy as sa
+
+from fleet.agents import Placement, RestartMode, RestartPolicy, Workload
+from fleet.reports import AgentDeclaration
+from resources.control_store import schema
+from resources.control_store.database import Database, Feature
+from resources.control_store.times import from_us, to_us
+
+_INCOMING = sa.Table(
+    "incoming_placements",
+    sa.MetaData(),
+    *(
+        sa.Column(name, schema.ID if kind is str else sa.BigInteger)
+        for name, kind in (
+            ("agent_id", str),
+            ("network_id", str),
+            ("workload", str),
+            ("node_id", str),
+            ("region", str),
+            ("epoch", int),
+            ("term", int),
+            ("desired", str),
+            ("reason", str),
+            ("updated_at", int),
+        )
+    ),
+    prefixes=["TEMPORARY"],
+    postgresql_on_commit="DROP",
+)
+
+
+class SqlPlacements(Feature):
+    """The placement part of the control store."""
+
+    def declare_workloads(self, workloads: Sequence[Workload]) -> None:
+        """Insert or update workload specifications."""
+        rows = {workload.workload: _workload_row(workload) for workload in workloads}
+        self._upsert(schema.workloads, list(rows.values()))
+
+    def workloads(self) -> list[Workload]:
+        """All workload specifications, ordered by name."""
+        with self._database.read() as connection:
+            found = connection.execute(
+                sa.select(schema.workloads).order_by(schema.workloads.c.workload)
+            ).all()
+        return [_workload(row) for row in found]
+
+    def declare_agents(self, agents: Sequence[AgentDeclaration]) -> None:
+        """Insert or update agents; placements of known agents stay."""
+        rows = {declared.agent_id: declared._asdict() for declared in agents}
+        self._upsert(schema.agents, [rows[agent_id] for agent_id in sorted(rows)])
+
+    def retire_agents(self, agent_ids: Sequence[str]) -> None:
+        """Remove agents; their placements stop counting, but their epochs are remembered."""
+        one_of = self._database.dialect.one_of
+        with self._database.write() as connection:
+            connection.execute(
+                schema.agents.delete().where(one_of(schema.agents.c.agent_id, agent_ids))
+            )
+            connection.execute(
+                schema.placements.update()
+                .where(one_of(schema.placements.c.agent_id, agent_ids))
+                .values(retired=1)
+            )
+
+    def place_agents(self, placements: Sequence[Placement]) -> list[Placement]:
+        """Compare-and-swap placements in one transaction."""
+        if not placements:
+            return []
+        stored: dict[int, Placement] = {}
+        with self._database.write() as connection:
+            for wave in _waves(placements):
+                epochs = _place(self._database, connection, [placement for _, placement in wave])
+                for index, placement in wave:
+                    if placement.agent_id in epochs:
+                        stored[index] = placement._replace(epoch=epochs[placement.agent_id])
+        return [stored[index] for index in sorted(stored)]
+
+    def placements(self, node_id: str | None = None, region: str | None = None) -> list[Placement]:
+        """Placements, ordered by agent_id; of one node or region when given."""
+        statement = _PLACEMENTS
+        if node_id is not None:
+            statement = statement.where(schema.placements.c.node_id == node_id)
+        if region is not None:
+            statement = statement.where(schema.placements.c.region == region)
+        with self._database.read() as connection:
+            found = connection.execute(statement).all()
+        return [Placement._make((*row[:-1], from_us(row[-1]))) for row in found]
+
+    def _upsert(self, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+        if rows:
+            with self._database.write() as connection:
+                connection.execute(self._database.upsert(table), rows)
+
+
+_PLACEMENTS = (
+    sa.select(*(schema.placements.c[name] for name in Placement._fields))
+    .where(schema.placements.c.retired == 0)
+    .order_by(schema.placements.c.agent_id)
+)
+
+
+def _waves(batch: Sequence[Placement]) -> Iterator[list[tuple[int, Placement]]]:
+    """Split a batch so that no agent occurs twice in a statement; one wave unless one does."""
+    rest = list(enumerate(batch))
+    while rest:
+        first: dict[str, tuple[int, Placement]] = {}
+        rest = [item for item in rest if first.setdefault(item[1].agent_id, item) is not item]
+        yield list(first.values())
+
+
+def _place(database: Database, connection: sa.Connection, batch: list[Placement]) -> dict[str, int]:
+    """Swap what matches, and return the new epoch of each agent that did."""
+    rows = [(*placement[:-1], to_us(placement.updated_at)) for placement in batch]
+    database.dialect.load_temporary(connection, _INCOMING, rows)
+    known = sa.exists().where(schema.placements.c.agent_id == _INCOMING.c.agent_id)
+    names = [column.name for column in _INCOMING.c]
+    source = (
+        sa.select(
+            *(_INCOMING.c[name] + 1 if name == "epoch" else _INCOMING.c[name] for name in names),
+            sa.literal(0),
+        )
+        .select_from(
+            _INCOMING.join(schema.agents, schema.agents.c.agent_id == _INCOMING.c.agent_id)
+        )
+        .where(sa.or_(_INCOMING.c.epoch == 0, known))
+        .order_by(_INCOMING.c.agent_id)  # the same order for everybody: no deadlocks
+    )
+    statement = database.dialect.insert(schema.placements).from_select([*names, "retired"], source)
+    new = statement.excluded
+    replaced = {name: new[name] for name in (*names, "retired") if name != "agent_id"}
+    swap = statement.on_conflict_do_update(
+        index_elements=["agent_id"],
+        set_=replaced | {"epoch": schema.placements.c.epoch + 1},
+        where=sa.and_(
+            schema.placements.c.term <= new.term,
+            sa.case(
+                (schema.placements.c.retired == 1, new.epoch == 1),
+                else_=schema.placements.c.epoch + 1 == new.epoch,
+            ),
+        ),
+    ).returning(schema.placements.c.agent_id, schema.placements.c.epoch)
+    return dict(connection.execute(swap).tuples().all())
+
+
+def _workload_row(workload: Workload) -> dict[str, str]:
+    specification = asdict(workload)
+    return {
+        "workload": specification.pop("workload"),
+        "network_id": specification.pop("network_id"),
+        "specification_json": json.dumps(specification, separators=(",", ":"), allow_nan=False),
+    }
+
+
+def _workload(row: sa.Row[Any]) -> Workload:
+    fields = json.loads(row.specification_json)
+    restart = fields.pop("restart")
+    restart["mode"] = RestartMode(restart["mode"])
+    fields["command"] = tuple(fields["command"])
+    return Workload(
+        workload=row.workload,
+        network_id=row.network_id,
+        restart=RestartPolicy(**restart),
+        **fields,
+    )

@@ -1,0 +1,203 @@
+"""Tables of the control store, as this version of Stateroom knows them.
+
+`migrations/` brings a database to exactly this shape; a test compares the two. Invariants, locking
+and what is committed when: `docs/formats/control_store.md`.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+SCHEMA_VERSION = 1
+"""Number of the newest migration; raise it with each file added to `migrations/versions`."""
+
+METADATA = sa.MetaData()
+
+# Identifiers compare by code point on both databases (PostgreSQL would follow its locale), so that
+# cursors and orders mean the same everywhere.
+ID = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+# SQLite hands out row numbers only for a column spelled INTEGER.
+SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def _id(name: str, *, key: bool = False) -> sa.Column[str]:
+    return sa.Column(name, ID, primary_key=key, nullable=False)
+
+
+def _text(name: str, *, null: bool = False) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, nullable=null)
+
+
+def _number(name: str, *, null: bool = False) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, nullable=null)
+
+
+def _real(name: str, *, null: bool = False) -> sa.Column[float]:
+    return sa.Column(name, sa.Double, nullable=null)
+
+
+store_properties = sa.Table(
+    "store_properties",
+    METADATA,
+    _id("name", key=True),
+    _text("value"),
+)
+
+nodes = sa.Table(
+    "nodes",
+    METADATA,
+    _id("node_id", key=True),
+    _id("region"),
+    _id("zone"),
+    _number("cpu_milli"),
+    _number("memory_bytes"),
+    _number("bandwidth_bps"),
+    _number("gpu_count"),
+    _number("gpu_memory_bytes"),
+    _text("gpu_model", null=True),
+    sa.Index("nodes_by_region", "region", "node_id"),
+)
+
+node_reports = sa.Table(
+    "node_reports",
+    METADATA,
+    _id("node_id", key=True),
+    _text("boot_id"),
+    _number("pid"),
+    _text("address"),
+    _number("started_at"),
+    _number("reported_at"),
+    _number("received_at"),
+    _real("cpu_percent", null=True),
+    _number("memory_used_bytes", null=True),
+    _number("disk_free_bytes", null=True),
+    _number("agents_running"),
+    _number("agents_failed"),
+    _number("oldest_heartbeat_at", null=True),
+    _text("agents_json"),
+    _text("gpus_json"),
+)
+
+leases = sa.Table(
+    "leases",
+    METADATA,
+    _id("name", key=True),
+    _id("holder"),
+    _number("term"),
+    _real("ttl_s"),
+    _number("renewed_at"),
+    _number("expires_at"),
+)
+
+workloads = sa.Table(
+    "workloads",
+    METADATA,
+    _id("workload", key=True),
+    _id("network_id"),
+    _text("specification_json"),
+)
+
+agents = sa.Table(
+    "agents",
+    METADATA,
+    _id("agent_id", key=True),
+    _id("network_id"),
+    _id("workload"),
+    _id("region"),
+    _number("cpu_milli"),
+    _number("memory_bytes"),
+    _number("bandwidth_bps"),
+    _number("gpu_milli"),
+    _number("gpu_memory_bytes"),
+    _number("priority"),
+    sa.Index("agents_by_region", "region"),
+    sa.Index("agents_by_network", "network_id"),
+)
+
+placements = sa.Table(
+    "placements",
+    METADATA,
+    _id("agent_id", key=True),
+    _id("network_id"),
+    _id("workload"),
+    _id("node_id"),
+    _id("region"),
+    _number("epoch"),
+    _number("term"),
+    _text("desired"),
+    _text("reason"),
+    _number("updated_at"),
+    # 1: the agent is not declared any more. The row stays, so that its epoch never falls back and
+    # a forgotten process cannot write into an agent of the same name declared later.
+    _number("retired"),
+    sa.Index("placements_by_node", "node_id", "retired", "region"),
+    sa.Index("placements_by_region", "region", "retired"),
+    sa.Index("placements_by_network", "network_id"),
+)
+
+agent_states = sa.Table(
+    "agent_states",
+    METADATA,
+    _id("agent_id", key=True),
+    _number("version"),
+    _number("epoch"),
+    _number("size_bytes"),
+    _text("digest"),
+    _number("updated_at"),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+
+agent_state_changes = sa.Table(
+    "agent_state_changes",
+    METADATA,
+    sa.Column("change_id", SERIAL, primary_key=True, autoincrement=True),
+    _id("agent_id"),
+    _number("version"),
+    _number("epoch"),
+    _number("size_bytes"),
+    _text("digest"),
+    _number("changed_at"),
+    sqlite_autoincrement=True,
+)
+
+activities = sa.Table(
+    "activities",
+    METADATA,
+    _id("activity_id", key=True),
+    _id("agent_id"),
+    _id("network_id"),
+    _text("kind"),
+    _number("at"),
+    _real("duration_s", null=True),
+    _number("ok"),
+    _text("detail"),
+    sa.Index("activities_by_agent", "agent_id", "at"),
+    sa.Index("activities_by_time", "at"),
+)
+
+notes = sa.Table(
+    "notes",
+    METADATA,
+    _id("note_id", key=True),
+    _id("agent_id"),
+    _id("network_id"),
+    _number("at"),
+    _text("text"),
+    sa.Index("notes_by_network", "network_id", "note_id"),
+)
+
+journal = sa.Table(
+    "journal",
+    METADATA,
+    sa.Column("entry_id", SERIAL, primary_key=True, autoincrement=True),
+    _id("action_id"),
+    _id("step"),
+    _id("status"),
+    _text("subject"),
+    _text("reason"),
+    _number("at"),
+    _real("duration_s", null=True),
+    _text("detail"),
+    sa.UniqueConstraint("action_id", "step", "status", name="journal_step_once"),
+    sqlite_autoincrement=True,
+)

@@ -1,0 +1,173 @@
+"""Agent states in SQL: fenced compare-and-swap in batches, with a change log.
+
+`put_states` commits once, when it returns: the states, their versions and the change log together.
+The placement rows of the batch are locked first, so a concurrent move either comes before the put
+(which is then refused) or waits for its commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from fleet.agents import (
+    STATE_MAX_BYTES,
+    AgentState,
+    StateChange,
+    StateHead,
+    StatePut,
+    decide_put,
+)
+from fleet.errors import CorruptObjectError, TooLargeError
+from fleet.inventory import AgentStateInfo
+from fleet.ports import PutResult
+from resources.control_store.database import Database, Feature
+from resources.control_store.schema import agent_state_changes, agent_states, placements
+from resources.control_store.times import from_us
+
+
+class SqlStates(Feature):
+    """The agent state part of the control store."""
+
+    def put_states(self, puts: Sequence[StatePut]) -> list[PutResult]:
+        """Apply puts in order in one durable transaction; refused ones do not stop the others."""
+        if not puts:
+            return []
+        # Hashing is done before the write lock is taken.
+        digests = [hashlib.sha256(put.body).hexdigest() for put in puts]
+        with self._database.write() as connection:
+            heads = _lock_heads(self._database, connection, {put.agent_id for put in puts})
+            results = [_judge(put, heads) for put in puts]
+            accepted = [
+                (put, digest, result.version)
+                for put, digest, result in zip(puts, digests, results, strict=True)
+                if result.error is None
+            ]
+            if accepted:
+                _store(self._database, connection, accepted)
+        return results
+
+    def state(self, agent_id: str) -> AgentState | None:
+        """The newest state, its digest verified; None when there is none."""
+        columns = (agent_states.c[name] for name in AgentState._fields)
+        statement = sa.select(*columns).where(agent_states.c.agent_id == agent_id)
+        with self._database.read() as connection:
+            row = connection.execute(statement).one_or_none()
+        if row is None:
+            return None
+        found = hashlib.sha256(row.body).hexdigest()
+        if found != row.digest:
+            raise CorruptObjectError(
+                f"state of agent {agent_id}, version {row.version}: "
+                f"SHA-256 is {found}, recorded is {row.digest}",
+                hint="Restore this agent's state from a backup, and check the disk.",
+            )
+        return AgentState._make((*row[:-1], from_us(row.updated_at)))
+
+    def state_infos(self, region: str | None = None) -> list[AgentStateInfo]:
+        """Metadata of all states, ordered by agent_id; never the bytes."""
+        states, placed = agent_states.c, placements.c
+        statement = (
+            sa.select(
+                states.agent_id,
+                placed.network_id,
+                placed.region,
+                states.version,
+                states.epoch,
+                states.size_bytes,
+                states.digest,
+                states.updated_at,
+            )
+            .select_from(agent_states.join(placements, placed.agent_id == states.agent_id))
+            .order_by(states.agent_id)
+        )
+        if region is not None:
+            statement = statement.where(placed.region == region)
+        with self._database.read() as connection:
+            rows = connection.execute(statement).all()
+        return [AgentStateInfo._make((*row[:-1], from_us(row[-1]))) for row in rows]
+
+    def state_changes(self, after: int, limit: int) -> list[StateChange]:
+        """Change log entries with change_id > `after`, in order, at most `limit`.
+
+        No entry appears later below one that was returned: puts in flight are waited for.
+        """
+        statement = (
+            sa.select(agent_state_changes)
+            .where(agent_state_changes.c.change_id > after)
+            .order_by(agent_state_changes.c.change_id)
+            .limit(limit)
+        )
+        with self._database.settled_read() as connection:
+            rows = connection.execute(statement).all()
+        return [StateChange._make((*row[:-1], from_us(row[-1]))) for row in rows]
+
+
+def _lock_heads(
+    database: Database, connection: sa.Connection, agent_ids: Iterable[str]
+) -> dict[str, StateHead]:
+    """What the store holds of each placed agent, unable to change until the commit."""
+    dialect = database.dialect
+    wanted = sorted(agent_ids)
+    placed = connection.execute(
+        sa.select(placements.c.agent_id, placements.c.epoch, placements.c.node_id)
+        .where(dialect.one_of(placements.c.agent_id, wanted), placements.c.retired == 0)
+        .order_by(placements.c.agent_id)
+        .with_for_update(key_share=True)
+    ).all()
+    # A statement of its own: on PostgreSQL it must see what the locks above have waited for.
+    versions = dict(
+        connection.execute(
+            sa.select(agent_states.c.agent_id, agent_states.c.version).where(
+                dialect.one_of(agent_states.c.agent_id, wanted)
+            )
+        )
+        .tuples()
+        .all()
+    )
+    return {
+        agent_id: StateHead(epoch, node_id, versions.get(agent_id, 0))
+        for agent_id, epoch, node_id in placed
+    }
+
+
+def _judge(put: StatePut, heads: dict[str, StateHead]) -> PutResult:
+    """Decide one put, and move the agent's head on when it is accepted."""
+    size_bytes = len(put.body)
+    if size_bytes > STATE_MAX_BYTES:
+        too_large = TooLargeError(
+            f"agent {put.agent_id}: state of {size_bytes} bytes, allowed {STATE_MAX_BYTES}",
+            hint="Keep large data in files or the lake, and a reference to it in the state.",
+        )
+        return PutResult(put.agent_id, 0, too_large)
+    head = heads.get(put.agent_id)
+    refused = decide_put(put, head)
+    if refused is not None or head is None:
+        return PutResult(put.agent_id, 0, refused)
+    heads[put.agent_id] = head._replace(version=head.version + 1)
+    return PutResult(put.agent_id, head.version + 1, None)
+
+
+def _store(
+    database: Database, connection: sa.Connection, accepted: list[tuple[StatePut, str, int]]
+) -> None:
+    """Write the last state of each agent, and one change log entry per put."""
+    now = database.dialect.now_us(connection)
+    changes = []
+    newest: dict[str, dict[str, Any]] = {}
+    for put, digest, version in accepted:
+        change = {
+            "agent_id": put.agent_id,
+            "version": version,
+            "epoch": put.epoch,
+            "size_bytes": len(put.body),
+            "digest": digest,
+        }
+        changes.append(change | {"changed_at": now})
+        newest[put.agent_id] = change | {"updated_at": now, "body": put.body}
+    connection.execute(database.upsert(agent_states), list(newest.values()))
+    database.dialect.share_change_log(connection)
+    connection.execute(agent_state_changes.insert(), changes)

@@ -1,0 +1,39 @@
+"""The control store on SQL, composed of its features."""
+
+from __future__ import annotations
+
+from resources.control_store.activities import SqlActivities
+from resources.control_store.fleet_views import SqlFleetViews
+from resources.control_store.journal import SqlJournal
+from resources.control_store.leases import SqlLeases
+from resources.control_store.nodes import SqlNodes
+from resources.control_store.placements import SqlPlacements
+from resources.control_store.schema import store_properties
+from resources.control_store.states import SqlStates
+
+
+class SqlControlStore(
+    SqlNodes,
+    SqlLeases,
+    SqlPlacements,
+    SqlFleetViews,
+    SqlStates,
+    SqlActivities,
+    SqlJournal,
+):
+    """`fleet.ports.ControlStore` on SQLite or PostgreSQL; safe for threads and many processes.
+
+    A child made by fork must not use its parent's store: it opens one of its own.
+    """
+
+    def ping(self) -> None:
+        """Prove that a read and a durable write work."""
+        with self._database.write() as connection:
+            now = str(self._database.dialect.now_us(connection))
+            connection.execute(
+                self._database.upsert(store_properties), {"name": "pinged_at", "value": now}
+            )
+
+    def close(self) -> None:
+        """Release connections."""
+        self._database.close()

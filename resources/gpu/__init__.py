@@ -1,0 +1,1 @@
+"""GPUs of this machine: what the driver says of them, and which library can compute on them."""

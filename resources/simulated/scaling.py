@@ -1,0 +1,100 @@
+"""Which agents of a workload change when its wanted number in a region changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from fleet.agents import Placement
+from fleet.errors import InvalidInputError, NotFoundError
+from fleet.reports import AgentDeclaration
+
+REPLICAS_MAX = 1_000_000
+"""Ten times the largest fleet that is measured: refuses a slip of the keyboard."""
+
+
+class ScalePlan(NamedTuple):
+    """What a change of scale does."""
+
+    declared: list[AgentDeclaration]
+    """New agents, pending until somebody places them."""
+    changed: list[Placement]
+    """Placements to stop or revive, same node and epoch."""
+    reason: str
+
+
+def plan_scale(
+    workload: str,
+    region: str,
+    replicas: int,
+    agents: Mapping[str, AgentDeclaration],
+    placements: Mapping[str, Placement],
+    now: datetime,
+) -> ScalePlan:
+    """Plan a change of scale; an agent counts for the region where it is placed, else its home.
+
+    Raises:
+        InvalidInputError: `replicas` out of range.
+        NotFoundError: no agent of the workload exists anywhere.
+    """
+    if not 0 <= replicas <= REPLICAS_MAX:
+        raise InvalidInputError("replicas", replicas, f"0 to {REPLICAS_MAX}")
+    family = [agent for agent in agents.values() if agent.workload == workload]
+    if not family:
+        raise NotFoundError(
+            f"no agent of workload {workload} is declared",
+            hint="Declare one first: it gives the shape.",
+        )
+    here: dict[str, Placement | None] = {}
+    for agent in sorted(family):
+        placed = placements.get(agent.agent_id)
+        if (agent.region if placed is None else placed.region) == region:
+            here[agent.agent_id] = placed
+    wanted = [agent_id for agent_id, placed in here.items() if _is_wanted(placed)]
+    reason = f"scaled to {replicas} in {region}"
+    if replicas <= len(wanted):
+        unplaced_last = sorted(wanted, key=lambda agent_id: here[agent_id] is None)
+        surplus = unplaced_last[replicas:]
+        stop = [_placement_of(agents[a], here[a], "stopped", reason, now) for a in surplus]
+        return ScalePlan([], stop, reason)
+    missing = replicas - len(wanted)
+    idle = [p for p in here.values() if p is not None and p.desired == "stopped" and p.node_id]
+    revived = [
+        placed._replace(desired="running", reason=reason, updated_at=now)
+        for placed in idle[:missing]
+    ]
+    missing -= len(revived)
+    shape = min(family)
+    declared: list[AgentDeclaration] = []
+    number = 0
+    while len(declared) < missing:
+        agent_id = f"{workload}-{region}-scaled-{number}"
+        number += 1
+        if agent_id not in agents:
+            declared.append(shape._replace(agent_id=agent_id, region=region))
+    return ScalePlan(declared, revived, f"{reason}; not placed yet")
+
+
+def _is_wanted(placed: Placement | None) -> bool:
+    return placed is None or placed.desired != "stopped"
+
+
+def _placement_of(
+    agent: AgentDeclaration, placed: Placement | None, desired: str, reason: str, now: datetime
+) -> Placement:
+    """The placement with another wish; for an agent without one, a placement on no node."""
+    if placed is not None:
+        return placed._replace(desired=desired, reason=reason, updated_at=now)
+    return Placement(
+        agent_id=agent.agent_id,
+        network_id=agent.network_id,
+        workload=agent.workload,
+        node_id="",
+        region=agent.region,
+        epoch=0,
+        term=0,
+        desired=desired,
+        reason=reason,
+        updated_at=now,
+    )

@@ -1,0 +1,441 @@
+"""The control store as plain dictionaries: obviously right, and the twin of the SQL adapters."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from threading import RLock
+
+from fleet.agents import (
+    STATE_MAX_BYTES,
+    Activity,
+    AgentState,
+    Note,
+    Placement,
+    StateChange,
+    StateHead,
+    StatePut,
+    Workload,
+    decide_put,
+)
+from fleet.errors import (
+    CorruptObjectError,
+    InvalidInputError,
+    LeaseLostError,
+    NotFoundError,
+    TooLargeError,
+)
+from fleet.inventory import Agent, AgentPhase, AgentStateInfo, Gpu, Node, NodePhase
+from fleet.journal import JournalEntry
+from fleet.leases import Lease, is_lease_live, node_lease_name
+from fleet.ports import Clock, PutResult
+from fleet.reports import (
+    AgentDeclaration,
+    NodeDeclaration,
+    NodeReport,
+    RegionCounts,
+    merge_agents,
+    unplaced,
+)
+from tests.fakes.clock import ManualClock
+
+
+class InMemoryControlStore:
+    """`fleet.ports.ControlStore` for tests; one process, lost at its end.
+
+    Every method holds one lock, so each is a transaction.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        """Start empty; `clock` judges leases."""
+        self.clock = clock or ManualClock()
+        self._lock = RLock()
+        self._declared_nodes: dict[str, NodeDeclaration] = {}
+        self._reports: dict[str, tuple[NodeReport, datetime]] = {}
+        self._leases: dict[str, Lease] = {}
+        self._workloads: dict[str, Workload] = {}
+        self._agents: dict[str, AgentDeclaration] = {}
+        self._placements: dict[str, Placement] = {}
+        self._retired: dict[str, Placement] = {}
+        self._states: dict[str, AgentState] = {}
+        self._changes: list[StateChange] = []
+        self._activities: dict[str, Activity] = {}
+        self._notes: dict[str, Note] = {}
+        self._journal: dict[tuple[str, str, str], JournalEntry] = {}
+
+    # Nodes
+
+    def declare_nodes(self, nodes: Sequence[NodeDeclaration]) -> None:
+        """Insert or update declarations."""
+        with self._lock:
+            self._declared_nodes.update({node.node_id: node for node in nodes})
+
+    def retire_nodes(self, node_ids: Sequence[str]) -> None:
+        """Remove nodes with their reports; leases stay."""
+        with self._lock:
+            for node_id in node_ids:
+                self._declared_nodes.pop(node_id, None)
+                self._reports.pop(node_id, None)
+
+    def report_node(self, report: NodeReport, lease: Lease) -> Lease:
+        """Store a report and renew the node's lease."""
+        name = node_lease_name(report.node_id)
+        if lease.name != name:
+            raise InvalidInputError("lease.name", lease.name, f"{name!r} for this report")
+        with self._lock:
+            before = self._leases.get(name)
+            renewed = self.renew_lease(lease)
+            if report.node_id not in self._declared_nodes:
+                assert before is not None
+                self._leases[name] = before
+                raise NotFoundError(f"node {report.node_id} is not declared")
+            self._reports[report.node_id] = (report, renewed.renewed_at)
+            return renewed
+
+    def nodes(self, region: str | None = None) -> list[Node]:
+        """All nodes with their last report."""
+        with self._lock:
+            return [
+                self._node(self._declared_nodes[node_id])
+                for node_id in sorted(self._declared_nodes)
+                if region in {None, self._declared_nodes[node_id].region}
+            ]
+
+    def _node(self, declared: NodeDeclaration) -> Node:
+        lease = self._leases.get(node_lease_name(declared.node_id))
+        held = lease is not None and lease.holder != ""
+        node = Node(
+            declared.node_id,
+            declared.region,
+            declared.zone,
+            NodePhase.PENDING,
+            *declared[3:],
+            lease_expires_at=lease.expires_at if lease and held else None,
+        )
+        if declared.node_id not in self._reports:
+            return node
+        report, received_at = self._reports[declared.node_id]
+        phase = NodePhase.RUNNING
+        if self._is_silent(declared.node_id):
+            phase = NodePhase.UNKNOWN if held else NodePhase.STOPPED
+        phases = [agent.phase for agent in report.agents]
+        return node._replace(
+            phase=phase,
+            address=report.address,
+            pid=report.pid,
+            boot_id=report.boot_id,
+            started_at=report.started_at,
+            heartbeat_at=received_at,
+            cpu_percent=report.cpu_percent,
+            memory_used_bytes=report.memory_used_bytes,
+            disk_free_bytes=report.disk_free_bytes,
+            agents_running=phases.count(AgentPhase.RUNNING),
+            agents_failed=phases.count(AgentPhase.FAILED),
+        )
+
+    def _is_silent(self, node_id: str) -> bool:
+        """Reported once, but the lease is over."""
+        lease = self._leases.get(node_lease_name(node_id))
+        live = lease is not None and lease.holder != "" and is_lease_live(lease, self.clock.now())
+        return node_id in self._reports and not live
+
+    def gpus(self, region: str | None = None) -> list[Gpu]:
+        """All GPUs as last reported."""
+        with self._lock:
+            found = [
+                gpu
+                for node_id, (report, _) in self._reports.items()
+                for gpu in report.gpus
+                if region in {None, self._declared_nodes[node_id].region}
+            ]
+        return sorted(found, key=lambda gpu: (gpu.node_id, gpu.device_index))
+
+    def fleet_counts(self) -> list[RegionCounts]:
+        """Counts of every region."""
+        with self._lock:
+            regions = {node.region for node in self._declared_nodes.values()}
+            regions |= {agent.region for agent in self._agents.values()}
+            regions |= {placed.region for placed in self._placements.values()}
+            return [self._counts(region) for region in sorted(regions)]
+
+    def _counts(self, region: str) -> RegionCounts:
+        nodes = self.nodes(region)
+        reported = [node for node in nodes if node.node_id in self._reports]
+        live = [node for node in reported if not self._is_silent(node.node_id)]
+        placed = [item for item in self._placements.values() if item.region == region]
+        beats = [
+            agent.heartbeat_at
+            for node in live
+            for agent in self._reports[node.node_id][0].agents
+            if agent.phase == AgentPhase.RUNNING and agent.heartbeat_at is not None
+        ]
+        return RegionCounts(
+            region=region,
+            nodes=len(nodes),
+            nodes_live=len(live),
+            nodes_silent=len(reported) - len(live),
+            agents_declared=sum(agent.region == region for agent in self._agents.values()),
+            agents_placed=len(placed),
+            agents_running=sum(node.agents_running or 0 for node in live),
+            agents_failed=sum(node.agents_failed or 0 for node in live),
+            agents_unknown=sum(
+                item.node_id in self._declared_nodes and self._is_silent(item.node_id)
+                for item in placed
+            ),
+            oldest_report_at=min(
+                (node.heartbeat_at for node in reported if node.heartbeat_at), default=None
+            ),
+            oldest_heartbeat_at=min(beats, default=None),
+        )
+
+    # Leases
+
+    def acquire_lease(self, name: str, holder: str, ttl_s: float) -> Lease:
+        """Take a free or expired lease, or renew one's own."""
+        if not name:
+            raise InvalidInputError("lease name", name, "a text that is not empty")
+        if not holder:
+            raise InvalidInputError("lease holder", holder, "a text that is not empty")
+        if not 0.0 < ttl_s <= 366 * 86400.0:
+            raise InvalidInputError("ttl_s", ttl_s, "seconds above 0, at most a year")
+        with self._lock:
+            stored = self._leases.get(name)
+            now = self.clock.now()
+            live = stored is not None and stored.holder != "" and is_lease_live(stored, now)
+            if stored and live and stored.holder != holder:
+                raise _lost(stored)
+            term = 1 if stored is None else stored.term if live else stored.term + 1
+            mine = stored if stored and stored.holder == holder else None
+            return self._store_lease(Lease(name, holder, term, ttl_s, now, now), mine)
+
+    def renew_lease(self, lease: Lease) -> Lease:
+        """Extend one's lease by its ttl."""
+        with self._lock:
+            stored = self._leases.get(lease.name)
+            if stored is None:
+                raise LeaseLostError(f"lease {lease.name} does not exist")
+            if (stored.holder, stored.term) != (lease.holder, lease.term):
+                raise _lost(stored)
+            return self._store_lease(lease, stored)
+
+    def _store_lease(self, lease: Lease, before: Lease | None) -> Lease:
+        now = self.clock.now()
+        renewed_at, expires_at = now, now + timedelta(seconds=lease.ttl_s)
+        if before is not None:
+            renewed_at = max(renewed_at, before.renewed_at)
+            expires_at = max(expires_at, before.expires_at)
+        stored = lease._replace(renewed_at=renewed_at, expires_at=expires_at)
+        self._leases[lease.name] = stored
+        return stored
+
+    def release_lease(self, lease: Lease) -> None:
+        """Give the lease up; its term is remembered."""
+        with self._lock:
+            stored = self._leases.get(lease.name)
+            if stored and (stored.holder, stored.term) == (lease.holder, lease.term):
+                self._leases[lease.name] = stored._replace(holder="", expires_at=stored.renewed_at)
+
+    def lease(self, name: str) -> Lease | None:
+        """The lease as stored."""
+        with self._lock:
+            return self._leases.get(name)
+
+    # Placements
+
+    def declare_workloads(self, workloads: Sequence[Workload]) -> None:
+        """Insert or update workload specifications."""
+        with self._lock:
+            self._workloads.update({workload.workload: workload for workload in workloads})
+
+    def workloads(self) -> list[Workload]:
+        """All workload specifications."""
+        with self._lock:
+            return [self._workloads[name] for name in sorted(self._workloads)]
+
+    def declare_agents(self, agents: Sequence[AgentDeclaration]) -> None:
+        """Insert or update agents."""
+        with self._lock:
+            self._agents.update({agent.agent_id: agent for agent in agents})
+
+    def retire_agents(self, agent_ids: Sequence[str]) -> None:
+        """Remove agents; their epochs are remembered."""
+        with self._lock:
+            for agent_id in agent_ids:
+                self._agents.pop(agent_id, None)
+                if agent_id in self._placements:
+                    self._retired[agent_id] = self._placements.pop(agent_id)
+
+    def place_agents(self, placements: Sequence[Placement]) -> list[Placement]:
+        """Compare-and-swap placements."""
+        stored = []
+        with self._lock:
+            for placement in placements:
+                agent_id = placement.agent_id
+                if agent_id not in self._agents:
+                    continue
+                present = self._placements.get(agent_id)
+                last = present or self._retired.get(agent_id)
+                epoch_seen = present.epoch if present else 0
+                if placement.epoch != epoch_seen or (last and last.term > placement.term):
+                    continue
+                placed = placement._replace(epoch=(last.epoch if last else 0) + 1)
+                self._retired.pop(agent_id, None)
+                self._placements[agent_id] = placed
+                stored.append(placed)
+        return stored
+
+    def placements(self, node_id: str | None = None, region: str | None = None) -> list[Placement]:
+        """Placements, ordered by agent_id."""
+        with self._lock:
+            return [
+                self._placements[agent_id]
+                for agent_id in sorted(self._placements)
+                if node_id in {None, self._placements[agent_id].node_id}
+                and region in {None, self._placements[agent_id].region}
+            ]
+
+    def agents(self, region: str | None = None) -> list[Agent]:
+        """Agents joined with placements and node reports."""
+        with self._lock:
+            pairs = [
+                (shape, self._placements.get(agent_id) or unplaced(shape))
+                for agent_id, shape in sorted(self._agents.items())
+            ]
+            reports = {
+                node_id: {agent.agent_id: agent for agent in report.agents}
+                for node_id, (report, _) in self._reports.items()
+            }
+            silent = frozenset(node_id for node_id in self._reports if self._is_silent(node_id))
+        here = [pair for pair in pairs if region in {None, pair[1].region}]
+        return merge_agents(here, reports, silent)
+
+    # States
+
+    def put_states(self, puts: Sequence[StatePut]) -> list[PutResult]:
+        """Apply puts in order."""
+        with self._lock:
+            return [self._put(put) for put in puts]
+
+    def _put(self, put: StatePut) -> PutResult:
+        if len(put.body) > STATE_MAX_BYTES:
+            error = TooLargeError(f"agent {put.agent_id}: {len(put.body)} bytes")
+            return PutResult(put.agent_id, 0, error)
+        placed = self._placements.get(put.agent_id)
+        stored = self._states.get(put.agent_id)
+        version = stored.version if stored else 0
+        head = StateHead(placed.epoch, placed.node_id, version) if placed else None
+        refused = decide_put(put, head)
+        if refused:
+            return PutResult(put.agent_id, 0, refused)
+        now = self.clock.now()
+        digest = hashlib.sha256(put.body).hexdigest()
+        self._states[put.agent_id] = AgentState(
+            put.agent_id, version + 1, put.epoch, digest, put.body, now
+        )
+        self._changes.append(
+            StateChange(
+                len(self._changes) + 1,
+                put.agent_id,
+                version + 1,
+                put.epoch,
+                len(put.body),
+                digest,
+                now,
+            )
+        )
+        return PutResult(put.agent_id, version + 1, None)
+
+    def state(self, agent_id: str) -> AgentState | None:
+        """The newest state, its digest verified."""
+        with self._lock:
+            stored = self._states.get(agent_id)
+        if stored and hashlib.sha256(stored.body).hexdigest() != stored.digest:
+            raise CorruptObjectError(f"state of agent {agent_id} is damaged")
+        return stored
+
+    def damage_state(self, agent_id: str, body: bytes) -> None:
+        """Replace stored bytes behind the digest's back, for tests of corruption."""
+        with self._lock:
+            self._states[agent_id] = self._states[agent_id]._replace(body=body)
+
+    def state_infos(self, region: str | None = None) -> list[AgentStateInfo]:
+        """Metadata of all states."""
+        infos = []
+        with self._lock:
+            for agent_id, state in sorted(self._states.items()):
+                placed = self._placements.get(agent_id) or self._retired[agent_id]
+                info = AgentStateInfo(
+                    agent_id,
+                    placed.network_id,
+                    placed.region,
+                    state.version,
+                    state.epoch,
+                    len(state.body),
+                    state.digest,
+                    state.updated_at,
+                )
+                if region in {None, info.region}:
+                    infos.append(info)
+        return infos
+
+    def state_changes(self, after: int, limit: int) -> list[StateChange]:
+        """Change log entries after a cursor."""
+        with self._lock:
+            return [change for change in self._changes if change.change_id > after][:limit]
+
+    # Activities, notes, journal
+
+    def append_activities(self, activities: Sequence[Activity]) -> None:
+        """Append; known ids are ignored."""
+        with self._lock:
+            for activity in activities:
+                self._activities.setdefault(activity.activity_id, activity)
+
+    def activities(self, agent_id: str | None, limit: int) -> list[Activity]:
+        """Newest first."""
+        with self._lock:
+            wanted = [a for a in self._activities.values() if agent_id in {None, a.agent_id}]
+        return sorted(wanted, key=lambda a: (a.at, a.activity_id), reverse=True)[:limit]
+
+    def append_notes(self, notes: Sequence[Note]) -> None:
+        """Append; known ids are ignored."""
+        with self._lock:
+            for note in notes:
+                self._notes.setdefault(note.note_id, note)
+
+    def notes(self, network_id: str, after: str, limit: int) -> list[Note]:
+        """Notes of a network after a cursor."""
+        with self._lock:
+            wanted = [n for n in self._notes.values() if n.network_id == network_id]
+        later = [note for note in wanted if note.note_id > after]
+        return sorted(later, key=lambda note: note.note_id)[:limit]
+
+    def append_journal(self, entries: Sequence[JournalEntry]) -> list[bool]:
+        """Append; False where the step was there already."""
+        appended = []
+        with self._lock:
+            for entry in entries:
+                key = (entry.action_id, entry.step, entry.status)
+                appended.append(key not in self._journal)
+                self._journal.setdefault(key, entry)
+        return appended
+
+    def journal(self, action_id: str) -> list[JournalEntry]:
+        """All steps of an action in order."""
+        with self._lock:
+            return [entry for entry in self._journal.values() if entry.action_id == action_id]
+
+    def ping(self) -> None:
+        """Memory is always there."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _lost(held: Lease) -> LeaseLostError:
+    holder = held.holder or "nobody (released)"
+    return LeaseLostError(
+        f"lease {held.name} is held by {holder}, term {held.term}, "
+        f"until {held.expires_at.isoformat()}"
+    )
