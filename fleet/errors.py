@@ -10,6 +10,7 @@
     └── PermanentError                trying again cannot help; `ops` fails at once
         ├── InvalidInputError         names the field, the value and what is allowed
         │   └── InvalidDocumentError  every problem of a file or text, with its line
+        ├── InvalidSettingsError      lists everything that is wrong with the settings
         ├── NotFoundError             a node, agent, table ... that does not exist
         ├── TooLargeError             over a documented limit
         ├── AlreadyRunningError       another process owns this state folder or port
@@ -70,6 +71,20 @@ class InvalidInputError(PermanentError):
         self.field = field
         self.value = value
         self.allowed = allowed
+
+
+class InvalidSettingsError(PermanentError):
+    """The settings are wrong; `problems` has one line for each thing that is."""
+
+    def __init__(self, path: str, problems: Sequence[str]) -> None:
+        """Keep the problems apart and joined; `path` is the settings file."""
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        super().__init__(
+            f"{path}: {count}{lines}",
+            hint="docs/settings.md describes every key; `stateroom config validate` checks again.",
+        )
+        self.problems = tuple(problems)
 
 
 class Problem(NamedTuple):

@@ -96,10 +96,10 @@ def validate_tick(field: str, at: datetime) -> datetime:
     """Return `at` in UTC.
 
     Raises:
-        InvalidInputError: it has no time zone.
+        InvalidInputError: it has no time zone, or no clock of a fleet can show it.
     """
-    if at.tzinfo is None:
-        raise InvalidInputError(field, at.isoformat(), "a time with its zone, best UTC")
+    if at.tzinfo is None or not 1970 <= at.year <= 9998:
+        raise InvalidInputError(field, at.isoformat(), "a time with its zone, from 1970 to 9998")
     return at.astimezone(UTC)
 
 

@@ -39,3 +39,24 @@ def validate_name(field: str, value: str) -> str:
             "beginning and ending with a letter or digit",
         )
     return value
+
+
+def validate_text(field: str, value: str) -> str:
+    """Return `value` unchanged when every store can hold it as text.
+
+    PostgreSQL holds no NUL, and UTF-8 no lone surrogate; one rule for all stores keeps a record
+    that was accepted by one acceptable to the other.
+
+    Args:
+        field: what the error should call it, for example `note.text`.
+        value: free text from outside.
+
+    Raises:
+        InvalidInputError: the text holds one of the two.
+    """
+    if "\x00" in value or (
+        not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value)
+    ):
+        shown = value if len(value) <= 80 else value[:80] + "..."
+        raise InvalidInputError(field, shown, "text without NUL and without lone surrogates")
+    return value

@@ -45,6 +45,8 @@ class PutResult(NamedTuple):
     version: int
     """New version when accepted, else 0."""
     error: FencedError | TooLargeError | None
+    updated_at: datetime | None = None
+    """When it was stored, by the store's clock; None when it was refused."""
 
 
 class NodeStore(Protocol):
@@ -219,8 +221,35 @@ class JournalStore(Protocol):
         ...
 
 
+class LookupStore(Protocol):
+    """Questions about one thing, for people who look at it."""
+
+    def agent(self, agent_id: str) -> Agent | None:
+        """One agent as `agents` would show it; None when it is not declared."""
+        ...
+
+    def agent_notes(self, agent_id: str, limit: int) -> list[Note]:
+        """Notes of one agent, newest first."""
+        ...
+
+    def open_actions(self, limit: int = 1000) -> list[JournalEntry]:
+        """The first unfinished step of every action that has one, oldest first.
+
+        A step is unfinished when it has been `started` and is not `done`; a failed one stays
+        here until somebody finishes the action.
+        """
+        ...
+
+
 class ControlStore(
-    NodeStore, LeaseStore, PlacementStore, AgentStateStore, ActivityStore, JournalStore, Protocol
+    NodeStore,
+    LeaseStore,
+    PlacementStore,
+    AgentStateStore,
+    ActivityStore,
+    JournalStore,
+    LookupStore,
+    Protocol,
 ):
     """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""
 
@@ -280,6 +309,22 @@ class FleetSnapshot(NamedTuple):
     nodes: list[Node]
     gpus: list[Gpu]
     agents: list[Agent]
+
+
+class FleetReader(Protocol):
+    """The part of a cluster that only looks; all that the inventory needs."""
+
+    def regions(self) -> list[str]:
+        """Names of all regions, sorted."""
+        ...
+
+    def nodes(self, region: str) -> list[Node]:
+        """The nodes of a region alone: cheap enough to look at every few seconds."""
+        ...
+
+    def snapshot(self, region: str) -> FleetSnapshot:
+        """Nodes, GPUs and agents of a region as they are now."""
+        ...
 
 
 class Cluster(Protocol):

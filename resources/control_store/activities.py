@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from fleet.agents import Activity, Note
+from fleet.names import validate_text
 from resources.control_store import schema
 from resources.control_store.database import Feature
 from resources.control_store.times import from_us, to_us
@@ -17,6 +18,9 @@ class SqlActivities(Feature):
 
     def append_activities(self, activities: Sequence[Activity]) -> None:
         """Durably append; an id that is there already is ignored."""
+        for activity in activities:
+            validate_text("activity.kind", activity.kind)
+            validate_text("activity.detail", activity.detail)
         rows = [
             activity._asdict() | {"at": to_us(activity.at), "ok": int(activity.ok)}
             for activity in activities
@@ -43,6 +47,8 @@ class SqlActivities(Feature):
 
     def append_notes(self, notes: Sequence[Note]) -> None:
         """Durably append; an id that is there already is ignored."""
+        for note in notes:
+            validate_text("note.text", note.text)
         rows = [note._asdict() | {"at": to_us(note.at)} for note in notes]
         if rows:
             with self._database.write() as connection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,16 +49,13 @@ class Database:
             self.dialect.begin_migration(connection)
             yield connection
 
+    def one_of(self, column: sa.ColumnElement[str], keys: Iterable[str]) -> Any:
+        """`column` is one of any number of keys."""
+        return self.dialect.one_of(column, sa.literal(self.dialect.keys(keys)))
+
     def upsert(self, table: sa.Table) -> Any:
         """INSERT that replaces every other column of a row whose primary key is there."""
-        statement = self.dialect.insert(table)
-        keys = [column.name for column in table.primary_key]
-        replaced = {
-            column.name: statement.excluded[column.name]
-            for column in table.c
-            if column.name not in keys
-        }
-        return statement.on_conflict_do_update(index_elements=keys, set_=replaced)
+        return upsert(self.dialect, table)
 
     def insert_new(self, table: sa.Table) -> Any:
         """INSERT that leaves rows alone which are there."""
@@ -85,6 +82,18 @@ def _is_foreign(error: Exception) -> bool:
     return module in {"sqlalchemy", "sqlite3", "psycopg2"} or isinstance(
         error, (OverflowError, UnicodeError)
     )
+
+
+def upsert(dialect: Dialect, table: sa.Table) -> Any:
+    """INSERT that replaces every other column of a row whose primary key is there."""
+    statement = dialect.insert(table)
+    keys = [column.name for column in table.primary_key]
+    replaced = {
+        column.name: statement.excluded[column.name]
+        for column in table.c
+        if column.name not in keys
+    }
+    return statement.on_conflict_do_update(index_elements=keys, set_=replaced)
 
 
 class Feature:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import psycopg2 as psycopg2_dialect
+from sqlalchemy.schema import CreateTable
 
 from fleet.errors import (
     CorruptObjectError,
@@ -28,11 +31,16 @@ _MIGRATION_LOCK = 0x5374_6174_6500
 _CHANGE_LOG_LOCK = 0x5374_6174_6501
 """Shared by every put until its commit; taken alone by readers of the change log."""
 
-Insert = sqlite.Insert | postgresql.Insert
+_NOW_US = "floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+
+_VALUES = re.compile(r"VALUES \((?:%s(?:, )?)+\)")
+"""The row of placeholders in an INSERT; `execute_values` wants a single one in its place."""
 
 
 class Dialect(Protocol):
     """What the features need to know of the database below them."""
+
+    name: str
 
     def create_engine(self) -> sa.Engine:
         """An engine whose connections have the durability and time limits of this store."""
@@ -58,8 +66,22 @@ class Dialect(Protocol):
         """An INSERT that knows ON CONFLICT."""
         ...
 
-    def one_of(self, column: sa.ColumnElement[str], keys: Iterable[str]) -> sa.ColumnElement[bool]:
-        """`column` is one of any number of keys, sent as one parameter."""
+    def one_of(
+        self, column: sa.ColumnElement[str], keys: sa.ColumnElement[Any]
+    ) -> sa.ColumnElement[bool]:
+        """`column` is one of any number of keys, sent as one parameter (see `keys`)."""
+        ...
+
+    def keys(self, keys: Iterable[str]) -> Any:
+        """The value of that one parameter."""
+        ...
+
+    def positional(self) -> sa.Dialect:
+        """SQLAlchemy's dialect with parameters by position, for `driver_sql`."""
+        ...
+
+    def insert_rows(self, cursor: Any, text: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Run an INSERT of the bare driver for many rows, without a round trip for each."""
         ...
 
     def load_temporary(
@@ -68,8 +90,8 @@ class Dialect(Protocol):
         """Fill a temporary table, visible to this transaction only, with rows without nulls."""
         ...
 
-    def share_change_log(self, connection: sa.Connection) -> None:
-        """Announce that this transaction will append to the change log."""
+    def begin_put(self, connection: sa.Connection) -> int:
+        """Announce that this transaction will append to the change log; returns `now_us`."""
         ...
 
     def settle_change_log(self, connection: sa.Connection) -> None:
@@ -87,6 +109,8 @@ class SqliteDialect:
     Leases are judged by the injected clock: all processes that share the file are on one host.
     """
 
+    name = "sqlite"
+
     def __init__(self, path: Path, clock: Clock, *, busy_timeout_s: float) -> None:
         """Remember the file and how long to wait for another writer."""
         self._path = path
@@ -95,7 +119,13 @@ class SqliteDialect:
 
     def create_engine(self) -> sa.Engine:
         """An engine on the file, which is created with its folder when missing."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"control store {self._path}: its folder cannot be made ({error})",
+                hint="Check the path in control_store.url and the rights on it.",
+            ) from error
         url = sa.URL.create("sqlite", database=str(self._path))
         engine = sa.create_engine(url, connect_args={"timeout": self._busy_timeout_s})
         sa.event.listen(engine, "connect", self._prepare)
@@ -138,23 +168,36 @@ class SqliteDialect:
         """SQLite's INSERT."""
         return sqlite.insert(table)
 
-    def one_of(self, column: sa.ColumnElement[str], keys: Iterable[str]) -> sa.ColumnElement[bool]:
+    def one_of(
+        self, column: sa.ColumnElement[str], keys: sa.ColumnElement[Any]
+    ) -> sa.ColumnElement[bool]:
         """Keys travel as one JSON array."""
-        listed = sa.func.json_each(json.dumps(list(keys))).table_valued("value")
-        return column.in_(sa.select(listed.c.value))
+        return column.in_(sa.select(sa.func.json_each(keys).table_valued("value").c.value))
+
+    def keys(self, keys: Iterable[str]) -> str:
+        """A JSON array."""
+        return json.dumps(list(keys))
+
+    def positional(self) -> sa.Dialect:
+        """Question marks."""
+        return sqlite.dialect(paramstyle="qmark")
+
+    def insert_rows(self, cursor: Any, text: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """SQLite is in this process: a statement per row has no round trip."""
+        cursor.executemany(text, rows)
 
     def load_temporary(
         self, connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[Any]]
     ) -> None:
-        """In memory; emptied first, because SQLite keeps it as long as the connection."""
-        table.create(connection, checkfirst=True)
-        connection.execute(table.delete())
+        """In memory (`temp_store`)."""
+        _empty_temporary(connection, table)
         connection.execute(
             table.insert(), [dict(zip(table.c.keys(), row, strict=True)) for row in rows]
         )
 
-    def share_change_log(self, connection: sa.Connection) -> None:
-        """Nothing to do: one writer at a time."""
+    def begin_put(self, connection: sa.Connection) -> int:
+        """The time; nothing to announce, because there is one writer at a time."""
+        return self.now_us(connection)
 
     def settle_change_log(self, connection: sa.Connection) -> None:
         """Nothing to do: numbers are given out in commit order."""
@@ -188,12 +231,14 @@ class SqliteDialect:
 class PostgresDialect:
     """PostgreSQL: row locks, its own clock, COPY for bulk loads."""
 
+    name = "postgresql"
+
     def __init__(self, url: sa.URL, *, busy_timeout_s: float, pool_size: int) -> None:
         """Remember where the server is and how long to wait for locks."""
         self._url = url.set(drivername="postgresql+psycopg2")
         self._busy_timeout_s = busy_timeout_s
         self._pool_size = pool_size
-        self._name = f"control store {url.render_as_string(hide_password=True)}"
+        self._shown = f"control store {url.render_as_string(hide_password=True)}"
 
     def create_engine(self) -> sa.Engine:
         """Connections are checked before use; a dead server is noticed within seconds."""
@@ -230,26 +275,37 @@ class PostgresDialect:
 
     def now_us(self, connection: sa.Connection) -> int:
         """The server's clock: one for all hosts."""
-        now = connection.exec_driver_sql(
-            "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-        )
-        return int(now.scalar_one())
+        return int(connection.exec_driver_sql(f"SELECT {_NOW_US}").scalar_one())
 
     def insert(self, table: sa.Table) -> postgresql.Insert:
         """PostgreSQL's INSERT."""
         return postgresql.insert(table)
 
-    def one_of(self, column: sa.ColumnElement[str], keys: Iterable[str]) -> sa.ColumnElement[bool]:
+    def one_of(
+        self, column: sa.ColumnElement[str], keys: sa.ColumnElement[Any]
+    ) -> sa.ColumnElement[bool]:
         """Keys travel as one array."""
-        return column == sa.any_(
-            sa.cast(sa.literal(list(keys), postgresql.ARRAY(sa.Text)), postgresql.ARRAY(sa.Text))
-        )
+        return column == sa.any_(sa.cast(keys, postgresql.ARRAY(sa.Text)))
+
+    def keys(self, keys: Iterable[str]) -> list[str]:
+        """The driver turns a list into an array."""
+        return list(keys)
+
+    def positional(self) -> sa.Dialect:
+        """`%s`."""
+        return psycopg2_dialect.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
+
+    def insert_rows(self, cursor: Any, text: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """One statement for up to 1,000 rows."""
+        from psycopg2.extras import execute_values
+
+        execute_values(cursor, _VALUES.sub("VALUES %s", text), rows, page_size=1000)
 
     def load_temporary(
         self, connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[Any]]
     ) -> None:
-        """COPY into a table that vanishes at commit."""
-        table.create(connection)
+        """COPY, which takes 25,000 rows in a tenth of the time of INSERT."""
+        _empty_temporary(connection, table)
         text = io.StringIO(newline="")
         csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)
         text.seek(0)
@@ -259,9 +315,12 @@ class PostgresDialect:
         finally:
             driver.close()
 
-    def share_change_log(self, connection: sa.Connection) -> None:
+    def begin_put(self, connection: sa.Connection) -> int:
         """Held until commit. Numbers are drawn after this, so a settled log has no late ones."""
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock_shared(_CHANGE_LOG_LOCK)))
+        row = connection.exec_driver_sql(
+            f"SELECT {_NOW_US}, pg_advisory_xact_lock_shared({_CHANGE_LOG_LOCK})"
+        ).one()
+        return int(row[0])
 
     def settle_change_log(self, connection: sa.Connection) -> None:
         """Wait for the puts in flight.
@@ -280,14 +339,20 @@ class PostgresDialect:
         text = " ".join(str(original).split())
         if state == "53100":
             return StoreUnavailableError(
-                f"{self._name}: disk full ({text}); nothing was stored",
+                f"{self._shown}: disk full ({text}); nothing was stored",
                 hint="Free space on the database server, then try again.",
             )
         if isinstance(original, (psycopg2.OperationalError, psycopg2.InterfaceError)):
             return StoreUnavailableError(
-                f"{self._name}: {text}", hint="Check that the server runs and can be reached."
+                f"{self._shown}: {text}", hint="Check that the server runs and can be reached."
             )
-        return _translate_common(error, self._name)
+        return _translate_common(error, self._shown)
+
+
+def _empty_temporary(connection: sa.Connection, table: sa.Table) -> None:
+    """The table lives as long as the connection, so that catalogues do not grow with each use."""
+    connection.execute(CreateTable(table, if_not_exists=True))
+    connection.execute(table.delete())
 
 
 def _translate_common(error: BaseException, name: str) -> StateroomError | None:

@@ -67,7 +67,8 @@ class SqlFleetViews(Feature):
                     _count_by(placements.c.region).where(placements.c.retired == 0),
                 )
             )
-            unknown = dict(_rows(connection, _unknown_agents(now)))
+            silent = [row[0] for row in _rows(connection, _silent_nodes(now))]
+            unknown = dict(_rows(connection, self._placed_on(silent))) if silent else {}
         nothing = (0, 0, 0, 0, 0, None, None)
         return [
             _region_counts(
@@ -77,6 +78,11 @@ class SqlFleetViews(Feature):
             )
             for region in sorted(by_node.keys() | declared.keys() | placed.keys())
         ]
+
+    def _placed_on(self, node_ids: list[str]) -> sa.Select[str, int]:
+        return _count_by(placements.c.region).where(
+            placements.c.retired == 0, self._database.one_of(placements.c.node_id, node_ids)
+        )
 
 
 def _region() -> sa.ColumnElement[str]:
@@ -130,14 +136,11 @@ def _count_by(region: sa.Column[str]) -> sa.Select[str, int]:
     return sa.select(region, sa.func.count()).group_by(region)
 
 
-def _unknown_agents(now: int) -> sa.Select[str, int]:
-    silent = (
+def _silent_nodes(now: int) -> sa.Select[str]:
+    return (
         sa.select(nodes.c.node_id)
         .select_from(REPORTED_NODES)
         .where(sa.not_(sa.func.coalesce(_is_live(now), False)))
-    )
-    return _count_by(placements.c.region).where(
-        placements.c.retired == 0, placements.c.node_id.in_(silent)
     )
 
 

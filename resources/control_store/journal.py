@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from fleet.journal import JournalEntry
+from fleet.names import validate_text
 from resources.control_store import schema
 from resources.control_store.database import Feature
 from resources.control_store.times import from_us, to_us
@@ -24,6 +25,8 @@ class SqlJournal(Feature):
         keys = [(entry.action_id, entry.step, entry.status) for entry in entries]
         rows: dict[tuple[str, str, str], dict[str, Any]] = {}
         for key, entry in zip(keys, entries, strict=True):
+            validate_text("journal.reason", entry.reason)
+            validate_text("journal.detail", entry.detail)
             rows.setdefault(key, entry._asdict() | {"at": to_us(entry.at)})
         fresh: set[tuple[Any, ...]] = set()
         if rows:

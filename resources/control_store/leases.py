@@ -8,7 +8,7 @@ allows two holders: a takeover raises the term, and every renewal names its term
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -16,6 +16,7 @@ from fleet.errors import InvalidInputError, LeaseLostError
 from fleet.leases import Lease
 from resources.control_store.database import Feature
 from resources.control_store.dialects import Dialect
+from resources.control_store.driver_sql import DriverStatement
 from resources.control_store.schema import leases
 from resources.control_store.times import from_us
 
@@ -45,21 +46,23 @@ class SqlLeases(Feature):
                     "expires_at": 0,
                 },
             )
-            stored = connection.execute(_row_lock(name)).one()
-            now = self._database.dialect.now_us(connection)
+            dialect = self._database.dialect
+            stored = _stored(dialect, connection, name)
+            now = dialect.now_us(connection)
+            assert stored is not None, "just made"
             live = stored.holder != NOBODY and now < stored.expires_at
             if live and stored.holder != holder:
                 raise _lost(_lease(stored), f"{holder} wants it")
             term = stored.term if live else stored.term + 1
             wanted = Lease(name, holder, term, ttl_s, from_us(now), from_us(now))
             if stored.holder != holder:
-                return _store(connection, wanted, now, 0, 0)
-            return _store(connection, wanted, now, stored.renewed_at, stored.expires_at)
+                return _store(dialect, connection, wanted, now, 0, 0)
+            return _store(dialect, connection, wanted, now, stored.renewed_at, stored.expires_at)
 
     def renew_lease(self, lease: Lease) -> Lease:
         """Extend one's lease by its ttl; also after its end, when nobody has taken it."""
         with self._database.write() as connection:
-            return renew(connection, lease, self._database.dialect)
+            return renew(self._database.dialect, connection, lease)
 
     def release_lease(self, lease: Lease) -> None:
         """Give the lease up; nothing happens when it is not held any more."""
@@ -81,13 +84,13 @@ class SqlLeases(Feature):
         return None if row is None else _lease(row)
 
 
-def renew(connection: sa.Connection, lease: Lease, dialect: Dialect) -> Lease:
+def renew(dialect: Dialect, connection: sa.Connection, lease: Lease) -> Lease:
     """Extend a lease inside a transaction of the caller's.
 
     Raises:
         LeaseLostError: somebody else has taken it, or it was released.
     """
-    stored = connection.execute(_row_lock(lease.name)).one_or_none()
+    stored = _stored(dialect, connection, lease.name)
     if stored is None:
         raise LeaseLostError(
             f"lease {lease.name} does not exist", hint="Acquire the lease before renewing it."
@@ -95,7 +98,7 @@ def renew(connection: sa.Connection, lease: Lease, dialect: Dialect) -> Lease:
     if (stored.holder, stored.term) != (lease.holder, lease.term):
         raise _lost(_lease(stored), f"{lease.holder} wants to renew term {lease.term}")
     now = dialect.now_us(connection)
-    return _store(connection, lease, now, stored.renewed_at, stored.expires_at)
+    return _store(dialect, connection, lease, now, stored.renewed_at, stored.expires_at)
 
 
 def validate_lease(name: str, holder: str, ttl_s: float) -> None:
@@ -112,31 +115,61 @@ def validate_lease(name: str, holder: str, ttl_s: float) -> None:
         raise InvalidInputError("ttl_s", ttl_s, f"seconds above 0, at most {TTL_MAX_S:g}")
 
 
-def _row_lock(name: str) -> sa.Select[Any]:
-    return sa.select(leases).where(leases.c.name == name).with_for_update()
+class _Stored(NamedTuple):
+    """A lease's row; times in microseconds."""
+
+    name: str
+    holder: str
+    term: int
+    ttl_s: float
+    renewed_at: int
+    expires_at: int
+
+
+def _stored(dialect: Dialect, connection: sa.Connection, name: str) -> _Stored | None:
+    """The row, locked until the end of the transaction."""
+    rows = _SELECT.rows(dialect, connection, name=name)
+    return _Stored._make(rows[0]) if rows else None
 
 
 def _store(
-    connection: sa.Connection, lease: Lease, now: int, renewed_at: int, expires_at: int
+    dialect: Dialect,
+    connection: sa.Connection,
+    lease: Lease,
+    now: int,
+    renewed_at: int,
+    expires_at: int,
 ) -> Lease:
     """Write the lease from `now` on, never earlier than what it was renewed to before."""
     renewed_at = max(now, renewed_at)
     expires_at = max(now + round(lease.ttl_s * 1e6), expires_at)
-    connection.execute(
-        leases.update()
-        .where(leases.c.name == lease.name)
-        .values(
-            holder=lease.holder,
-            term=lease.term,
-            ttl_s=lease.ttl_s,
-            renewed_at=renewed_at,
-            expires_at=expires_at,
-        )
+    _UPDATE.run(
+        dialect,
+        connection,
+        lease_name=lease.name,
+        holder=lease.holder,
+        term=lease.term,
+        ttl_s=lease.ttl_s,
+        renewed_at=renewed_at,
+        expires_at=expires_at,
     )
     return lease._replace(renewed_at=from_us(renewed_at), expires_at=from_us(expires_at))
 
 
-def _lease(row: sa.Row[Any]) -> Lease:
+_SELECT = DriverStatement(
+    lambda _: sa.select(leases).where(leases.c.name == sa.bindparam("name")).with_for_update()
+)
+
+_UPDATE = DriverStatement(
+    lambda _: (
+        leases.update()
+        .where(leases.c.name == sa.bindparam("lease_name"))
+        .values({name: sa.bindparam(name) for name in _Stored._fields[1:]})
+    )
+)
+
+
+def _lease(row: _Stored | sa.Row[Any]) -> Lease:
     return Lease(
         row.name,
         row.holder,

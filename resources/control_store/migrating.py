@@ -27,34 +27,41 @@ def schema_version(connection: sa.Connection) -> int:
     return int(found or 0)
 
 
-def migrate(database: Database) -> None:
+def migrate(
+    database: Database, *, version: int = SCHEMA_VERSION, migrations_dir: Path = MIGRATIONS_DIR
+) -> None:
     """Create or upgrade the schema; nothing happens when it is current.
+
+    Args:
+        database: an opened database.
+        version: what this program knows.
+        migrations_dir: where the steps are; tests bring steps of their own.
 
     Raises:
         SchemaMismatchError: the database is newer than this program.
     """
     with database.read() as connection:
-        version = schema_version(connection)
-    if version == SCHEMA_VERSION:
+        found = schema_version(connection)
+    if found == version:
         return
     with database.migration() as connection:
-        version = schema_version(connection)  # another starter may have been first
-        if version > SCHEMA_VERSION:
+        found = schema_version(connection)  # another starter may have been first
+        if found > version:
             raise SchemaMismatchError(
-                f"control store has schema version {version}, "
-                f"this Stateroom knows versions up to {SCHEMA_VERSION}",
+                f"control store has schema version {found}, "
+                f"this Stateroom knows versions up to {version}",
                 hint="Run the newer Stateroom, or restore the store from a backup made before it.",
             )
-        if version < SCHEMA_VERSION:
-            upgrade(connection, SCHEMA_VERSION)
+        if found < version:
+            upgrade(connection, version, migrations_dir)
 
 
-def upgrade(connection: sa.Connection, version: int) -> None:
+def upgrade(connection: sa.Connection, version: int, migrations_dir: Path) -> None:
     """Run the migrations up to `version` inside the caller's transaction."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS_DIR).replace("%", "%%"))
+    config.set_main_option("script_location", str(migrations_dir).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, f"{version:04d}")

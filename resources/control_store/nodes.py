@@ -16,7 +16,8 @@ from fleet.inventory import AgentPhase, Gpu, Node, NodePhase
 from fleet.leases import Lease, node_lease_name
 from fleet.reports import NodeDeclaration, NodeReport
 from resources.control_store import schema
-from resources.control_store.database import Feature
+from resources.control_store.database import Feature, upsert
+from resources.control_store.driver_sql import DriverStatement
 from resources.control_store.leases import NOBODY, renew
 from resources.control_store.report_codec import decode_gpus, encode_agents, encode_gpus
 from resources.control_store.schema import leases
@@ -37,7 +38,7 @@ class SqlNodes(Feature):
         """Remove nodes with their reports; their leases stay, so that terms only rise."""
         with self._database.write() as connection:
             for table in (schema.nodes, schema.node_reports):
-                one_of = self._database.dialect.one_of(table.c.node_id, node_ids)
+                one_of = self._database.one_of(table.c.node_id, node_ids)
                 connection.execute(table.delete().where(one_of))
 
     def report_node(self, report: NodeReport, lease: Lease) -> Lease:
@@ -47,18 +48,16 @@ class SqlNodes(Feature):
                 "lease.name", lease.name, f"{node_lease_name(report.node_id)!r} for this report"
             )
         row = _report_row(report)
+        dialect = self._database.dialect
         with self._database.write() as connection:
-            renewed = renew(connection, lease, self._database.dialect)
-            known = connection.execute(
-                sa.select(schema.nodes.c.node_id).where(schema.nodes.c.node_id == report.node_id)
-            ).one_or_none()
-            if known is None:
+            renewed = renew(dialect, connection, lease)
+            if not _DECLARED.rows(dialect, connection, node_id=report.node_id):
                 raise NotFoundError(
                     f"node {report.node_id} is not declared; its report was not stored",
                     hint="Declare the node in stateroom.toml, or stop its supervisor.",
                 )
             row["received_at"] = to_us(renewed.renewed_at)
-            connection.execute(self._database.upsert(schema.node_reports), row)
+            _STORE.insert_rows(dialect, connection, [tuple(row[name] for name in _REPORT_COLUMNS)])
         return renewed
 
     def nodes(self, region: str | None = None) -> list[Node]:
@@ -85,6 +84,19 @@ class SqlNodes(Feature):
 
 LEASE_OF_NODE = leases.c.name == sa.literal("node/").concat(schema.nodes.c.node_id)
 """Joins a node with its lease; the same name as `fleet.leases.node_lease_name`."""
+
+# Locked against a retirement at the same moment, which would leave a report of no node.
+_DECLARED = DriverStatement(
+    lambda _: (
+        sa.select(schema.nodes.c.node_id)
+        .where(schema.nodes.c.node_id == sa.bindparam("node_id"))
+        .with_for_update(read=True, key_share=True)
+    )
+)
+
+_REPORT_COLUMNS = [column.name for column in schema.node_reports.c]
+
+_STORE = DriverStatement(lambda dialect: upsert(dialect, schema.node_reports), _REPORT_COLUMNS)
 
 _REPORT_OF_NODE = schema.node_reports.c.node_id == schema.nodes.c.node_id
 

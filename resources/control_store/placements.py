@@ -39,7 +39,7 @@ _INCOMING = sa.Table(
         )
     ),
     prefixes=["TEMPORARY"],
-    postgresql_on_commit="DROP",
+    postgresql_on_commit="DELETE ROWS",
 )
 
 
@@ -66,7 +66,7 @@ class SqlPlacements(Feature):
 
     def retire_agents(self, agent_ids: Sequence[str]) -> None:
         """Remove agents; their placements stop counting, but their epochs are remembered."""
-        one_of = self._database.dialect.one_of
+        one_of = self._database.one_of
         with self._database.write() as connection:
             connection.execute(
                 schema.agents.delete().where(one_of(schema.agents.c.agent_id, agent_ids))
@@ -154,7 +154,7 @@ def _place(database: Database, connection: sa.Connection, batch: list[Placement]
             ),
         ),
     ).returning(schema.placements.c.agent_id, schema.placements.c.epoch)
-    return dict(connection.execute(swap).tuples().all())
+    return {row.agent_id: row.epoch for row in connection.execute(swap)}
 
 
 def _workload_row(workload: Workload) -> dict[str, str]:

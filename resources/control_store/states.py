@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -24,7 +24,9 @@ from fleet.agents import (
 from fleet.errors import CorruptObjectError, TooLargeError
 from fleet.inventory import AgentStateInfo
 from fleet.ports import PutResult
-from resources.control_store.database import Database, Feature
+from resources.control_store.database import Feature, upsert
+from resources.control_store.dialects import Dialect
+from resources.control_store.driver_sql import DriverStatement
 from resources.control_store.schema import agent_state_changes, agent_states, placements
 from resources.control_store.times import from_us
 
@@ -36,18 +38,21 @@ class SqlStates(Feature):
         """Apply puts in order in one durable transaction; refused ones do not stop the others."""
         if not puts:
             return []
+        dialect = self._database.dialect
         # Hashing is done before the write lock is taken.
         digests = [hashlib.sha256(put.body).hexdigest() for put in puts]
         with self._database.write() as connection:
-            heads = _lock_heads(self._database, connection, {put.agent_id for put in puts})
-            results = [_judge(put, heads) for put in puts]
+            now = dialect.begin_put(connection)
+            at = from_us(now)
+            heads = _lock_heads(dialect, connection, {put.agent_id for put in puts})
+            results = [_judge(put, heads, at) for put in puts]
             accepted = [
                 (put, digest, result.version)
                 for put, digest, result in zip(puts, digests, results, strict=True)
                 if result.error is None
             ]
             if accepted:
-                _store(self._database, connection, accepted)
+                _store(dialect, connection, accepted, now)
         return results
 
     def state(self, agent_id: str) -> AgentState | None:
@@ -107,34 +112,20 @@ class SqlStates(Feature):
 
 
 def _lock_heads(
-    database: Database, connection: sa.Connection, agent_ids: Iterable[str]
+    dialect: Dialect, connection: sa.Connection, agent_ids: Iterable[str]
 ) -> dict[str, StateHead]:
     """What the store holds of each placed agent, unable to change until the commit."""
-    dialect = database.dialect
-    wanted = sorted(agent_ids)
-    placed = connection.execute(
-        sa.select(placements.c.agent_id, placements.c.epoch, placements.c.node_id)
-        .where(dialect.one_of(placements.c.agent_id, wanted), placements.c.retired == 0)
-        .order_by(placements.c.agent_id)
-        .with_for_update(key_share=True)
-    ).all()
+    keys = dialect.keys(sorted(agent_ids))
+    placed = _PLACED.rows(dialect, connection, keys=keys)
     # A statement of its own: on PostgreSQL it must see what the locks above have waited for.
-    versions = dict(
-        connection.execute(
-            sa.select(agent_states.c.agent_id, agent_states.c.version).where(
-                dialect.one_of(agent_states.c.agent_id, wanted)
-            )
-        )
-        .tuples()
-        .all()
-    )
+    versions = dict(_VERSIONS.rows(dialect, connection, keys=keys))
     return {
         agent_id: StateHead(epoch, node_id, versions.get(agent_id, 0))
         for agent_id, epoch, node_id in placed
     }
 
 
-def _judge(put: StatePut, heads: dict[str, StateHead]) -> PutResult:
+def _judge(put: StatePut, heads: dict[str, StateHead], at: datetime) -> PutResult:
     """Decide one put, and move the agent's head on when it is accepted."""
     size_bytes = len(put.body)
     if size_bytes > STATE_MAX_BYTES:
@@ -148,26 +139,51 @@ def _judge(put: StatePut, heads: dict[str, StateHead]) -> PutResult:
     if refused is not None or head is None:
         return PutResult(put.agent_id, 0, refused)
     heads[put.agent_id] = head._replace(version=head.version + 1)
-    return PutResult(put.agent_id, head.version + 1, None)
+    return PutResult(put.agent_id, head.version + 1, None, at)
 
 
 def _store(
-    database: Database, connection: sa.Connection, accepted: list[tuple[StatePut, str, int]]
+    dialect: Dialect,
+    connection: sa.Connection,
+    accepted: list[tuple[StatePut, str, int]],
+    now: int,
 ) -> None:
     """Write the last state of each agent, and one change log entry per put."""
-    now = database.dialect.now_us(connection)
-    changes = []
-    newest: dict[str, dict[str, Any]] = {}
-    for put, digest, version in accepted:
-        change = {
-            "agent_id": put.agent_id,
-            "version": version,
-            "epoch": put.epoch,
-            "size_bytes": len(put.body),
-            "digest": digest,
-        }
-        changes.append(change | {"changed_at": now})
-        newest[put.agent_id] = change | {"updated_at": now, "body": put.body}
-    connection.execute(database.upsert(agent_states), list(newest.values()))
-    database.dialect.share_change_log(connection)
-    connection.execute(agent_state_changes.insert(), changes)
+    changes = [
+        (put.agent_id, version, put.epoch, len(put.body), digest, now)
+        for put, digest, version in accepted
+    ]
+    newest = {
+        put.agent_id: (*change, put.body)
+        for change, (put, _, _) in zip(changes, accepted, strict=True)
+    }
+    _STORE.insert_rows(dialect, connection, list(newest.values()))
+    _APPEND.insert_rows(dialect, connection, changes)
+
+
+_PLACED = DriverStatement(
+    lambda dialect: (
+        sa.select(placements.c.agent_id, placements.c.epoch, placements.c.node_id)
+        .where(
+            dialect.one_of(placements.c.agent_id, sa.bindparam("keys")),
+            placements.c.retired == sa.literal_column("0"),
+        )
+        .order_by(placements.c.agent_id)  # the same order for everybody: no deadlocks
+        .with_for_update(key_share=True)
+    )
+)
+
+_VERSIONS = DriverStatement(
+    lambda dialect: sa.select(agent_states.c.agent_id, agent_states.c.version).where(
+        dialect.one_of(agent_states.c.agent_id, sa.bindparam("keys"))
+    )
+)
+
+_STORE = DriverStatement(
+    lambda dialect: upsert(dialect, agent_states), [column.name for column in agent_states.c]
+)
+
+_APPEND = DriverStatement(
+    lambda _: agent_state_changes.insert().inline(),
+    [column.name for column in agent_state_changes.c][1:],
+)

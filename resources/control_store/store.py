@@ -6,6 +6,7 @@ from resources.control_store.activities import SqlActivities
 from resources.control_store.fleet_views import SqlFleetViews
 from resources.control_store.journal import SqlJournal
 from resources.control_store.leases import SqlLeases
+from resources.control_store.lookups import SqlLookups
 from resources.control_store.nodes import SqlNodes
 from resources.control_store.placements import SqlPlacements
 from resources.control_store.schema import store_properties
@@ -20,6 +21,7 @@ class SqlControlStore(
     SqlStates,
     SqlActivities,
     SqlJournal,
+    SqlLookups,
 ):
     """`fleet.ports.ControlStore` on SQLite or PostgreSQL; safe for threads and many processes.
 

@@ -24,6 +24,9 @@ LEFTOVER_GRACE_S = 3600.0
 """Age at which a tmp file is taken for the leftover of a crash. A living writer that writes
 nothing to its file for an hour would lose it, and its commit would fail cleanly."""
 
+VERIFIED_MAX = 100_000
+"""Objects that a process remembers as verified; beyond it, it begins anew (300 bytes each)."""
+
 LISTINGS_MAX = 1000
 """Passes over a folder from which objects keep vanishing, before a listing gives up."""
 
@@ -116,18 +119,27 @@ class DirectoryStore:
                 self._sweep(staged.modified_at())
                 yield staged
             finally:
-                staged.shut()
-                with suppress(FileNotFoundError):
-                    self._files.unlink(staged.path)
+                try:
+                    with suppress(FileNotFoundError):
+                        self._files.unlink(staged.path)
+                finally:
+                    staged.shut()
 
     def commit(self, staged: Staged, key: str) -> bool:
-        """Fsync the tmp file, link it to its key, fsync the folder: then it is committed."""
+        """Fsync the tmp file, link it to its key, fsync the folders above: then it is committed.
+
+        All folders up to the root, each time: another process may have made one of them and
+        crashed, or been slower, before it was durable. Fsync of a clean folder costs nothing.
+        """
         assert isinstance(staged, StagedFile)
         target = self._objects / key
         with _translated(f"object {key}"):
             staged.sync()
             created = self._link(staged.path, target)
-            self._files.sync_folder(str(target.parent))
+            for folder in (target.parent, *target.parent.parents):
+                self._files.sync_folder(str(folder))
+                if folder == self._root:
+                    break
         return created
 
     def _link(self, source: str, target: Path) -> bool:
@@ -145,7 +157,7 @@ class DirectoryStore:
             return True
 
     def _make_folders(self, folder: Path) -> None:
-        """Create the missing folders above an object, each durable in its parent."""
+        """Create the missing folders above an object."""
         missing = []
         while not folder.is_dir():
             missing.append(folder)
@@ -153,8 +165,6 @@ class DirectoryStore:
         for path in reversed(missing):
             with suppress(FileExistsError, FileNotFoundError):
                 self._files.make_folder(str(path))
-            with suppress(FileNotFoundError):
-                self._files.sync_folder(str(path.parent))
 
     def objects(self, prefix: str) -> list[StoredObject]:
         """Files directly under a folder, by key.
@@ -200,6 +210,8 @@ class DirectoryStore:
                     f"the lake has no object {key}", hint="It was compacted or removed; list again."
                 ) from error
             if found == sha256:
+                if len(self._verified) >= VERIFIED_MAX:
+                    self._verified.clear()
                 self._verified[path] = stamp
                 return path
             moved = self._quarantine(key, sha256)

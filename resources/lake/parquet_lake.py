@@ -33,7 +33,7 @@ from fleet.lake import (
 from fleet.ports import LakeObject
 from resources.lake import parquet_codec as codec
 from resources.lake.byte_store import ByteStore, Staged, VanishedError
-from resources.lake.datasets import history_dataset, newest_sources
+from resources.lake.datasets import ScanFailures, between, history_dataset
 from resources.lake.query import QueryLimits, run_query
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 LISTINGS_MAX = 3
 """How often a reader lists anew when objects vanish under it (compacted or removed meanwhile)."""
+
+REMEMBERED_MAX = 10_000
+"""Objects whose schema or sources a lake remembers; beyond it, it begins anew."""
 
 _T = TypeVar("_T")
 
@@ -53,6 +56,7 @@ class ParquetLake:
         self._store = store
         self._limits = limits or QueryLimits()
         self._sources: dict[str, frozenset[str]] = {}
+        self._schemas: dict[str, pa.Schema] = {}
 
     def write(self, table: str, partition: str, rows: Any, at: datetime) -> LakeObject:
         """Commit rows for a tick; committed when the byte store's `commit` has returned.
@@ -157,13 +161,17 @@ class ParquetLake:
                 if since.date().isoformat() <= day.rpartition("/")[2] <= until.date().isoformat()
                 for found in self._live_folder(day)
             ]
-            if not live:
-                live = self._newest(table, partition)[:1]
-            if not live:
+            columns = live or self._newest(table, partition)
+            if not columns:
                 raise self._nothing(table, partition)
-            live.sort(key=order_of)
-            found: pa.Table = history_dataset(self._store, table, live, since, until).to_table()
-            return found
+            live.sort(key=lambda found: (found.written_at, found.partition))
+            dataset = history_dataset(
+                self._store, live, self._schema(table, columns), ScanFailures()
+            )
+            rows: pa.Table = between(dataset, since, until).to_table()
+            if all(found.kind == ObjectKind.TICK for found in live):
+                return rows
+            return rows.sort_by([("tick", "ascending"), ("partition", "ascending")])
 
         return self._retry(read)
 
@@ -263,14 +271,34 @@ class ParquetLake:
         """Answer one SELECT; see the port and `resources.lake.query`."""
         tables = self.tables()
         views = [*tables, *(f"{table}{HISTORY_SUFFIX}" for table in tables)]
-        return self._retry(lambda: run_query(sql, views, self._view, self._limits))
 
-    def _view(self, name: str) -> list[Any]:
-        """The Arrow sources of one SQL view, to be united by column name."""
+        def answer() -> pa.Table:
+            failures = ScanFailures()
+            try:
+                return run_query(sql, views, lambda name: self._view(name, failures), self._limits)
+            except InvalidInputError as error:
+                if failures.first is not None:
+                    raise failures.first from error
+                raise
+
+        return self._retry(answer)
+
+    def _view(self, name: str, failures: ScanFailures) -> list[Any]:
+        """The Arrow sources of one SQL view, to be united by column name.
+
+        Of a merged day only the last tick is among the newest rows: it is read at once, while
+        ticks are scanned where they lie.
+        """
         table = name.removesuffix(HISTORY_SUFFIX)
         if name == table:
-            return newest_sources(self._store, table, self._newest(table, None), self._read_tick)
-        return [history_dataset(self._store, table, self.objects(table))]
+            newest = self._newest(table, None)
+            live = [found for found in newest if found.kind == ObjectKind.TICK]
+            read = [self._read_tick(found) for found in newest if found.kind == ObjectKind.DAY]
+        else:
+            live, read = self.objects(table), []
+        if not live:
+            return read
+        return [history_dataset(self._store, live, self._schema(table, live), failures), *read]
 
     # --- listings ---------------------------------------------------------------------------
 
@@ -301,10 +329,28 @@ class ParquetLake:
 
     def _sources_of(self, found: LakeObject) -> frozenset[str]:
         """What a day object supersedes; objects never change, so it is read once."""
-        if found.key not in self._sources:
+        sources = self._sources.get(found.key)
+        if sources is None:
             path = self._store.fetch(found.key, found.sha256)
-            self._sources[found.key] = codec.read_sources(path)
-        return self._sources[found.key]
+            sources = codec.read_sources(path)
+            _remember(self._sources, found.key, sources)
+        return sources
+
+    def _schema(self, table: str, live: list[LakeObject]) -> pa.Schema:
+        """Columns of the newest object of each partition and day, united.
+
+        A column that came and went within one day of ticks is left out until the day is merged:
+        opening each of 10,000 objects for its columns would cost more than the answer.
+        """
+        newest = {found.key.rpartition("/")[0]: found for found in sorted(live, key=order_of)}
+        schemas = []
+        for found in newest.values():
+            schema = self._schemas.get(found.key)
+            if schema is None:
+                schema = codec.read_schema(self._store.fetch(found.key, found.sha256))
+                _remember(self._schemas, found.key, schema)
+            schemas.append(schema)
+        return codec.unify(list(dict.fromkeys(schemas)), table)
 
     def _newest(self, table: str, partition: str | None) -> list[LakeObject]:
         """The newest object of each partition; lists one day folder each."""
@@ -353,6 +399,13 @@ def _check(table: str, partition: str | None) -> None:
     validate_table(table)
     if partition is not None:
         validate_partition(partition)
+
+
+def _remember(memory: dict[str, _T], key: str, value: _T) -> None:
+    """Keep a value in a bounded memory."""
+    if len(memory) >= REMEMBERED_MAX:
+        memory.clear()
+    memory[key] = value
 
 
 def _tick_taken(new: LakeObject) -> InvalidInputError:

@@ -8,8 +8,9 @@ statement runs. Everything lives in memory and ends with the call.
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -65,23 +66,64 @@ def named_views(sql: str, known: Collection[str]) -> list[str]:
     Raises:
         InvalidInputError: it is not one SELECT, does not parse, or names a table that is not known.
     """
+    tree = _parse(sql)
+    lower = {name.lower(): name for name in known}
+    views: set[str] = set()
+    defined = {entry["key"].lower() for node in _nodes(tree) for entry in _ctes(node)}
+    for node in _nodes(tree):
+        if node.get("type") == "SHOW_REF" and node.get("show_type") == "SHOW_SPECIAL":
+            raise _unknown("SHOW", known)
+        if node.get("type") == "BASE_TABLE":
+            name = node["table_name"].lower()
+            if name in lower:
+                views.add(lower[name])
+            elif name not in defined and not node["schema_name"]:
+                raise _unknown(node["table_name"], known)
+    return sorted(views)
+
+
+def _parse(sql: str) -> Any:
+    """Syntax tree of one SELECT, as DuckDB prints it.
+
+    `get_table_names` would be shorter, but it binds: a JOIN ... USING over tables that do not exist
+    yet fails there.
+    """
     import duckdb
 
+    if any("\ud800" <= character <= "\udfff" for character in sql):
+        raise InvalidInputError("sql", sql, "text that UTF-8 can encode")
     with duckdb.connect(":memory:") as connection:
         try:
             connection.execute("SET enable_external_access = false")
-            statements = connection.extract_statements(sql)
-            if [each.type.name for each in statements] != ["SELECT"]:
-                kinds = ", ".join(each.type.name for each in statements) or "nothing"
-                raise InvalidInputError("sql", sql, f"one SELECT statement (found: {kinds})")
-            names = connection.get_table_names(sql)
+            kinds = [each.type.name for each in connection.extract_statements(sql)]
+            if kinds != ["SELECT"]:
+                found = ", ".join(kinds) or "nothing"
+                raise InvalidInputError("sql", sql, f"one SELECT statement (found: {found})")
+            answer = connection.execute("SELECT json_serialize_sql($1)", [sql]).fetchall()
         except duckdb.Error as error:
             raise _refused(sql, error) from error
-    lower = {name.lower(): name for name in known}
-    for name in sorted(names):
-        if name.lower() not in lower:
-            raise _unknown(name, known)
-    return sorted({lower[name.lower()] for name in names})
+    tree = json.loads(answer[0][0])
+    if tree["error"]:
+        raise InvalidInputError("sql", sql, f"one SELECT statement ({tree['error_message']})")
+    return tree
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Every object of a JSON tree."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            yield node
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            waiting.extend(node)
+
+
+def _ctes(node: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a node's WITH defines."""
+    found: list[dict[str, Any]] = node.get("cte_map", {}).get("map", [])
+    return found
 
 
 def _unknown(name: str, known: Collection[str]) -> InvalidInputError:
@@ -144,10 +186,24 @@ def _run(connection: duckdb.DuckDBPyConnection, sql: str, limits: QueryLimits) -
             hint="Restrict `tick` or `partition`, or aggregate before joining.",
         ) from error
     except duckdb.Error as error:
-        raise _refused(sql, error) from error
+        raise _refused(sql, _with_position(connection, sql, error)) from error
     finally:
         timer.cancel()
         timer.join()
+
+
+def _with_position(
+    connection: duckdb.DuckDBPyConnection, sql: str, error: duckdb.Error
+) -> duckdb.Error:
+    """The same error with line and caret, which `sql()` leaves out of a binder's message."""
+    import duckdb
+
+    if isinstance(error, duckdb.BinderException | duckdb.CatalogException):
+        try:
+            connection.execute(sql)
+        except (duckdb.BinderException, duckdb.CatalogException) as positioned:
+            return positioned
+    return error
 
 
 def _refused(sql: str, error: Exception) -> InvalidInputError:

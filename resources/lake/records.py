@@ -1,11 +1,11 @@
 """Fleet records as Arrow tables and back, with a schema derived from the record's type hints.
 
 Invariant: `from_table(to_table(records, R), R) == records` for every record type whose fields are
-str, int, float, bool, datetime, a StrEnum, tuple[str, ...], or one of these or None. Conversion is
-by column: nothing is done per record but building it.
+str, int, float, bool, datetime, a StrEnum, a tuple of str or int, or one of these or None.
+Conversion is by column: nothing is done per record but building it.
 
     str -> string                        int -> int64      float -> double      bool -> bool
-    StrEnum -> dictionary<int8, string>  datetime -> timestamp[us, UTC]  tuple[str, ...] -> list
+    StrEnum -> dictionary<int8, string>  datetime -> timestamp[us, UTC]  tuple -> list
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ class _Field(NamedTuple):
     kind: type
     """str, int, float, bool, datetime, tuple or a StrEnum."""
     optional: bool
+    items: type = str
+    """Of a tuple: str or int."""
 
 
 def schema_of(record: type[tuple[Any, ...]]) -> pa.Schema:
@@ -159,10 +161,11 @@ def _field(where: str, name: str, hint: Any) -> _Field:
     optional = get_origin(hint) in {Union, UnionType} and NoneType in get_args(hint)
     if optional:
         hint = next(each for each in get_args(hint) if each is not NoneType)
-    kind = tuple if hint == tuple[str, ...] else hint
+    items = {tuple[str, ...]: str, tuple[int, ...]: int}.get(hint)
+    kind = hint if items is None else tuple
     known = {str, int, float, bool, datetime, tuple}
     if kind in known or (isinstance(kind, type) and issubclass(kind, StrEnum)):
-        return _Field(name, kind, optional)
+        return _Field(name, kind, optional, items or str)
     raise InvalidInputError(where, str(hint), "a type that schema_of knows (see its module)")
 
 
@@ -176,7 +179,7 @@ def _arrow_type(field: _Field) -> pa.DataType:
         float: pa.float64(),
         bool: pa.bool_(),
         datetime: pa.timestamp("us", "UTC"),
-        tuple: pa.list_(pa.string()),
+        tuple: pa.list_(pa.int64() if field.items is int else pa.string()),
     }
     return plain.get(field.kind) or pa.dictionary(pa.int8(), pa.string())
 

@@ -49,7 +49,7 @@ class SimulatedCluster:
         store_region: str | None = None,
         events_kept: int = 100_000,
     ) -> None:
-        """Bring up a fleet that has been running: nodes beat, placed agents run.
+        """Bring up a fleet that has been running for one heartbeat: all nodes have been heard of.
 
         Args:
             nodes: declared nodes, all up.
@@ -80,14 +80,15 @@ class SimulatedCluster:
         self._machinery = Machinery(self.clock, seed, heartbeat_interval_s, events_kept)
         self._machinery.queue.now_us = self.clock.elapsed_us
         self._machinery.policies.update(restart_policies or {})
-        self._machinery.add_nodes(nodes)
+        born_us = self.clock.elapsed_us - self._machinery.interval_us
+        self._machinery.add_nodes(nodes, born_us)
         self._machinery.add_agents(agents)
         self.lease_ttl_s = lease_ttl_s
         """How long a node's lease lasts after its last heartbeat."""
         self._view = ClusterView(self._machinery, lease_ttl_s, heartbeat_lost_s)
         self._player = FaultPlayer(self._machinery, controller_region, store_region)
         self._book = PlacementBook(self._machinery)
-        self._book.apply(placements, self.clock.elapsed_us - self._machinery.interval_us)
+        self._book.apply(placements, born_us)
         self.play(faults)
         if agent_crashes_per_day > 0.0 and agents:
             mean_us = _DAY_US / (agent_crashes_per_day * len(agents))
@@ -119,8 +120,8 @@ class SimulatedCluster:
     # -- declarations ----------------------------------------------------------------------------
 
     def declare_nodes(self, nodes: Sequence[NodeDeclaration]) -> None:
-        """Add nodes, up at once, or replace the declarations of known ones."""
-        self._catch_up().add_nodes(nodes)
+        """Add nodes, up from now on, or replace the declarations of known ones."""
+        self._catch_up().add_nodes(nodes, self.clock.elapsed_us)
 
     def declare_agents(
         self, agents: Sequence[AgentDeclaration], reasons: Mapping[str, str] | None = None

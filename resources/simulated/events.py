@@ -35,6 +35,8 @@ class EventQueue:
         self.random = Random(seed)
         self.handled = 0
         """Actions run so far."""
+        self.recorded = 0
+        """Events of the true history so far, kept or not."""
         self.history: deque[TrueEvent] = deque(maxlen=events_kept)
         self._digest = hashlib.sha256()
         self._planned: list[tuple[int, int, Callable[[], None]]] = []
@@ -61,6 +63,7 @@ class EventQueue:
     def record(self, kind: str, subject: str, detail: str = "") -> None:
         """Add to the true history, of which the newest are kept and all are digested."""
         event = TrueEvent(self.now_us, kind, subject, detail)
+        self.recorded += 1
         self.history.append(event)
         self._digest.update(f"{self.now_us} {kind} {subject} {detail}\n".encode())
 

@@ -55,8 +55,8 @@ class Machinery:
         """The moment up to which everything has happened."""
         return self.queue.now_us
 
-    def add_nodes(self, declarations: Iterable[NodeDeclaration]) -> None:
-        """Bring new nodes up; known ones take over their new declaration."""
+    def add_nodes(self, declarations: Iterable[NodeDeclaration], up_us: int) -> None:
+        """Bring new nodes up since `up_us`; known ones take over their new declaration."""
         for declaration in declarations:
             known = self.nodes.get(declaration.node_id)
             if known is not None:
@@ -64,7 +64,7 @@ class Machinery:
                 continue
             index = len(self.nodes)
             spread = (index * 2_654_435_761 + self.seed * 40_503) % self.interval_us
-            node = SimulatedNode(index, declaration, self.now_us, self.interval_us, spread)
+            node = SimulatedNode(index, declaration, up_us, self.interval_us, spread)
             self.nodes[declaration.node_id] = node
 
     def add_agents(self, declarations: Iterable[AgentDeclaration]) -> None:

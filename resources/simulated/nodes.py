@@ -136,9 +136,9 @@ class SimulatedNode:
     )  # fmt: skip
 
     def __init__(
-        self, index: int, declaration: NodeDeclaration, now_us: int, interval_us: int, phase_us: int
+        self, index: int, declaration: NodeDeclaration, up_us: int, interval_us: int, phase_us: int
     ) -> None:
-        """Be up since one interval ago, so that a first beat has arrived by now."""
+        """Be up since `up_us`; the first beat is sent within an interval after it."""
         self.index = index
         self.declaration = declaration
         self.interval_us = interval_us
@@ -146,7 +146,7 @@ class SimulatedNode:
         self.effects: dict[int, Effect] = {}
         self.condition = Condition()
         self.boot = 1
-        self.booted_us = now_us - interval_us
+        self.booted_us = up_us
         self.segments = [Segment(self.booted_us, self.condition, self.boot, self.booted_us)]
         self.copies: dict[str, Copy] = {}
         self.changed_us = self.booted_us

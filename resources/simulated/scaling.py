@@ -59,13 +59,13 @@ def plan_scale(
         stop = [_placement_of(agents[a], here[a], "stopped", reason, now) for a in surplus]
         return ScalePlan([], stop, reason)
     missing = replicas - len(wanted)
-    idle = [p for p in here.values() if p is not None and p.desired == "stopped" and p.node_id]
+    idle = [p for p in here.values() if p is not None and p.desired == "stopped"]
     revived = [
         placed._replace(desired="running", reason=reason, updated_at=now)
         for placed in idle[:missing]
     ]
     missing -= len(revived)
-    shape = min(family)
+    shape = agents[min(here)] if here else min(family)
     declared: list[AgentDeclaration] = []
     number = 0
     while len(declared) < missing:

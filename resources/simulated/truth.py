@@ -109,6 +109,10 @@ class GroundTruth:
         """The newest events, oldest first; how many are kept is the cluster's `events_kept`."""
         return list(self._machinery.queue.history)
 
+    def count(self) -> int:
+        """How many events have happened since the start, kept or not."""
+        return self._machinery.queue.recorded
+
     def digest(self) -> str:
         """SHA-256 over all events since the start: equal histories have equal digests."""
         return self._machinery.queue.digest()

@@ -21,7 +21,7 @@ from tests.fakes.lake import InMemoryLake
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-LIMITS = QueryLimits(timeout_s=5.0, memory_bytes=256 * 1024 * 1024, rows_max=10_000)
+LIMITS = QueryLimits(timeout_s=2.0, memory_bytes=256 * 1024 * 1024, rows_max=10_000)
 
 
 @pytest.fixture(params=["directory", "memory"])
@@ -322,6 +322,28 @@ def test_sql_sees_newest_and_history_with_partition_and_tick(lake: Lake) -> None
     assert joined.to_pylist() == [{"n": 2, "top": 2}]
 
 
+def test_tables_of_a_with_clause_and_quoted_names_are_no_unknown_tables(lake: Lake) -> None:
+    """Also when they are recursive or shadow a table of the lake."""
+    lake.write("nodes", "eu", rows(3), NOON)
+    for sql in (
+        "WITH RECURSIVE r AS (SELECT 3 AS value UNION SELECT value FROM r) SELECT * FROM r",
+        "WITH nodes AS (SELECT value FROM nodes) SELECT value FROM nodes",
+        'SELECT value FROM "main"."NODES"',
+        "SELECT (SELECT max(value) FROM nodes_history) AS value",
+        "FROM nodes SELECT value",
+    ):
+        assert values(lake.query(sql)) == [3]
+    described = lake.query("DESCRIBE nodes").column("column_name").to_pylist()
+    assert described == ["value", "partition", "tick"]
+
+
+def test_show_tables_answers_with_their_names(lake: Lake) -> None:
+    """Views exist only for the tables that a statement names, so SHOW would show none."""
+    lake.write("nodes", "eu", rows(3), NOON)
+    with pytest.raises(InvalidInputError, match="nodes"):
+        lake.query("SHOW TABLES")
+
+
 def test_sql_that_names_no_known_table_gets_the_nearest_name(lake: Lake) -> None:
     """The error lists the tables and proposes one."""
     lake.write("node_inventory", "eu", rows(1), NOON)
@@ -343,7 +365,8 @@ def test_sql_that_names_no_known_table_gets_the_nearest_name(lake: Lake) -> None
         ("-- nothing", "found: nothing"),
         ("SELECT 1; SELECT 2", "found: SELECT, SELECT"),
         ("SELECT $1", "(?s)parameter"),
-        ("SELECT '\x00'", "DuckDB"),
+        ("SELECT * FROM query_table('gpus')", "gpus does not exist"),
+        ("SELECT * FROM information_schema.nodes", "nodes does not exist"),
         ("\ud800", "sql"),
     ],
 )
@@ -359,7 +382,7 @@ def test_sql_that_cannot_run_gets_duckdbs_message(lake: Lake, sql: str, says: st
     [
         ("SELECT * FROM range(10001)", "more than 10000 rows"),
         ("SELECT list(range) FROM range(1000000000)", "memory"),
-        ("SELECT count(*) FROM range(10000000000) a, range(1000) b WHERE a.range*b.range=7", "5 s"),
+        ("SELECT count(*) FROM range(10000000000) a, range(1000) b WHERE a.range*b.range=7", "2 s"),
     ],
 )
 def test_a_query_over_a_limit_is_ended(make_lake: Callable[[], Lake], sql: str, limit: str) -> None:
@@ -400,17 +423,11 @@ def test_any_course_of_writes_merges_and_removals_counts_each_tick_once(
             lake.compact("nodes", "eu", NOON + number * timedelta(days=1))
         else:
             for victim in lake.objects("nodes")[number : number + 1]:
-                ticks = lake.query(
-                    f"SELECT tick FROM nodes_history WHERE tick <= '{victim.written_at}'"
-                )
-                day = victim.written_at.date()
-                gone = [tick for tick in ticks.column("tick").to_pylist() if tick.date() == day]
-                lone = victim.kind == "tick"
-                lake.remove([victim])
+                assert lake.remove([victim]) == 1
                 left = _history(lake)
-                for tick in [victim.written_at] if lone else gone:
-                    if tick not in left:
-                        twin.pop(tick)
+                assert left.items() <= twin.items()
+                assert len(twin) - len(left) == victim.rows
+                twin = left
         assert _history(lake) == twin
 
 

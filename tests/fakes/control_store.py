@@ -29,6 +29,7 @@ from fleet.errors import (
 from fleet.inventory import Agent, AgentPhase, AgentStateInfo, Gpu, Node, NodePhase
 from fleet.journal import JournalEntry
 from fleet.leases import Lease, is_lease_live, node_lease_name
+from fleet.names import validate_text
 from fleet.ports import Clock, PutResult
 from fleet.reports import (
     AgentDeclaration,
@@ -344,7 +345,7 @@ class InMemoryControlStore:
                 now,
             )
         )
-        return PutResult(put.agent_id, version + 1, None)
+        return PutResult(put.agent_id, version + 1, None, now)
 
     def state(self, agent_id: str) -> AgentState | None:
         """The newest state, its digest verified."""
@@ -388,6 +389,9 @@ class InMemoryControlStore:
 
     def append_activities(self, activities: Sequence[Activity]) -> None:
         """Append; known ids are ignored."""
+        for activity in activities:
+            validate_text("activity.kind", activity.kind)
+            validate_text("activity.detail", activity.detail)
         with self._lock:
             for activity in activities:
                 self._activities.setdefault(activity.activity_id, activity)
@@ -400,6 +404,8 @@ class InMemoryControlStore:
 
     def append_notes(self, notes: Sequence[Note]) -> None:
         """Append; known ids are ignored."""
+        for note in notes:
+            validate_text("note.text", note.text)
         with self._lock:
             for note in notes:
                 self._notes.setdefault(note.note_id, note)
@@ -414,6 +420,9 @@ class InMemoryControlStore:
     def append_journal(self, entries: Sequence[JournalEntry]) -> list[bool]:
         """Append; False where the step was there already."""
         appended = []
+        for entry in entries:
+            validate_text("journal.reason", entry.reason)
+            validate_text("journal.detail", entry.detail)
         with self._lock:
             for entry in entries:
                 key = (entry.action_id, entry.step, entry.status)
@@ -425,6 +434,27 @@ class InMemoryControlStore:
         """All steps of an action in order."""
         with self._lock:
             return [entry for entry in self._journal.values() if entry.action_id == action_id]
+
+    # Lookups
+
+    def agent(self, agent_id: str) -> Agent | None:
+        """One agent."""
+        return next((agent for agent in self.agents() if agent.agent_id == agent_id), None)
+
+    def agent_notes(self, agent_id: str, limit: int) -> list[Note]:
+        """Notes of one agent, newest first."""
+        with self._lock:
+            wanted = [note for note in self._notes.values() if note.agent_id == agent_id]
+        return sorted(wanted, key=lambda note: (note.at, note.note_id), reverse=True)[:limit]
+
+    def open_actions(self, limit: int = 1000) -> list[JournalEntry]:
+        """The first unfinished step of every action."""
+        first: dict[str, JournalEntry] = {}
+        with self._lock:
+            for (action_id, step, status), entry in self._journal.items():
+                if status == "started" and (action_id, step, "done") not in self._journal:
+                    first.setdefault(action_id, entry)
+        return list(first.values())[:limit]
 
     def ping(self) -> None:
         """Memory is always there."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import PROBLEMS_LISTED_MAX, InvalidDocumentError, InvalidInputError
@@ -52,6 +52,7 @@ TABLE: list[tuple[str, Fault]] = [
 def test_each_kind_of_line_means_what_the_format_says(line: str, fault: Fault) -> None:
     """The table covers all kinds, units, options and comments."""
     assert parse_fault_script(f"# a comment\n\n{line}\n") == (fault,)
+    assert parse_fault_script(format_fault_script([fault])) == (fault,)
 
 
 def test_the_table_covers_every_kind() -> None:
@@ -59,6 +60,7 @@ def test_the_table_covers_every_kind() -> None:
     assert {fault.kind for _, fault in TABLE} == set(FAULT_KINDS)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(0, 40))
 def test_a_written_script_reads_back_as_equal_records(seed: int, faults: int) -> None:
     """Format and parse are inverse on everything that the generator can draw."""
@@ -73,6 +75,7 @@ def test_a_written_script_reads_back_as_equal_records(seed: int, faults: int) ->
     assert parse_fault_script(format_fault_script(script)) == script
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_the_same_generator_state_draws_the_same_script(seed: int) -> None:
     """All chance comes from the generator that is passed in; starts are ordered and in range."""
@@ -191,12 +194,14 @@ def test_a_number_that_is_none_is_refused(build: Callable[[], Fault]) -> None:
         build()
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_no_text_makes_the_parser_fail_otherwise(text: str) -> None:
     """Any text is a script or an InvalidDocumentError, never another exception."""
+    problems = 0
+    script: tuple[Fault, ...] = ()
     try:
         script = parse_fault_script(text)
     except InvalidDocumentError as error:
-        assert error.count >= 1
-    else:
-        assert parse_fault_script(format_fault_script(script)) == script
+        problems = error.count
+    assert problems or parse_fault_script(format_fault_script(script)) == script

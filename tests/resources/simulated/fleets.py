@@ -23,7 +23,8 @@ REGION_OF = {node.node_id: node.region for node in NODES}
 
 def agent(agent_id: str, region: str = "eu") -> AgentDeclaration:
     """One agent of the workload `w`."""
-    return AgentDeclaration(agent_id, "net", "w", region, 1000, 1 << 30, gpu_milli=500)
+    gpu_milli = 500 if region == "us" else 0
+    return AgentDeclaration(agent_id, "net", "w", region, 1000, 1 << 30, gpu_milli=gpu_milli)
 
 
 def placed(

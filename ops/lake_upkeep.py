@@ -1,0 +1,110 @@
+"""Keeps the lake small: merges finished days, removes what is too old, says what is left.
+
+Each step is planned by `fleet.lake`, carried out object by object, and finds nothing to do when it
+is repeated. A crash leaves the rest of the plan for the next run.
+"""
+
+from collections import defaultdict
+from typing import Any
+
+import dagster as dg
+
+from fleet.errors import CorruptObjectError
+from fleet.lake import Compaction, LakePolicy, plan_compaction, plan_lake_retention
+from fleet.ports import Clock, Lake, LakeObject
+from ops.outcomes import outcomes
+
+
+@dg.op(ins={"after": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
+def compact_lake_op(
+    context: dg.AssetExecutionContext,
+    lake: dg.ResourceParam[Lake],
+    lake_policy: dg.ResourceParam[LakePolicy],
+    clock: dg.ResourceParam[Clock],
+) -> None:
+    """Merge the ticks of each finished day into one object; damaged ones are left out and named."""
+    with outcomes(context.op_execution_context.retry_number):
+        plan = plan_compaction(_all_objects(lake), lake_policy, clock.now())
+        damaged = [reason for each in plan for reason in _compact(lake, each)]
+    rows = [dg.TableRecord(_planned(each)) for each in plan[:100]]
+    context.add_asset_metadata(
+        {
+            "days_compacted": len(plan),
+            "objects_compacted": sum(each.objects for each in plan),
+            "objects_quarantined": len(damaged),
+        }
+    )
+    if rows:
+        context.add_asset_metadata({"compacted": dg.MetadataValue.table(rows)})
+    for reason in damaged:
+        context.log.error(reason)
+
+
+def _planned(each: Compaction) -> dict[str, str | int]:
+    return {"table": each.table, "partition": each.partition, "reason": each.reason}
+
+
+def _compact(lake: Lake, due: Compaction) -> list[str]:
+    """Merge one day; returns what was damaged. Each damaged object leaves the listing at once."""
+    damaged: list[str] = []
+    for _ in range(due.objects):
+        try:
+            lake.compact(due.table, due.partition, due.day)
+        except CorruptObjectError as error:
+            damaged.append(str(error))
+        else:
+            break
+    return damaged
+
+
+@dg.op(ins={"after": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
+def retain_lake_op(
+    context: dg.AssetExecutionContext,
+    lake: dg.ResourceParam[Lake],
+    lake_policy: dg.ResourceParam[LakePolicy],
+    clock: dg.ResourceParam[Clock],
+) -> None:
+    """Remove what is older than the policy keeps, then record what the lake holds."""
+    with outcomes(context.op_execution_context.retry_number):
+        verdicts = plan_lake_retention(_all_objects(lake), lake_policy, clock.now())
+        doomed = [verdict.object for verdict in verdicts if verdict.remove]
+        removed = lake.remove(doomed)
+        kept = _all_objects(lake)
+    context.add_asset_metadata(
+        {
+            "objects_removed": removed,
+            "bytes_removed": sum(each.size_bytes for each in doomed),
+            "objects": len(kept),
+            "size_bytes": sum(each.size_bytes for each in kept),
+            "dagster/row_count": sum(each.rows for each in kept),
+            "catalogue": _catalogue(kept),
+        }
+    )
+
+
+def _all_objects(lake: Lake) -> list[LakeObject]:
+    return [each for table in lake.tables() for each in lake.objects(table)]
+
+
+def _catalogue(objects: list[LakeObject]) -> dg.TableMetadataValue:
+    """Objects, rows, bytes and span of each table and partition."""
+    groups: dict[tuple[str, str], list[LakeObject]] = defaultdict(list)
+    for each in objects:
+        groups[each.table, each.partition].append(each)
+    rows: list[dict[str, Any]] = [
+        {
+            "table": table,
+            "partition": partition,
+            "objects": len(group),
+            "rows": sum(each.rows for each in group),
+            "size_bytes": sum(each.size_bytes for each in group),
+            "oldest": min(each.written_at for each in group).isoformat(),
+            "newest": max(each.written_at for each in group).isoformat(),
+        }
+        for (table, partition), group in sorted(groups.items())
+    ]
+    kinds = {"objects": "int", "rows": "int", "size_bytes": "int"}
+    names = ("table", "partition", "objects", "rows", "size_bytes", "oldest", "newest")
+    columns = [dg.TableColumn(name, kinds.get(name, "string")) for name in names]
+    records = [dg.TableRecord(row) for row in rows[:200]]
+    return dg.MetadataValue.table(records, schema=dg.TableSchema(columns=columns))

@@ -1,0 +1,163 @@
+"""What is deployed, as a function of the settings: assets, checks, jobs, schedules, resources.
+
+Building touches neither network nor disk, and does no work per node or agent.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from assets.inventory import GROUP as INVENTORY_GROUP
+from assets.inventory import build_external_specs, build_inventory_assets
+from assets.inventory_checks import build_inventory_checks
+from assets.upkeep import LAKE_CATALOG, RUN_HISTORY, build_upkeep_assets
+from fleet.declaration import FleetDeclaration
+from fleet.heartbeats import HeartbeatPolicy
+from fleet.lake import LakePolicy
+from fleet.reports import NodeDeclaration
+from fleet.run_history import RunHistoryPolicy
+from ops.inventory import TABLES
+from ops.inventory_jobs import (
+    INVENTORY_CHECKS_JOB,
+    INVENTORY_CLASS,
+    INVENTORY_JOB,
+    RUN_CLASS,
+)
+from platform_defs.settings_records import MIB, Settings
+from resources.clock_resource import ClockResource
+from resources.cluster_resource import cluster_resource
+from resources.control_store.resource import ControlStoreResource
+from resources.gpu.resource import GpuResource
+from resources.lake.resource import LakeResource
+from resources.observation import fleet_observation_resource
+from sensors.inventory import build_fleet_change_sensor, build_inventory_schedule
+from sensors.upkeep import LAKE_UPKEEP_JOB, RUN_HISTORY_JOB, build_upkeep_schedules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """What the definitions need to know of the settings."""
+
+    declaration: FleetDeclaration
+    control_store_url: str
+    lake_path: str
+    cluster: str = "local"
+    agents_per_node: int = 0
+    """Of a simulated fleet."""
+    lake_policy: LakePolicy = field(default_factory=LakePolicy)
+    run_history_policy: RunHistoryPolicy = field(default_factory=RunHistoryPolicy)
+
+
+def deployment_of(settings: Settings) -> Deployment:
+    """Reduce the settings to what the definitions need."""
+    node = settings.node
+    return Deployment(
+        declaration=FleetDeclaration(
+            regions=tuple(sorted(region.name for region in settings.regions)),
+            nodes=declared_nodes(settings),
+            heartbeats=HeartbeatPolicy(node.heartbeat_late_s, node.heartbeat_lost_s),
+        ),
+        control_store_url=settings.control_store.url,
+        lake_path=str(settings.lake.path),
+        cluster=settings.fleet.cluster,
+        agents_per_node=sum(each.replicas_per_node for each in settings.workloads),
+        lake_policy=LakePolicy(settings.lake.keep_ticks_hours, settings.lake.keep_days),
+    )
+
+
+def declared_nodes(settings: Settings) -> tuple[NodeDeclaration, ...]:
+    """Every node that the settings declare, in the order of regions and nodes."""
+    node = settings.node
+    return tuple(
+        NodeDeclaration(
+            node_id=node_id,
+            region=region.name,
+            zone=zone,
+            cpu_milli=node.cpu_milli,
+            memory_bytes=node.memory_mib * MIB,
+            bandwidth_bps=node.bandwidth_mbps * 1_000_000,
+            gpu_count=node.gpu_count,
+            gpu_memory_bytes=node.gpu_memory_mib * MIB,
+        )
+        for region in settings.regions
+        for node_id, zone in zip(region.node_ids, region.node_zones, strict=True)
+    )
+
+
+def build_resources(deployment: Deployment) -> dict[str, Any]:
+    """Every resource by its key; nothing is opened before a run or a tick needs it."""
+    return {
+        "clock": ClockResource(),
+        "cluster": cluster_resource.configured(
+            {"kind": deployment.cluster, "agents_per_node": deployment.agents_per_node}
+        ),
+        "control_store": ControlStoreResource(url=deployment.control_store_url),
+        "fleet_declaration": deployment.declaration,
+        "fleet_observation": fleet_observation_resource,
+        "gpu": GpuResource(),
+        "lake": LakeResource(path=deployment.lake_path),
+        "lake_policy": deployment.lake_policy,
+        "run_history_policy": deployment.run_history_policy,
+    }
+
+
+def build_jobs() -> list[Any]:
+    """The jobs that schedules and sensors start, and people may."""
+    upkeep = {RUN_CLASS: "upkeep"}
+    return [
+        dg.define_asset_job(
+            INVENTORY_JOB,
+            selection=dg.AssetSelection.groups(INVENTORY_GROUP),
+            tags=INVENTORY_CLASS,
+            description="Takes the inventory of all regions and judges it.",
+        ),
+        dg.define_asset_job(
+            INVENTORY_CHECKS_JOB,
+            selection=dg.AssetSelection.checks_for_assets(*TABLES),
+            tags=INVENTORY_CLASS,
+            description="Judges the newest inventory again, without taking it.",
+        ),
+        dg.define_asset_job(
+            LAKE_UPKEEP_JOB,
+            selection=dg.AssetSelection.assets(LAKE_CATALOG),
+            tags=upkeep,
+            description="Merges finished days of the lake and removes old ones.",
+        ),
+        dg.define_asset_job(
+            RUN_HISTORY_JOB,
+            selection=dg.AssetSelection.assets(RUN_HISTORY),
+            tags=upkeep,
+            description="Forgets old runs of Dagster.",
+        ),
+    ]
+
+
+def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
+    """Assemble the code location.
+
+    Args:
+        deployment: what is deployed.
+        overrides: resources by key, in place of the deployment's; a plain object will do.
+
+    Raises:
+        KeyError: an override that is no resource of the platform.
+    """
+    resources: Mapping[str, Any] = build_resources(deployment)
+    unknown = overrides.keys() - resources.keys()
+    if unknown:
+        raise KeyError(f"no such resource: {sorted(unknown)}; there are {sorted(resources)}")
+    return dg.Definitions(
+        assets=[
+            *build_external_specs(),
+            *build_inventory_assets(deployment.declaration.regions),
+            *build_upkeep_assets(),
+        ],
+        asset_checks=build_inventory_checks(),
+        jobs=build_jobs(),
+        sensors=[build_fleet_change_sensor()],
+        schedules=[build_inventory_schedule(), *build_upkeep_schedules()],
+        resources={**resources, **overrides},
+        executor=dg.in_process_executor,
+    )

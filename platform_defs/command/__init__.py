@@ -1,0 +1,1 @@
+"""The `stateroom` command: one module per subcommand, imported when it is called."""

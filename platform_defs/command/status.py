@@ -1,0 +1,142 @@
+"""`stateroom status`: the fleet on one screen, from counts that the database makes."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from fleet.status import FleetStatus, summarize_fleet
+from platform_defs.command import exit_codes
+from platform_defs.command.output import age, cell_text, coloured, colours_wanted, table, to_json
+from platform_defs.command.store_access import fleet_store
+from platform_defs.settings import Settings, load_settings
+from platform_defs.state_folder import StateFolder, UpRun
+
+INCIDENTS_SHOWN = 10
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("--watch", is_flag=True, help="Repeat until Ctrl-C.")
+@click.option(
+    "--interval",
+    "interval_s",
+    type=click.FloatRange(0.2, 3600),
+    default=2.0,
+    show_default=True,
+    help="Seconds between two looks with --watch.",
+)
+@click.pass_context
+def status(ctx: click.Context, as_json: bool, watch: bool, interval_s: float) -> None:
+    """Show regions, nodes, agents, the oldest heartbeat and open incidents.
+
+    Exit code 1 when something is wrong, 3 when the store cannot be reached.
+
+    \b
+    Examples:
+      stateroom status
+      stateroom status --watch --interval 1
+      stateroom status --json | jq .findings
+    """  # noqa: D301
+    if watch and as_json:
+        raise click.UsageError("--watch and --json exclude each other")
+    settings = load_settings()
+    folder = StateFolder(settings.fleet.state_dir)
+    while True:
+        found, running = _look(settings), folder.read_up()
+        if as_json:
+            click.echo(to_json(status_document(settings, found, running)))
+        else:
+            if watch:
+                click.clear()
+            click.echo(
+                status_text(settings, found, running, datetime.now(UTC), colours=colours_wanted())
+            )
+        if not watch:
+            ctx.exit(exit_codes.OK if found.healthy else exit_codes.FINDING)
+        time.sleep(interval_s)
+
+
+def _look(settings: Settings) -> FleetStatus:
+    with fleet_store(settings) as store:
+        return summarize_fleet(store.fleet_counts(), store.open_actions())
+
+
+def status_document(
+    settings: Settings, found: FleetStatus, running: UpRun | None
+) -> dict[str, Any]:
+    """What `--json` prints; docs/command.md describes it."""
+    numbers = {
+        name: value
+        for name, value in found._asdict().items()
+        if name not in {"regions", "incidents", "findings"}
+    }
+    return {
+        "fleet": settings.fleet.name,
+        "running": running is not None,
+        "url": running.url if running else None,
+        "healthy": found.healthy,
+        **numbers,
+        "regions": [region._asdict() for region in found.regions],
+        "incidents": [incident._asdict() for incident in found.incidents],
+        "findings": list(found.findings),
+    }
+
+
+def status_text(
+    settings: Settings, found: FleetStatus, running: UpRun | None, now: datetime, *, colours: bool
+) -> str:
+    """The screen: who runs it, a line per region, incidents, findings."""
+    word = coloured("ok" if found.healthy else "wrong", colours=colours)
+    lines = [f"fleet {settings.fleet.name}: {word}", _running_text(running), ""]
+    headings = (
+        "region",
+        "nodes",
+        "live",
+        "silent",
+        "agents",
+        "running",
+        "failed",
+        "unknown",
+        "oldest heartbeat",
+    )
+    rows: list[tuple[object, ...]] = [
+        (
+            region.region,
+            region.nodes,
+            region.nodes_live,
+            region.nodes_silent,
+            region.agents_placed,
+            region.agents_running,
+            region.agents_failed,
+            region.agents_unknown,
+            age(region.oldest_report_at, now),
+        )
+        for region in found.regions
+    ]
+    if len(rows) > 1:
+        total = [sum(int(str(row[column])) for row in rows) for column in range(1, 8)]
+        rows.append(("all", *total, age(found.oldest_report_at, now)))
+    lines += [table(headings, rows) if rows else "no nodes are declared", ""]
+    lines.append(_incidents_text(found))
+    lines += [f"  ! {cell_text(sentence)}" for sentence in found.findings[: INCIDENTS_SHOWN * 2]]
+    hidden = len(found.findings) - INCIDENTS_SHOWN * 2
+    if hidden > 0:
+        lines.append(f"  ... and {hidden} more; `stateroom status --json` lists all")
+    return "\n".join(lines)
+
+
+def _running_text(running: UpRun | None) -> str:
+    if running is None:
+        return "not running here (`stateroom up` starts it); last known:"
+    state = "running" if running.ready else "starting"
+    return f"{state} since {running.started_at} (pid {running.pid})  {running.url}".rstrip()
+
+
+def _incidents_text(found: FleetStatus) -> str:
+    if not found.incidents:
+        return "open incidents: 0 (no action has started without ending)"
+    return f"open incidents: {len(found.incidents)}"

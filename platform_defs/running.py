@@ -1,0 +1,237 @@
+"""One run of `stateroom up`: starts everything in order, watches it, stops it in reverse.
+
+Runs in the keeper (see `keeping.py`). What it starts is found again in the state folder, so the
+next run continues with the same agents, epochs, states and Dagster history.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Protocol
+
+from fleet.errors import PermanentError, StateroomError, TransientError
+from platform_defs import dagster_processes as dagster
+from platform_defs.ports_check import free_port
+from platform_defs.processes import ManagedProcess, ProcessSpec
+from platform_defs.settings import Settings
+from platform_defs.state_folder import StateFolder, UpRun
+from platform_defs.stopping import StopAskedError, StopSwitch
+from platform_defs.webserver_client import WebserverClient
+from resources.local.linux_processes import end_children
+
+Say = Callable[[str], None]
+
+FIRST_JOB = "inventory_job"
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+WATCH_INTERVAL_S = 0.5
+ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
+
+
+class Nodes(Protocol):
+    """What runs the nodes of this fleet."""
+
+    def start(self) -> str:
+        """Declare and start the nodes; returns what was started, in words."""
+        ...
+
+    def watch(self, say: Say) -> None:
+        """Look after them; says what has changed. A killed node stays dead."""
+        ...
+
+    def stop(self) -> None:
+        """Stop the nodes; returns when they are gone."""
+        ...
+
+
+class FleetRun:
+    """Everything that one `stateroom up` has started."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder: StateFolder,
+        nodes: Nodes,
+        *,
+        ui_port: int | None,
+        front_pid: int,
+        timeout_s: float,
+        say: Say,
+    ) -> None:
+        """Plan the run.
+
+        Args:
+            settings: of the fleet.
+            folder: prepared and held.
+            nodes: what runs the nodes.
+            ui_port: where the UI listens; None: no Dagster at all.
+            front_pid: the process that a person would signal.
+            timeout_s: for each step until everything is ready.
+            say: takes one line for the operator.
+        """
+        self._settings = settings
+        self._folder = folder
+        self._nodes = nodes
+        self._ui_port = ui_port
+        self._timeout_s = timeout_s
+        self._say = say
+        self._switch = StopSwitch()
+        self._processes: list[ManagedProcess] = []
+        url = "" if ui_port is None else dagster.ui_url(settings, ui_port)
+        self._up = UpRun(
+            front_pid, datetime.now(UTC).isoformat(timespec="seconds"), url, ready=False
+        )
+
+    def run(self) -> None:
+        """Start, watch until somebody asks to stop, stop everything whatever happens.
+
+        Raises:
+            StateroomError: something cannot be started, or keeps ending.
+        """
+        self._switch.listen()
+        try:
+            self._start()
+            self._record(ready=True)
+            while True:
+                self._watch()
+                self._switch.pause(WATCH_INTERVAL_S)
+        except StopAskedError:
+            self._say("stopping ...")
+        finally:
+            self._stop()
+
+    def _record(self, *, ready: bool) -> None:
+        pids = {process.spec.name: process.pid or 0 for process in self._processes}
+        self._up = UpRun(self._up.pid, self._up.started_at, self._up.url, ready, pids)
+        self._folder.write_up(self._up)
+
+    # Starting
+
+    def _start(self) -> None:
+        self._record(ready=False)
+        bootstrap, code_port = None, free_port()
+        if self._ui_port is not None:
+            dagster.write_instance(self._settings)
+            bootstrap = self._launch(dagster.bootstrap_spec(self._settings), restarts=False)
+            self._launch(dagster.code_server_spec(self._settings, code_port))
+        self._say(self._nodes.start())
+        if bootstrap is None:
+            self._say(f"fleet {self._settings.fleet.name} is up without a UI; Ctrl-C stops it")
+            return
+        self._await_end(bootstrap)
+        self._await("code server", lambda: dagster.is_listening("127.0.0.1", code_port))
+        workspace = dagster.write_workspace(self._settings, code_port)
+        assert self._ui_port is not None
+        self._launch(dagster.webserver_spec(self._settings, workspace, self._ui_port))
+        self._launch(dagster.daemon_spec(self._settings, workspace))
+        client = WebserverClient(self._up.url)
+        self._await("UI", lambda: _answers(client))
+        self._say(f"UI at {self._up.url}")
+        self._await_location(client)
+        self._record(ready=False)
+        self._materialize_once(client)
+        self._say(f"fleet {self._settings.fleet.name} is up: {self._up.url}  (Ctrl-C stops it)")
+
+    def _launch(self, spec: ProcessSpec, *, restarts: bool = True) -> ManagedProcess:
+        process = ManagedProcess(spec)
+        process.start()
+        if restarts:
+            self._processes.append(process)
+        return process
+
+    def _await_end(self, process: ManagedProcess) -> None:
+        """Wait for a process that does one thing."""
+        name = process.spec.name
+        ended = self._switch.wait_for(lambda: process.exit_code() is not None, self._timeout_s)
+        if not ended or process.exit_code() != 0:
+            code = "did not end in time" if not ended else f"failed ({process.exit_code()})"
+            raise PermanentError(
+                f"{name} {code}:\n{process.log_tail()}", hint=f"See {process.spec.log_path}"
+            )
+
+    def _await(self, what: str, condition: Callable[[], bool]) -> None:
+        """Wait for something that a watched process brings about."""
+
+        def holds() -> bool:
+            for process in self._processes:
+                code = process.exit_code()
+                if code is not None:
+                    raise PermanentError(
+                        f"{process.spec.name} ended with {code} while starting:\n"
+                        f"{process.log_tail()}",
+                        hint=f"See {process.spec.log_path}",
+                    )
+            return condition()
+
+        if not self._switch.wait_for(holds, self._timeout_s):
+            raise TransientError(
+                f"{what} is not ready after {self._timeout_s:g} s",
+                hint=f"See the logs in {self._settings.log_dir}, or allow more: --timeout",
+            )
+
+    def _await_location(self, client: WebserverClient) -> None:
+        problem: list[str] = []
+
+        def loaded() -> bool:
+            problem[:] = filter(None, [client.location_problem(dagster.LOCATION)])
+            return not problem
+
+        try:
+            self._await("the code location", loaded)
+        except TransientError as error:
+            raise PermanentError(f"{error}: {problem}", hint=error.hint) from error
+
+    def _materialize_once(self, client: WebserverClient) -> None:
+        """Run the inventory over all regions, as an operator would from the UI."""
+        regions = sorted(region.name for region in self._settings.regions)
+        tags = {RANGE_START: regions[0], RANGE_END: regions[-1], "stateroom/reason": "stateroom up"}
+        run_id = client.launch_job(dagster.LOCATION, FIRST_JOB, {}, tags)
+        status: list[str] = []
+
+        def ended() -> bool:
+            status[:] = [client.run_status(run_id)]
+            return status[0] in ENDED
+
+        self._await(f"run {run_id} of {FIRST_JOB}", ended)
+        if status[0] != "SUCCESS":
+            raise PermanentError(
+                f"the first run of {FIRST_JOB} ended with {status[0]}",
+                hint=f"See {self._up.url}/runs/{run_id}",
+            )
+        self._say(f"assets materialized: {self._up.url}/runs/{run_id}")
+
+    # Watching
+
+    def _watch(self) -> None:
+        before = {process.spec.name: process.pid for process in self._processes}
+        for process in self._processes:
+            process.watch(self._say)
+        self._nodes.watch(self._say)
+        if before != {process.spec.name: process.pid for process in self._processes}:
+            self._record(ready=True)
+
+    # Stopping
+
+    def _stop(self) -> None:
+        """The daemon first (no new runs), then the UI, the code server with its runs, the nodes."""
+        started_s = time.monotonic()
+        for process in reversed(self._processes):
+            process.ask_to_stop()
+        for process in reversed(self._processes):
+            process.stop()
+        try:
+            self._nodes.stop()
+        except StateroomError as error:
+            self._say(f"stopping nodes: {error}")
+        left = end_children()
+        ended = f"; ended {left} more processes" if left else ""
+        self._say(f"stopped in {time.monotonic() - started_s:.1f} s{ended}")
+
+
+def _answers(client: WebserverClient) -> bool:
+    try:
+        client.version()
+    except TransientError:
+        return False
+    return True

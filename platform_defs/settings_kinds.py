@@ -1,0 +1,236 @@
+"""What a settings value may be: each kind checks a TOML value and reads the same from text.
+
+A kind never guesses: `"5s"` is not 5 seconds, `true` is not 1, an empty list is not "all".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from fleet.names import is_name
+
+NAME_ALLOWED = "a name: letters, digits, '.', '_', '-', beginning and ending with letter or digit"
+
+
+class RefusedError(ValueError):
+    """The value is not of this kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of value."""
+
+    type_name: str
+    """For the table in docs/settings.md."""
+    allowed: str
+    """Ends the sentence "allowed: ..."."""
+    check: Callable[[object], Any]
+    """Takes a TOML value, returns the value for the record; raises `RefusedError`."""
+    from_text: Callable[[str], object]
+    """Takes an environment variable's text, returns a TOML value; raises `ValueError`."""
+
+
+def whole(low: int, high: int, unit: str = "") -> Kind:
+    """A whole number from `low` to `high`, both allowed."""
+
+    def check(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise RefusedError
+        return value
+
+    of_unit = f" of {unit}" if unit else ""
+    return Kind("integer", f"a whole number{of_unit} from {low} to {high}", check, int)
+
+
+def number(low: float, high: float, unit: str) -> Kind:
+    """A finite number from `low` to `high`, both allowed; whole numbers become floats."""
+
+    def check(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise RefusedError
+        if not math.isfinite(value) or not low <= value <= high:
+            raise RefusedError
+        return float(value)
+
+    allowed = f"a number of {unit} from {low:g} to {high:g}, without quotes or unit"
+    return Kind("number", allowed, check, float)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or "\x00" in value:
+        raise RefusedError
+    return value
+
+
+def text(allowed: str = "a text that is not empty") -> Kind:
+    """Any text that is not blank and holds no NUL."""
+    return Kind("text", allowed, _text, str)
+
+
+def optional_text() -> Kind:
+    """Any text, also the empty one."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or "\x00" in value:
+            raise RefusedError
+        return value
+
+    return Kind("text", "a text, which may be empty", check, str)
+
+
+def choice(*options: str) -> Kind:
+    """One of a few words."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or value not in options:
+            raise RefusedError
+        return value
+
+    return Kind("choice", " or ".join(repr(option) for option in options), check, str)
+
+
+def name() -> Kind:
+    """A name as `fleet.names` allows it."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or not is_name(value):
+            raise RefusedError
+        return value
+
+    return Kind("name", NAME_ALLOWED, check, str)
+
+
+def _split(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",")]
+
+
+def names() -> Kind:
+    """One or more names, none twice."""
+
+    def check(value: object) -> tuple[str, ...]:
+        if not isinstance(value, list) or not value or len(set(map(str, value))) < len(value):
+            raise RefusedError
+        if not all(isinstance(item, str) and is_name(item) for item in value):
+            raise RefusedError
+        return tuple(value)
+
+    return Kind("list of names", "a list of one or more names, none twice", check, _split)
+
+
+def nodes(count_max: int) -> Kind:
+    """A number of nodes (they get names), or a list of their names."""
+
+    def check(value: object) -> int | tuple[str, ...]:
+        if isinstance(value, list):
+            return _named(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= count_max:
+            raise RefusedError
+        return value
+
+    _named: Callable[[object], tuple[str, ...]] = names().check
+    allowed = f"a whole number from 0 to {count_max}, or a list of node names, none twice"
+
+    def from_text(value: str) -> object:
+        return int(value) if value.strip().lstrip("-").isdigit() else _split(value)
+
+    return Kind("integer or list of names", allowed, check, from_text)
+
+
+def words() -> Kind:
+    """A program and its arguments; empty means that there is none."""
+
+    def check(value: object) -> tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise RefusedError
+        if any("\x00" in item for item in value) or (value and not value[0].strip()):
+            raise RefusedError
+        return tuple(value)
+
+    allowed = 'a list of texts: the program and its arguments, such as ["my-agent", "--fast"]'
+
+    def from_text(value: str) -> object:
+        import shlex
+
+        return shlex.split(value)
+
+    return Kind("list of texts", allowed, check, from_text)
+
+
+def text_map() -> Kind:
+    """A table of texts."""
+
+    def check(value: object) -> dict[str, str]:
+        if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+            raise RefusedError
+        return dict(value)
+
+    def from_text(value: str) -> object:
+        import json
+
+        return json.loads(value)
+
+    return Kind("table of texts", "a table whose values are texts", check, from_text)
+
+
+_FUNCTION = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+
+
+def function() -> Kind:
+    """`package.module:callable`, or nothing."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or (value and not _FUNCTION.fullmatch(value)):
+            raise RefusedError
+        return value
+
+    return Kind("text", "'package.module:callable'", check, str)
+
+
+def host() -> Kind:
+    """An IP address or a host name."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str):
+            raise RefusedError
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            labels = value.rstrip(".").split(".")
+            if not all(re.fullmatch(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)", label) for label in labels):
+                raise RefusedError from None
+            if all(label.isdigit() for label in labels):
+                raise RefusedError from None
+        return value
+
+    return Kind("text", "an IP address or a host name", check, str)
+
+
+def store_url() -> Kind:
+    """A SQLAlchemy URL of SQLite or PostgreSQL, complete enough to connect."""
+    allowed = "sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE"
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or any(c.isspace() for c in value):
+            raise RefusedError
+        try:
+            url = urlsplit(value)
+            _ = url.port
+        except ValueError:
+            raise RefusedError from None
+        if url.scheme == "sqlite":
+            if not value.startswith("sqlite:///") or len(url.path) < 2 or ":memory:" in value:
+                raise RefusedError
+        elif url.scheme in {"postgresql", "postgresql+psycopg2"}:
+            if not url.hostname or not url.path.strip("/"):
+                raise RefusedError
+        else:
+            raise RefusedError
+        return value
+
+    return Kind("URL", allowed, check, str)

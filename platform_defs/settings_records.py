@@ -1,0 +1,397 @@
+"""Every settings key with its kind, default, unit and meaning; the records that hold the values.
+
+The records are the one description of the settings: validation, environment overrides, the
+table in docs/settings.md and `stateroom config show` are all derived from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from fleet.agents import RestartMode, RestartPolicy, Workload
+from platform_defs import settings_kinds as kinds
+from platform_defs.settings_kinds import Kind
+
+MIB = 1024 * 1024
+NODES_MAX = 10_000
+"""Nodes in one region and in the whole fleet; the store and the sensors are measured to here."""
+
+
+def key(
+    kind: Kind,
+    meaning: str,
+    *,
+    default: Any = MISSING,
+    unit: str = "",
+    ci: str = "",
+    production: str = "",
+) -> Any:
+    """A dataclass field with what docs and validation need to know of it.
+
+    Args:
+        kind: what the value may be.
+        meaning: for the table, one sentence.
+        default: value when the key is absent; without it the key is required.
+        unit: in words, plural; empty for a value without one.
+        ci: advised value for continuous integration, where it differs from the default.
+        production: advised value for production, where it differs from the default.
+    """
+    metadata = {"kind": kind, "meaning": meaning, "unit": unit, "ci": ci, "production": production}
+    if default is MISSING:
+        return field(metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSettings:
+    """The fleet as a whole."""
+
+    name: str = key(
+        kinds.name(), "Name of the fleet.", default="this-machine", ci="ci", production="production"
+    )
+    cluster: str = key(
+        kinds.choice("local", "simulated"),
+        "What runs the nodes: processes of this machine, or a simulator.",
+        default="local",
+    )
+    state_dir: Path = key(
+        kinds.text("a folder, absolute or relative to stateroom.toml"),
+        "Everything that Stateroom writes; `{state_dir}` in other values stands for it.",
+        default="state",
+        ci="a temporary folder",
+        production="/var/lib/stateroom",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlStoreSettings:
+    """The store of what must be exact now."""
+
+    url: str = key(
+        kinds.store_url(),
+        "SQLAlchemy URL of the control store.",
+        default="sqlite:///{state_dir}/control.db",
+        production="postgresql://stateroom:PASSWORD@HOST/stateroom",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LakeSettings:
+    """The store of what is analysed."""
+
+    path: Path = key(
+        kinds.text("a folder, absolute or relative to stateroom.toml"),
+        "Folder of the lake's Parquet objects.",
+        default="{state_dir}/lake",
+    )
+    keep_ticks_hours: int = key(
+        kinds.whole(1, 24 * 366, "hours"),
+        "How long single ticks are kept before a day is compacted into one object.",
+        default=48,
+        unit="hours",
+        ci="1",
+    )
+    keep_days: int = key(
+        kinds.whole(1, 36_500, "days"),
+        "How long compacted days are kept.",
+        default=90,
+        unit="days",
+        ci="1",
+        production="400",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebSettings:
+    """The Dagster UI. It has no login: keep it on loopback, or behind a proxy that has one."""
+
+    host: str = key(kinds.host(), "Address that the UI listens on.", default="127.0.0.1")
+    port: int = key(
+        kinds.whole(0, 65_535),
+        "Port of the UI; 0 takes any free one.",
+        default=3000,
+        ci="0",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """Capacity and heartbeat of every node of a local or simulated cluster."""
+
+    cpu_milli: int = key(
+        kinds.whole(1, 10_000_000, "thousandths of a core"),
+        "CPU that a node's agents may be allocated.",
+        default=2000,
+        unit="thousandths of a core",
+    )
+    memory_mib: int = key(
+        kinds.whole(1, 64 * 1024 * 1024, "MiB"),
+        "Memory that a node's agents may be allocated.",
+        default=1024,
+        unit="MiB",
+    )
+    bandwidth_mbps: int = key(
+        kinds.whole(0, 1_000_000, "Mbit/s"),
+        "Network capacity of a node; 0 sets no limit.",
+        default=1000,
+        unit="Mbit/s",
+    )
+    gpu_count: int = key(
+        kinds.whole(0, 64), "GPUs of a node that agents may be allocated.", default=0
+    )
+    gpu_memory_mib: int = key(
+        kinds.whole(0, 64 * 1024 * 1024, "MiB"),
+        "Memory of all GPUs of a node together.",
+        default=0,
+        unit="MiB",
+    )
+    heartbeat_interval_s: float = key(
+        kinds.number(0.05, 3600, "seconds"),
+        "Time between two heartbeats of a node.",
+        default=1.0,
+        unit="seconds",
+        ci="0.2",
+        production="2.0",
+    )
+    lease_ttl_s: float = key(
+        kinds.number(0.1, 86_400, "seconds"),
+        "How long a node may act after its last heartbeat.",
+        default=5.0,
+        unit="seconds",
+        ci="1.0",
+        production="10.0",
+    )
+    heartbeat_late_s: float = key(
+        kinds.number(0.1, 86_400, "seconds"),
+        "Age of a heartbeat from which a node is `late`.",
+        default=5.0,
+        unit="seconds",
+        ci="1.0",
+        production="10.0",
+    )
+    heartbeat_lost_s: float = key(
+        kinds.number(0.1, 86_400, "seconds"),
+        "Age of a heartbeat from which a node is `lost`.",
+        default=10.0,
+        unit="seconds",
+        ci="2.0",
+        production="30.0",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionSettings:
+    """One region: its zones and nodes."""
+
+    name: str
+    zones: tuple[str, ...] = key(
+        kinds.names(), "Zones that the region's nodes are spread over, in turn.", default=()
+    )
+    nodes: int | tuple[str, ...] = key(
+        kinds.nodes(NODES_MAX), "How many nodes the region has, or their names."
+    )
+
+    @property
+    def node_ids(self) -> tuple[str, ...]:
+        """Names of the region's nodes, in order: the given ones, or `<region>-1`, `-2`, ..."""
+        if isinstance(self.nodes, tuple):
+            return self.nodes
+        return tuple(f"{self.name}-{index}" for index in range(1, self.nodes + 1))
+
+    @property
+    def node_zones(self) -> tuple[str, ...]:
+        """Zone of each node, in the order of `node_ids`; the region itself where it has none."""
+        zones = self.zones or (self.name,)
+        return tuple(zones[index % len(zones)] for index in range(len(self.node_ids)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSettings:
+    """A group of agents that belong together."""
+
+    name: str
+    description: str = key(
+        kinds.optional_text(), "What the network is for, in a sentence.", default=""
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartSettings:
+    """When a crashed agent is started again on its node (see `fleet.agents.RestartPolicy`)."""
+
+    mode: str = key(
+        kinds.choice(*(mode.value for mode in RestartMode)),
+        "After which ends an agent is started again.",
+        default=RestartMode.ON_FAILURE.value,
+    )
+    delay_s: float = key(
+        kinds.number(0, 3600, "seconds"),
+        "Delay before the first restart; doubles with each.",
+        default=RestartPolicy().delay_s,
+        unit="seconds",
+    )
+    delay_max_s: float = key(
+        kinds.number(0, 86_400, "seconds"),
+        "Longest delay.",
+        default=RestartPolicy().delay_max_s,
+        unit="seconds",
+    )
+    attempts_max: int = key(
+        kinds.whole(0, 1_000_000),
+        "Restarts inside the window after which the agent is left failed.",
+        default=RestartPolicy().attempts_max,
+    )
+    window_s: float = key(
+        kinds.number(0, 31_536_000, "seconds"),
+        "Window in which restarts are counted.",
+        default=RestartPolicy().window_s,
+        unit="seconds",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadSettings:
+    """A number of identical agents of one network; exactly one of `function` and `command`."""
+
+    name: str
+    network: str = key(kinds.name(), "The network that the agents belong to.")
+    function: str = key(
+        kinds.function(), "Python callable that the agents run, forked.", default=""
+    )
+    command: tuple[str, ...] = key(
+        kinds.words(), "Program that the agents run, with its arguments.", default=()
+    )
+    arguments: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "kind": kinds.text_map(),
+            "meaning": "Handed to each agent as JSON in `AGENT_ARGUMENTS`.",
+            "unit": "",
+            "ci": "",
+            "production": "",
+        },
+    )
+    replicas_per_node: int = key(
+        kinds.whole(0, 10_000), "Agents of this workload on each node.", default=1
+    )
+    cpu_milli: int = key(
+        kinds.whole(0, 10_000_000, "thousandths of a core"),
+        "CPU allocated to one agent.",
+        default=10,
+        unit="thousandths of a core",
+    )
+    memory_mib: int = key(
+        kinds.whole(0, 64 * 1024 * 1024, "MiB"),
+        "Memory allocated to one agent.",
+        default=16,
+        unit="MiB",
+    )
+    bandwidth_mbps: int = key(
+        kinds.whole(0, 1_000_000, "Mbit/s"),
+        "Network capacity allocated to one agent.",
+        default=0,
+        unit="Mbit/s",
+    )
+    gpu_milli: int = key(
+        kinds.whole(0, 64_000, "thousandths of a GPU"),
+        "GPU share allocated to one agent.",
+        default=0,
+        unit="thousandths of a GPU",
+    )
+    gpu_memory_mib: int = key(
+        kinds.whole(0, 64 * 1024 * 1024, "MiB"),
+        "GPU memory allocated to one agent.",
+        default=0,
+        unit="MiB",
+    )
+    priority: int = key(
+        kinds.whole(-1000, 1000), "Higher is placed first when room is short.", default=0
+    )
+    restart: RestartSettings = field(default_factory=RestartSettings)
+
+    def workload(self) -> Workload:
+        """The declaration as the core knows it: bytes, bits and a restart policy."""
+        restart = self.restart
+        return Workload(
+            workload=self.name,
+            network_id=self.network,
+            function=self.function or None,
+            command=self.command,
+            arguments=dict(self.arguments),
+            replicas_per_node=self.replicas_per_node,
+            cpu_milli=self.cpu_milli,
+            memory_bytes=self.memory_mib * MIB,
+            bandwidth_bps=self.bandwidth_mbps * 1_000_000,
+            gpu_milli=self.gpu_milli,
+            gpu_memory_bytes=self.gpu_memory_mib * MIB,
+            priority=self.priority,
+            restart=RestartPolicy(
+                mode=RestartMode(restart.mode),
+                delay_s=restart.delay_s,
+                delay_max_s=restart.delay_max_s,
+                attempts_max=restart.attempts_max,
+                window_s=restart.window_s,
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings, validated; relative paths are resolved and `{state_dir}` is filled in."""
+
+    path: Path
+    """The file they were read from."""
+    fleet: FleetSettings
+    control_store: ControlStoreSettings
+    lake: LakeSettings
+    web: WebSettings
+    node: NodeSettings
+    regions: tuple[RegionSettings, ...]
+    networks: tuple[NetworkSettings, ...]
+    workloads: tuple[WorkloadSettings, ...]
+    sources: dict[str, str] = field(repr=False)
+    """`section.key` -> `stateroom.toml:12` or `STATEROOM_...`; keys at their default are absent."""
+
+    @property
+    def dagster_home(self) -> Path:
+        """Folder of the running Dagster instance."""
+        return self.fleet.state_dir / "dagster"
+
+    @property
+    def log_dir(self) -> Path:
+        """Folder of the logs of every process that `stateroom up` starts."""
+        return self.fleet.state_dir / "logs"
+
+
+SECTIONS: dict[str, type] = {
+    "fleet": FleetSettings,
+    "control_store": ControlStoreSettings,
+    "lake": LakeSettings,
+    "web": WebSettings,
+    "node": NodeSettings,
+}
+"""Tables that exist once."""
+
+NAMED_SECTIONS: dict[str, type] = {
+    "regions": RegionSettings,
+    "networks": NetworkSettings,
+    "workloads": WorkloadSettings,
+}
+"""Tables of named tables."""
+
+NESTED: dict[tuple[str, str], type] = {("workloads", "restart"): RestartSettings}
+"""Tables inside a named table."""
+
+
+def key_fields(record: type) -> dict[str, Field[Any]]:
+    """The keys of a record, in order: its fields that carry a kind."""
+    return {f.name: f for f in fields(record) if "kind" in f.metadata}
+
+
+def default_of(spec: Field[Any]) -> Any:
+    """The default of a key as written in TOML, or MISSING when it is required."""
+    if spec.default_factory is not MISSING:
+        return spec.default_factory()
+    return spec.default

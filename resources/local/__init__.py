@@ -1,0 +1,1 @@
+"""The local cluster: supervisors and agents as processes of this machine."""

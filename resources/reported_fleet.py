@@ -1,0 +1,38 @@
+"""The fleet as its nodes report it: what the control store knows, and nothing it does not.
+
+The nodes' own heartbeats are the evidence, so this view is the same for supervisors on this
+machine and on others. A node that died is seen when its heartbeat is overdue.
+"""
+
+from __future__ import annotations
+
+from fleet.inventory import Node
+from fleet.ports import Clock, ControlStore, FleetSnapshot
+
+
+class ReportedFleet:
+    """Implements `fleet.ports.FleetReader` on the control store."""
+
+    def __init__(self, store: ControlStore, clock: Clock) -> None:
+        """Read `store`; `clock` dates the observations."""
+        self._store = store
+        self._clock = clock
+
+    def regions(self) -> list[str]:
+        """Regions that have nodes or agents, sorted."""
+        return [counts.region for counts in self._store.fleet_counts()]
+
+    def nodes(self, region: str) -> list[Node]:
+        """The nodes of a region with their last report, by node_id."""
+        return self._store.nodes(region)
+
+    def snapshot(self, region: str) -> FleetSnapshot:
+        """Nodes, GPUs and agents of a region.
+
+        Agents are read first and the time last: an agent's node is then never missing because it
+        was declared in between, and no heartbeat is younger than the observation.
+        """
+        agents = self._store.agents(region)
+        gpus = self._store.gpus(region)
+        nodes = self._store.nodes(region)
+        return FleetSnapshot(region, self._clock.now(), nodes, gpus, agents)

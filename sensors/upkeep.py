@@ -1,0 +1,27 @@
+"""When the platform tidies up after itself: once a night, at an hour of its own for each job."""
+
+import dagster as dg
+
+LAKE_UPKEEP_JOB, RUN_HISTORY_JOB = "lake_upkeep_job", "prune_run_history_job"
+
+
+def build_upkeep_schedules() -> list[dg.ScheduleDefinition]:
+    """Two nightly schedules; after a downtime only the latest missed night is made up for."""
+    return [
+        dg.ScheduleDefinition(
+            name="lake_upkeep_schedule",
+            job_name=LAKE_UPKEEP_JOB,
+            cron_schedule="17 3 * * *",
+            execution_timezone="UTC",
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            description="Merges finished days of the lake and removes old ones.",
+        ),
+        dg.ScheduleDefinition(
+            name="prune_run_history_schedule",
+            job_name=RUN_HISTORY_JOB,
+            cron_schedule="47 3 * * *",
+            execution_timezone="UTC",
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            description="Forgets old runs of Dagster.",
+        ),
+    ]

@@ -1,0 +1,3 @@
+"""Fixtures that more than one room's tests use."""
+
+from tests.servers.postgres import postgres_server as postgres_server  # noqa: PLC0414 - a fixture

@@ -1,0 +1,123 @@
+"""The three control stores under one handle: open it, empty it, let time pass, damage it."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Protocol
+
+import sqlalchemy as sa
+
+from fleet.ports import ControlStore
+from resources.control_store.opening import open_control_store
+from resources.control_store.schema import METADATA, agent_states, leases
+from tests.fakes.clock import ManualClock
+from tests.fakes.control_store import InMemoryControlStore
+
+_numbers = itertools.count()
+
+
+class StoreHarness(Protocol):
+    """What the contract suite needs beside the port itself."""
+
+    store: ControlStore
+    clock: ManualClock
+    exact_times: bool
+    """Times come from `clock`, so that two stores can be compared to the microsecond."""
+
+    def clear(self) -> None:
+        """Empty every table."""
+        ...
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass for leases."""
+        ...
+
+    def damage_state(self, agent_id: str, body: bytes) -> None:
+        """Replace stored bytes behind the store's back."""
+        ...
+
+    def close(self) -> None:
+        """Release everything."""
+        ...
+
+
+class MemoryHarness:
+    """The fake, which is the oracle of the other two."""
+
+    exact_times = True
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.clear()
+
+    def clear(self) -> None:
+        """Start anew."""
+        self.clock = ManualClock()
+        self._memory = InMemoryControlStore(self.clock)
+        self.store: ControlStore = self._memory
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock."""
+        self.clock.advance(seconds)
+
+    def damage_state(self, agent_id: str, body: bytes) -> None:
+        """Through the fake's own hook."""
+        self._memory.damage_state(agent_id, body)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class SqlHarness:
+    """A SQL store with a second connection for what the port does not offer."""
+
+    def __init__(self, url: str, *, exact_times: bool) -> None:
+        """Open (and create) the store behind `url`."""
+        self.clock = ManualClock()
+        self.exact_times = exact_times
+        self.store: ControlStore = open_control_store(url, clock=self.clock, busy_timeout_s=5.0)
+        self._side = sa.create_engine(
+            url.replace("postgresql://", "postgresql+psycopg2://"), poolclass=sa.NullPool
+        )
+
+    def clear(self) -> None:
+        """Empty the tables and start their numbers again."""
+        with self._side.begin() as connection:
+            if self._side.dialect.name == "sqlite":
+                for table in METADATA.sorted_tables:
+                    connection.execute(table.delete())
+                connection.exec_driver_sql("DELETE FROM sqlite_sequence")
+            else:
+                names = ", ".join(METADATA.tables)
+                connection.exec_driver_sql(f"TRUNCATE {names} RESTART IDENTITY")
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock; PostgreSQL's own cannot be moved, so its leases are set back instead."""
+        self.clock.advance(seconds)
+        if not self.exact_times:
+            shift = round(seconds * 1e6)
+            with self._side.begin() as connection:
+                connection.execute(
+                    leases.update().values(
+                        renewed_at=leases.c.renewed_at - shift,
+                        expires_at=leases.c.expires_at - shift,
+                    )
+                )
+
+    def damage_state(self, agent_id: str, body: bytes) -> None:
+        """Write other bytes into the row."""
+        with self._side.begin() as connection:
+            connection.execute(
+                agent_states.update().where(agent_states.c.agent_id == agent_id).values(body=body)
+            )
+
+    def close(self) -> None:
+        """Close both."""
+        self.store.close()
+        self._side.dispose()
+
+
+def sqlite_harness(folder: Path) -> SqlHarness:
+    """A new file in `folder`."""
+    return SqlHarness(f"sqlite:///{folder}/control-{next(_numbers)}.db", exact_times=True)

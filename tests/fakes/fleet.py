@@ -1,0 +1,164 @@
+"""A declared fleet in a control store, and reports as its supervisors would send them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from fleet.agents import Placement, StatePut
+from fleet.declaration import FleetDeclaration
+from fleet.heartbeats import HeartbeatPolicy
+from fleet.inventory import AgentPhase, Gpu, Node
+from fleet.leases import Lease, node_lease_name
+from fleet.ports import Clock, ControlStore, FleetReader, FleetSnapshot
+from fleet.reports import AgentDeclaration, AgentReport, NodeDeclaration, NodeReport
+
+REGIONS = ("eu", "us")
+LEASE_TTL_S = 5.0
+MIB = 1024**2
+
+
+def declare_fleet(
+    regions: Sequence[str] = REGIONS, nodes_per_region: int = 2, gpu_count: int = 0
+) -> FleetDeclaration:
+    """A fleet of equal nodes `<region>-1`, `<region>-2`, ..."""
+    nodes = tuple(
+        NodeDeclaration(
+            node_id=f"{region}-{number}",
+            region=region,
+            zone=f"{region}-a",
+            cpu_milli=2000,
+            memory_bytes=1024 * MIB,
+            gpu_count=gpu_count,
+        )
+        for region in regions
+        for number in range(1, nodes_per_region + 1)
+    )
+    return FleetDeclaration(tuple(sorted(regions)), nodes, HeartbeatPolicy(5.0, 10.0))
+
+
+class SeededFleet:
+    """Supervisors of every declared node, reduced to what reaches the control store."""
+
+    def __init__(
+        self,
+        store: ControlStore,
+        clock: Clock,
+        declaration: FleetDeclaration,
+        agents_per_node: int = 2,
+    ) -> None:
+        """Declare and place everything; nothing is reported yet."""
+        self.store, self.clock, self.declaration = store, clock, declaration
+        self.leases: dict[str, Lease] = {}
+        self.gpus: dict[str, tuple[Gpu, ...]] = {}
+        self.agents = {
+            node.node_id: [
+                AgentDeclaration(f"{node.node_id}-a{n}", "net", "work", node.region, 100, 16 * MIB)
+                for n in range(1, agents_per_node + 1)
+            ]
+            for node in declaration.nodes
+        }
+        store.declare_nodes(declaration.nodes)
+        store.declare_agents([agent for group in self.agents.values() for agent in group])
+        store.place_agents(
+            [
+                placement_of(agent, node_id, clock.now())
+                for node_id, group in self.agents.items()
+                for agent in group
+            ]
+        )
+
+    def beat(self, *silent: str) -> None:
+        """Every node reports once, but the `silent` ones."""
+        for node in self.declaration.nodes:
+            if node.node_id not in silent:
+                self.report(node.node_id)
+
+    def report(self, node_id: str, phase: AgentPhase = AgentPhase.RUNNING) -> None:
+        """One heartbeat of one node, with all its agents in `phase`."""
+        name = node_lease_name(node_id)
+        lease = self.leases.get(node_id) or self.store.acquire_lease(name, "boot-1", LEASE_TTL_S)
+        now = self.clock.now()
+        agents = tuple(
+            AgentReport(agent.agent_id, 1, phase, 4000 + n, now, now, 0, 1.0, 8 * MIB, "")
+            for n, agent in enumerate(self.agents[node_id])
+        )
+        report = NodeReport(
+            node_id=node_id,
+            boot_id="boot-1",
+            pid=4000,
+            address="127.0.0.1:1",
+            started_at=now,
+            reported_at=now,
+            cpu_percent=10.0,
+            memory_used_bytes=512 * MIB,
+            disk_free_bytes=1 << 40,
+            agents=agents,
+            gpus=self.gpus.get(node_id, ()),
+        )
+        self.leases[node_id] = self.store.report_node(report, lease)
+
+    def write_states(self, body: bytes = b"{}") -> None:
+        """Every agent stores a first state."""
+        self.store.put_states(
+            [
+                StatePut(agent.agent_id, 1, 0, body)
+                for group in self.agents.values()
+                for agent in group
+            ]
+        )
+
+
+def placement_of(agent: AgentDeclaration, node_id: str, at: datetime) -> Placement:
+    """The plan to place an agent for the first time."""
+    return Placement(
+        agent_id=agent.agent_id,
+        network_id=agent.network_id,
+        workload=agent.workload,
+        node_id=node_id,
+        region=agent.region,
+        epoch=0,
+        term=1,
+        desired="running",
+        reason="test",
+        updated_at=at,
+    )
+
+
+class FaultyFleet:
+    """A `FleetReader` that alters or refuses what another one sees."""
+
+    def __init__(self, reader: FleetReader) -> None:
+        """Pass everything through, for now."""
+        self._reader = reader
+        self.errors: dict[str, Exception] = {}
+        """Region -> what every look at it raises."""
+        self.failures_left: dict[str, int] = {}
+        """Region -> how many looks fail before it recovers; absent: all do."""
+        self.altered: dict[str, FleetSnapshot] = {}
+        """Region -> what is seen instead."""
+        self.looks: list[str] = []
+
+    def regions(self) -> list[str]:
+        """As seen."""
+        return self._reader.regions()
+
+    def nodes(self, region: str) -> list[Node]:
+        """As seen, altered or refused."""
+        return self.snapshot(region).nodes
+
+    def snapshot(self, region: str) -> FleetSnapshot:
+        """As seen, altered or refused."""
+        self.looks.append(region)
+        error = self.errors.get(region)
+        if error is not None:
+            left = self.failures_left.get(region)
+            if left is None or left > 0:
+                self.failures_left |= {} if left is None else {region: left - 1}
+                raise error
+        return self.altered.get(region) or self._reader.snapshot(region)
+
+
+def later(at: datetime, seconds: float) -> datetime:
+    """A moment `seconds` after another."""
+    return at + timedelta(seconds=seconds)
