@@ -17,6 +17,7 @@ from fleet.agents import (
     Placement,
     StateChange,
     StatePut,
+    StateRestore,
     Workload,
 )
 from fleet.errors import FencedError, TooLargeError
@@ -177,6 +178,25 @@ class AgentStateStore(Protocol):
 
         Raises:
             CorruptObjectError: the stored bytes do not match the digest.
+        """
+        ...
+
+    def states(self, agent_ids: Sequence[str]) -> list[AgentState]:
+        """The newest states of these agents, digests verified, ordered by agent_id; one query.
+
+        Agents without a state are left out. The caller chunks: all bytes are in memory at once.
+
+        Raises:
+            CorruptObjectError: stored bytes of one of them do not match the digest.
+        """
+        ...
+
+    def restore_states(self, restores: Sequence[StateRestore]) -> list[PutResult]:
+        """Put states back from a backup, as `put_states` does: one durable transaction, in order.
+
+        A restore is accepted when the live version is still `expected_version`. It is stored under
+        the placement's epoch and the higher of the backup's version and the live one + 1, so that
+        versions never fall and every running writer must load the state again.
         """
         ...
 
