@@ -65,9 +65,23 @@ class StateDiff(NamedTuple):
     """Agent ids of the base that are gone, as an Arrow array."""
 
 
+def arrow() -> Any:
+    """Arrow, imported at the first use, and untyped: its stubs know half of its calls."""
+    import pyarrow as pa
+
+    return pa
+
+
+def kernels() -> Any:
+    """Arrow's vectorised functions."""
+    import pyarrow.compute
+
+    return pyarrow.compute
+
+
 def manifest_schema() -> Any:
     """The columns of `docs/formats/backup.md`."""
-    import pyarrow as pa
+    pa = arrow()
 
     return pa.schema(
         [
@@ -101,9 +115,9 @@ def encode_manifest(keys: PackKeys, manifest: Manifest, base: str | None) -> Sea
         manifest: rows and their packs.
         base: SHA-256 of the manifest this delta applies to; None for a full one.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
+    pa = arrow()
     fields = {
         "format": _FORMAT,
         "network_id": keys.network_id,
@@ -117,9 +131,7 @@ def encode_manifest(keys: PackKeys, manifest: Manifest, base: str | None) -> Sea
     table = manifest.table.sort_by(order)
     table = table.replace_schema_metadata({_METADATA: json.dumps(fields, sort_keys=True)})
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table, sink, compression="zstd", row_group_size=1 << 20, use_dictionary=["kind", "pack"]
-    )
+    pq.write_table(table, sink, compression="zstd", row_group_size=1 << 20, use_dictionary=True)
     return seal_manifest(keys, sink.getvalue().to_pybytes(), os.urandom(SALT_BYTES))
 
 
@@ -129,9 +141,9 @@ def decode_manifest(keys: PackKeys, data: bytes, name: str, base: str | None) ->
     Raises:
         CorruptObjectError: damaged, of another network or key, or on another base.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
+    pa = arrow()
     plain = open_manifest(keys, data, name)
     try:
         table = pq.read_table(pa.BufferReader(plain)).combine_chunks()
@@ -151,8 +163,7 @@ def decode_manifest(keys: PackKeys, data: bytes, name: str, base: str | None) ->
 
 def resolve_chain(chain: Sequence[Manifest]) -> Manifest:
     """The snapshot that a full manifest and its deltas make up together, without tombstones."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+    pa, pc = arrow(), kernels()
 
     parts: list[Any] = []
     seen: list[Any] = []
@@ -187,8 +198,7 @@ def packs_of(table: Any, packs: Mapping[str, PackInfo]) -> dict[str, PackInfo]:
 
 def select_items(table: Any, item_ids: Iterable[str]) -> Any:
     """The rows of some agents or artefacts."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+    pa, pc = arrow(), kernels()
 
     wanted = pa.array(list(item_ids), pa.string())
     return table.filter(pc.is_in(table["item_id"], value_set=wanted))
@@ -196,14 +206,14 @@ def select_items(table: Any, item_ids: Iterable[str]) -> Any:
 
 def without_items(table: Any, item_ids: Any) -> Any:
     """The rows of all others; `item_ids` is an Arrow array."""
-    import pyarrow.compute as pc
+    pc = kernels()
 
     return table.filter(pc.invert(pc.is_in(table["item_id"], value_set=item_ids)))
 
 
 def tombstones(item_ids: Any) -> Any:
     """Rows that say that agents are gone."""
-    import pyarrow as pa
+    pa = arrow()
 
     count = len(item_ids)
     zero = bytes(32)
@@ -228,8 +238,8 @@ def diff_states(base: Any, infos: Sequence[AgentStateInfo]) -> StateDiff:
         CorruptObjectError: the digest of a live state is no SHA-256.
     """
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
+
+    pa, pc = arrow(), kernels()
 
     heads = base.filter(pc.equal(base["chunk"], 0)).combine_chunks()
     base_ids = heads["item_id"].combine_chunks()
@@ -292,8 +302,7 @@ class ManifestStore:
 
 
 def _items(table: Any) -> Any:
-    import pyarrow as pa
-    import pyarrow.compute as pc
+    pa, pc = arrow(), kernels()
 
     joined = pc.binary_join_element_wise(table["kind"], table["item_id"], "\x00")
     return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
