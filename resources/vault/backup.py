@@ -93,7 +93,7 @@ def back_up(
 
     Raises:
         NotFoundError: the network has no agent state; an empty snapshot would only hide that.
-        FencedError: a gc gave this attempt up; run it again.
+        FencedError: a gc gave this attempt up, or its snapshot was forgotten at once; run it again.
         StoreUnavailableError: the store does not answer; whether the snapshot was committed shows
             in the log. Running again is safe.
         CorruptObjectError: V0 failed: something stored is not there as stored.
@@ -342,6 +342,7 @@ class _Attempt:
             listed = {one.key: one.size_bytes for one in vault.store.list_objects(prefix)}
             for sha256, key in self._own.items():
                 if key.startswith(prefix) and listed.get(key) != self._sizes[sha256]:
+                    self._demand_live()
                     raise CorruptObjectError(
                         f"object {key}: stored {self._sizes[sha256]} bytes, "
                         f"the store lists {listed.get(key)}",
@@ -350,6 +351,14 @@ class _Attempt:
         key = log_key(vault.network_id, vault.epoch, stored.position.seq)
         if hashlib.sha256(vault.store.get(key)).hexdigest() != stored.sha256:
             raise CorruptObjectError(f"log record {key} does not read back as written")
+
+    def _demand_live(self) -> None:
+        """Tell a snapshot that somebody has removed already from one that was badly stored."""
+        if self._snapshot_id not in self._vault.log.refresh().live:
+            raise FencedError(
+                f"snapshot {self._snapshot_id} was committed, and forgotten before it was proven",
+                hint="Run the backup again.",
+            )
 
 
 def _array(chunked: Any) -> Any:

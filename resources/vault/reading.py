@@ -22,7 +22,7 @@ from resources.vault.manifest import Manifest, kernels
 
 _GAP_BYTES = 256 * 1024
 """Frames closer than this are fetched by one request."""
-_RANGE_BYTES = 8 * 1024 * 1024
+_RANGE_BYTES = 2 * 1024 * 1024
 """Longest range, so that memory stays bounded."""
 
 

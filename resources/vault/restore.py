@@ -27,7 +27,7 @@ from resources.vault.network import NetworkVault, chain_of
 from resources.vault.reading import ReadItem, read_items
 
 NEWER_MODES = ("refuse", "skip", "overwrite")
-_STAGED_IN_MEMORY_BYTES = 64 * 1024 * 1024
+_STAGED_IN_MEMORY_BYTES = 16 * 1024 * 1024
 _BATCH_BYTES = 8 * 1024 * 1024
 _BATCH_AGENTS = 500
 _NAMED = 5

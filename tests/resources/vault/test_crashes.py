@@ -213,3 +213,59 @@ def test_writers_forget_and_gc_may_meet_in_any_order(tmp_path: Path, seed: int) 
     assert surprises == []
     history.check(store)
     assert verify_structure(history.fleet.vault(store)).findings == ()
+
+
+class SleepingStore(CrashingStore):
+    """Before operation `number` its user sleeps, and everybody else goes on."""
+
+    def __init__(self, inner: ObjectStore, number: int, meanwhile: Callable[[], object]) -> None:
+        """Run `meanwhile` once."""
+        super().__init__(inner)
+        self._wake_at = number
+        self._meanwhile = meanwhile
+
+    def _run(self, name: str, work: Callable[[], Any]) -> Any:
+        self.calls += 1
+        if self.calls == self._wake_at:
+            self._meanwhile()
+        return work()
+
+
+@pytest.mark.parametrize("grace", [NOW, timedelta(hours=24)])
+def test_a_writer_that_sleeps_through_forget_gc_and_sweep_rescues_or_stops(
+    tmp_path: Path, grace: timedelta
+) -> None:
+    """At any of its operations; what it then commits is whole, though nothing waits for readers.
+
+    FencedError: a gc gave it up (without grace), or its snapshot was forgotten before the proof.
+    """
+    first = History(tmp_path / "vault")
+    total = count_operations(first.copy("count"), first.back_up)
+    outcomes = set()
+    for number in range(1, total + 1):
+        history = History(tmp_path / str(number))
+        fleet, store = history.fleet, DirectoryObjectStore(tmp_path / str(number))
+        sleepy = SleepingStore(store, number, lambda: supersede(fleet, store, grace))  # noqa: B023
+        try:
+            result = back_up(fleet.vault(sleepy), fleet.store, workers=1)
+        except FencedError:
+            outcomes.add("FencedError")
+        else:
+            outcomes.add("rescued" if result.rescued else "committed")
+        assert verify_structure(fleet.vault(store)).findings == ()
+        live = list(fleet.vault(store).log.refresh().live)
+        assert verify_content(fleet.vault(store), live).findings == ()
+        result = back_up(fleet.vault(store), fleet.store)
+        history.sweep(store)
+        assert fleet.restored(store, result.snapshot_id) == fleet.bodies()
+    assert outcomes == {"FencedError", "committed", "rescued"}
+
+
+def supersede(fleet: VaultFleet, store: ObjectStore, grace: timedelta) -> None:
+    """Change everything, back it up, forget all else, condemn and delete."""
+    vault = fleet.vault(store)
+    fleet.change(*fleet.agent_ids)
+    newest = back_up(vault, fleet.store).snapshot_id
+    forget(vault, vault.log.refresh().live.keys() - {newest})
+    collect_garbage(vault, grace)
+    sweep(vault, NOW)
