@@ -153,10 +153,12 @@ def measure_floor(source: StateFiles, target: Path) -> float:
 
 
 def measure_files_floor(source: StateFiles, target: Path) -> float:
-    """Write each state to a file of its own: what a restore into files cannot go below."""
+    """Copy each state to a file of its own: what a restore into files cannot go below."""
     target.mkdir()
-    bodies = [(name, (source.folder / name).read_bytes()) for name in source.infos]
-    return timed(lambda: [(target / name).write_bytes(body) for name, body in bodies])[0]
+    began = time.perf_counter()
+    for name in source.infos:
+        (target / name).write_bytes((source.folder / name).read_bytes())
+    return time.perf_counter() - began
 
 
 def measure_ours(
