@@ -17,6 +17,7 @@ from fleet.agents import (
     Placement,
     StateChange,
     StatePut,
+    StateRestore,
     Workload,
 )
 from fleet.errors import FencedError, TooLargeError
@@ -177,6 +178,25 @@ class AgentStateStore(Protocol):
 
         Raises:
             CorruptObjectError: the stored bytes do not match the digest.
+        """
+        ...
+
+    def states(self, agent_ids: Sequence[str]) -> list[AgentState]:
+        """The newest states of these agents, digests verified, ordered by agent_id; one query.
+
+        Agents without a state are left out. The caller chunks: all bytes are in memory at once.
+
+        Raises:
+            CorruptObjectError: stored bytes of one of them do not match the digest.
+        """
+        ...
+
+    def restore_states(self, restores: Sequence[StateRestore]) -> list[PutResult]:
+        """Put states back from a backup, as `put_states` does: one durable transaction, in order.
+
+        A restore is accepted when the live version is still `expected_version`. It is stored under
+        the placement's epoch and the higher of the backup's version and the live one + 1, so that
+        versions never fall and every running writer must load the state again.
         """
         ...
 
@@ -491,5 +511,55 @@ class Lake(Protocol):
             InvalidInputError: the SQL does not parse, names no known table, or would write.
             TooLargeError: over the limit on time, memory or rows.
             CorruptObjectError: as for `read_latest`.
+        """
+        ...
+
+
+class ListedObject(NamedTuple):
+    """An object as its store lists it."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
+    """By the store's own clock."""
+
+
+class ObjectStore(Protocol):
+    """Immutable objects under keys with '/': the one primitive is create-only.
+
+    Nothing is ever overwritten, so whatever was read may be cached for ever.
+    """
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Store an object durably, as a whole or not at all; False when the key exists already.
+
+        Raises:
+            StoreUnavailableError: the outcome is unknown or nothing was stored; read the key to
+                find out (`get`), or call again: the second call then answers False.
+        """
+        ...
+
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """An object, or `length` bytes of it from `offset`; shorter when it ends before.
+
+        Raises:
+            NotFoundError: there is no such object.
+            StoreUnavailableError: it cannot be read now.
+        """
+        ...
+
+    def list_objects(self, prefix: str, after: str = "") -> list[ListedObject]:
+        """Objects whose key begins with `prefix` and is greater than `after`, ordered by key."""
+        ...
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; those that are not there are passed over."""
+        ...
+
+    def check(self) -> list[str]:
+        """Prove that the store can do what the protocol needs; the faults found, in words.
+
+        Creates and deletes objects under `probe/`: the second create of one key must be refused,
+        a listing must show the object at once, a ranged read must give the range.
         """
         ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from fleet.ports import ControlStore
 from platform_defs.declared_fleet import declared_agents, declared_nodes, declared_workloads
 from platform_defs.fault_orders import FaultOrder, carry_out
@@ -79,11 +81,13 @@ def node_specs(settings: Settings) -> list[NodeSpec]:
     ]
 
 
-def send_to_local_nodes(settings: Settings, order: FaultOrder) -> str:
-    """Carry out a fault on a node of this machine; returns what was done, in words."""
+def send_to_local_nodes(settings: Settings, orders: Sequence[FaultOrder]) -> Iterator[str]:
+    """Carry out faults on nodes of this machine; yields what was done, in words, as it is done."""
     clock = SystemClock()
     store = open_control_store(settings.control_store.url, clock=clock)
     try:
-        return carry_out(LocalCluster(store, settings.fleet.state_dir, clock), order)
+        cluster = LocalCluster(store, settings.fleet.state_dir, clock)
+        for order in orders:
+            yield carry_out(cluster, order)
     finally:
         store.close()

@@ -27,6 +27,8 @@ Say = Callable[[str], None]
 FIRST_JOB = "inventory_job"
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 WATCH_INTERVAL_S = 0.5
+PROGRESS_INTERVAL_S = 3.0
+"""Between two lines that say what is waited for."""
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 
 
@@ -117,6 +119,7 @@ class FleetRun:
         if self._ui_port is not None:  # compiles and imports while the nodes start
             dagster.write_instance(self._settings)
             self._launch(dagster.code_server_spec(self._settings))
+        self._say("starting nodes ..." if self._ui_port is None else "starting nodes and UI ...")
         self._say(self._nodes.start())
         if self._ui_port is None:
             self._say(f"fleet {self._settings.fleet.name} is up without a UI; Ctrl-C stops it")
@@ -140,8 +143,13 @@ class FleetRun:
 
     def _await(self, what: str, condition: Callable[[], bool]) -> None:
         """Wait for something that a watched process brings about."""
+        told_s = time.monotonic()
 
         def holds() -> bool:
+            nonlocal told_s
+            if time.monotonic() - told_s > PROGRESS_INTERVAL_S:
+                told_s = time.monotonic()
+                self._say(f"waiting for {what} ...")
             for process in self._processes:
                 code = process.exit_code()
                 if code is not None:

@@ -71,6 +71,10 @@ class ByteStore(Protocol):
         """
         ...
 
+    def names(self, prefix: str) -> list[str]:
+        """Names of the objects directly under a folder, sorted: as `objects`, without sizes."""
+        ...
+
     def folders(self, prefix: str) -> list[str]:
         """Names of the folders directly under a folder ('' for the top), sorted."""
         ...

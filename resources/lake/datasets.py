@@ -85,7 +85,6 @@ def _handler_class() -> Callable[[ByteStore, Sequence[LakeObject], ScanFailures]
         ) -> None:
             self._store, self._failures = store, failures
             self._sha256 = {found.key: found.sha256 for found in live}
-            self._size = {found.key: found.size_bytes for found in live}
 
         def __eq__(self, other: object) -> bool:
             return self is other
@@ -103,7 +102,7 @@ def _handler_class() -> Callable[[ByteStore, Sequence[LakeObject], ScanFailures]
 
         def get_file_info(self, paths: str | list[str]) -> list[FileInfo]:
             paths = [paths] if isinstance(paths, str) else paths
-            return [FileInfo(path, FileType.File, size=self._size[path]) for path in paths]
+            return [FileInfo(path, FileType.File) for path in paths]
 
         def open_input_file(self, path: str) -> Any:
             try:

@@ -104,6 +104,7 @@ class DirectoryStore:
         self._files = files or Files()
         self._objects, self._tmp = self._root / "objects", self._root / "tmp"
         self._verified: dict[str, tuple[int, ...]] = {}
+        self._durable: set[Path] = set()
         with _translated(f"the lake's folder {self._root}"):
             for folder in (self._objects, self._tmp):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -136,19 +137,29 @@ class DirectoryStore:
     def commit(self, staged: Staged, key: str) -> bool:
         """Fsync the tmp file, link it to its key, fsync the folders above: then it is committed.
 
-        All folders up to the root, each time: another process may have made one of them and
-        crashed, or been slower, before it was durable. Fsync of a clean folder costs nothing.
+        Also folders that were there already: another process may have made one of them and
+        crashed, or been slower, before it was durable.
         """
         assert isinstance(staged, StagedFile)
         target = self._objects / key
         with _translated(f"object {key}"):
             staged.sync()
             created = self._link(staged.path, target)
-            for folder in (target.parent, *target.parent.parents):
-                self._files.sync_folder(str(folder))
-                if folder == self._root:
-                    break
+            self._make_durable(target.parent)
         return created
+
+    def _make_durable(self, day: Path) -> None:
+        """Fsync a day folder, the partition's folder that names it, and once all those above.
+
+        Only day folders are ever removed, so the ones above stay durable once they are.
+        """
+        partition = day.parent
+        self._files.sync_folder(str(day))
+        self._files.sync_folder(str(partition))
+        if partition not in self._durable:
+            for folder in (*partition.parents[:2], self._root):
+                self._files.sync_folder(str(folder))
+            self._durable.add(partition)
 
     def _link(self, source: str, target: Path) -> bool:
         """Link, making folders as needed; another process may remove an empty one meanwhile."""
@@ -174,8 +185,8 @@ class DirectoryStore:
             with suppress(FileExistsError, FileNotFoundError):
                 self._files.make_folder(str(path))
 
-    def objects(self, prefix: str) -> list[StoredObject]:
-        """Files directly under a folder, by key.
+    def names(self, prefix: str) -> list[str]:
+        """Names of files directly under a folder, sorted.
 
         The folder is read until nothing was removed between two passes: one pass may miss an
         object that is created behind it and those that this object replaces ahead of it.
@@ -185,12 +196,19 @@ class DirectoryStore:
             for _ in range(LISTINGS_MAX):
                 first = _names(folder)
                 second = _names(folder)
-                if not second.issuperset(first):
-                    continue
+                if second.issuperset(first):
+                    return sorted(second)
+        raise LakeUnavailableError(f"folder {prefix} changes faster than it can be listed")
+
+    def objects(self, prefix: str) -> list[StoredObject]:
+        """Files directly under a folder with their sizes, by key; see `names`."""
+        folder = str(self._objects / prefix)
+        with _translated(f"folder {prefix}"):
+            for _ in range(LISTINGS_MAX):
                 with suppress(FileNotFoundError):
                     return [
                         StoredObject(f"{prefix}/{name}", _stat(f"{folder}/{name}").st_size)
-                        for name in sorted(second)
+                        for name in self.names(prefix)
                     ]
         raise LakeUnavailableError(f"folder {prefix} changes faster than it can be listed")
 

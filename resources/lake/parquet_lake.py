@@ -91,14 +91,30 @@ class ParquetLake:
         Raises:
             InvalidInputError: the tick was written with other rows.
         """
-        listed = self._listed_folder(day_prefix(new.table, new.partition, new.written_at))
         own = file_name(new.key)
+        listed = self._rivals_and_days(new)
         for found in listed:
             if found.kind == ObjectKind.DAY and own in self._sources_of(found):
-                return found
+                folder = found.key.rpartition("/")[0]
+                return next((o for o in self._listed_folder(folder) if o.key == found.key), None)
         if any(name != own and is_same_tick(name, own) for name in self._names_in(listed)):
             raise _tick_taken(new)
         return None
+
+    def _rivals_and_days(self, new: LakeObject) -> list[LakeObject]:
+        """Objects of one's tick, and the merged days that may hold it; their sizes are 0.
+
+        Only their names are looked at: a write must not cost more the more ticks a day has.
+        """
+        folder = day_prefix(new.table, new.partition, new.written_at)
+        own = file_name(new.key)
+        names = (
+            name
+            for name in self._store.names(folder)
+            if is_same_tick(name, own) or name.endswith(".day.parquet")
+        )
+        parsed = (_unsized(f"{folder}/{name}") for name in names)
+        return [found for found in parsed if found is not None]
 
     def _commit(self, staged: Staged, new: LakeObject) -> None:
         """Create the object; a damaged one under its key is quarantined and replaced."""
@@ -114,13 +130,8 @@ class ParquetLake:
 
     def _yield_to_rival(self, new: LakeObject) -> None:
         """Remove the object again when a racing writer of this tick has the first name."""
-        listed = self._listed_folder(day_prefix(new.table, new.partition, new.written_at))
-        rivals = [
-            found
-            for found in listed
-            if found.kind == ObjectKind.TICK and found.written_at == new.written_at
-        ]
-        if any(found.key < new.key for found in rivals):
+        rivals = self._rivals_and_days(new)
+        if any(found.kind == ObjectKind.TICK and found.key < new.key for found in rivals):
             self._store.remove([new.key])
             raise _tick_taken(new)
 
@@ -190,7 +201,7 @@ class ParquetLake:
         return [
             table
             for table in self._store.folders("")
-            if any(self._listed_folder(day) for day in self._days(table, None))
+            if any(self._newest_of(day) for day in self._days(table, None))
         ]
 
     def compact(self, table: str, partition: str, day: datetime) -> LakeObject | None:
@@ -353,16 +364,29 @@ class ParquetLake:
         return codec.unify(list(dict.fromkeys(schemas)), table)
 
     def _newest(self, table: str, partition: str | None) -> list[LakeObject]:
-        """The newest object of each partition; lists one day folder each."""
+        """The newest object of each partition, its size left 0; lists one day folder each."""
         partitions = self._store.folders(table) if partition is None else [partition]
         newest = []
         for each in partitions:
             for day in reversed(self._store.folders(f"{table}/{each}")):
-                live = self._live_folder(f"{table}/{each}/{day}")
-                if live:
-                    newest.append(live[-1])
+                found = self._newest_of(f"{table}/{each}/{day}")
+                if found is not None:
+                    newest.append(found)
                     break
         return newest
+
+    def _newest_of(self, folder: str) -> LakeObject | None:
+        """The newest live object of a day folder; without merged days it is the last name's."""
+        keys = [f"{folder}/{name}" for name in self._store.names(folder)]
+        if any(key.endswith(".day.parquet") for key in keys):
+            live = self._live_of([each for each in map(_unsized, keys) if each is not None])
+            return live[-1] if live else None
+        last: LakeObject | None = None
+        for found in filter(None, map(_unsized, reversed(keys))):
+            if last is not None and found.written_at < last.written_at:
+                break
+            last = found
+        return last
 
     def _remove_superseded(self, folder: str) -> None:
         """Remove what an interrupted compaction left in a day folder."""
@@ -392,6 +416,11 @@ class ParquetLake:
             f"the lake has no object of {subject}; tables: {', '.join(self.tables()) or 'none'}",
             hint="Materialize the asset of that name first.",
         )
+
+
+def _unsized(key: str) -> LakeObject | None:
+    """The object of a key, where its size is of no interest."""
+    return parse_key(key, 0)
 
 
 def _check(table: str, partition: str | None) -> None:

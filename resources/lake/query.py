@@ -50,23 +50,24 @@ def run_query(
     """
     import duckdb
 
-    views = {name: load(name) for name in named_views(sql, known)}
-    with duckdb.connect(":memory:") as connection:
-        _set_limits(connection, limits)
-        for name, sources in views.items():
-            _create_view(connection, name, sources)
+    with duckdb.connect(":memory:", config=_settings(limits)) as connection:
+        connection.execute("SET TimeZone = 'UTC'")  # loads ICU, so it must come first
         connection.execute("SET enable_external_access = false")
+        for name in named_views(connection, sql, known):
+            _create_view(connection, name, load(name))
         connection.execute("SET lock_configuration = true")
         return _run(connection, sql, limits)
 
 
-def named_views(sql: str, known: Collection[str]) -> list[str]:
+def named_views(
+    connection: duckdb.DuckDBPyConnection, sql: str, known: Collection[str]
+) -> list[str]:
     """The views that a statement names, sorted.
 
     Raises:
         InvalidInputError: it is not one SELECT, does not parse, or names a table that is not known.
     """
-    tree = _parse(sql)
+    tree = _parse(connection, sql)
     lower = {name.lower(): name for name in known}
     views: set[str] = set()
     defined = {entry["key"].lower() for node in _nodes(tree) for entry in _ctes(node)}
@@ -82,7 +83,7 @@ def named_views(sql: str, known: Collection[str]) -> list[str]:
     return sorted(views)
 
 
-def _parse(sql: str) -> Any:
+def _parse(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
     """Syntax tree of one SELECT, as DuckDB prints it.
 
     `get_table_names` would be shorter, but it binds: a JOIN ... USING over tables that do not exist
@@ -92,16 +93,14 @@ def _parse(sql: str) -> Any:
 
     if any("\ud800" <= character <= "\udfff" for character in sql):
         raise InvalidInputError("sql", sql, "text that UTF-8 can encode")
-    with duckdb.connect(":memory:") as connection:
-        try:
-            connection.execute("SET enable_external_access = false")
-            kinds = [each.type.name for each in connection.extract_statements(sql)]
-            if kinds != ["SELECT"]:
-                found = ", ".join(kinds) or "nothing"
-                raise InvalidInputError("sql", sql, f"one SELECT statement (found: {found})")
-            answer = connection.execute("SELECT json_serialize_sql($1)", [sql]).fetchall()
-        except duckdb.Error as error:
-            raise _refused(sql, error) from error
+    try:
+        kinds = [each.type.name for each in connection.extract_statements(sql)]
+        if kinds != ["SELECT"]:
+            found = ", ".join(kinds) or "nothing"
+            raise InvalidInputError("sql", sql, f"one SELECT statement (found: {found})")
+        answer = connection.execute("SELECT json_serialize_sql($1)", [sql]).fetchall()
+    except duckdb.Error as error:
+        raise _refused(sql, error) from error
     tree = json.loads(answer[0][0])
     if tree["error"]:
         raise InvalidInputError("sql", sql, f"one SELECT statement ({tree['error_message']})")
@@ -138,13 +137,14 @@ def _unknown(name: str, known: Collection[str]) -> InvalidInputError:
     )
 
 
-def _set_limits(connection: duckdb.DuckDBPyConnection, limits: QueryLimits) -> None:
-    """Bound what the query may use; no spilling to disk, no Python variables as tables."""
-    connection.execute("SET python_enable_replacements = false")
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.execute("SET temp_directory = ''")
-    connection.execute(f"SET memory_limit = '{limits.memory_bytes}B'")
-    connection.execute(f"SET threads = {limits.threads}")
+def _settings(limits: QueryLimits) -> dict[str, Any]:
+    """Bounds, no spilling to disk, no Python variables as tables."""
+    return {
+        "python_enable_replacements": False,
+        "temp_directory": "",
+        "memory_limit": f"{limits.memory_bytes}B",
+        "threads": limits.threads,
+    }
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, name: str, sources: list[Any]) -> None:

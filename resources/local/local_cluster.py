@@ -128,9 +128,13 @@ class LocalCluster(LocalFaults):
         """Names of all regions, sorted."""
         return sorted({node.region for node in self._store.nodes()})
 
+    def nodes(self, region: str) -> list[Node]:
+        """The nodes of a region alone: the store's rows, corrected by the process table."""
+        return [self._seen(node) for node in self._store.nodes(region)]
+
     def snapshot(self, region: str) -> FleetSnapshot:
         """Nodes, GPUs and agents of a region: the store's rows, corrected by the process table."""
-        nodes = [self._seen(node) for node in self._store.nodes(region)]
+        nodes = self.nodes(region)
         agents = self._store.agents(region)
         phases = {node.node_id: node.phase for node in nodes}
         return FleetSnapshot(

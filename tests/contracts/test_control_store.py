@@ -14,6 +14,7 @@ from fleet.agents import (
     RestartMode,
     RestartPolicy,
     StatePut,
+    StateRestore,
     Workload,
 )
 from fleet.errors import (
@@ -492,6 +493,43 @@ class TestStates:
         ]
         assert [(i.version, i.epoch, i.size_bytes) for i in infos] == [(1, 1, 1), (1, 1, 2)]
         assert store.state_infos("us") == []
+
+    def test_many_states_are_read_at_once(self, harness: StoreHarness) -> None:
+        """Ordered by agent, each once, unknown ones left out; one damaged state is named."""
+        harness.clear()
+        store = harness.store
+        placed(store, "b", "a", "c")
+        store.put_states([StatePut(name, 1, 0, name.encode()) for name in "bac"])
+        assert store.states([]) == []
+        assert store.states(["c", "nobody", "a", "c"]) == [store.state("a"), store.state("c")]
+        harness.damage_state("b", b"x")
+        assert [one.agent_id for one in store.states(["a", "c"])] == ["a", "c"]
+        with pytest.raises(CorruptObjectError, match="agent b"):
+            store.states(["a", "b"])
+
+    def test_a_restore_never_replaces_what_the_restorer_has_not_seen(
+        self, store: ControlStore
+    ) -> None:
+        """Accepted on the version seen; the version never falls, and no writer goes on unaware."""
+        placed(store, "a", "b")
+        store.put_states([StatePut("a", 1, 0, b"1"), StatePut("a", 1, 1, b"2")])
+        late, unplaced = store.restore_states(
+            [StateRestore("a", 1, 1, b"1"), StateRestore("nobody", 0, 1, b"1")]
+        )
+        assert isinstance(late.error, VersionConflictError)
+        assert isinstance(unplaced.error, StaleEpochError)
+        back, lost = store.restore_states(
+            [StateRestore("a", 2, 1, b"1"), StateRestore("b", 0, 57, b"b57")]
+        )
+        assert (back.version, back.error, lost.version, lost.error) == (3, None, 57, None)
+        state = store.state("b")
+        assert state is not None
+        assert (state.version, state.epoch, state.body) == (57, 1, b"b57")
+        (unaware,) = store.put_states([StatePut("a", 1, 2, b"3")])
+        assert isinstance(unaware.error, VersionConflictError)
+        changes = [(one.agent_id, one.version) for one in store.state_changes(0, 10)]
+        assert changes == [("a", 1), ("a", 2), ("a", 3), ("b", 57)]
+        assert store.restore_states([]) == []
 
     def test_damaged_bytes_are_never_handed_out(self, harness: StoreHarness) -> None:
         """Flipped, truncated or swapped bytes raise an error that names the agent."""

@@ -16,8 +16,10 @@ from fleet.agents import (
     StateChange,
     StateHead,
     StatePut,
+    StateRestore,
     Workload,
     decide_put,
+    plan_restore,
 )
 from fleet.errors import (
     CorruptObjectError,
@@ -317,19 +319,31 @@ class InMemoryControlStore:
     def put_states(self, puts: Sequence[StatePut]) -> list[PutResult]:
         """Apply puts in order."""
         with self._lock:
-            return [self._put(put) for put in puts]
+            return [self._put(put, self._head(put.agent_id)) for put in puts]
 
-    def _put(self, put: StatePut) -> PutResult:
+    def restore_states(self, restores: Sequence[StateRestore]) -> list[PutResult]:
+        """Put states back from a backup, in order."""
+        with self._lock:
+            results = []
+            for restore in restores:
+                put, head = plan_restore(restore, self._head(restore.agent_id))
+                results.append(self._put(put, head))
+            return results
+
+    def _head(self, agent_id: str) -> StateHead | None:
+        placed = self._placements.get(agent_id)
+        stored = self._states.get(agent_id)
+        version = stored.version if stored else 0
+        return StateHead(placed.epoch, placed.node_id, version) if placed else None
+
+    def _put(self, put: StatePut, head: StateHead | None) -> PutResult:
         if len(put.body) > STATE_MAX_BYTES:
             error = TooLargeError(f"agent {put.agent_id}: {len(put.body)} bytes")
             return PutResult(put.agent_id, 0, error)
-        placed = self._placements.get(put.agent_id)
-        stored = self._states.get(put.agent_id)
-        version = stored.version if stored else 0
-        head = StateHead(placed.epoch, placed.node_id, version) if placed else None
         refused = decide_put(put, head)
-        if refused:
+        if refused or head is None:
             return PutResult(put.agent_id, 0, refused)
+        version = head.version
         now = self.clock.now()
         digest = hashlib.sha256(put.body).hexdigest()
         self._states[put.agent_id] = AgentState(
@@ -356,6 +370,12 @@ class InMemoryControlStore:
         if stored and hashlib.sha256(stored.body).hexdigest() != stored.digest:
             raise CorruptObjectError(f"state of agent {agent_id} is damaged")
         return stored
+
+    def states(self, agent_ids: Sequence[str]) -> list[AgentState]:
+        """The newest states of these agents, verified."""
+        with self._lock:
+            found = [self.state(agent_id) for agent_id in sorted(set(agent_ids))]
+        return [state for state in found if state is not None]
 
     def damage_state(self, agent_id: str, body: bytes) -> None:
         """Replace stored bytes behind the digest's back, for tests of corruption."""
