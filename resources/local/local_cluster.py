@@ -68,11 +68,13 @@ class LocalCluster(LocalFaults):
     def start_nodes(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Start all nodes of the specs that do not run, and wait until they may run agents.
 
-        Idempotent. The nodes end by themselves when this process ends, however it ends.
+        Idempotent. The nodes end by themselves when this process ends, however it ends; those that
+        an earlier owner left behind are ended first.
 
         Raises:
             NodeUnavailableError: a node did not come up; the others were stopped again.
         """
+        self._end_orphans()
         owner = identify(os.getpid())
         launched: dict[str, ProcessIdentity] = {}
         try:
@@ -86,13 +88,25 @@ class LocalCluster(LocalFaults):
             self._launcher.end(list(launched.values()), STOP_MARGIN_S)
             raise
 
+    def _end_orphans(self) -> None:
+        """Wait for nodes whose `up` was killed just now: they are ending, and must not count."""
+        orphans = []
+        for run in self.runs():
+            if is_alive(run.process):
+                owner = self._spec(run.node_id).owner
+                if owner is not None and not is_alive(owner):
+                    orphans.append(run.node_id)
+        self._end_in_order(orphans)
+
     def stop_nodes(self) -> list[str]:
         """End all nodes below the state folder: agents checkpoint, leases are released.
 
         Returns:
             The nodes that did not end in time and were killed.
         """
-        node_ids = [run.node_id for run in self.runs()]
+        return self._end_in_order([run.node_id for run in self.runs()])
+
+    def _end_in_order(self, node_ids: list[str]) -> list[str]:
         grace_s = max((self._grace_s(node_id) for node_id in node_ids), default=0.0)
         return self._launcher.stop(node_ids, grace_s + STOP_MARGIN_S)
 

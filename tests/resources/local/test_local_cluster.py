@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from dataclasses import replace
 
@@ -12,9 +13,9 @@ import pytest
 from fleet.errors import InvalidInputError, NodeUnavailableError, NotFoundError
 from fleet.inventory import AgentPhase, NodePhase
 from resources.clock import SystemClock
-from resources.local.linux_processes import group_members, read_stat
+from resources.local.linux_processes import group_members, identify, read_stat
 from resources.local.local_cluster import LocalCluster
-from resources.local.node_spec import run_path, write_run
+from resources.local.node_spec import run_path, spec_path, write_run, write_spec
 from tests.resources.local.fleets import REGION, Fleet, agents_of, eventually, node, shell
 
 SLEEP = "exec sleep 1000"
@@ -255,6 +256,25 @@ def test_a_node_whose_owner_has_ended_is_not_started(fleet: Fleet) -> None:
     ) as info:
         cluster.start_node("n1")
     assert "stateroom up" in info.value.hint
+
+
+def test_nodes_of_an_owner_that_was_killed_are_replaced(fleet: Fleet) -> None:
+    """`up` right after a `kill -9` of `up`: the old nodes are still ending, and do not count."""
+    slow = shell("slow", "trap 'sleep 0.7; exit 0' TERM; echo up; while :; do sleep 0.02; done")
+    fleet.start([node("n1")], [slow], agents_of(slow))
+    fleet.cluster.stop_nodes()
+    with subprocess.Popen(["sleep", "1000"]) as owner:
+        own = identify(owner.pid)
+        write_spec(spec_path(fleet.state_dir, "n1"), fleet.spec(node("n1"), owner=own))
+        fleet.cluster.start_node("n1")
+        eventually(lambda: fleet.log("slow-0").count("up") == 2, "its agent is up")
+        before = fleet.run("n1")
+        owner.kill()
+    fleet.cluster.start_nodes()
+    after = fleet.run("n1")
+    assert after.phase == NodePhase.RUNNING
+    assert after.boot_id != before.boot_id
+    assert group_members(before.process.pid) == []
 
 
 def test_sigterm_for_the_whole_group_is_an_orderly_end(fleet: Fleet) -> None:
