@@ -28,7 +28,7 @@ from fleet.errors import (
     TransientError,
 )
 from fleet.inventory import NodePhase
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from fleet.reports import NodeReport
 from resources.clock import SteadyClock, SystemClock
 from resources.local.agent_api import build_agent_app
