@@ -1,4 +1,4 @@
-"""What the platform keeps of its own past, and lets go: the lake's objects, Dagster's runs."""
+"""What the platform keeps of the past, and lets go: lake objects, activities, Dagster's runs."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -6,12 +6,14 @@ from typing import Any
 
 import dagster as dg
 
+from assets.inventory import CONTROL_STORE
+from ops.activities import trim_activities_op
 from ops.lake_upkeep import compact_lake_op, retain_lake_op
 from ops.run_history import build_prune_run_history_op
 
 GROUP = "upkeep"
 OWNERS = ["team:fleet-operations"]
-LAKE_CATALOG, RUN_HISTORY = "lake_catalog", "run_history"
+LAKE_CATALOG, RUN_HISTORY, ACTIVITY_HISTORY = "lake_catalog", "run_history", "activity_history"
 
 FRESHNESS = dg.FreshnessPolicy.time_window(
     fail_window=timedelta(hours=50), warn_window=timedelta(hours=26)
@@ -20,7 +22,7 @@ FRESHNESS = dg.FreshnessPolicy.time_window(
 
 
 def build_upkeep_assets(checks: Sequence[dg.AssetCheckKey]) -> list[dg.AssetsDefinition]:
-    """The catalogue of the lake after its upkeep, and the pruned history of runs.
+    """The catalogue of the lake after its upkeep, and the pruned histories of agents and runs.
 
     Args:
         checks: every check of the code location.
@@ -54,7 +56,22 @@ def build_upkeep_assets(checks: Sequence[dg.AssetCheckKey]) -> list[dg.AssetsDef
     def run_history() -> Any:
         return prune_run_history_op()
 
+    @dg.graph_asset(
+        name=ACTIVITY_HISTORY,
+        description=(
+            "What agents did, in the control store, without what is older than "
+            "`control_store.keep_activities_days`.\n\nGrain: one activity. Source: the agents' own "
+            "records. Freshness: daily."
+        ),
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"sqlalchemy"},
+        ins={CONTROL_STORE: dg.AssetIn(dagster_type=dg.Nothing)},
+    )
+    def activity_history(control_store: Any) -> Any:
+        return trim_activities_op(after=control_store)
+
     return [
         each.map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=FRESHNESS))
-        for each in (lake_catalog, run_history)
+        for each in (lake_catalog, activity_history, run_history)
     ]

@@ -27,7 +27,6 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -36,24 +35,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "sdk"))
 # What a warm parent has loaded before it forks; the server's libraries are not among it.
 import stateroom_agent.main
 import stateroom_agent.observers
+from resources.clock import SystemClock
 from stateroom_agent.agent import Agent
 
 STATE_BYTES = 8192
 AGENTS = 64
 NETWORK = "bench"
 FUNCTIONS = ("observe_cpu", "observe_memory", "observe_disk", "observe_network")
-
-
-class SystemClock:
-    """The machine's clock."""
-
-    def now(self) -> datetime:
-        """Wall clock."""
-        return datetime.now(UTC)
-
-    def monotonic_s(self) -> float:
-        """Monotonic clock."""
-        return time.monotonic()
 
 
 def fork(work: Callable[[], object]) -> int:

@@ -1,9 +1,10 @@
 """Takes and judges the inventory of a large fleet; compares with the bare reads and writes.
 
 The fleet lies in a SQLite control store, seeded in batches: declarations, placements, one report
-of every node. A round is one Dagster run in this process (all regions, four tables, all checks) on
-an in-memory Dagster instance. The peer does the same input and output without Dagster, checks and
-totals: read nodes, GPUs, agents and states, write the tables, read them back.
+of every node. A round is one Dagster run (all regions, four tables, all checks) on an in-memory
+Dagster instance, in a process of its own, so that the peak of memory is the run's. The peer does
+the same input and output without Dagster, checks and totals: read nodes, GPUs, agents and states,
+write the tables, read them back, with the cycle collector off.
 
     python benchmarks/inventory.py [--quick]
 """
@@ -11,13 +12,18 @@ totals: read nodes, GPUs, agents and states, write the tables, read them back.
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
+import multiprocessing
 import resource
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -53,33 +59,38 @@ def seed(folder: Path, nodes: int, agents_per_node: int) -> tuple[FleetDeclarati
     return declaration, url
 
 
-def take(defs: dg.Definitions, regions: tuple[str, ...]) -> dict[str, float]:
-    """One run; seconds as a whole and by step."""
-    job = defs.resolve_job_def(INVENTORY_JOB)
-    tags = {RANGE_START: regions[0], RANGE_END: regions[-1]}
+def take(declaration: FleetDeclaration, url: str, lake_path: str) -> dict[str, float]:
+    """One run; seconds as a whole, of CPU and by step, and the peak of memory in MiB."""
+    logging.disable(logging.INFO)
+    deployment = Deployment(
+        declaration=declaration, control_store_url=url, lake_path=lake_path, cluster="simulated"
+    )
+    job = build_defs(deployment).resolve_job_def(INVENTORY_JOB)
+    tags = {RANGE_START: declaration.regions[0], RANGE_END: declaration.regions[-1]}
     with dg.DagsterInstance.ephemeral() as instance:
-        started_s = time.perf_counter()
+        cpu_s, started_s = time.process_time(), time.perf_counter()
         result = job.execute_in_process(instance=instance, tags=tags)
-        took = {"run": time.perf_counter() - started_s}
-    assert len(result.get_asset_materialization_events()) == 4 * len(regions)
+        took = {"run": time.perf_counter() - started_s, "cpu": time.process_time() - cpu_s}
+    assert len(result.get_asset_materialization_events()) == 4 * len(declaration.regions)
     assert len(result.get_asset_check_evaluations()) == 9
     for event in result.all_events:
         if event.is_step_success and event.step_key is not None:
-            took[event.step_key] = event.step_success_data.duration_ms / 1000
-    return took
+            took[f"  {event.step_key}"] = event.step_success_data.duration_ms / 1000
+    return took | {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-def move_rows(url: str, folder: Path, regions: tuple[str, ...]) -> float:
-    """The peer: seconds to read, write and read back the same rows, and nothing else."""
+def move_rows(declaration: FleetDeclaration, url: str, lake_path: str) -> dict[str, float]:
+    """The peer: reads, writes and reads back the same rows, and nothing else."""
+    gc.disable()
     clock = SystemClock()
-    started_s = time.perf_counter()
+    cpu_s, started_s = time.process_time(), time.perf_counter()
     store = open_control_store(url, clock=clock)
-    lake = ParquetLake(DirectoryStore(str(folder)))
+    lake = ParquetLake(DirectoryStore(lake_path))
     try:
         fleet = ReportedFleet(store, clock)
-        for region in regions:
+        for region in declaration.regions:
             seen = fleet.snapshot(region)
-            tables = [
+            tables: list[tuple[str, Any, list[Any]]] = [
                 ("nodes", Node, seen.nodes),
                 ("gpus", Gpu, seen.gpus),
                 ("agents", Agent, seen.agents),
@@ -90,7 +101,20 @@ def move_rows(url: str, folder: Path, regions: tuple[str, ...]) -> float:
                 from_table(lake.read_latest(name, region), record)
     finally:
         store.close()
-    return time.perf_counter() - started_s
+    took = {"run": time.perf_counter() - started_s, "cpu": time.process_time() - cpu_s}
+    return took | {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def in_child(action: Callable[..., dict[str, float]], *args: object) -> dict[str, float]:
+    """Run in a process of its own."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        return pool.submit(action, *args).result()
+
+
+def median(rounds: list[dict[str, float]], key: str) -> float:
+    """The median of one figure."""
+    return statistics.median(each[key] for each in rounds)
 
 
 def main() -> None:
@@ -99,34 +123,22 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the fleet, two rounds")
     quick = parser.parse_args().quick
     nodes, rounds = (1_002, 2) if quick else (10_002, 5)
-    logging.disable(logging.INFO)
     with tempfile.TemporaryDirectory(prefix="inventory-") as name:
         folder = Path(name)
         declaration, url = seed(folder, nodes, 10)
-        deployment = Deployment(
-            declaration=declaration, control_store_url=url, lake_path=str(folder / "lake")
-        )
-        defs = build_defs(deployment)
-        before_mib = peak_mib()
         runs, peers = [], []
         for number in range(rounds):
-            peers.append(move_rows(url, folder / f"peer-{number}", REGIONS))
-            runs.append(take(defs, REGIONS))
-        run_s = statistics.median(took["run"] for took in runs)
-        peer_s = statistics.median(peers)
-        print(f"{len(declaration.nodes)} nodes, {10 * len(declaration.nodes)} agents, 3 regions")
-        print(f"  materialize 4 tables and judge 9 claims: {run_s:6.2f} s")
-        print(f"  bare reads and writes of these rows:     {peer_s:6.2f} s")
-        print(f"  ratio:                                   {run_s / peer_s:6.2f}")
-        for step in runs[0]:
-            if step != "run":
-                print(f"    {step:<40} {statistics.median(t[step] for t in runs):6.2f} s")
-        print(f"  peak resident memory: {peak_mib():.0f} MiB ({before_mib:.0f} MiB after seeding)")
-
-
-def peak_mib() -> float:
-    """Peak resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            peers.append(in_child(move_rows, declaration, url, f"{name}/peer-{number}"))
+            runs.append(in_child(take, declaration, url, f"{name}/lake"))
+    print(f"{len(declaration.nodes)} nodes, {10 * len(declaration.nodes)} agents, 3 regions")
+    print("medians                                 seconds  CPU seconds  peak MiB")
+    for label, taken in (("materialize and judge", runs), ("bare reads and writes", peers)):
+        figures = [median(taken, key) for key in ("run", "cpu", "peak_mib")]
+        print(f"  {label:<38} {figures[0]:6.2f} {figures[1]:12.2f} {figures[2]:9.0f}")
+    ratios = [median(runs, key) / median(peers, key) for key in ("run", "cpu", "peak_mib")]
+    print(f"  {'ratio':<38} {ratios[0]:6.2f} {ratios[1]:12.2f} {ratios[2]:9.2f}")
+    for step in (key for key in runs[0] if key.startswith("  ")):
+        print(f"  {step:<38} {median(runs, step):6.2f}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Usage: python benchmarks/state_store.py [--quick] [--folder DIR]
 Prints, for SQLite and (when a server can be started) PostgreSQL with fsync on:
 (a) durable puts of 8 KB states per second in batches, and the ratio to the bare driver;
 (b) the latency of one durable put against a bare commit;
+(c) is (a) and (b) on PostgreSQL, whose bare driver sends one INSERT of many rows;
 (d) whole-fleet calls at 10,000 nodes and 100,000 agents.
 Rounds alternate between the store and the bare driver; figures are medians.
 """

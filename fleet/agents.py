@@ -100,6 +100,17 @@ class StatePut(NamedTuple):
     body: bytes
 
 
+class StateRestore(NamedTuple):
+    """A request to put an agent's state back from a backup."""
+
+    agent_id: str
+    expected_version: int
+    """Live version that the restorer saw; 0 when there was none."""
+    version: int
+    """Version of the state in the backup."""
+    body: bytes
+
+
 class StateHead(NamedTuple):
     """What the store holds of an agent at the moment of a put."""
 
@@ -153,6 +164,13 @@ class Note(NamedTuple):
     network_id: str
     at: datetime
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityPolicy:
+    """How long the control store keeps what agents did."""
+
+    keep_days: int = 7
 
 
 def decide_restart(
@@ -219,3 +237,25 @@ def decide_put(put: StatePut, head: StateHead | None) -> FencedError | None:
             hint="Load the state again and repeat the change on it.",
         )
     return None
+
+
+def plan_restore(
+    restore: StateRestore, head: StateHead | None
+) -> tuple[StatePut, StateHead | None]:
+    """Translate a restore into a put, and the head that `decide_put` judges it against.
+
+    The placement's epoch is taken, so the right to write stays where it is. When the live version
+    is lower than the backup's (the control store was lost) the head is raised, so that the put
+    stores the backup's version and versions never repeat.
+
+    Args:
+        restore: the request.
+        head: what the store holds, or None when the agent has no placement.
+    """
+    expected = restore.expected_version
+    if head is None:
+        return StatePut(restore.agent_id, 0, expected, restore.body), None
+    if head.version == expected:
+        expected = max(expected, restore.version - 1)
+        head = head._replace(version=expected)
+    return StatePut(restore.agent_id, head.placement_epoch, expected, restore.body), head

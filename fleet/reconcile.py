@@ -133,9 +133,3 @@ def _start(agent: WantedAgent, cause: str) -> ReconcileAction:
 
 def _slot_action(kind: ActionKind, slot: AgentSlot, reason: str) -> ReconcileAction:
     return ReconcileAction(kind, slot.agent_id, slot.epoch, reason)
-
-
-def next_due(slots: Iterable[AgentSlot]) -> datetime | None:
-    """The next moment at which `plan_reconcile` may say something new; None when never."""
-    times = [at for slot in slots for at in (slot.kill_at, slot.restart_at) if at is not None]
-    return min(times, default=None)

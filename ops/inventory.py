@@ -21,7 +21,10 @@ from fleet.inventory_totals import (
     total_nodes,
     total_states,
 )
-from fleet.ports import Clock, ControlStore, Lake
+from fleet.ports.clock import Clock
+from fleet.ports.control_store import ControlStore
+from fleet.ports.lake import Lake
+from ops.bulk import collector_paused
 from ops.evidence import column_schema, number_evidence, object_evidence, table_preview
 from ops.outcomes import failure_of, may_retry, retry_of
 from resources.observation import FleetObservation
@@ -57,7 +60,7 @@ def record_nodes_op(
     """Record the nodes with their last report."""
 
     def look(region: str) -> Look:
-        seen = fleet_observation.snapshot(region)
+        seen = fleet_observation.without_agents(region)
         numbers = total_nodes(seen.nodes, seen.observed_at, fleet_declaration.heartbeats)
         return Look(seen.observed_at, seen.nodes, numbers)
 
@@ -74,7 +77,7 @@ def record_gpus_op(
     """Record the GPUs as their nodes last reported them; also that a region has none."""
 
     def look(region: str) -> Look:
-        seen = fleet_observation.snapshot(region)
+        seen = fleet_observation.without_agents(region)
         return Look(seen.observed_at, seen.gpus, total_gpus(seen.gpus))
 
     yield from _record_regions(context, lake, clock, GPUS, Gpu, look)
@@ -96,6 +99,7 @@ def record_agents_op(
         return Look(seen.observed_at, seen.agents, total_agents(seen.agents, seen.nodes))
 
     yield from _record_regions(context, lake, clock, AGENTS, Agent, look)
+    fleet_observation.release_agents()
 
 
 @dg.op(
@@ -172,8 +176,9 @@ def _record_region(
     from resources.lake.records import to_table
 
     started_s = clock.monotonic_s()
-    seen = look(region)
-    committed = lake.write(table, region, to_table(seen.records, record), seen.observed_at)
+    with collector_paused():
+        seen = look(region)
+        committed = lake.write(table, region, to_table(seen.records, record), seen.observed_at)
     return {
         **object_evidence(committed),
         **number_evidence(seen.numbers),

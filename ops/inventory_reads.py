@@ -6,7 +6,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from fleet.errors import CorruptObjectError, NotFoundError
 from fleet.inventory_checks import CheckVerdict, Offender, Severity
-from fleet.ports import Lake
+from fleet.ports.lake import Lake
+from ops.bulk import collector_paused
 
 R = TypeVar("R", bound=tuple[Any, ...])
 
@@ -39,7 +40,8 @@ def read_inventory(lake: Lake, table: str, regions: Sequence[str], record: type[
         except CorruptObjectError as error:
             read.unread.append(Offender(table, region, str(error)))
         else:
-            read.records.extend(from_table(rows, record))
+            with collector_paused():
+                read.records.extend(from_table(rows, record))
             read.observed_at[region] = observed_at
     return read
 

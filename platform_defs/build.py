@@ -12,11 +12,11 @@ import dagster as dg
 from assets.inventory import GROUP as INVENTORY_GROUP
 from assets.inventory import build_external_specs, build_inventory_assets
 from assets.inventory_checks import build_inventory_checks
-from assets.upkeep import LAKE_CATALOG, RUN_HISTORY, build_upkeep_assets
+from assets.upkeep import ACTIVITY_HISTORY, LAKE_CATALOG, RUN_HISTORY, build_upkeep_assets
+from fleet.agents import ActivityPolicy
 from fleet.declaration import FleetDeclaration
 from fleet.heartbeats import HeartbeatPolicy
 from fleet.lake import LakePolicy
-from fleet.reports import NodeDeclaration
 from fleet.run_history import RunHistoryPolicy
 from ops.inventory import TABLES
 from ops.inventory_jobs import (
@@ -25,7 +25,8 @@ from ops.inventory_jobs import (
     INVENTORY_JOB,
     RUN_CLASS,
 )
-from platform_defs.settings_records import MIB, Settings
+from platform_defs.declared_fleet import declared_nodes
+from platform_defs.settings import Settings
 from resources.clock_resource import ClockResource
 from resources.cluster_resource import cluster_resource
 from resources.control_store.resource import ControlStoreResource
@@ -33,7 +34,12 @@ from resources.gpu.resource import GpuResource
 from resources.lake.resource import LakeResource
 from resources.observation import fleet_observation_resource
 from sensors.inventory import build_fleet_change_sensor, build_inventory_schedule
-from sensors.upkeep import LAKE_UPKEEP_JOB, RUN_HISTORY_JOB, build_upkeep_schedules
+from sensors.upkeep import (
+    ACTIVITY_HISTORY_JOB,
+    LAKE_UPKEEP_JOB,
+    RUN_HISTORY_JOB,
+    build_upkeep_schedules,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +49,11 @@ class Deployment:
     declaration: FleetDeclaration
     control_store_url: str
     lake_path: str
+    state_dir: str = "state"
     cluster: str = "local"
-    agents_per_node: int = 0
-    """Of a simulated fleet."""
+    """`local` or `simulated`."""
     lake_policy: LakePolicy = field(default_factory=LakePolicy)
+    activity_policy: ActivityPolicy = field(default_factory=ActivityPolicy)
     run_history_policy: RunHistoryPolicy = field(default_factory=RunHistoryPolicy)
 
 
@@ -56,42 +63,25 @@ def deployment_of(settings: Settings) -> Deployment:
     return Deployment(
         declaration=FleetDeclaration(
             regions=tuple(sorted(region.name for region in settings.regions)),
-            nodes=declared_nodes(settings),
+            nodes=tuple(declared_nodes(settings)),
             heartbeats=HeartbeatPolicy(node.heartbeat_late_s, node.heartbeat_lost_s),
         ),
         control_store_url=settings.control_store.url,
         lake_path=str(settings.lake.path),
         cluster=settings.fleet.cluster,
-        agents_per_node=sum(each.replicas_per_node for each in settings.workloads),
+        state_dir=str(settings.fleet.state_dir),
+        activity_policy=ActivityPolicy(settings.control_store.keep_activities_days),
         lake_policy=LakePolicy(settings.lake.keep_ticks_hours, settings.lake.keep_days),
-    )
-
-
-def declared_nodes(settings: Settings) -> tuple[NodeDeclaration, ...]:
-    """Every node that the settings declare, in the order of regions and nodes."""
-    node = settings.node
-    return tuple(
-        NodeDeclaration(
-            node_id=node_id,
-            region=region.name,
-            zone=zone,
-            cpu_milli=node.cpu_milli,
-            memory_bytes=node.memory_mib * MIB,
-            bandwidth_bps=node.bandwidth_mbps * 1_000_000,
-            gpu_count=node.gpu_count,
-            gpu_memory_bytes=node.gpu_memory_mib * MIB,
-        )
-        for region in settings.regions
-        for node_id, zone in zip(region.node_ids, region.node_zones, strict=True)
     )
 
 
 def build_resources(deployment: Deployment) -> dict[str, Any]:
     """Every resource by its key; nothing is opened before a run or a tick needs it."""
     return {
+        "activity_policy": deployment.activity_policy,
         "clock": ClockResource(),
         "cluster": cluster_resource.configured(
-            {"kind": deployment.cluster, "agents_per_node": deployment.agents_per_node}
+            {"kind": deployment.cluster, "state_dir": deployment.state_dir}
         ),
         "control_store": ControlStoreResource(url=deployment.control_store_url),
         "fleet_declaration": deployment.declaration,
@@ -124,6 +114,12 @@ def build_jobs() -> list[Any]:
             selection=dg.AssetSelection.assets(LAKE_CATALOG),
             tags=upkeep,
             description="Merges finished days of the lake and removes old ones.",
+        ),
+        dg.define_asset_job(
+            ACTIVITY_HISTORY_JOB,
+            selection=dg.AssetSelection.assets(ACTIVITY_HISTORY),
+            tags=upkeep,
+            description="Forgets old activities of agents.",
         ),
         dg.define_asset_job(
             RUN_HISTORY_JOB,

@@ -4,7 +4,7 @@ Both in one process, because importing Dagster is most of the cost of either, an
 of a new instance must exist before a second process opens it (two at once leave SQLite's migration
 table with two heads, and nothing starts).
 
-    python -m platform_defs.code_server --host 127.0.0.1 --port 4000 --location-name stateroom
+    python -m platform_defs.code_server --socket code-server.sock --location-name stateroom
 """
 
 from __future__ import annotations

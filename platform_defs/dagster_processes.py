@@ -6,6 +6,7 @@ code server is the one that run workers are spawned from.
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from fleet.errors import NotFoundError
 from platform_defs.processes import ProcessSpec
 from platform_defs.settings import Settings, child_environment
+from platform_defs.state_folder import StateFolder
 
 LOCATION = "stateroom"
 """Name of the code location; sensor states are stored under it."""
@@ -44,7 +46,12 @@ def write_instance(settings: Settings) -> Path:
     return found
 
 
-def write_workspace(settings: Settings, code_port: int) -> Path:
+def code_socket(settings: Settings) -> Path:
+    """Where the code server listens. The same at every start: Dagster files ticks under it."""
+    return StateFolder(settings.fleet.state_dir).socket_path("code-server")
+
+
+def write_workspace(settings: Settings) -> Path:
     """Tell webserver and daemon where the code server listens; returns the file."""
     path = settings.dagster_home / "workspace.yaml"
     partial = path.with_suffix(".new")
@@ -52,8 +59,7 @@ def write_workspace(settings: Settings, code_port: int) -> Path:
         "# written by `stateroom up` at each start\n"
         "load_from:\n"
         "  - grpc_server:\n"
-        "      host: 127.0.0.1\n"
-        f"      port: {code_port}\n"
+        f"      socket: {json.dumps(str(code_socket(settings)))}\n"
         f"      location_name: {LOCATION}\n",
         encoding="utf-8",
     )
@@ -61,10 +67,10 @@ def write_workspace(settings: Settings, code_port: int) -> Path:
     return path
 
 
-def code_server_spec(settings: Settings, code_port: int) -> ProcessSpec:
+def code_server_spec(settings: Settings) -> ProcessSpec:
     """The process that prepares the instance, holds the definitions and spawns run workers."""
     argv = [sys.executable, "-m", "platform_defs.code_server"]
-    argv += ["--host", "127.0.0.1", "--port", str(code_port), "--location-name", LOCATION]
+    argv += ["--socket", str(code_socket(settings)), "--location-name", LOCATION]
     return own_process_spec(settings, "code-server", argv)
 
 
@@ -101,13 +107,15 @@ def _script(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
-def is_listening(host: str, port: int) -> bool:
-    """Whether something accepts connections."""
-    try:
-        with socket.create_connection((host, port), timeout=1.0):
-            return True
-    except OSError:
-        return False
+def code_server_listens(settings: Settings) -> bool:
+    """Whether the code server accepts connections, which it does once everything is loaded."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(code_socket(settings)))
+        except OSError:
+            return False
+    return True
 
 
 def ui_url(settings: Settings, port: int) -> str:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from fleet.errors import NodeUnavailableError, PermanentError, StateroomError
-from fleet.ports import FaultInjector
+from fleet.ports.cluster import FaultInjector
 
 POLL_S = 0.05
 
@@ -38,36 +38,47 @@ class FaultOrders:
         """Name the folder; it is created with the first order."""
         self._folder = state_dir / "run" / "faults"
 
-    def send(self, order: FaultOrder, timeout_s: float = 10.0) -> str:
-        """Leave an order and wait for what was done.
+    def send(self, orders: Sequence[FaultOrder], timeout_s: float = 30.0) -> list[str]:
+        """Leave all orders at once and wait until each is answered.
+
+        Returns:
+            What was done, in words, in the order of `orders`.
 
         Raises:
-            NodeUnavailableError: nobody has taken the order in time; it is withdrawn.
-            PermanentError: it was refused; with the reason.
+            NodeUnavailableError: nobody has taken an order in time; those left are withdrawn.
+            PermanentError: one was refused, with the reason; the others were carried out.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        name = uuid.uuid4().hex
-        path, answer = self._folder / f"{name}.order.json", self._folder / f"{name}.answer.json"
-        _write(path, order._asdict())
+        batch = uuid.uuid4().hex
+        names = [f"{batch}-{index:05}" for index in range(len(orders))]
+        for name, order in zip(names, orders, strict=True):
+            _write(self._folder / f"{name}.order.json", order._asdict())
+        answers = [self._folder / f"{name}.answer.json" for name in names]
         end_s = time.monotonic() + timeout_s
-        while not answer.exists():
+        while not all(answer.exists() for answer in answers):
             if time.monotonic() > end_s:
-                with suppress(FileNotFoundError):
-                    path.unlink()
+                self._withdraw(names)
                 raise NodeUnavailableError(
                     f"the simulator has not taken the order within {timeout_s:g} s",
                     hint="Is the fleet running? `stateroom status`",
                 )
             time.sleep(POLL_S)
-        found = json.loads(answer.read_text(encoding="utf-8"))
-        answer.unlink()
-        if found["error"]:
-            raise PermanentError(found["error"], hint=found["hint"])
-        return str(found["done"])
+        found = [json.loads(answer.read_text(encoding="utf-8")) for answer in answers]
+        self._withdraw(names)
+        for answer in found:
+            if answer["error"]:
+                raise PermanentError(answer["error"], hint=answer["hint"])
+        return [str(answer["done"]) for answer in found]
+
+    def _withdraw(self, names: Sequence[str]) -> None:
+        for name in names:
+            for kind in ("order", "answer"):
+                with suppress(FileNotFoundError):
+                    (self._folder / f"{name}.{kind}.json").unlink()
 
     def obey(self, injector: FaultInjector) -> int:
-        """Carry out every order that waits, oldest first; returns how many."""
-        orders = sorted(self._folder.glob("*.order.json"), key=lambda path: path.stat().st_mtime)
+        """Carry out every order that waits, each batch in order; returns how many."""
+        orders = sorted(self._folder.glob("*.order.json"))
         for path in orders:
             answer: dict[str, str] = {"done": "", "error": "", "hint": ""}
             try:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
-from fleet.errors import InvalidInputError
-from fleet.inventory import NodePhase
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from platform_defs.declared_fleet import declared_agents, declared_nodes, declared_workloads
 from platform_defs.fault_orders import FaultOrder, carry_out
 from platform_defs.running import Say
 from platform_defs.settings import Settings
+from platform_defs.state_folder import StateFolder
 from resources.clock import SystemClock
 from resources.control_store.opening import open_control_store
+from resources.local.event_log import EventLog
 from resources.local.fleet_declaration import declare_fleet
-from resources.local.linux_processes import is_alive
 from resources.local.local_cluster import LocalCluster
-from resources.local.node_spec import DEFAULT_GPU_PROBE, SOCKET_PATH_MAX_BYTES, NodeSpec
+from resources.local.node_spec import DEFAULT_GPU_PROBE, NodeSpec
 
 
 class LocalNodes:
@@ -30,7 +26,7 @@ class LocalNodes:
         self._settings = settings
         self._store: ControlStore | None = None
         self._cluster: LocalCluster | None = None
-        self._seen: dict[str, str] = {}
+        self._cursor = ""
 
     def start(self) -> str:
         """Declare the fleet in the store, start every node and wait until all are ready.
@@ -46,26 +42,16 @@ class LocalNodes:
         specs = node_specs(settings)
         self._cluster = LocalCluster(self._store, settings.fleet.state_dir, clock, specs)
         self._cluster.start_nodes()
-        self._seen = self._phases()
+        self._cursor = EventLog(settings.fleet.state_dir / "run" / "events.jsonl").cursor()
         moved = f", {len(placed)} placed anew" if placed else ", all placed as before"
         return f"{len(nodes)} nodes run {len(agents)} agents{moved}"
 
     def watch(self, say: Say) -> None:
-        """Say which nodes ended or came back; a killed one stays dead, for failover to see."""
-        phases = self._phases()
-        for node_id, phase in phases.items():
-            if self._seen.get(node_id) != phase:
-                say(f"node {node_id}: {phase}")
-        self._seen = phases
-
-    def _phases(self) -> dict[str, str]:
-        """Each node as its run file and the process table have it."""
+        """Say what has happened to nodes; a killed one stays dead, for failover to see."""
         assert self._cluster is not None
-        phases = {}
-        for run in self._cluster.runs():
-            gone = run.phase == NodePhase.RUNNING and not is_alive(run.process)
-            phases[run.node_id] = (NodePhase.TERMINATED if gone else run.phase).value
-        return phases
+        for event in self._cluster.watch(self._cursor, timeout_s=0.0):
+            self._cursor = event.cursor
+            say(f"{event.kind} {event.subject}: {event.detail}")
 
     def stop(self) -> None:
         """Stop every node; agents save their states first, leases are released."""
@@ -79,14 +65,14 @@ class LocalNodes:
 
 def node_specs(settings: Settings) -> list[NodeSpec]:
     """What each supervisor is told; the first one also looks after this machine's GPUs."""
-    node = settings.node
+    node, folder = settings.node, StateFolder(settings.fleet.state_dir)
     return [
         NodeSpec(
             node=declaration,
             store_url=settings.control_store.url,
             lake_path=str(settings.lake.path),
             state_dir=str(settings.fleet.state_dir),
-            socket_path=str(socket_path(settings.fleet.state_dir, declaration.node_id)),
+            socket_path=str(folder.socket_path(declaration.node_id)),
             heartbeat_interval_s=node.heartbeat_interval_s,
             lease_ttl_s=node.lease_ttl_s,
             gpu_probe="" if index else DEFAULT_GPU_PROBE,
@@ -95,37 +81,13 @@ def node_specs(settings: Settings) -> list[NodeSpec]:
     ]
 
 
-def socket_path(state_dir: Path, node_id: str) -> Path:
-    """Where a node's agents reach it: in the state folder, or elsewhere when that is too deep.
-
-    The kernel takes 107 bytes; a deeper state folder gets a private folder for temporary files,
-    with a name derived from the state folder, so that a restart finds the same path.
-
-    Raises:
-        InvalidInputError: somebody else owns that folder.
-    """
-    path = state_dir / "run" / "sockets" / f"{node_id}.sock"
-    if len(os.fsencode(path)) > SOCKET_PATH_MAX_BYTES:
-        folder = Path(tempfile.gettempdir()) / f"stateroom-{os.getuid()}"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        facts = folder.lstat()
-        if facts.st_uid != os.getuid() or facts.st_mode & 0o077:
-            raise InvalidInputError(
-                "fleet.state_dir",
-                str(state_dir),
-                f"a shorter path: {folder}, which would hold the sockets, is not private",
-            )
-        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:24]
-        path = folder / f"{digest}.sock"
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return path
-
-
-def send_to_local_nodes(settings: Settings, order: FaultOrder) -> str:
-    """Carry out a fault on a node of this machine; returns what was done, in words."""
+def send_to_local_nodes(settings: Settings, orders: Sequence[FaultOrder]) -> Iterator[str]:
+    """Carry out faults on nodes of this machine; yields what was done, in words, as it is done."""
     clock = SystemClock()
     store = open_control_store(settings.control_store.url, clock=clock)
     try:
-        return carry_out(LocalCluster(store, settings.fleet.state_dir, clock), order)
+        cluster = LocalCluster(store, settings.fleet.state_dir, clock)
+        for order in orders:
+            yield carry_out(cluster, order)
     finally:
         store.close()

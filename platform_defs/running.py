@@ -6,26 +6,29 @@ next run continues with the same agents, epochs, states and Dagster history.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Protocol
 
 from fleet.errors import PermanentError, StateroomError, TransientError
 from platform_defs import dagster_processes as dagster
-from platform_defs.ports_check import free_port
 from platform_defs.processes import ManagedProcess, ProcessSpec
 from platform_defs.settings import Settings
 from platform_defs.state_folder import StateFolder, UpRun
 from platform_defs.stopping import StopAskedError, StopSwitch
 from platform_defs.webserver_client import WebserverClient
-from resources.local.linux_processes import end_children
+from resources.local.linux_processes import child_pids, end_children, read_stat
 
 Say = Callable[[str], None]
 
 FIRST_JOB = "inventory_job"
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 WATCH_INTERVAL_S = 0.5
+PROGRESS_INTERVAL_S = 3.0
+"""Between two lines that say what is waited for."""
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 
 
@@ -77,6 +80,7 @@ class FleetRun:
         self._timeout_s = timeout_s
         self._say = say
         self._switch = StopSwitch()
+        self._problem = ""
         self._processes: list[ManagedProcess] = []
         url = "" if ui_port is None else dagster.ui_url(settings, ui_port)
         self._up = UpRun(
@@ -103,23 +107,25 @@ class FleetRun:
 
     def _record(self, *, ready: bool) -> None:
         pids = {process.spec.name: process.pid or 0 for process in self._processes}
-        self._up = UpRun(self._up.pid, self._up.started_at, self._up.url, ready, pids)
+        self._up = UpRun(
+            self._up.pid, self._up.started_at, self._up.url, ready, self._problem, pids
+        )
         self._folder.write_up(self._up)
 
     # Starting
 
     def _start(self) -> None:
         self._record(ready=False)
-        code_port = free_port()
         if self._ui_port is not None:  # compiles and imports while the nodes start
             dagster.write_instance(self._settings)
-            self._launch(dagster.code_server_spec(self._settings, code_port))
+            self._launch(dagster.code_server_spec(self._settings))
+        self._say("starting nodes ..." if self._ui_port is None else "starting nodes and UI ...")
         self._say(self._nodes.start())
         if self._ui_port is None:
             self._say(f"fleet {self._settings.fleet.name} is up without a UI; Ctrl-C stops it")
             return
-        self._await("code server", lambda: dagster.is_listening("127.0.0.1", code_port))
-        workspace = dagster.write_workspace(self._settings, code_port)
+        self._await("code server", lambda: dagster.code_server_listens(self._settings))
+        workspace = dagster.write_workspace(self._settings)
         self._launch(dagster.webserver_spec(self._settings, workspace, self._ui_port))
         self._launch(dagster.daemon_spec(self._settings, workspace))
         client = WebserverClient(self._up.url)
@@ -137,8 +143,13 @@ class FleetRun:
 
     def _await(self, what: str, condition: Callable[[], bool]) -> None:
         """Wait for something that a watched process brings about."""
+        told_s = time.monotonic()
 
         def holds() -> bool:
+            nonlocal told_s
+            if time.monotonic() - told_s > PROGRESS_INTERVAL_S:
+                told_s = time.monotonic()
+                self._say(f"waiting for {what} ...")
             for process in self._processes:
                 code = process.exit_code()
                 if code is not None:
@@ -179,12 +190,12 @@ class FleetRun:
             return status[0] in ENDED
 
         self._await(f"run {run_id} of {FIRST_JOB}", ended)
-        if status[0] != "SUCCESS":
-            raise PermanentError(
-                f"the first run of {FIRST_JOB} ended with {status[0]}",
-                hint=f"See {self._up.url}/runs/{run_id}",
-            )
-        self._say(f"assets materialized: {self._up.url}/runs/{run_id}")
+        where = f"{self._up.url}/runs/{run_id}"
+        if status[0] == "SUCCESS":
+            self._say(f"assets materialized: {where}")
+        else:  # the fleet stays up, because that is where the cause can be seen
+            self._problem = f"the first run of {FIRST_JOB} ended with {status[0]}: {where}"
+            self._say(self._problem)
 
     # Watching
 
@@ -193,8 +204,18 @@ class FleetRun:
         for process in self._processes:
             process.watch(self._say)
         self._nodes.watch(self._say)
+        self._reap_adopted()
         if before != {process.spec.name: process.pid for process in self._processes}:
             self._record(ready=True)
+
+    def _reap_adopted(self) -> None:
+        """Take the exit codes of orphans that became ours, such as agents of a killed node."""
+        own = {process.pid for process in self._processes}
+        for pid in child_pids(os.getpid()):
+            stat = read_stat(pid)
+            if pid not in own and stat is not None and stat.state == "Z":
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
 
     # Stopping
 

@@ -75,6 +75,14 @@ class ControlStoreSettings:
         default="sqlite:///{state_dir}/control.db",
         production="postgresql://stateroom:PASSWORD@HOST/stateroom",
     )
+    keep_activities_days: int = key(
+        kinds.whole(1, 36_500, "days"),
+        "How long the activities of agents are kept.",
+        default=7,
+        unit="days",
+        ci="1",
+        production="30",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

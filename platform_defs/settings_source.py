@@ -97,7 +97,7 @@ def key_lines(text: str) -> dict[KeyPath, int]:
     places: dict[KeyPath, int] = {}
     table: KeyPath = ()
     gathered, first = "", 0
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not gathered and (not line.strip() or line.lstrip().startswith("#")):
             continue
         first = first if gathered else number

@@ -15,14 +15,19 @@ The lock dies with its process, also with SIGKILL, so it can never be left behin
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fleet.errors import AlreadyRunningError, InvalidInputError
+
+SOCKET_PATH_MAX_BYTES = 107
+"""Longest path of a Unix socket (`sun_path` of unix(7), less its final zero byte)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,8 @@ class UpRun:
     """Of the UI; empty without one."""
     ready: bool
     """Everything has started and was materialized once."""
+    problem: str = ""
+    """What went wrong at the start without ending it."""
     processes: dict[str, int] = field(default_factory=dict)
     """Name -> pid of each process beside the nodes."""
 
@@ -68,6 +75,30 @@ class StateFolder:
                 f"a folder that can be created and written ({error.strerror})",
                 hint="Choose another folder in stateroom.toml, or fix its permissions.",
             ) from error
+
+    def socket_path(self, name: str) -> Path:
+        """Where a process of this fleet listens: here, or elsewhere when the folder is too deep.
+
+        The kernel takes 107 bytes. A deeper state folder gets a private folder for temporary files,
+        with a name derived from this one's, so that a restart finds the same path.
+
+        Raises:
+            InvalidInputError: somebody else owns that other folder.
+        """
+        path = self.run_dir / "sockets" / f"{name}.sock"
+        if len(os.fsencode(path)) > SOCKET_PATH_MAX_BYTES:
+            folder = Path(tempfile.gettempdir()) / f"stateroom-{os.getuid()}"
+            folder.mkdir(mode=0o700, exist_ok=True)
+            facts = folder.lstat()
+            if facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+                raise InvalidInputError(
+                    "fleet.state_dir",
+                    str(self.root),
+                    f"a shorter path, because {folder}, for the sockets, is not private",
+                )
+            path = folder / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:24]}.sock"
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return path
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:

@@ -4,36 +4,40 @@ A function resource, because it stands on the run's own control store and declar
 replaces these replaces what the cluster sees, too.
 """
 
+from pathlib import Path
+
 import dagster as dg
 
 from fleet.errors import InvalidInputError
-from fleet.ports import FleetReader
+from fleet.ports.cluster import FleetReader
 from resources.reported_fleet import ReportedFleet
 
 KINDS = ("local", "simulated")
 
 
 @dg.resource(
-    required_resource_keys={"control_store", "fleet_declaration", "clock"},
+    required_resource_keys={"control_store", "clock"},
     config_schema={
-        "kind": dg.Field(str, default_value="local", description="local or simulated."),
-        "agents_per_node": dg.Field(int, default_value=0, description="Of a simulated fleet."),
+        "kind": dg.Field(str, description="local or simulated."),
+        "state_dir": dg.Field(str, description="State folder of a local cluster."),
     },
-    description="What runs the nodes: supervisors that report to the store, or a simulator.",
+    description="Looks at the fleet: this machine's processes, or what a simulator reports.",
 )
 def cluster_resource(context: dg.InitResourceContext) -> FleetReader:
     """A reader of the fleet.
+
+    A local cluster also sees which nodes' processes have vanished. A simulator is a process that
+    reports into the control store, so the store alone is asked.
 
     Raises:
         InvalidInputError: there is no such kind.
     """
     kind = context.resource_config["kind"]
-    resources = context.resources
+    store, clock = context.resources.control_store, context.resources.clock
     if kind == "local":
-        return ReportedFleet(resources.control_store, resources.clock)
-    if kind == "simulated":
-        from resources.simulated.reader import simulate_declared
+        from resources.local.local_cluster import LocalCluster
 
-        agents = context.resource_config["agents_per_node"]
-        return simulate_declared(resources.fleet_declaration, agents, resources.clock)
+        return LocalCluster(store, Path(context.resource_config["state_dir"]), clock)
+    if kind == "simulated":
+        return ReportedFleet(store, clock)
     raise InvalidInputError("fleet.cluster", kind, " or ".join(KINDS))

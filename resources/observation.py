@@ -6,7 +6,8 @@ Nodes, GPUs and agents are separate assets, but a region is read once. That keep
 
 import dagster as dg
 
-from fleet.ports import FleetReader, FleetSnapshot
+from fleet.inventory import Agent
+from fleet.ports.cluster import FleetReader, FleetSnapshot
 
 
 class FleetObservation:
@@ -20,13 +21,26 @@ class FleetObservation:
         """Look at `cluster`, not before it is asked for."""
         self._cluster = cluster
         self._snapshots: dict[str, FleetSnapshot] = {}
+        self._agents: dict[str, list[Agent]] = {}
+
+    def without_agents(self, region: str) -> FleetSnapshot:
+        """Nodes and GPUs as first seen in this run; a look that failed is repeated."""
+        if region not in self._snapshots:
+            seen = self._cluster.snapshot(region)
+            self._snapshots[region] = seen._replace(agents=[])
+            self._agents[region] = seen.agents
+        return self._snapshots[region]
 
     def snapshot(self, region: str) -> FleetSnapshot:
-        """The region as first seen in this run; a look that failed is repeated."""
-        found = self._snapshots.get(region)
-        if found is None:
-            found = self._snapshots[region] = self._cluster.snapshot(region)
-        return found
+        """The same with its agents; after they were released, a new look at everything."""
+        if region not in self._agents:
+            self._snapshots.pop(region, None)
+        seen = self.without_agents(region)
+        return seen._replace(agents=self._agents[region])
+
+    def release_agents(self) -> None:
+        """Forget the agents, which are most of it: their rows are written, memory is wanted."""
+        self._agents.clear()
 
 
 @dg.resource(required_resource_keys={"cluster"}, description="One look at each region, per run.")

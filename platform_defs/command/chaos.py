@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import click
 
@@ -110,19 +110,18 @@ def _confirm(yes: bool, question: str) -> None:
 
 
 def _order(settings: Settings, orders: list[FaultOrder]) -> None:
-    """Carry out orders one after the other; stops at the first that is refused."""
+    """Carry out orders and say what was done."""
     if StateFolder(settings.fleet.state_dir).holder_pid() is None:
         raise PermanentError("the fleet is not running", hint="Start it with `stateroom up`.")
-    send = _sender(settings)
-    for order in orders:
-        click.echo(send(order))
+    for done in _send(settings, orders):
+        click.echo(done)
 
 
-def _sender(settings: Settings) -> Callable[[FaultOrder], str]:
+def _send(settings: Settings, orders: list[FaultOrder]) -> Iterable[str]:
     if settings.fleet.cluster == "simulated":
         from platform_defs.fault_orders import FaultOrders
 
-        return FaultOrders(settings.fleet.state_dir).send
+        return FaultOrders(settings.fleet.state_dir).send(orders)
     from platform_defs.local_nodes import send_to_local_nodes
 
-    return lambda order: send_to_local_nodes(settings, order)
+    return send_to_local_nodes(settings, orders)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 
 import click
 
@@ -39,7 +40,9 @@ def down(timeout_s: float) -> None:
         return
     started_s = time.monotonic()
     if pid:
-        os.kill(pid, signal.SIGTERM)
+        # when the front was killed, the keeper holds the folder and is stopping already
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
     click.echo(f"stopping (pid {pid}) ...")
     while folder.is_held():
         if time.monotonic() - started_s > timeout_s:

@@ -13,14 +13,15 @@ from platform_defs.command.output import age, colours_wanted, size_text, table, 
 from platform_defs.command.store_access import fleet_store
 from platform_defs.settings import Settings, load_settings
 
+ROWS_SHOWN = 50
+"""Rows of a table without --limit: one screen; the rest is counted."""
+
 _region = click.option("--region", help="Only this region.")
 _json = click.option("--json", "as_json", is_flag=True, help="A JSON list with every field.")
 _limit = click.option(
     "--limit",
     type=click.IntRange(1),
-    default=50,
-    show_default=True,
-    help="Show at most so many; the rest is counted.",
+    help=f"Show at most so many; default {ROWS_SHOWN} in a table, all with --json.",
 )
 
 
@@ -28,7 +29,7 @@ _limit = click.option(
 @_region
 @_limit
 @_json
-def nodes(region: str | None, limit: int, as_json: bool) -> None:
+def nodes(region: str | None, limit: int | None, as_json: bool) -> None:
     """List nodes with their capacity and last heartbeat.
 
     \b
@@ -43,6 +44,7 @@ def nodes(region: str | None, limit: int, as_json: bool) -> None:
     if as_json:
         click.echo(to_json([node._asdict() for node in found[:limit]]))
         return
+    limit = limit or ROWS_SHOWN
     now = datetime.now(UTC)
     headings = ("node", "region", "zone", "phase", "heartbeat", "agents", "failed", "cpu", "memory")
     rows = [_node_row(node, now) for node in found[:limit]]
@@ -78,7 +80,7 @@ def agents(
     network: str | None,
     phase: str | None,
     node_id: str | None,
-    limit: int,
+    limit: int | None,
     as_json: bool,
 ) -> None:
     """List agents: where each is placed, its phase and why.
@@ -96,6 +98,7 @@ def agents(
     if as_json:
         click.echo(to_json([agent._asdict() for agent in found[:limit]]))
         return
+    limit = limit or ROWS_SHOWN
     now = datetime.now(UTC)
     headings = ("agent", "network", "node", "epoch", "phase", "heartbeat", "restarts", "reason")
     rows = [

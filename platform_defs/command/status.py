@@ -56,8 +56,13 @@ def status(ctx: click.Context, as_json: bool, watch: bool, interval_s: float) ->
                 status_text(settings, found, running, datetime.now(UTC), colours=colours_wanted())
             )
         if not watch:
-            ctx.exit(exit_codes.OK if found.healthy else exit_codes.FINDING)
+            ctx.exit(exit_codes.OK if is_well(found, running) else exit_codes.FINDING)
         time.sleep(interval_s)
+
+
+def is_well(found: FleetStatus, running: UpRun | None) -> bool:
+    """Whether nothing is wrong, neither with the fleet nor with its start."""
+    return found.healthy and not (running and running.problem)
 
 
 def _look(settings: Settings) -> FleetStatus:
@@ -78,11 +83,11 @@ def status_document(
         "fleet": settings.fleet.name,
         "running": running is not None,
         "url": running.url if running else None,
-        "healthy": found.healthy,
+        "healthy": is_well(found, running),
         **numbers,
         "regions": [region._asdict() for region in found.regions],
         "incidents": [incident._asdict() for incident in found.incidents],
-        "findings": list(found.findings),
+        "findings": [*filter(None, [running and running.problem]), *found.findings],
     }
 
 
@@ -90,7 +95,7 @@ def status_text(
     settings: Settings, found: FleetStatus, running: UpRun | None, now: datetime, *, colours: bool
 ) -> str:
     """The screen: who runs it, a line per region, incidents, findings."""
-    word = coloured("ok" if found.healthy else "wrong", colours=colours)
+    word = coloured("ok" if is_well(found, running) else "wrong", colours=colours)
     lines = [f"fleet {settings.fleet.name}: {word}", _running_text(running), ""]
     headings = (
         "region",
@@ -133,7 +138,8 @@ def _running_text(running: UpRun | None) -> str:
     if running is None:
         return "not running here (`stateroom up` starts it); last known:"
     state = "running" if running.ready else "starting"
-    return f"{state} since {running.started_at} (pid {running.pid})  {running.url}".rstrip()
+    line = f"{state} since {running.started_at} (pid {running.pid})  {running.url}".rstrip()
+    return f"{line}\n  ! {running.problem}" if running.problem else line
 
 
 def _incidents_text(found: FleetStatus) -> str:

@@ -11,6 +11,8 @@ import click
 from platform_defs.settings import Settings, load_settings
 from platform_defs.state_folder import StateFolder
 
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
 
 @click.command()
 @click.option("--no-ui", is_flag=True, help="The nodes only: no Dagster, no UI.")
@@ -46,6 +48,8 @@ def up(no_ui: bool, timeout_s: float) -> None:
     with folder.exclusive():
         port = None if no_ui else _ui_port(settings, check_port_free, free_port)
         say(f"fleet {settings.fleet.name} from {settings.path}, state in {folder.root}")
+        if port is not None and settings.web.host not in LOOPBACK:
+            say(f"the UI on {settings.web.host} has no login: who reaches it can start any job")
         front_pid = os.getpid()
         split_front_from_keeper()
         FleetRun(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import sqlalchemy as sa
 
 from fleet.agents import Activity, Note
 from fleet.names import validate_text
 from resources.control_store import schema
-from resources.control_store.database import Feature
+from resources.control_store.database import Feature, trim
 from resources.control_store.times import from_us, to_us
 
 
@@ -44,6 +45,10 @@ class SqlActivities(Feature):
             Activity._make((*row[:4], from_us(row.at), row.duration_s, bool(row.ok), row.detail))
             for row in rows
         ]
+
+    def trim_activities(self, before: datetime) -> int:
+        """Remove activities older than `before`, in short transactions."""
+        return trim(self._database, schema.activities.c.at, to_us(before) - 1)
 
     def append_notes(self, notes: Sequence[Note]) -> None:
         """Durably append; an id that is there already is ignored."""

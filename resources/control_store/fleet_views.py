@@ -49,6 +49,8 @@ class SqlFleetViews(Feature):
             reported = sa.select(
                 nodes.c.node_id, node_reports.c.agents_json, sa.func.coalesce(_is_live(now), False)
             ).select_from(REPORTED_NODES)
+            if region is not None:
+                reported = reported.where(_may_host(region))
             reports = _rows(connection, reported)
             rows = _rows(connection, declared)
         silent = frozenset(node_id for node_id, _, live in reports if not live)
@@ -88,6 +90,12 @@ class SqlFleetViews(Feature):
 def _region() -> sa.ColumnElement[str]:
     """Region of an agent: where it is placed, else its home."""
     return sa.func.coalesce(placements.c.region, agents.c.region)
+
+
+def _may_host(region: str) -> sa.ColumnElement[bool]:
+    """Nodes that agents of a region are on: its own, and any that a placement there names."""
+    named = sa.select(placements.c.node_id).where(placements.c.region == region)
+    return sa.or_(nodes.c.region == region, nodes.c.node_id.in_(named))
 
 
 def _rows(connection: sa.Connection, statement: sa.Executable) -> list[tuple[Any, ...]]:

@@ -55,13 +55,7 @@ class SqlLookups(Feature):
         """Notes of one agent, newest first; of equal times the higher id first."""
         statement = (
             sa.select(*(notes.c[name] for name in Note._fields))
-            .where(
-                notes.c.agent_id == agent_id,
-                # an agent has one network, and notes are indexed by it
-                notes.c.network_id.in_(
-                    sa.select(placed.c.network_id).where(placed.c.agent_id == agent_id)
-                ),
-            )
+            .where(notes.c.agent_id == agent_id)
             .order_by(notes.c.at.desc(), notes.c.note_id.desc())
             .limit(limit)
         )

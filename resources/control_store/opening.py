@@ -7,10 +7,12 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from fleet.errors import InvalidInputError
-from fleet.ports import Clock
+from fleet.ports.clock import Clock
 from resources.control_store.database import Database
-from resources.control_store.dialects import Dialect, PostgresDialect, SqliteDialect
+from resources.control_store.dialects import Dialect
 from resources.control_store.migrating import migrate
+from resources.control_store.postgres import PostgresDialect
+from resources.control_store.sqlite import SqliteDialect
 from resources.control_store.store import SqlControlStore
 
 BUSY_TIMEOUT_S = 10.0

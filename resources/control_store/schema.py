@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Number of the newest migration; raise it with each file added to `migrations/versions`."""
 
 METADATA = sa.MetaData()
@@ -184,6 +184,7 @@ notes = sa.Table(
     _number("at"),
     _text("text"),
     sa.Index("notes_by_network", "network_id", "note_id"),
+    sa.Index("notes_by_agent", "agent_id", "at"),
 )
 
 journal = sa.Table(

@@ -8,8 +8,9 @@ The placement rows of the batch are locked first, so a concurrent move either co
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -19,12 +20,14 @@ from fleet.agents import (
     StateChange,
     StateHead,
     StatePut,
+    StateRestore,
     decide_put,
+    plan_restore,
 )
 from fleet.errors import CorruptObjectError, TooLargeError
 from fleet.inventory import AgentStateInfo
-from fleet.ports import PutResult
-from resources.control_store.database import Feature, upsert
+from fleet.ports.control_store import PutResult
+from resources.control_store.database import Feature, trim, upsert
 from resources.control_store.dialects import Dialect
 from resources.control_store.driver_sql import DriverStatement
 from resources.control_store.schema import agent_state_changes, agent_states, placements
@@ -36,16 +39,39 @@ class SqlStates(Feature):
 
     def put_states(self, puts: Sequence[StatePut]) -> list[PutResult]:
         """Apply puts in order in one durable transaction; refused ones do not stop the others."""
-        if not puts:
+        return self._apply(puts, lambda number, _: puts[number])
+
+    def restore_states(self, restores: Sequence[StateRestore]) -> list[PutResult]:
+        """Put states back from a backup; committed as `put_states`."""
+
+        def as_put(number: int, heads: dict[str, StateHead]) -> StatePut:
+            agent_id = restores[number].agent_id
+            put, raised = plan_restore(restores[number], heads.get(agent_id))
+            if raised is not None:
+                heads[agent_id] = raised
+            return put
+
+        return self._apply(restores, as_put)
+
+    def _apply(
+        self,
+        requests: Sequence[StatePut] | Sequence[StateRestore],
+        as_put: Callable[[int, dict[str, StateHead]], StatePut],
+    ) -> list[PutResult]:
+        """Judge each request as the put it becomes, and store what is accepted, in one go."""
+        if not requests:
             return []
         dialect = self._database.dialect
         # Hashing is done before the write lock is taken.
-        digests = [hashlib.sha256(put.body).hexdigest() for put in puts]
+        digests = [hashlib.sha256(one.body).hexdigest() for one in requests]
         with self._database.write() as connection:
             now = dialect.begin_put(connection)
             at = from_us(now)
-            heads = _lock_heads(dialect, connection, {put.agent_id for put in puts})
-            results = [_judge(put, heads, at) for put in puts]
+            heads = _lock_heads(dialect, connection, {one.agent_id for one in requests})
+            puts, results = [], []
+            for number in range(len(requests)):
+                puts.append(as_put(number, heads))
+                results.append(_judge(puts[-1], heads, at))
             accepted = [
                 (put, digest, result.version)
                 for put, digest, result in zip(puts, digests, results, strict=True)
@@ -61,16 +87,23 @@ class SqlStates(Feature):
         statement = sa.select(*columns).where(agent_states.c.agent_id == agent_id)
         with self._database.read() as connection:
             row = connection.execute(statement).one_or_none()
-        if row is None:
-            return None
-        found = hashlib.sha256(row.body).hexdigest()
-        if found != row.digest:
-            raise CorruptObjectError(
-                f"state of agent {agent_id}, version {row.version}: "
-                f"SHA-256 is {found}, recorded is {row.digest}",
-                hint="Restore this agent's state from a backup, and check the disk.",
-            )
-        return AgentState._make((*row[:-1], from_us(row.updated_at)))
+        return None if row is None else _verified(row)
+
+    def states(self, agent_ids: Sequence[str]) -> list[AgentState]:
+        """The newest states of these agents, digests verified, ordered by agent_id; one query."""
+        if not agent_ids:
+            return []
+        dialect = self._database.dialect
+        columns = (agent_states.c[name] for name in AgentState._fields)
+        statement = (
+            sa.select(*columns)
+            .where(dialect.one_of(agent_states.c.agent_id, sa.bindparam("keys")))
+            .order_by(agent_states.c.agent_id)
+        )
+        with self._database.read() as connection:
+            keys = dialect.keys(sorted(set(agent_ids)))
+            rows = connection.execute(statement, {"keys": keys}).all()
+        return [_verified(row) for row in rows]
 
     def state_infos(self, region: str | None = None) -> list[AgentStateInfo]:
         """Metadata of all states, ordered by agent_id; never the bytes."""
@@ -109,6 +142,22 @@ class SqlStates(Feature):
         with self._database.settled_read() as connection:
             rows = connection.execute(statement).all()
         return [StateChange._make((*row[:-1], from_us(row[-1]))) for row in rows]
+
+    def trim_state_changes(self, up_to: int) -> int:
+        """Remove change log entries with change_id <= `up_to`, in short transactions."""
+        return trim(self._database, agent_state_changes.c.change_id, up_to)
+
+
+def _verified(row: Any) -> AgentState:
+    """The state of a row whose bytes match their digest."""
+    found = hashlib.sha256(row.body).hexdigest()
+    if found != row.digest:
+        raise CorruptObjectError(
+            f"state of agent {row.agent_id}, version {row.version}: "
+            f"SHA-256 is {found}, recorded is {row.digest}",
+            hint="Restore this agent's state from a backup, and check the disk.",
+        )
+    return AgentState._make((*row[:-1], from_us(row.updated_at)))
 
 
 def _lock_heads(

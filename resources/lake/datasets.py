@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleet.errors import StateroomError
 from fleet.lake import ObjectKind
-from fleet.ports import LakeObject
+from fleet.ports.lake import LakeObject
 from resources.lake.byte_store import ByteStore, VanishedError
 
 if TYPE_CHECKING:

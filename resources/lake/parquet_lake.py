@@ -30,7 +30,7 @@ from fleet.lake import (
     validate_table,
     validate_tick,
 )
-from fleet.ports import LakeObject
+from fleet.ports.lake import LakeObject
 from resources.lake import parquet_codec as codec
 from resources.lake.byte_store import ByteStore, Staged, VanishedError
 from resources.lake.datasets import ScanWatch, between, history_dataset

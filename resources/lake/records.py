@@ -94,7 +94,10 @@ def describe_columns(record: type[tuple[Any, ...]]) -> list[Column]:
     return [
         Column(
             field.name,
-            str(field.type),
+            # How a column is encoded is no news to a reader of the catalogue.
+            str(getattr(field.type, "value_type", field.type))
+            if str(field.type).startswith("dictionary")
+            else str(field.type),
             field.nullable,
             next((unit for end, unit in UNITS.items() if field.name.endswith(end)), ""),
             comments.get(field.name, ""),

@@ -74,7 +74,8 @@ async def on_stateroom_error(_request: Request, error: Exception) -> Response:
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         _logger.error("agent request failed", exc_info=error)
     field = error.field if isinstance(error, InvalidInputError) else None
-    return problem_response(status, _problem_name(error), str(error), error.hint, field)
+    hint = error.hint or "The request is described at /v1/openapi.json."
+    return problem_response(status, _problem_name(error), str(error), hint, field)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:

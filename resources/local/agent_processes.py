@@ -9,12 +9,10 @@ a slot's `alive` ends only with the zygote's word that the process has been reap
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
+import heapq
 import logging
 import signal
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,17 +22,16 @@ from fleet.errors import InvalidInputError, NotFoundError, StaleEpochError
 from fleet.inventory import AgentPhase
 from fleet.reconcile import (
     ActionKind,
-    AgentSlot,
     ReconcileAction,
     WantedAgent,
-    next_due,
     plan_reconcile,
 )
 from fleet.reports import AgentReport
 from resources.local.agent_directory import AgentDirectory
 from resources.local.agent_logs import last_line
-from resources.local.linux_processes import read_stat
-from resources.local.zygote_client import AgentProgram, ZygoteClient
+from resources.local.agent_slot import Slot, revision_of, sample_some
+from resources.local.start_pacer import StartPacer
+from resources.local.zygote_client import ZygoteClient
 
 EXIT_REFUSED = 71
 """Exit code that stands for an agent whose process could not be made (EX_OSERR of sysexits.h)."""
@@ -43,44 +40,6 @@ SAMPLES_PER_REPORT = 256
 """Agents whose CPU and memory are read for one report, in turn: bounds its cost to some 5 ms."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Slot:
-    """One agent of this node, changing with its process."""
-
-    placement: Placement
-    workload: Workload
-    revision: str
-    phase: AgentPhase = AgentPhase.PENDING
-    alive: bool = False
-    pid: int | None = None
-    ref: int | None = None
-    started_at: datetime | None = None
-    kill_at: datetime | None = None
-    restart_at: datetime | None = None
-    recent_restarts: list[datetime] = field(default_factory=list)
-    restarts: int = 0
-    evicted: bool = False
-    reason: str = ""
-    cpu_percent: float | None = None
-    rss_bytes: int | None = None
-    sampled: tuple[float, float] | None = None
-    """(loop time in s, CPU time in s) of the last reading."""
-    ended: asyncio.Event | None = None
-    """Set when the process has ended, where somebody waits for it."""
-
-    def view(self) -> AgentSlot:
-        placed = self.placement
-        return AgentSlot(
-            placed.agent_id,
-            placed.epoch,
-            self.revision,
-            self.phase,
-            self.alive,
-            self.kill_at,
-            self.restart_at,
-        )
 
 
 class AgentProcesses:
@@ -116,12 +75,15 @@ class AgentProcesses:
         self._now = steady_now
         self._on_failed = on_failed
         self._wanted: dict[str, tuple[Placement, Workload, str]] = {}
-        self._slots: dict[str, _Slot] = {}
-        self._by_pid: dict[int, _Slot] = {}
-        self._by_ref: dict[int, _Slot] = {}
+        self._slots: dict[str, Slot] = {}
+        self._by_pid: dict[int, Slot] = {}
+        self._by_ref: dict[int, Slot] = {}
         self._held = "the node has no lease yet"
         self._tick_handle: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._pacer = StartPacer(self._spawn, self._is_up)
+        self._due: list[tuple[datetime, str]] = []
+        self._changed: set[str] = set()
         self._next_sample = 0
         self.restarts_total: dict[str, int] = {}
         """Restarts by workload since this supervisor started."""
@@ -133,7 +95,7 @@ class AgentProcesses:
     ) -> list[ReconcileAction]:
         """Take over what is wanted now, and do the next step of each agent towards it."""
         known = {workload.workload: workload for workload in workloads}
-        revisions = {name: _revision(workload) for name, workload in known.items()}
+        revisions = {name: revision_of(workload) for name, workload in known.items()}
         wanted = {}
         for placed in placements:
             if placed.desired != "running":
@@ -147,20 +109,31 @@ class AgentProcesses:
         return self.tick()
 
     def tick(self) -> list[ReconcileAction]:
-        """Do what is due now, and come back by itself when the next thing is."""
+        """Plan and act for every agent of this node."""
+        self._changed.clear()
+        return self._act([*self._wanted, *(self._slots.keys() - self._wanted.keys())])
+
+    def _tick_changed(self) -> None:
+        """Plan and act for the agents that something has happened to, or that are due."""
         self._tick_handle = None
-        slots = [slot.view() for slot in self._slots.values()]
-        wanted = [
-            WantedAgent(agent_id, placed.epoch, revision)
-            for agent_id, (placed, _, revision) in self._wanted.items()
-        ]
-        actions = plan_reconcile([] if self._held else wanted, slots, self._now())
+        changed, self._changed = self._changed, set()
+        self._act(changed)
+
+    def _act(self, agent_ids: Iterable[str]) -> list[ReconcileAction]:
+        """The next step of each of these agents; agents are planned independently."""
+        wanted, slots = [], []
+        for agent_id in agent_ids:
+            if agent_id in self._slots:
+                slots.append(self._slots[agent_id].view())
+            if agent_id in self._wanted and not self._held:
+                placed, _, revision = self._wanted[agent_id]
+                wanted.append(WantedAgent(agent_id, placed.epoch, revision))
+        actions = plan_reconcile(wanted, slots, self._now())
         if self._held:  # what a slot remembers (failed, evicted) must outlive the hold
             actions = [action for action in actions if action.kind != ActionKind.FORGET]
         for action in actions:
             _log.debug("%s %s: %s", action.kind, action.agent_id, action.reason)
             self._carry_out(action)
-        self._schedule()
         return actions
 
     def hold(self, reason: str) -> None:
@@ -171,7 +144,7 @@ class AgentProcesses:
     def release(self) -> None:
         """Start agents again; what was stopped by `hold` starts at the next tick."""
         self._held = ""
-        self.soon()
+        self.tick()
 
     async def evict(self, agent_id: str, epoch: int, grace_s: float) -> str:
         """Stop one agent; it stays down until it is placed anew. Returns once it is gone.
@@ -194,7 +167,6 @@ class AgentProcesses:
             return "was not running"
         slot.ended = slot.ended or asyncio.Event()
         self._stop(slot, "evicted", timedelta(seconds=grace_s))
-        self._schedule()
         await slot.ended.wait()
         return slot.reason
 
@@ -209,10 +181,11 @@ class AgentProcesses:
         for ended in ends:
             await ended.wait()
 
-    def soon(self) -> None:
+    def _soon(self, agent_id: str) -> None:
         """Tick once the events at hand are handled: a storm of exits costs one plan."""
+        self._changed.add(agent_id)
         if self._tick_handle is None:
-            self._tick_handle = asyncio.get_running_loop().call_soon(self.tick)
+            self._tick_handle = asyncio.get_running_loop().call_soon(self._tick_changed)
 
     # -- events ---------------------------------------------------------------------------------
 
@@ -239,14 +212,18 @@ class AgentProcesses:
                 self._by_pid.clear()
                 self._by_ref.clear()
                 for slot in self._slots.values():
-                    if slot.alive:
+                    if slot.alive and not self._pacer.is_waiting(slot.agent_id):
                         self._end(slot, -signal.SIGKILL, "the zygote ended")
-        self.soon()
 
     def reports(self) -> tuple[AgentReport, ...]:
         """All slots for the node report, ordered by agent_id."""
-        self._sample()
-        return tuple(self._report(self._slots[agent_id]) for agent_id in sorted(self._slots))
+        living = list(self._by_pid.values())
+        at_s = asyncio.get_running_loop().time()
+        self._next_sample = sample_some(living, self._next_sample, SAMPLES_PER_REPORT, at_s)
+        beats = {entry.agent_id: entry.heartbeat_at for entry in self._directory.entries()}
+        return tuple(
+            self._slots[agent_id].report(beats.get(agent_id)) for agent_id in sorted(self._slots)
+        )
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Agents by (workload, phase)."""
@@ -281,7 +258,7 @@ class AgentProcesses:
                 self._stop(slot, self._held or action.reason, self._stop_grace)
             case ActionKind.KILL:
                 slot.reason = f"{slot.reason}; {action.reason}"
-                slot.kill_at = self._now() + self._stop_grace
+                self._kill_after(slot, self._stop_grace)
                 if slot.pid is not None:
                     self._zygote.send_signal(slot.pid, signal.SIGKILL)
             case ActionKind.FORGET:
@@ -293,7 +270,7 @@ class AgentProcesses:
         slot = self._slots.get(action.agent_id)
         fresh = slot is None or (slot.placement.epoch, slot.revision) != (placed.epoch, revision)
         if slot is None or fresh:
-            slot = self._slots[action.agent_id] = _Slot(placed, workload, revision)
+            slot = self._slots[action.agent_id] = Slot(placed, workload, revision)
         elif slot.phase == AgentPhase.BACKING_OFF:
             slot.recent_restarts.append(self._now())
             slot.restarts += 1
@@ -301,42 +278,49 @@ class AgentProcesses:
         slot.restart_at, slot.kill_at, slot.sampled = None, None, None
         slot.phase, slot.reason = AgentPhase.PENDING, action.reason
         slot.started_at = self._now()
-        try:
-            self._directory.admit(placed.agent_id, placed.network_id, workload, placed.epoch)
-            slot.ref = self._zygote.spawn(self._program(placed, workload))
-        except (InvalidInputError, StaleEpochError) as error:
-            slot.phase, slot.reason = AgentPhase.FAILED, str(error)
-            self._on_failed(placed.agent_id, slot.reason)
-            return
         slot.alive = True
+        self._pacer.add(placed.agent_id)
+
+    def _spawn(self, agent_id: str) -> None:
+        """Order the process of a slot; a start that cannot even be ordered fails for good."""
+        slot = self._slots[agent_id]
+        placed = slot.placement
+        try:
+            self._directory.admit(agent_id, placed.network_id, slot.workload, placed.epoch)
+            program = slot.program(self._environment, self._log_path(agent_id))
+            slot.ref = self._zygote.spawn(program)
+        except (InvalidInputError, StaleEpochError) as error:
+            slot.alive, slot.phase, slot.reason = False, AgentPhase.FAILED, str(error)
+            self._on_failed(agent_id, slot.reason)
+            return
         self._by_ref[slot.ref] = slot
 
-    def _program(self, placed: Placement, workload: Workload) -> AgentProgram:
-        environment = self._environment | {
-            "AGENT_ID": placed.agent_id,
-            "NETWORK_ID": placed.network_id,
-            "EPOCH": str(placed.epoch),
-            "AGENT_ARGUMENTS": json.dumps(workload.arguments),
-        }
-        return AgentProgram(
-            agent_id=placed.agent_id,
-            function=workload.function,
-            command=workload.command,
-            environment=environment,
-            log_path=str(self._log_path(placed.agent_id)),
-        )
+    def _is_up(self, agent_id: str) -> bool:
+        """Whether an agent's start is over: registered, or for commands executed; or ended."""
+        slot, entry = self._slots.get(agent_id), self._directory.entry(agent_id)
+        if slot is None or not slot.alive or entry is None:
+            return True
+        if slot.workload.function is None:
+            return slot.pid is not None
+        return entry.registered_at is not None
 
     def _log_path(self, agent_id: str) -> Path:
         return self._log_dir / f"{agent_id}.log"
 
-    def _stop(self, slot: _Slot, reason: str, grace: timedelta) -> None:
-        self._directory.dismiss(slot.placement.agent_id, reason)
-        slot.kill_at = self._now() + grace
+    def _stop(self, slot: Slot, reason: str, grace: timedelta) -> None:
+        self._directory.dismiss(slot.agent_id, reason)
+        self._kill_after(slot, grace)
         slot.reason = reason
         if slot.pid is not None:
             self._zygote.send_signal(slot.pid, signal.SIGTERM)
+        elif self._pacer.drop(slot.agent_id):
+            self._end(slot, 0, "")
 
-    def _end(self, slot: _Slot, code: int, cause: str) -> None:
+    def _kill_after(self, slot: Slot, grace: timedelta) -> None:
+        slot.kill_at = self._now() + grace
+        self._wake_at(slot.kill_at, slot.agent_id)
+
+    def _end(self, slot: Slot, code: int, cause: str) -> None:
         """Record the end of a process and decide what follows."""
         stopping = slot.kill_at is not None
         slot.alive, slot.pid, slot.ref, slot.kill_at = False, None, None, None
@@ -344,7 +328,8 @@ class AgentProcesses:
         if slot.ended is not None:
             slot.ended.set()
             slot.ended = None
-        now = self._now()
+        agent_id, now = slot.agent_id, self._now()
+        self._soon(agent_id)
         if stopping or self._held:
             slot.phase = AgentPhase.STOPPED
             slot.restart_at = now if self._held and not slot.evicted else None
@@ -354,65 +339,33 @@ class AgentProcesses:
         since = now - timedelta(seconds=policy.window_s)
         slot.recent_restarts = [at for at in slot.recent_restarts if at > since]
         verdict = decide_restart(policy, code, slot.recent_restarts, now)
-        said = cause or (last_line(self._log_path(slot.placement.agent_id)) if code else "")
+        said = cause or (last_line(self._log_path(agent_id)) if code else "")
         slot.reason = f"{verdict.reason}; {said}" if said else verdict.reason
         if verdict.action == "restart":
             slot.phase = AgentPhase.BACKING_OFF
             slot.restart_at = now + timedelta(seconds=verdict.delay_s)
+            self._wake_at(slot.restart_at, agent_id)
         elif verdict.action == "complete":
             slot.phase = AgentPhase.COMPLETED
         else:
             slot.phase = AgentPhase.FAILED
-            self._on_failed(slot.placement.agent_id, slot.reason)
+            self._on_failed(agent_id, slot.reason)
 
-    def _schedule(self) -> None:
+    def _wake_at(self, due: datetime, agent_id: str) -> None:
+        """Tick for this agent at that moment; a needless tick does no harm."""
+        heapq.heappush(self._due, (due, agent_id))
+        if self._due[0] == (due, agent_id):
+            self._set_timer()
+
+    def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        views = [slot.view() for slot in self._slots.values()]
-        if self._held:  # restarts wait for the release
-            views = [view._replace(restart_at=None) for view in views]
-        due = next_due(views)
-        if due is not None:
-            delay_s = max(0.0, (due - self._now()).total_seconds())
-            self._timer = asyncio.get_running_loop().call_later(delay_s + 0.001, self.tick)
+        delay_s = max(0.0, (self._due[0][0] - self._now()).total_seconds())
+        self._timer = asyncio.get_running_loop().call_later(delay_s + 0.001, self._wake)
 
-    # -- readings -------------------------------------------------------------------------------
-
-    def _sample(self) -> None:
-        pids = sorted(self._by_pid)
-        if not pids:
-            return
-        at_s = asyncio.get_running_loop().time()
-        for offset in range(min(SAMPLES_PER_REPORT, len(pids))):
-            slot = self._by_pid[pids[(self._next_sample + offset) % len(pids)]]
-            stat = read_stat(slot.pid or 0)
-            if stat is None:
-                continue
-            slot.rss_bytes = stat.rss_bytes
-            if slot.sampled is not None and at_s > slot.sampled[0]:
-                used_s = stat.cpu_s - slot.sampled[1]
-                slot.cpu_percent = round(100.0 * used_s / (at_s - slot.sampled[0]), 2)
-            slot.sampled = (at_s, stat.cpu_s)
-        self._next_sample = (self._next_sample + SAMPLES_PER_REPORT) % len(pids)
-
-    def _report(self, slot: _Slot) -> AgentReport:
-        entry = self._directory.entry(slot.placement.agent_id)
-        return AgentReport(
-            agent_id=slot.placement.agent_id,
-            epoch=slot.placement.epoch,
-            phase=slot.phase,
-            pid=slot.pid,
-            started_at=slot.started_at,
-            heartbeat_at=None if entry is None else entry.heartbeat_at,
-            restarts=slot.restarts,
-            cpu_percent=slot.cpu_percent,
-            rss_bytes=slot.rss_bytes,
-            reason=slot.reason,
-        )
-
-
-def _revision(workload: Workload) -> str:
-    """A digest of what the process is made from; other fields may change while it runs."""
-    made_from = [workload.function, workload.command, sorted(workload.arguments.items())]
-    return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
+    def _wake(self) -> None:
+        self._timer, now = None, self._now()
+        while self._due and self._due[0][0] <= now:
+            self._soon(heapq.heappop(self._due)[1])
+        if self._due:
+            self._set_timer()

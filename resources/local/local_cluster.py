@@ -21,12 +21,14 @@ from fleet.errors import (
     StaleEpochError,
 )
 from fleet.inventory import Agent, AgentPhase, Node, NodePhase
-from fleet.ports import Clock, ClusterEvent, ControlStore, FleetSnapshot
+from fleet.ports.clock import Clock
+from fleet.ports.cluster import ClusterEvent, FleetSnapshot
+from fleet.ports.control_store import ControlStore
 from fleet.scaling import plan_scale
 from resources.local import node_client
 from resources.local.event_log import EventLog
 from resources.local.fleet_declaration import declaration_of, place_unplaced
-from resources.local.linux_processes import identify, is_alive
+from resources.local.linux_processes import ProcessIdentity, identify, is_alive
 from resources.local.local_faults import START_TIMEOUT_S, LocalFaults
 from resources.local.node_launcher import NodeLauncher
 from resources.local.node_spec import NodeRun, NodeSpec, read_run, run_path, write_run
@@ -68,22 +70,35 @@ class LocalCluster(LocalFaults):
     def start_nodes(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Start all nodes of the specs that do not run, and wait until they may run agents.
 
-        Idempotent. The nodes end by themselves when this process ends, however it ends.
+        Idempotent. The nodes end by themselves when this process ends, however it ends; those that
+        an earlier owner left behind are ended first.
 
         Raises:
             NodeUnavailableError: a node did not come up; the others were stopped again.
         """
+        self._end_orphans()
         owner = identify(os.getpid())
-        pids: dict[str, int] = {}
+        launched: dict[str, ProcessIdentity] = {}
         try:
             for spec in self._specs:
                 run = self._launcher.run(spec.node.node_id)
                 if run is None or not is_alive(run.process):
-                    pids[spec.node.node_id] = self._launcher.launch(replace(spec, owner=owner))
-            self._launcher.wait_ready(pids, timeout_s)
+                    own = replace(spec, owner=owner)
+                    launched[spec.node.node_id] = self._launcher.launch(own)
+            self._launcher.wait_ready(launched, timeout_s)
         except BaseException:
-            self._stop(list(pids))
+            self._launcher.end(list(launched.values()), STOP_MARGIN_S)
             raise
+
+    def _end_orphans(self) -> None:
+        """Wait for nodes whose `up` was killed just now: they are ending, and must not count."""
+        orphans = []
+        for run in self.runs():
+            if is_alive(run.process):
+                owner = self._spec(run.node_id).owner
+                if owner is not None and not is_alive(owner):
+                    orphans.append(run.node_id)
+        self._end_in_order(orphans)
 
     def stop_nodes(self) -> list[str]:
         """End all nodes below the state folder: agents checkpoint, leases are released.
@@ -91,9 +106,9 @@ class LocalCluster(LocalFaults):
         Returns:
             The nodes that did not end in time and were killed.
         """
-        return self._stop([run.node_id for run in self.runs()])
+        return self._end_in_order([run.node_id for run in self.runs()])
 
-    def _stop(self, node_ids: list[str]) -> list[str]:
+    def _end_in_order(self, node_ids: list[str]) -> list[str]:
         grace_s = max((self._grace_s(node_id) for node_id in node_ids), default=0.0)
         return self._launcher.stop(node_ids, grace_s + STOP_MARGIN_S)
 
@@ -115,9 +130,13 @@ class LocalCluster(LocalFaults):
         """Names of all regions, sorted."""
         return sorted({node.region for node in self._store.nodes()})
 
+    def nodes(self, region: str) -> list[Node]:
+        """The nodes of a region alone: the store's rows, corrected by the process table."""
+        return [self._seen(node) for node in self._store.nodes(region)]
+
     def snapshot(self, region: str) -> FleetSnapshot:
         """Nodes, GPUs and agents of a region: the store's rows, corrected by the process table."""
-        nodes = [self._seen(node) for node in self._store.nodes(region)]
+        nodes = self.nodes(region)
         agents = self._store.agents(region)
         phases = {node.node_id: node.phase for node in nodes}
         return FleetSnapshot(

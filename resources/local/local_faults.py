@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fleet.errors import InvalidInputError, NodeUnavailableError, NotFoundError
 from fleet.inventory import NodePhase
-from fleet.ports import Clock
+from fleet.ports.clock import Clock
 from resources.local.linux_processes import is_alive, read_stat, signal_group
 from resources.local.node_launcher import NodeLauncher
 from resources.local.node_spec import NodeRun, NodeSpec, read_spec, spec_path, write_private
@@ -38,7 +38,7 @@ class LocalFaults:
             NotFoundError: the node does not run.
         """
         run = self._living(node_id)
-        killed = self._launcher.kill(run)
+        killed = self._launcher.kill(run.process)
         return f"killed node {node_id}: {killed} processes of group {run.process.pid}"
 
     def pause_node(self, node_id: str, duration_s: float) -> str:
@@ -96,9 +96,9 @@ class LocalFaults:
                 hint="Start the fleet: stateroom up.",
             )
         spec.fault_path.unlink(missing_ok=True)
-        pid = self._launcher.launch(spec)
-        self._launcher.wait_ready({node_id: pid}, START_TIMEOUT_S)
-        return f"started node {node_id}, pid {pid}"
+        process = self._launcher.launch(spec)
+        self._launcher.wait_ready({node_id: process}, START_TIMEOUT_S)
+        return f"started node {node_id}, pid {process.pid}"
 
     def _living(self, node_id: str) -> NodeRun:
         run = self._launcher.run(node_id)

@@ -17,13 +17,14 @@ from pathlib import Path
 from fleet.errors import NodeUnavailableError
 from fleet.inventory import NodePhase
 from fleet.leases import node_lease_name
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from resources.local.agent_logs import last_line
 from resources.local.linux_processes import (
     ProcessIdentity,
     descendants,
     group_members,
     is_alive,
+    read_stat,
     send_signal,
     signal_group,
 )
@@ -44,7 +45,7 @@ class NodeLauncher:
         """Work on the run files below `state_dir`; `store` holds the leases."""
         self._state_dir = state_dir
         self._store = store
-        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._children: dict[ProcessIdentity, subprocess.Popen[bytes]] = {}
 
     def run(self, node_id: str) -> NodeRun | None:
         """The run file of a node, None when it has never run."""
@@ -53,9 +54,9 @@ class NodeLauncher:
 
     def reap(self) -> None:
         """Take over the exit codes of our own children that have ended."""
-        ended = [pid for pid, child in self._children.items() if child.poll() is not None]
-        for pid in ended:
-            del self._children[pid]
+        ended = [own for own, child in self._children.items() if child.poll() is not None]
+        for own in ended:
+            del self._children[own]
 
     @staticmethod
     def environment() -> dict[str, str]:
@@ -63,8 +64,8 @@ class NodeLauncher:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("STATEROOM_")}
         return kept | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
-    def launch(self, spec: NodeSpec) -> int:
-        """Start a node's supervisor without waiting for it; returns its pid.
+    def launch(self, spec: NodeSpec) -> ProcessIdentity:
+        """Start a node's supervisor without waiting for it; returns its process.
 
         A lease that an earlier boot left behind is released first, when that boot is proven gone:
         otherwise the node would wait for its own ghost until the ttl is over.
@@ -84,27 +85,30 @@ class NodeLauncher:
                 env=self.environment(),
                 start_new_session=True,
             )
-        self._children[child.pid] = child
-        return child.pid
+        stat = read_stat(child.pid)
+        assert stat is not None, "a child that was not reaped is in the process table"
+        process = ProcessIdentity(child.pid, stat.start_ticks)
+        self._children[process] = child
+        return process
 
-    def wait_ready(self, pids: dict[str, int], timeout_s: float) -> None:
+    def wait_ready(self, launched: dict[str, ProcessIdentity], timeout_s: float) -> None:
         """Wait until launched nodes may run agents.
 
         Args:
-            pids: node_id -> pid as `launch` gave it.
+            launched: node_id -> process as `launch` gave it.
             timeout_s: for all of them together.
 
         Raises:
             NodeUnavailableError: one has ended or is not ready in time; the message holds the
                 last line of its log.
         """
-        waiting, deadline_s = dict(pids), time.monotonic() + timeout_s
+        waiting, deadline_s = dict(launched), time.monotonic() + timeout_s
         while waiting:
-            for node_id, pid in list(waiting.items()):
+            for node_id, process in list(waiting.items()):
                 run = self.run(node_id)
-                if run is not None and run.process.pid == pid and is_ready(run):
+                if run is not None and run.process == process and is_ready(run):
                     del waiting[node_id]
-                elif pid not in self._children:
+                elif process not in self._children:
                     raise self._not_up(node_id, "ended while starting")
                 elif time.monotonic() > deadline_s:
                     raise self._not_up(node_id, f"is not ready after {timeout_s:g} s")
@@ -117,16 +121,24 @@ class NodeLauncher:
             The nodes that had to be killed.
         """
         runs = [run for node_id in node_ids if (run := self.run(node_id)) is not None]
-        for run in runs:
-            if send_signal(run.process, signal.SIGTERM):
-                signal_group(run.process, signal.SIGCONT)
-        late = self._wait_gone([run.process for run in runs], timeout_s)
-        killed = [run for run in runs if run.process in late]
-        for run in killed:
-            self.kill(run)
-        return [run.node_id for run in killed]
+        late = self.end([run.process for run in runs], timeout_s)
+        return [run.node_id for run in runs if run.process in late]
 
-    def kill(self, run: NodeRun) -> int:
+    def end(self, leaders: Sequence[ProcessIdentity], timeout_s: float) -> list[ProcessIdentity]:
+        """End nodes by their processes, also before they have written a run file.
+
+        Returns:
+            The processes that had to be killed, with their groups.
+        """
+        for leader in leaders:
+            if send_signal(leader, signal.SIGTERM):
+                signal_group(leader, signal.SIGCONT)
+        late = self._wait_gone(leaders, timeout_s)
+        for leader in late:
+            self.kill(leader)
+        return late
+
+    def kill(self, leader: ProcessIdentity) -> int:
         """End a node at a stroke; returns how many processes were killed.
 
         The group dies with one signal. Descendants that have left it (a `setsid` somewhere in a
@@ -135,14 +147,14 @@ class NodeLauncher:
         Raises:
             NodeUnavailableError: something survives even that.
         """
-        victims = [run.process, *descendants(run.process.pid)] if is_alive(run.process) else []
-        signal_group(run.process, signal.SIGKILL)
+        victims = [leader, *descendants(leader.pid)] if is_alive(leader) else []
+        signal_group(leader, signal.SIGKILL)
         for victim in victims:
             send_signal(victim, signal.SIGKILL)
         surviving = self._wait_gone(victims, KILL_WAIT_S)
         if surviving:
             raise NodeUnavailableError(
-                f"node {run.node_id}: pids {[victim.pid for victim in surviving]} survive SIGKILL",
+                f"pids {[victim.pid for victim in surviving]} survive SIGKILL",
                 hint="They hang in the kernel (state D); look at the disk they wait for.",
             )
         return len(victims)
@@ -183,14 +195,14 @@ class NodeLauncher:
         """Wait for processes to end; returns those that have not."""
         deadline_s = time.monotonic() + timeout_s
         left = list(processes)
-        while left:
+        while True:
             self.reap()
-            left = [process for process in left if is_alive(process)]
+            # A process whose main thread has ended looks like a zombie while its other threads
+            # are still ending; our own children can be waited for exactly.
+            left = [p for p in left if is_alive(p) or p in self._children]
             if not left or time.monotonic() > deadline_s:
-                break
+                return left
             time.sleep(POLL_S)
-        self.reap()
-        return left
 
     def _not_up(self, node_id: str, what: str) -> NodeUnavailableError:
         path = self.log_path(node_id)

@@ -14,7 +14,7 @@ from typing import Any
 
 from fleet.errors import LeaseLostError, TransientError
 from fleet.leases import Lease, fence_times, node_lease_name
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from fleet.reports import NodeReport
 from resources.local.zygote import boottime_s
 from resources.local.zygote_client import ZygoteClient
@@ -131,12 +131,13 @@ class NodeLease:
         self._zygote.extend_deadline(sent_s + self._times.kill_after_s)
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(stop_in_s, self._expire)
+        self._timer = asyncio.get_running_loop().call_later(stop_in_s, self.expire)
         if not self._trusted:
             self._trusted, self.reason = True, ""
             self._on_held()
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """Hold the lease no longer, because it was not renewed in time."""
         stop_s = self._times.stop_after_s
         self._lose(f"not renewed for {stop_s:g} s of the {self._ttl_s:g} s that it lasts")
 

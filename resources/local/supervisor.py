@@ -10,58 +10,48 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import fcntl
 import logging
 import os
 import secrets
 import signal
-import socket
 import sys
 import uuid
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 import uvloop
 
 from fleet.errors import (
-    AlreadyRunningError,
-    LeaseLostError,
     StateroomError,
     StoreUnavailableError,
     TransientError,
 )
-from fleet.inventory import Gpu, NodePhase
-from fleet.ports import ControlStore
+from fleet.inventory import NodePhase
+from fleet.ports.control_store import ControlStore
 from fleet.reports import NodeReport
 from resources.clock import SteadyClock, SystemClock
 from resources.local.agent_api import build_agent_app
 from resources.local.agent_directory import AgentDirectory
-from resources.local.agent_logs import cut_logs
 from resources.local.agent_processes import AgentProcesses
-from resources.local.agent_server import agent_server_config
 from resources.local.event_log import EventLog
+from resources.local.heartbeat import BeatCounts, Heartbeat
 from resources.local.linux_processes import (
     become_subreaper,
     end_children,
     identify,
-    open_pidfd,
     set_process_name,
 )
 from resources.local.node_health import CheckResult, check_lake, check_store, run_check
 from resources.local.node_http import Readiness, build_node_app
 from resources.local.node_lease import NodeLease
+from resources.local.node_lock import lock_node
 from resources.local.node_metrics import NodeCollector, NodeFigures
-from resources.local.node_readings import (
-    close_gpu_probe,
-    load_gpu_probe,
-    own_cpu_s,
-    read_fault,
-    read_gpus,
-    read_machine,
-)
-from resources.local.node_spec import NodeRun, NodeSpec, read_run, read_spec, write_run
+from resources.local.node_readings import own_cpu_s, read_machine
+from resources.local.node_servers import NodeServers
+from resources.local.node_spec import NodeRun, NodeSpec, read_spec, write_run
+from resources.local.process_watch import Watch
+from resources.local.upkeep import Upkeep
 from resources.local.write_batcher import WriteBatcher
 from resources.local.zygote_client import ZygoteClient
 
@@ -69,19 +59,8 @@ STORE_RETRY_S = 0.5
 """Between two attempts to open the control store when the node starts."""
 ZYGOTE_LOSSES_MAX = 5
 """Ends of the zygote after which the node ends too: its environment is broken."""
-LOG_LOOK_INTERVAL_S = 5.0
-"""Between two looks at the sizes of the agents' logs."""
-GPU_INTERVAL_S = 5.0
-"""Between two readings of the GPUs."""
 
 _log = logging.getLogger(__name__)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: the supervisor ends it."""
-
-    def capture_signals(self) -> Any:
-        return nullcontext()
 
 
 class Supervisor:
@@ -89,8 +68,7 @@ class Supervisor:
 
     def __init__(self, spec: NodeSpec) -> None:
         """Prepare; nothing is started, opened or written yet."""
-        self.spec = spec
-        self.boot_id = uuid.uuid4().hex
+        self.spec, self.boot_id = spec, uuid.uuid4().hex
         self._token = secrets.token_urlsafe(24)
         self._clock, self._steady = SystemClock(), SteadyClock()
         self._started_at = self._clock.now()
@@ -102,12 +80,9 @@ class Supervisor:
         self._reconcile_lock = asyncio.Lock()
         self._reconcile_asked = asyncio.Event()
         self._address = ""
-        self._gpu_probe, self._gpu_absent_reason = load_gpu_probe(spec.gpu_probe)
-        self._gpus: tuple[Gpu, ...] = ()
-        self._beats = dict.fromkeys(("stored", "late", "failed", "zygote_losses"), 0)
-        self._beat_duration_s = 0.0
-        self._servers: list[_Server] = []
-        self._server_tasks: list[asyncio.Task[None]] = []
+        self._heartbeat: Heartbeat | None = None
+        self._zygote_losses = 0
+        self._servers = NodeServers()
         self._tasks: list[asyncio.Task[None]] = []
         self._lock: int | None = None
         self._leases_won = 0
@@ -132,6 +107,8 @@ class Supervisor:
             on_failed=self._on_agent_failed,
         )
 
+        self._upkeep = Upkeep(spec, self._processes.log_paths, self._clock)
+
     # -- life -----------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -148,21 +125,19 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop, f"{number.name} received")
-        owner_pidfd = self._watch_owner()
+        watch = self._watch_owner()
         try:
-            await self._start_node_server()
+            host, port, node_id = self.spec.http_host, self.spec.http_port, self.spec.node.node_id
+            app = build_node_app(self, node_id=node_id, boot_id=self.boot_id, token=self._token)
+            self._address = await self._servers.serve_node(app, host, port)
             self._write_run(NodePhase.RUNNING, "")
-            if await self._open_store():
-                await self._start_agent_server()
-                self._tasks.append(asyncio.create_task(self._heartbeat_loop()))
-                self._tasks.append(asyncio.create_task(self._reconcile_loop()))
-                self._tasks.append(asyncio.create_task(self._upkeep_loop()))
-                await self._wait_for_end()
+            self._store = await self._open_store()
+            if self._store is not None:
+                await self._work(self._store)
         finally:
             await self._wind_up()
-            if owner_pidfd is not None:
-                loop.remove_reader(owner_pidfd)
-                os.close(owner_pidfd)
+            if watch is not None:
+                watch.close()
             os.close(self._lock)
 
     def stop(self, reason: str) -> None:
@@ -172,10 +147,23 @@ class Supervisor:
             self._stop_reason = reason
             self._stopping.set()
 
-    async def _wait_for_end(self) -> None:
-        """Wait for the order to stop, or for a task that should never end and did."""
+    async def _work(self, store: ControlStore) -> None:
+        """Serve agents and beat until the order to stop, or until a task ends that never should."""
+        self._batcher = WriteBatcher(store, self._clock)
+        app = build_agent_app(self._directory, self._batcher, store, self._clock)
+        await self._servers.serve_agents(app, Path(self.spec.socket_path))
+        self._heartbeat = Heartbeat(
+            store,
+            self._lease,
+            self._report,
+            self._clock,
+            interval_s=self.spec.heartbeat_interval_s,
+            fault_path=self.spec.fault_path,
+        )
+        for loop in (self._heartbeat.run(), self._reconcile_loop(), self._upkeep.run()):
+            self._tasks.append(asyncio.create_task(loop))
         stop = asyncio.create_task(self._stopping.wait())
-        tasks = [stop, *self._tasks, *self._server_tasks]
+        tasks = [stop, *self._tasks, *self._servers.tasks]
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         for task in done:
@@ -194,12 +182,10 @@ class Supervisor:
             await asyncio.to_thread(self._batcher.close)
         if self._store is not None:
             await self._last_report(self._store)
-        for server in self._servers:
-            server.should_exit = True
-        await asyncio.gather(*self._server_tasks, return_exceptions=True)
+        await self._servers.stop()
         await self._zygote.stop()
         self._lease.close()
-        await asyncio.to_thread(close_gpu_probe, self._gpu_probe)
+        await self._upkeep.close()
         if self._store is not None:
             self._store.close()
         self._write_run(NodePhase.STOPPED, reason)
@@ -213,103 +199,27 @@ class Supervisor:
         except StateroomError as error:
             _log.warning("the last report was not stored: %s", error)
 
-    def _watch_owner(self) -> int | None:
-        owner = self.spec.owner
-        if owner is None:
+    def _watch_owner(self) -> Watch | None:
+        if (owner := self.spec.owner) is None:
             return None
-        pidfd = open_pidfd(owner)
-        gone = f"the owner, pid {owner.pid}, has ended"
-        if pidfd is None:
-            self.stop(gone)
-            return None
-        loop = asyncio.get_running_loop()
+        return Watch(owner, lambda: self.stop(f"the owner, pid {owner.pid}, has ended"))
 
-        def end() -> None:
-            loop.remove_reader(pidfd)
-            self.stop(gone)
-
-        loop.add_reader(pidfd, end)
-        return pidfd
-
-    # -- servers --------------------------------------------------------------------------------
-
-    async def _start_node_server(self) -> None:
-        listener = socket.create_server((self.spec.http_host, self.spec.http_port))
-        host, port = listener.getsockname()[:2]
-        self._address = f"{host}:{port}"
-        app = build_node_app(
-            self, node_id=self.spec.node.node_id, boot_id=self.boot_id, token=self._token
-        )
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            ws="none",
-            loop="none",
-            timeout_graceful_shutdown=1,
-        )
-        await self._serve(_Server(config), [listener])
-
-    async def _start_agent_server(self) -> None:
-        assert self._store is not None, "opened before"
-        self._batcher = WriteBatcher(self._store, self._clock)
-        app = build_agent_app(self._directory, self._batcher, self._store, self._clock)
-        config = agent_server_config(app, Path(self.spec.socket_path))
-        await self._serve(_Server(config), None)
-
-    async def _serve(self, server: _Server, listeners: list[socket.socket] | None) -> None:
-        """Start a server; returns once it listens."""
-        self._servers.append(server)
-        task = asyncio.create_task(server.serve(sockets=listeners))
-        self._server_tasks.append(task)
-        while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn has no event
-            await asyncio.sleep(0.005)
-
-    async def _open_store(self) -> bool:
-        """Open the store, as often as it takes; False when the node is stopped meanwhile."""
+    async def _open_store(self) -> ControlStore | None:
+        """Open the store, as often as it takes; None when the node is stopped meanwhile."""
         from resources.control_store.opening import open_control_store
 
         while not self._stopping.is_set():
             try:
-                self._store = await asyncio.to_thread(
+                return await asyncio.to_thread(
                     open_control_store, self.spec.store_url, clock=self._clock
                 )
             except TransientError as error:
                 _log.warning("control store: %s", error)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), STORE_RETRY_S)
-            else:
-                return True
-        return False
+        return None
 
     # -- loops ----------------------------------------------------------------------------------
-
-    async def _heartbeat_loop(self) -> None:
-        loop = asyncio.get_running_loop()
-        interval_s = self.spec.heartbeat_interval_s
-        due_s = loop.time()
-        while True:
-            fault = read_fault(self.spec.fault_path, self._clock.now())
-            if fault.delay_s:
-                await asyncio.sleep(fault.delay_s)
-            await self._beat()
-            self._beat_duration_s = loop.time() - due_s
-            if self._beat_duration_s > interval_s:
-                self._beats["late"] += 1
-            # A missed beat is not made up for: the next one is due on the same even grid.
-            due_s += interval_s * max(1, int((loop.time() - due_s) / interval_s) + 1)
-            await asyncio.sleep(max(0.0, due_s - loop.time()))
-
-    async def _beat(self) -> None:
-        assert self._store is not None, "opened before"
-        try:
-            await self._lease.beat(self._store, self._report())
-        except (LeaseLostError, TransientError) as error:
-            self._beats["failed"] += 1
-            _log.warning("heartbeat: %s", error)
-        else:
-            self._beats["stored"] += 1
 
     def _report(self) -> NodeReport:
         reading = read_machine(Path(self.spec.state_dir))
@@ -324,7 +234,7 @@ class Supervisor:
             memory_used_bytes=reading.memory_used_bytes,
             disk_free_bytes=reading.disk_free_bytes,
             agents=self._processes.reports(),
-            gpus=self._gpus,
+            gpus=self._upkeep.gpus,
         )
 
     async def _reconcile_loop(self) -> None:
@@ -337,34 +247,20 @@ class Supervisor:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._reconcile_asked.wait(), self.spec.reconcile_interval_s)
 
-    async def _upkeep_loop(self) -> None:
-        """Cut logs and read GPUs: slow things, in a thread, beside the heartbeat."""
-        loop = asyncio.get_running_loop()
-        node, gpus_due_s = self.spec.node, 0.0
-        if self.spec.gpu_probe and self._gpu_probe is None:
-            _log.warning("no GPUs are read: %s", self._gpu_absent_reason)
-        while True:
-            if loop.time() >= gpus_due_s:
-                gpus_due_s = loop.time() + GPU_INTERVAL_S
-                now = self._clock.now()
-                self._gpus = await asyncio.to_thread(
-                    read_gpus, self._gpu_probe, node.node_id, node.region, now
-                )
-            await asyncio.to_thread(cut_logs, self._processes.log_paths())
-            await asyncio.sleep(LOG_LOOK_INTERVAL_S)
-
     # -- events ---------------------------------------------------------------------------------
 
     def _on_zygote_event(self, event: dict[str, Any]) -> None:
         if event["event"] == "lost" and not self._stopping.is_set():
-            self._beats["zygote_losses"] += 1
+            self._zygote_losses += 1
             _log.error("the zygote ended with code %s", event["code"])
             end_children()  # what agents had started themselves has come to us
-            if self._beats["zygote_losses"] > ZYGOTE_LOSSES_MAX:
+            if self._zygote_losses > ZYGOTE_LOSSES_MAX:
                 self.stop("the zygote ended again and again")
             else:
                 self._zygote.start()
                 self._lease.rearm()
+        if event["event"] == "fenced":  # agents did not crash: they are held until a new lease
+            self._lease.expire()
         self._processes.handle(event)
 
     def _on_lease_held(self) -> None:
@@ -432,6 +328,7 @@ class Supervisor:
 
     def metrics(self) -> bytes:
         """Prometheus exposition text of this moment."""
+        beats = BeatCounts() if self._heartbeat is None else self._heartbeat.counts
         stats = None if self._batcher is None else self._batcher.stats()
         outcomes = ("writes", "refused", "given_up", "retries")
         return self._collector.render(
@@ -439,16 +336,16 @@ class Supervisor:
                 ready=self.readiness().ready,
                 lease_remaining_s=self._lease.remaining_s(),
                 lease_term=self._lease.term,
-                heartbeats=self._beats["stored"],
-                heartbeats_late=self._beats["late"],
-                heartbeats_failed=self._beats["failed"],
-                heartbeat_duration_s=self._beat_duration_s,
+                heartbeats=beats.stored,
+                heartbeats_late=beats.late,
+                heartbeats_failed=beats.failed,
+                heartbeat_duration_s=beats.duration_s,
                 agents=self._processes.counts(),
                 agent_restarts=self._processes.restarts_total,
                 agent_memory_bytes=self._processes.memory_bytes(),
                 writes={} if stats is None else {name: getattr(stats, name) for name in outcomes},
                 writes_queued=0 if stats is None else stats.queued,
-                zygote_losses=self._beats["zygote_losses"],
+                zygote_losses=self._zygote_losses,
                 supervisor_cpu_s=own_cpu_s([os.getpid(), self._zygote.pid or 0]),
             )
         )
@@ -473,27 +370,6 @@ class Supervisor:
         reason = await self._processes.evict(agent_id, epoch, grace_s)
         self._record("agent_evicted", agent_id, f"epoch {epoch} on {self.spec.node.node_id}")
         return reason
-
-
-def lock_node(spec: NodeSpec) -> int:
-    """Claim the node on this state folder for this process, until it ends in whichever way.
-
-    Raises:
-        AlreadyRunningError: another process has it.
-    """
-    path = spec.run_path.with_suffix(".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(lock)
-        before = read_run(spec.run_path)
-        who = "" if before is None else f": pid {before.process.pid}, boot {before.boot_id}"
-        raise AlreadyRunningError(
-            f"node {spec.node.node_id} runs already{who}", hint="Stop it first: stateroom down."
-        ) from error
-    return lock
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -26,7 +26,8 @@ from fleet.errors import (
     TransientError,
     VersionConflictError,
 )
-from fleet.ports import ActivityStore, AgentStateStore, Clock, PutResult
+from fleet.ports.clock import Clock
+from fleet.ports.control_store import ActivityStore, AgentStateStore, PutResult
 
 WRITE_OVERHEAD_BYTES = 256
 """Counted for each write beside its body, for the record, its future and its place in the queue."""

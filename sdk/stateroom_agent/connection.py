@@ -1,7 +1,8 @@
 """A keep-alive HTTP/1.1 client over a unix socket, for one peer that always sends Content-Length.
 
-Why not `http.client`: it parses headers with the email package, and after a fork its use dirties
-about 0.9 MiB of memory an agent, this one about 0.3 (`benchmarks/agent_api.py` measures both).
+Why not `http.client`: it parses headers with the email package, and using it after a fork makes
+about 1.4 MiB of memory an agent's own, where this client and its agent make 0.8, or 0.6 in a
+parent that ran `warm_up` (`benchmarks/agent_api.py` measures all three).
 """
 
 from __future__ import annotations

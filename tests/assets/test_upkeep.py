@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from fleet.agents import Activity
 from platform_defs.bootstrap import apply_pool_limits
 from tests.assets.inventory_runs import InventoryRuns, materialized, open_runs
 
@@ -53,6 +54,23 @@ def test_old_objects_are_removed_but_never_the_newest_of_a_partition(runs: Inven
     assert counts == [1, 1]
     table = {(row.data["table"], row.data["partition"]) for row in metadata["catalogue"].records}
     assert len(table) == metadata["objects"] == 8
+
+
+def test_old_activities_are_forgotten_and_nothing_else(runs: InventoryRuns) -> None:
+    """Seven days of what agents did stay; a second run finds nothing."""
+    for number in range(4):
+        at = runs.clock.now()
+        done = Activity(f"id-{number}", "a", "net", "task", at, None, True, "{}")
+        runs.store.append_activities([done])
+        runs.clock.advance(3 * DAY_S)
+    states = runs.store.state_infos()
+    metadata = materialized(runs.run(job="trim_activities_job"))["activity_history", ""]
+    assert metadata["activities_removed"] == 2
+    left = [activity.activity_id for activity in runs.store.activities(None, 9)]
+    assert left == ["id-3", "id-2"]
+    assert runs.store.state_infos() == states
+    again = materialized(runs.run(job="trim_activities_job"))["activity_history", ""]
+    assert again["activities_removed"] == 0
 
 
 def test_a_damaged_tick_is_quarantined_and_the_rest_of_its_day_is_merged(

@@ -14,6 +14,7 @@ from fleet.agents import (
     RestartMode,
     RestartPolicy,
     StatePut,
+    StateRestore,
     Workload,
 )
 from fleet.errors import (
@@ -28,7 +29,7 @@ from fleet.errors import (
 from fleet.inventory import AgentPhase, Gpu, NodePhase
 from fleet.journal import JournalEntry
 from fleet.leases import Lease, node_lease_name
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from fleet.reports import AgentDeclaration, AgentReport, NodeDeclaration, NodeReport
 from tests.contracts.store_harness import StoreHarness
 
@@ -98,7 +99,8 @@ class TestNodes:
         assert node.lease_expires_at == renewed.expires_at
         assert (node.cpu_percent, node.memory_used_bytes, node.disk_free_bytes) == (12.5, 7, None)
         assert (node.agents_running, node.agents_failed) == (1, 1)
-        assert store.gpus() == [gpus[1], gpus[0]]
+        assert store.gpus() == store.gpus("eu") == [gpus[1], gpus[0]]
+        assert store.gpus("us") == []
 
     def test_declaring_again_keeps_the_report_and_retiring_removes_it(
         self, store: ControlStore
@@ -452,6 +454,22 @@ class TestStates:
         assert pages == [[1, 2, 3], [4, 5, 6], [7]]
         assert store.state_changes(after, 3) == []
 
+    def test_a_trimmed_change_log_goes_on_with_higher_numbers(
+        self, store: ControlStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Readers' cursors stay valid, states stay, and trimming twice removes nothing."""
+        monkeypatch.setattr("resources.control_store.database._TRIM_ROWS", 2)
+        placed(store, "a")
+        store.put_states([StatePut("a", 1, version, b"x") for version in range(7)])
+        ids = [change.change_id for change in store.state_changes(0, 100)]
+        assert store.trim_state_changes(ids[4]) == 5
+        assert [change.change_id for change in store.state_changes(0, 100)] == ids[5:]
+        assert store.trim_state_changes(ids[-1]) == 2
+        assert store.trim_state_changes(ids[-1]) == 0
+        store.put_states([StatePut("a", 1, 7, b"x")])
+        (change,) = store.state_changes(ids[-1], 100)
+        assert (change.version, change.change_id > ids[-1]) == (8, True)
+
     def test_a_moved_agent_fences_its_old_copy(self, store: ControlStore) -> None:
         """The old epoch writes nothing more; the new one goes on from the same version."""
         placed(store, "a")
@@ -475,6 +493,43 @@ class TestStates:
         ]
         assert [(i.version, i.epoch, i.size_bytes) for i in infos] == [(1, 1, 1), (1, 1, 2)]
         assert store.state_infos("us") == []
+
+    def test_many_states_are_read_at_once(self, harness: StoreHarness) -> None:
+        """Ordered by agent, each once, unknown ones left out; one damaged state is named."""
+        harness.clear()
+        store = harness.store
+        placed(store, "b", "a", "c")
+        store.put_states([StatePut(name, 1, 0, name.encode()) for name in "bac"])
+        assert store.states([]) == []
+        assert store.states(["c", "nobody", "a", "c"]) == [store.state("a"), store.state("c")]
+        harness.damage_state("b", b"x")
+        assert [one.agent_id for one in store.states(["a", "c"])] == ["a", "c"]
+        with pytest.raises(CorruptObjectError, match="agent b"):
+            store.states(["a", "b"])
+
+    def test_a_restore_never_replaces_what_the_restorer_has_not_seen(
+        self, store: ControlStore
+    ) -> None:
+        """Accepted on the version seen; the version never falls, and no writer goes on unaware."""
+        placed(store, "a", "b")
+        store.put_states([StatePut("a", 1, 0, b"1"), StatePut("a", 1, 1, b"2")])
+        late, unplaced = store.restore_states(
+            [StateRestore("a", 1, 1, b"1"), StateRestore("nobody", 0, 1, b"1")]
+        )
+        assert isinstance(late.error, VersionConflictError)
+        assert isinstance(unplaced.error, StaleEpochError)
+        back, lost = store.restore_states(
+            [StateRestore("a", 2, 1, b"1"), StateRestore("b", 0, 57, b"b57")]
+        )
+        assert (back.version, back.error, lost.version, lost.error) == (3, None, 57, None)
+        state = store.state("b")
+        assert state is not None
+        assert (state.version, state.epoch, state.body) == (57, 1, b"b57")
+        (unaware,) = store.put_states([StatePut("a", 1, 2, b"3")])
+        assert isinstance(unaware.error, VersionConflictError)
+        changes = [(one.agent_id, one.version) for one in store.state_changes(0, 10)]
+        assert changes == [("a", 1), ("a", 2), ("a", 3), ("b", 57)]
+        assert store.restore_states([]) == []
 
     def test_damaged_bytes_are_never_handed_out(self, harness: StoreHarness) -> None:
         """Flipped, truncated or swapped bytes raise an error that names the agent."""
@@ -529,6 +584,17 @@ class TestLogs:
         newest = sorted(items, key=lambda item: (item.at, item.activity_id), reverse=True)
         assert store.activities(None, 100) == newest
         assert store.activities("agent-1", 2) == [i for i in newest if i.agent_id == "agent-1"][:2]
+
+    def test_activities_older_than_a_moment_are_trimmed(self, store: ControlStore) -> None:
+        """The moment itself is kept."""
+        items = [
+            Activity(f"id-{n}", "a", "net", "task", AT + timedelta(seconds=n), None, True, "{}")
+            for n in range(5)
+        ]
+        store.append_activities(items)
+        assert store.trim_activities(AT + timedelta(seconds=3)) == 3
+        assert store.activities(None, 9) == items[:2:-1]
+        assert store.trim_activities(AT) == 0
 
     def test_notes_are_paged_by_id(self, store: ControlStore) -> None:
         """Ids order by code point on every database, so that cursors agree."""

@@ -11,12 +11,12 @@ from threading import Thread
 import uvicorn
 
 from fleet.agents import Workload
+from resources.clock import SystemClock
 from resources.local.agent_api import AgentApiSettings, build_agent_app
 from resources.local.agent_directory import AgentDirectory
 from resources.local.agent_server import agent_server_config
 from resources.local.write_batcher import BatchLimits, WriteBatcher
 from tests.fakes.agent_states import InMemoryAgentStates
-from tests.fakes.real_clock import RealClock
 
 START_TIMEOUT_S = 20.0
 
@@ -33,7 +33,7 @@ class AgentServer:
         """Prepare; `start` serves."""
         self.socket_path = socket_path
         self.store = store if store is not None else InMemoryAgentStates()
-        self.clock = RealClock()
+        self.clock = SystemClock()
         self.directory = AgentDirectory(self.clock)
         self.settings = AgentApiSettings(heartbeat_interval_s=0.1, checkpoint_interval_s=0.1)
         self._limits = limits

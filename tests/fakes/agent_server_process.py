@@ -13,17 +13,17 @@ import uvicorn
 
 from fleet.agents import Workload
 from fleet.reports import AgentDeclaration, unplaced
+from resources.clock import SystemClock
 from resources.control_store.opening import open_control_store
 from resources.local.agent_api import build_agent_app
 from resources.local.agent_directory import AgentDirectory
 from resources.local.agent_server import agent_server_config
 from resources.local.write_batcher import WriteBatcher
-from tests.fakes.real_clock import RealClock
 
 
 def main(socket_path: str, database: str, *names: str) -> None:
     """Place what is not placed yet, admit all, serve until SIGTERM."""
-    clock = RealClock()
+    clock = SystemClock()
     store = open_control_store(f"sqlite:///{database}", clock=clock)
     shapes = [AgentDeclaration(n, "net-1", "watch", "here", 10, 2**24) for n in names]
     store.declare_agents(shapes)

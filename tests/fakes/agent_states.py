@@ -8,10 +8,20 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from threading import Lock
 
-from fleet.agents import Activity, AgentState, Note, StateChange, StateHead, StatePut, decide_put
+from fleet.agents import (
+    Activity,
+    AgentState,
+    Note,
+    StateChange,
+    StateHead,
+    StatePut,
+    StateRestore,
+    decide_put,
+    plan_restore,
+)
 from fleet.errors import PermanentError, StoreUnavailableError
 from fleet.inventory import AgentStateInfo
-from fleet.ports import PutResult
+from fleet.ports.control_store import PutResult
 
 
 class InMemoryAgentStates:
@@ -51,6 +61,21 @@ class InMemoryAgentStates:
     def state(self, agent_id: str) -> AgentState | None:
         """The newest state."""
         return self.stored.get(agent_id)
+
+    def states(self, agent_ids: Sequence[str]) -> list[AgentState]:
+        """The newest states of these agents."""
+        return [self.stored[one] for one in sorted(set(agent_ids)) if one in self.stored]
+
+    def restore_states(self, restores: Sequence[StateRestore]) -> list[PutResult]:
+        """Put states back, in order."""
+        with self._lock:
+            results = []
+            for restore in restores:
+                put, head = plan_restore(restore, self.heads.get(restore.agent_id))
+                if head is not None:
+                    self.heads[restore.agent_id] = head
+                results.append(self._put(put))
+            return results
 
     def state_infos(self, region: str | None = None) -> list[AgentStateInfo]:
         """Metadata of all states."""

@@ -16,8 +16,10 @@ from fleet.agents import (
     StateChange,
     StateHead,
     StatePut,
+    StateRestore,
     Workload,
     decide_put,
+    plan_restore,
 )
 from fleet.errors import (
     CorruptObjectError,
@@ -30,7 +32,8 @@ from fleet.inventory import Agent, AgentPhase, AgentStateInfo, Gpu, Node, NodePh
 from fleet.journal import JournalEntry
 from fleet.leases import Lease, is_lease_live, node_lease_name
 from fleet.names import validate_text
-from fleet.ports import Clock, PutResult
+from fleet.ports.clock import Clock
+from fleet.ports.control_store import PutResult
 from fleet.reports import (
     AgentDeclaration,
     NodeDeclaration,
@@ -61,6 +64,7 @@ class InMemoryControlStore:
         self._retired: dict[str, Placement] = {}
         self._states: dict[str, AgentState] = {}
         self._changes: list[StateChange] = []
+        self._change_id = 0
         self._activities: dict[str, Activity] = {}
         self._notes: dict[str, Note] = {}
         self._journal: dict[tuple[str, str, str], JournalEntry] = {}
@@ -316,27 +320,40 @@ class InMemoryControlStore:
     def put_states(self, puts: Sequence[StatePut]) -> list[PutResult]:
         """Apply puts in order."""
         with self._lock:
-            return [self._put(put) for put in puts]
+            return [self._put(put, self._head(put.agent_id)) for put in puts]
 
-    def _put(self, put: StatePut) -> PutResult:
+    def restore_states(self, restores: Sequence[StateRestore]) -> list[PutResult]:
+        """Put states back from a backup, in order."""
+        with self._lock:
+            results = []
+            for restore in restores:
+                put, head = plan_restore(restore, self._head(restore.agent_id))
+                results.append(self._put(put, head))
+            return results
+
+    def _head(self, agent_id: str) -> StateHead | None:
+        placed = self._placements.get(agent_id)
+        stored = self._states.get(agent_id)
+        version = stored.version if stored else 0
+        return StateHead(placed.epoch, placed.node_id, version) if placed else None
+
+    def _put(self, put: StatePut, head: StateHead | None) -> PutResult:
         if len(put.body) > STATE_MAX_BYTES:
             error = TooLargeError(f"agent {put.agent_id}: {len(put.body)} bytes")
             return PutResult(put.agent_id, 0, error)
-        placed = self._placements.get(put.agent_id)
-        stored = self._states.get(put.agent_id)
-        version = stored.version if stored else 0
-        head = StateHead(placed.epoch, placed.node_id, version) if placed else None
         refused = decide_put(put, head)
-        if refused:
+        if refused or head is None:
             return PutResult(put.agent_id, 0, refused)
+        version = head.version
         now = self.clock.now()
         digest = hashlib.sha256(put.body).hexdigest()
         self._states[put.agent_id] = AgentState(
             put.agent_id, version + 1, put.epoch, digest, put.body, now
         )
+        self._change_id += 1
         self._changes.append(
             StateChange(
-                len(self._changes) + 1,
+                self._change_id,
                 put.agent_id,
                 version + 1,
                 put.epoch,
@@ -354,6 +371,12 @@ class InMemoryControlStore:
         if stored and hashlib.sha256(stored.body).hexdigest() != stored.digest:
             raise CorruptObjectError(f"state of agent {agent_id} is damaged")
         return stored
+
+    def states(self, agent_ids: Sequence[str]) -> list[AgentState]:
+        """The newest states of these agents, verified."""
+        with self._lock:
+            found = [self.state(agent_id) for agent_id in sorted(set(agent_ids))]
+        return [state for state in found if state is not None]
 
     def damage_state(self, agent_id: str, body: bytes) -> None:
         """Replace stored bytes behind the digest's back, for tests of corruption."""
@@ -385,6 +408,14 @@ class InMemoryControlStore:
         with self._lock:
             return [change for change in self._changes if change.change_id > after][:limit]
 
+    def trim_state_changes(self, up_to: int) -> int:
+        """Remove change log entries up to a number."""
+        with self._lock:
+            kept = [change for change in self._changes if change.change_id > up_to]
+            removed = len(self._changes) - len(kept)
+            self._changes = kept
+        return removed
+
     # Activities, notes, journal
 
     def append_activities(self, activities: Sequence[Activity]) -> None:
@@ -401,6 +432,14 @@ class InMemoryControlStore:
         with self._lock:
             wanted = [a for a in self._activities.values() if agent_id in {None, a.agent_id}]
         return sorted(wanted, key=lambda a: (a.at, a.activity_id), reverse=True)[:limit]
+
+    def trim_activities(self, before: datetime) -> int:
+        """Remove old activities."""
+        with self._lock:
+            kept = {key: item for key, item in self._activities.items() if item.at >= before}
+            removed = len(self._activities) - len(kept)
+            self._activities = kept
+        return removed
 
     def append_notes(self, notes: Sequence[Note]) -> None:
         """Append; known ids are ignored."""

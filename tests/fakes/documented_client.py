@@ -108,5 +108,5 @@ def problem_of(response: Response) -> dict[str, Any]:
     problem: dict[str, Any] = json.loads(response.body)
     assert problem["status"] == response.status
     assert problem["detail"]
-    assert problem["hint"] or problem["type"].endswith("invalid-input")
+    assert problem["hint"]
     return problem

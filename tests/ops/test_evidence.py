@@ -7,13 +7,14 @@ from ops.evidence import PREVIEW_ROWS, column_schema, number_evidence, table_pre
 from tests.fleet.inventory_records import a_node
 
 
-def test_every_column_of_every_table_has_type_unit_and_nullability() -> None:
+def test_every_column_of_every_table_has_type_description_and_nullability() -> None:
     """The schema is the record's: same names, same order."""
     for record in (Node, Gpu, Agent, AgentStateInfo):
         schema = column_schema(record)
         assert [column.name for column in schema.columns] == list(record._fields)
+        assert not [column.name for column in schema.columns if not column.description]
     columns = {column.name: column for column in column_schema(Node).columns}
-    assert columns["memory_bytes"].description == "[bytes]"
+    assert (columns["memory_bytes"].description or "").endswith("[bytes]")
     assert columns["heartbeat_at"].type == "timestamp[us, tz=UTC]"
     assert columns["node_id"].constraints.nullable is False
     assert columns["pid"].constraints.nullable is True

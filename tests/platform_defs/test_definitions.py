@@ -117,6 +117,7 @@ def test_the_lineage_leads_from_the_declaration_to_the_states() -> None:
         "agent_inventory": {"node_inventory"},
         "agent_states": {"agent_inventory"},
         "lake_catalog": set(),
+        "activity_history": {"control_store"},
         "run_history": set(),
     }
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import sqlalchemy as sa
 
 from fleet.agents import StatePut
 from fleet.errors import InvalidInputError, StaleEpochError, StoreUnavailableError
-from fleet.reports import AgentDeclaration
+from fleet.inventory import AgentPhase
+from fleet.reports import AgentDeclaration, AgentReport, NodeDeclaration, NodeReport
 from resources.control_store.opening import open_control_store
 from resources.control_store.store import SqlControlStore
 from tests.fakes.clock import ManualClock
@@ -128,6 +130,33 @@ class TestSqlite:
         """64 bits are the limit of both databases."""
         with pytest.raises(InvalidInputError):
             sqlite_store.declare_agents([AgentDeclaration("c", "n", "w", "r", 1 << 63, 1)])
+
+    def test_more_callers_than_connections_is_unavailable(
+        self, sqlite_store: SqlControlStore
+    ) -> None:
+        """After the same time limit as a lock, and it passes when one is given back."""
+        with ExitStack() as stack:
+            for _ in range(15):
+                stack.enter_context(sqlite_store._database.read())
+            with pytest.raises(StoreUnavailableError, match="connections"):
+                sqlite_store.nodes()
+        assert sqlite_store.nodes() == []
+
+    def test_a_report_or_time_that_means_nothing_is_refused(
+        self, sqlite_store: SqlControlStore
+    ) -> None:
+        """NaN is no measurement and a naive time is no moment; nothing is stored."""
+        now = ManualClock().now()
+        sqlite_store.declare_nodes([NodeDeclaration("n", "eu", "z", 1, 1)])
+        lease = sqlite_store.acquire_lease("node/n", "boot", 5.0)
+        agent = AgentReport("a", 1, AgentPhase.RUNNING, 1, now, now, 0, math.nan, None, "")
+        report = NodeReport("n", "boot", 1, "h:1", now, now, None, None, None, (agent,), ())
+        with pytest.raises(InvalidInputError, match="finite"):
+            sqlite_store.report_node(report, lease)
+        naive = report._replace(agents=(), started_at=now.replace(tzinfo=None))
+        with pytest.raises(InvalidInputError, match="aware"):
+            sqlite_store.report_node(naive, lease)
+        assert sqlite_store.nodes()[0].boot_id is None
 
     def test_threads_and_a_whole_fleet_read_do_not_disturb_each_other(self, tmp_path: Path) -> None:
         """Six writers of one agent each and a reader: every put is stored, versions are dense."""

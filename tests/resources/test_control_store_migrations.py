@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,12 +20,15 @@ from fleet.errors import (
     SchemaMismatchError,
     StoreUnavailableError,
 )
+from fleet.reports import NodeDeclaration
 from resources.control_store.database import Database
 from resources.control_store.migrating import MIGRATIONS_DIR, migrate, schema_version
 from resources.control_store.opening import open_control_store
 from resources.control_store.schema import METADATA, SCHEMA_VERSION
 from tests.fakes.clock import ManualClock
 from tests.servers.postgres import PostgresServer
+
+GOLDEN = Path(__file__).parent.parent / "golden"
 
 NEXT_STEP = '''"""A step that this version does not know."""
 import sqlalchemy as sa
@@ -103,6 +108,31 @@ def test_an_older_store_is_brought_up_to_date_with_its_rows(new_url: str, tmp_pa
         ]
         assert schema_version(connection) == SCHEMA_VERSION + 1
     database.close()
+
+
+def test_a_store_of_the_first_release_opens_with_everything_in_it(tmp_path: Path) -> None:
+    """The golden dump is never changed: what version 1 wrote, every later version reads."""
+    path = tmp_path / "control.db"
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript((GOLDEN / "control_store_v1.sql").read_text())
+    with closing(open_control_store(f"sqlite:///{path}", clock=ManualClock())) as store:
+        with store._database.read() as connection:
+            assert schema_version(connection) == SCHEMA_VERSION
+        state = store.state("a")
+        assert state is not None
+        assert (state.version, state.body) == (2, b"two")
+        assert [change.version for change in store.state_changes(0, 9)] == [1, 2]
+        assert [(p.agent_id, p.epoch) for p in store.placements()] == [("a", 1)]
+        assert [(a.agent_id, a.pid) for a in store.agents()] == [("a", 7)]
+        assert [node.cpu_percent for node in store.nodes()] == [1.5]
+        assert [gpu.gpu_uuid for gpu in store.gpus()] == ["gpu-1"]
+        lease = store.lease("node/node")
+        assert lease is not None
+        assert (lease.holder, lease.term) == ("boot", 1)
+        assert [workload.function for workload in store.workloads()] == ["m:f"]
+        assert [note.text for note in store.notes("net", "", 9)] == ["remember"]
+        assert [activity.duration_s for activity in store.activities("a", 9)] == [0.5]
+        assert [entry.reason for entry in store.journal("act")] == ["why"]
 
 
 def test_a_newer_store_is_refused_with_both_versions(new_url: str, tmp_path: Path) -> None:
@@ -187,6 +217,24 @@ def test_a_file_that_is_no_database_is_corrupt(tmp_path: Path) -> None:
     with pytest.raises(CorruptObjectError, match=r"control\.db"):
         open_control_store(f"sqlite:///{path}", clock=ManualClock())
     assert path.read_bytes() == b"not a database at all" * 500
+
+
+def test_a_damaged_page_is_corrupt_and_not_a_crash(tmp_path: Path) -> None:
+    """SQLite notices structure; what it does not notice, the digest of a state does."""
+    path = tmp_path / "control.db"
+    url = f"sqlite:///{path}"
+    with closing(open_control_store(url, clock=ManualClock())) as store:
+        store.declare_nodes([NodeDeclaration(f"node-{n}", "eu", "z", 1, 1) for n in range(2000)])
+    content = bytearray(path.read_bytes())
+    for start in range(4096 * 30, len(content), 4096):
+        content[start : start + 200] = b"\xff" * 200
+    path.write_bytes(content)
+    with (
+        pytest.raises(CorruptObjectError, match="malformed") as caught,
+        closing(open_control_store(url, clock=ManualClock())) as store,
+    ):
+        store.nodes()
+    assert "backup" in caught.value.hint
 
 
 def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:

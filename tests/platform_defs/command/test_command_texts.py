@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -14,9 +15,14 @@ import pytest
 
 from fleet import errors
 from fleet.journal import JournalEntry
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
+from fleet.reports import AgentDeclaration
+from fleet.status import summarize_fleet
 from platform_defs.command import exit_codes
 from platform_defs.command.main import SUBCOMMANDS
+from platform_defs.command.status import status_document, status_text
+from platform_defs.settings import load_settings
+from platform_defs.state_folder import UpRun
 from tests.platform_defs.command.conftest import Run
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -141,13 +147,54 @@ def test_the_status_document_has_a_fixed_form(run: Run, filled: Path) -> None:
     assert [region["region"] for region in document["regions"]] == ["eu", "us-west-2"]
 
 
+def test_a_start_that_went_wrong_stays_visible(run: Run, store: ControlStore) -> None:
+    """The first run failed: status says so, also when every node is well."""
+    settings = load_settings()
+    well = summarize_fleet([], [])
+    up = UpRun(7, "2026-01-01T00:00:00+00:00", "http://u", ready=True, problem="run x failed")
+    text = status_text(settings, well, up, NOW, colours=False)
+    assert text.startswith(
+        "fleet test: wrong\n"
+        "running since 2026-01-01T00:00:00+00:00 (pid 7)  http://u\n"
+        "  ! run x failed\n"
+    )
+    document = status_document(settings, well, up)
+    assert (document["healthy"], document["findings"]) == (False, ["run x failed"])
+    coloured = status_text(settings, well, None, NOW, colours=True)
+    assert coloured.startswith("fleet test: \x1b[32mok\x1b[0m\n")
+
+
+def test_watching_repeats_until_interrupted(fleet_dir: Path, filled: Path) -> None:
+    """Ctrl-C ends it with the code that shells expect."""
+    command = [sys.executable, "-m", "platform_defs.command.main"]
+    process = subprocess.Popen(
+        [*command, "status", "--watch", "--interval", "0.2"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        screens = 0
+        while screens < 2:
+            line = process.stdout.readline()
+            assert line, "it ended by itself"
+            screens += line.startswith("fleet test: ")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == exit_codes.INTERRUPTED
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_colours_appear_on_terminals_only(run: Run, filled: Path) -> None:
     """A pipe gets plain text."""
     assert "\x1b[" not in run("status").stdout
     assert "\x1b[" not in run("nodes").stdout
 
 
-def test_nodes_and_agents_can_be_filtered(run: Run, filled: Path) -> None:
+def test_nodes_and_agents_can_be_filtered(run: Run, store: ControlStore) -> None:
     """By region, network, phase and node; the rest is counted."""
     nodes = json.loads(run("nodes", "--region", "us-west-2", "--json").stdout)
     assert [(n["node_id"], n["phase"]) for n in nodes] == [
@@ -163,6 +210,11 @@ def test_nodes_and_agents_can_be_filtered(run: Run, filled: Path) -> None:
     assert names("--network", "other") == ["eu-cpu-1"]
     assert names("--node", "us-west-2-2") == ["cpu-3"]
     assert names("--region", "us-west-2", "--limit", "1") == ["cpu-1"]
+    many = [AgentDeclaration(f"m-{n:03}", "watch", "cpu", "eu", 1, 1) for n in range(100)]
+    store.declare_agents(many)
+    assert len(names()) == 104
+    assert "... 54 more agents (--limit 104 shows all)" in run("agents").stdout
+    store.retire_agents([agent.agent_id for agent in many])
     shown = run("agents", "--limit", "1").stdout
     assert shown.splitlines()[0].split()[:4] == ["agent", "network", "node", "epoch"]
     assert shown.splitlines()[-1] == "... 3 more agents (--limit 4 shows all)"

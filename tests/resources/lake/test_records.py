@@ -98,7 +98,8 @@ def test_the_description_carries_unit_and_the_comment_of_the_source() -> None:
     bandwidth = columns["bandwidth_bps"]
     assert (bandwidth.type, bandwidth.nullable, bandwidth.unit) == ("int64", False, "bit/s")
     assert bandwidth.comment.startswith("Declared network capacity in bits per second")
-    assert columns["node_id"].comment == columns["node_id"].unit == ""
+    assert columns["node_id"].unit == ""
+    assert columns["phase"].type == "string"
     assert columns["gpu_memory_bytes"].unit == "bytes"
 
 

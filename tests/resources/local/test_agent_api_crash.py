@@ -13,9 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
 
+from resources.clock import SystemClock
 from resources.control_store.opening import open_control_store
 from stateroom_agent.agent import Agent
-from tests.fakes.real_clock import RealClock
 
 ROOT = Path(__file__).parents[3]
 NAMES = [f"agent-{number}" for number in range(6)]
@@ -83,7 +83,7 @@ def test_acknowledged_writes_survive_sigkill_and_agents_go_on_by_themselves() ->
         with ThreadPoolExecutor(len(NAMES)) as pool:
             runs = {n: pool.submit(_write_until, stop, supervisor, n) for n in NAMES}
             with closing(
-                open_control_store(f"sqlite:///{supervisor.database}", clock=RealClock())
+                open_control_store(f"sqlite:///{supervisor.database}", clock=SystemClock())
             ) as store:
                 seen = 0
                 for _ in range(KILLS):

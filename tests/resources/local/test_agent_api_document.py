@@ -14,6 +14,7 @@ from starlette.routing import Route
 from fleet.agents import STATE_MAX_BYTES
 from fleet.errors import StoreUnavailableError
 from fleet.names import NAME_MAX_CHARS
+from resources.clock import SystemClock
 from resources.local import agent_requests
 from resources.local.agent_api import build_agent_app
 from resources.local.agent_directory import AgentDirectory
@@ -21,7 +22,6 @@ from resources.local.write_batcher import BatchLimits, WriteBatcher
 from tests.fakes.agent_server import AgentServer, serving
 from tests.fakes.agent_states import FailingAgentStates, InMemoryAgentStates
 from tests.fakes.documented_client import DOCUMENT, DocumentedClient, validator
-from tests.fakes.real_clock import RealClock
 
 METHODS = {"get", "put", "post", "delete", "patch"}
 
@@ -41,7 +41,7 @@ def test_the_document_is_valid_openapi() -> None:
 
 def test_every_route_is_in_the_document_and_every_documented_operation_has_a_route() -> None:
     """HEAD follows from GET and is not listed."""
-    clock = RealClock()
+    clock = SystemClock()
     batcher = WriteBatcher(InMemoryAgentStates(), clock)
     app = build_agent_app(AgentDirectory(clock), batcher, InMemoryAgentStates(), clock)
     batcher.close()

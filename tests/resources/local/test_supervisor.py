@@ -94,6 +94,18 @@ def test_a_killed_agent_comes_back_under_the_same_epoch(fleet: Fleet) -> None:
     assert (after.epoch, after.restarts) == (1, 1)
 
 
+def test_more_agents_than_start_at_once_all_come_up(fleet: Fleet) -> None:
+    """Those that wait for their turn are PENDING; stopping the node meanwhile loses nobody."""
+    idle = function("idle", "idle")
+    cluster = fleet.start([node("n1")], [idle], agents_of(idle, 80))
+    eventually(
+        lambda: all(a.phase == AgentPhase.RUNNING for a in fleet.store.agents()), "all run", 60.0
+    )
+    cluster.kill_node("n1")
+    cluster.start_node("n1")
+    assert cluster.stop_nodes() == []
+
+
 def test_an_agent_that_is_done_stays_done(fleet: Fleet) -> None:
     """Exit code 0 under `on-failure` is COMPLETED; under `never` a failure stays FAILED."""
     done = function("done", "end")

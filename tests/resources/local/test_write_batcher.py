@@ -20,10 +20,10 @@ from fleet.errors import (
     StoreUnavailableError,
     VersionConflictError,
 )
-from fleet.ports import PutResult
+from fleet.ports.control_store import PutResult
+from resources.clock import SystemClock
 from resources.local.write_batcher import BatchLimits, WriteBatcher
 from tests.fakes.agent_states import FailingAgentStates, InMemoryAgentStates
-from tests.fakes.real_clock import RealClock
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SHORT = BatchLimits(deadline_s=0.05, retry_delay_s=0.001, retry_delay_max_s=0.004)
@@ -59,7 +59,7 @@ def test_each_write_gets_its_own_result_or_error() -> None:
     store = GatedAgentStates()
     for agent_id in ("a", "b", "c"):
         store.place(agent_id, epoch=2)
-    batcher = WriteBatcher(store, RealClock())
+    batcher = WriteBatcher(store, SystemClock())
     first = batcher.submit(StatePut("c", 2, 0, b"c1"))
     assert store.entered.wait(20)
     accepted = batcher.submit(StatePut("a", 2, 0, b"a1"))
@@ -81,7 +81,7 @@ def test_what_queues_during_a_commit_is_committed_together() -> None:
     store = GatedAgentStates()
     for number in range(51):
         store.place(f"a{number}")
-    batcher = WriteBatcher(store, RealClock())
+    batcher = WriteBatcher(store, SystemClock())
     futures = [batcher.submit(StatePut("a0", 1, 0, b"x"))]
     assert store.entered.wait(20)
     futures += [batcher.submit(StatePut(f"a{n}", 1, 0, b"x")) for n in range(1, 51)]
@@ -99,7 +99,7 @@ def test_batches_are_bounded_by_number_and_by_bytes() -> None:
     limits = BatchLimits(batch_max_writes=4, batch_max_bytes=3000)
     for number in range(10):
         store.place(f"a{number}")
-    batcher = WriteBatcher(store, RealClock(), limits)
+    batcher = WriteBatcher(store, SystemClock(), limits)
     futures = [batcher.submit(StatePut("a0", 1, 0, b""))]
     assert store.entered.wait(20)
     sizes = [0, 0, 0, 0, 0, 2000, 2000, 9000, 0]
@@ -118,7 +118,7 @@ def test_a_full_queue_refuses_at_once_and_takes_again_when_it_has_drained() -> N
     for name in "abcd":
         store.place(name)
     limits = BatchLimits(queue_max_writes=2, queue_max_bytes=2000)
-    batcher = WriteBatcher(store, RealClock(), limits)
+    batcher = WriteBatcher(store, SystemClock(), limits)
     futures = [batcher.submit(StatePut("a", 1, 0, b""))]
     assert store.entered.wait(20)
     futures.append(batcher.submit(StatePut("b", 1, 0, b"x" * 1000)))
@@ -137,7 +137,7 @@ def test_a_write_that_the_store_never_takes_is_given_up_and_not_acknowledged() -
     """After the deadline the caller hears so, with the cause and what to do."""
     store = FailingAgentStates(seed=1, failure_rate=1.0)
     store.place("a")
-    batcher = WriteBatcher(store, RealClock(), SHORT)
+    batcher = WriteBatcher(store, SystemClock(), SHORT)
     futures: list[Future[int]] = [
         batcher.submit(StatePut("a", 1, 0, b"x")),
         batcher.submit((_activity(1),)),
@@ -160,7 +160,7 @@ def test_a_repeated_delivery_of_the_same_put_is_accepted_with_the_same_version()
     """An answer that was lost on the way is not a conflict; other bytes or epochs are one."""
     store = InMemoryAgentStates()
     store.place("a")
-    batcher = WriteBatcher(store, RealClock())
+    batcher = WriteBatcher(store, SystemClock())
     assert batcher.submit(StatePut("a", 1, 0, b"x")).result(20) == 1
     assert batcher.submit(StatePut("a", 1, 0, b"x")).result(20) == 1
     assert len(store.history) == 1
@@ -179,7 +179,7 @@ def test_a_repeated_delivery_of_the_same_put_is_accepted_with_the_same_version()
 def test_one_poison_record_fails_alone(position: int) -> None:
     """The other writes of its batch are stored, once, in order."""
     store = FailingAgentStates(seed=1, failure_rate=0.0)
-    batcher = WriteBatcher(store, RealClock())
+    batcher = WriteBatcher(store, SystemClock())
     details = ["fine"] * 5
     details[position] = store.poison
     gate = Event()
@@ -207,7 +207,7 @@ def test_a_defect_of_the_store_reaches_the_caller_and_the_writer_lives_on() -> N
 
     store = Defective()
     store.place("a")
-    batcher = WriteBatcher(store, RealClock())
+    batcher = WriteBatcher(store, SystemClock())
     with pytest.raises(ZeroDivisionError):
         batcher.submit((_note(1),)).result(20)
     assert batcher.submit(StatePut("a", 1, 0, b"x")).result(20) == 1
@@ -219,7 +219,7 @@ def test_close_settles_everything_that_was_accepted_and_takes_nothing_more() -> 
     store = GatedAgentStates()
     for number in range(20):
         store.place(f"a{number}")
-    batcher = WriteBatcher(store, RealClock(), BatchLimits(batch_max_writes=3))
+    batcher = WriteBatcher(store, SystemClock(), BatchLimits(batch_max_writes=3))
     futures = [batcher.submit(StatePut(f"a{n}", 1, 0, b"x")) for n in range(20)]
     with ThreadPoolExecutor(1) as pool:
         closing = pool.submit(batcher.close)
@@ -237,7 +237,7 @@ def test_close_settles_everything_that_was_accepted_and_takes_nothing_more() -> 
 def test_close_ends_although_the_store_is_down() -> None:
     """Each waiting write is given up at its deadline."""
     store = FailingAgentStates(seed=1, failure_rate=1.0)
-    batcher = WriteBatcher(store, RealClock(), SHORT)
+    batcher = WriteBatcher(store, SystemClock(), SHORT)
     futures = [batcher.submit((_note(n),)) for n in range(5)]
     batcher.close()
     assert all(isinstance(f.exception(0), StoreUnavailableError) for f in futures)
@@ -247,7 +247,7 @@ def test_a_caller_cannot_take_back_a_write_under_way() -> None:
     """Cancelling its future has no effect: the write may be in a commit already."""
     store = GatedAgentStates()
     store.place("a")
-    batcher = WriteBatcher(store, RealClock())
+    batcher = WriteBatcher(store, SystemClock())
     future = batcher.submit(StatePut("a", 1, 0, b"x"))
     assert not future.cancel()
     store.gate.set()
@@ -257,7 +257,7 @@ def test_a_caller_cannot_take_back_a_write_under_way() -> None:
 
 def test_an_empty_write_is_refused() -> None:
     """It would have no kind."""
-    batcher = WriteBatcher(InMemoryAgentStates(), RealClock())
+    batcher = WriteBatcher(InMemoryAgentStates(), SystemClock())
     with pytest.raises(InvalidInputError, match="at least one"):
         batcher.submit(())
     batcher.close()
@@ -305,7 +305,7 @@ def test_every_acknowledged_write_is_stored_exactly_once_in_the_order_of_its_age
     names = [f"agent-{number}" for number in range(agents)]
     for name in names:
         store.place(name)
-    batcher = WriteBatcher(store, RealClock(), limits)
+    batcher = WriteBatcher(store, SystemClock(), limits)
     with ThreadPoolExecutor(agents) as pool:
         runs = dict(zip(names, pool.map(lambda n: _run_agent(batcher, n, 6), names), strict=True))
     batcher.close()

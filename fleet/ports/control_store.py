@@ -1,14 +1,10 @@
-"""Ports: what the core asks of the world. Adapters in `resources/` implement them.
-
-One contract suite per port (`tests/contracts/`) runs on every adapter and on the fake. A port
-raises only errors of `fleet.errors`. Batches go in and come out in order, one result per item.
-"""
+"""What must be exact now: a port per feature, one database behind all, a cache before it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from fleet.agents import (
     Activity,
@@ -17,6 +13,7 @@ from fleet.agents import (
     Placement,
     StateChange,
     StatePut,
+    StateRestore,
     Workload,
 )
 from fleet.errors import FencedError, TooLargeError
@@ -24,18 +21,6 @@ from fleet.inventory import Agent, AgentStateInfo, Gpu, Node
 from fleet.journal import JournalEntry
 from fleet.leases import Lease
 from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport, RegionCounts
-
-
-class Clock(Protocol):
-    """Where time comes from outside `fleet/`."""
-
-    def now(self) -> datetime:
-        """Aware UTC wall clock; may jump."""
-        ...
-
-    def monotonic_s(self) -> float:
-        """Seconds that never go back; only differences mean anything."""
-        ...
 
 
 class PutResult(NamedTuple):
@@ -180,12 +165,42 @@ class AgentStateStore(Protocol):
         """
         ...
 
+    def states(self, agent_ids: Sequence[str]) -> list[AgentState]:
+        """The newest states of these agents, digests verified, ordered by agent_id; one query.
+
+        Agents without a state are left out. The caller chunks: all bytes are in memory at once.
+
+        Raises:
+            CorruptObjectError: stored bytes of one of them do not match the digest.
+        """
+        ...
+
+    def restore_states(self, restores: Sequence[StateRestore]) -> list[PutResult]:
+        """Put states back from a backup, as `put_states` does: one durable transaction, in order.
+
+        A restore is accepted when the live version is still `expected_version`. It is stored under
+        the placement's epoch and the higher of the backup's version and the live one + 1, so that
+        versions never fall and every running writer must load the state again.
+        """
+        ...
+
     def state_infos(self, region: str | None = None) -> list[AgentStateInfo]:
         """Metadata of all states, ordered by agent_id; never the bytes."""
         ...
 
     def state_changes(self, after: int, limit: int) -> list[StateChange]:
-        """Change log entries with change_id > `after`, in order, at most `limit`."""
+        """Change log entries with change_id > `after`, in order, at most `limit`.
+
+        No entry appears later below one that was returned.
+        """
+        ...
+
+    def trim_state_changes(self, up_to: int) -> int:
+        """Remove change log entries that every reader has passed; states stay.
+
+        Returns:
+            How many entries with change_id <= `up_to` there were.
+        """
         ...
 
 
@@ -198,6 +213,10 @@ class ActivityStore(Protocol):
 
     def activities(self, agent_id: str | None, limit: int) -> list[Activity]:
         """Newest first."""
+        ...
+
+    def trim_activities(self, before: datetime) -> int:
+        """Remove activities older than `before`; returns how many there were."""
         ...
 
     def append_notes(self, notes: Sequence[Note]) -> None:
@@ -287,194 +306,4 @@ class StateCache(Protocol):
 
     def invalidate_all(self) -> None:
         """Forget everything."""
-        ...
-
-
-class ClusterEvent(NamedTuple):
-    """Something the infrastructure saw happen."""
-
-    cursor: str
-    kind: str
-    """`node_started`, `node_stopped`, `node_terminated`, `agent_evicted`, ..."""
-    subject: str
-    at: datetime
-    detail: str
-
-
-class FleetSnapshot(NamedTuple):
-    """One consistent look at (a region of) the fleet."""
-
-    region: str
-    observed_at: datetime
-    nodes: list[Node]
-    gpus: list[Gpu]
-    agents: list[Agent]
-
-
-class FleetReader(Protocol):
-    """The part of a cluster that only looks; all that the inventory needs."""
-
-    def regions(self) -> list[str]:
-        """Names of all regions, sorted."""
-        ...
-
-    def nodes(self, region: str) -> list[Node]:
-        """The nodes of a region alone: cheap enough to look at every few seconds."""
-        ...
-
-    def snapshot(self, region: str) -> FleetSnapshot:
-        """Nodes, GPUs and agents of a region as they are now."""
-        ...
-
-
-class Cluster(Protocol):
-    """The machinery that runs nodes and agents: local processes, a simulator, Kubernetes.
-
-    Fits Kubernetes as follows: `snapshot` lists Nodes and Pods, `apply_placements` is a
-    server-side apply of Pods (idempotent, with epoch and term as annotations), `watch` is a watch
-    with the resourceVersion as cursor, `scale` is the scale subresource, `evict` the Eviction API
-    (and so subject to disruption budgets), `node_phase` reads the instance, not the kubelet.
-    """
-
-    def snapshot(self, region: str) -> FleetSnapshot:
-        """Nodes, GPUs and agents of a region as they are now."""
-        ...
-
-    def regions(self) -> list[str]:
-        """Names of all regions, sorted."""
-        ...
-
-    def apply_placements(self, placements: Sequence[Placement]) -> None:
-        """Make the nodes run what the placements say; idempotent, refuses lower epochs."""
-        ...
-
-    def scale(self, workload: str, region: str, replicas: int) -> None:
-        """Set the wanted number of a workload's agents in a region."""
-        ...
-
-    def evict(self, agent_id: str, epoch: int, grace_s: float) -> None:
-        """Ask an agent to stop, kill it after the grace period; returns once it is gone."""
-        ...
-
-    def watch(self, cursor: str, timeout_s: float) -> list[ClusterEvent]:
-        """Events after the cursor ('' means from now); waits up to `timeout_s` for the first."""
-        ...
-
-
-class FaultInjector(Protocol):
-    """Deliberate damage, for drills: implemented by local and simulated clusters only."""
-
-    def kill_node(self, node_id: str) -> str:
-        """End a node without warning; returns what was done, in words."""
-        ...
-
-    def pause_node(self, node_id: str, duration_s: float) -> str:
-        """Freeze a node: it neither works nor fails, then goes on as if nothing had been."""
-        ...
-
-    def slow_node(self, node_id: str, delay_s: float, duration_s: float) -> str:
-        """Delay a node's heartbeats."""
-        ...
-
-    def start_node(self, node_id: str) -> str:
-        """Bring a killed node back."""
-        ...
-
-
-class GpuReading(NamedTuple):
-    """What a probe found: the GPUs, or the reason why there are none to see."""
-
-    gpus: list[Gpu]
-    driver_version: str | None
-    absent_reason: str
-    """Empty when a driver answered."""
-
-
-class GpuProbe(Protocol):
-    """Reads the GPUs of this machine."""
-
-    def read(self, node_id: str, region: str, now: datetime) -> GpuReading:
-        """Never raises: each failed call leaves None and is listed in `Gpu.denied`."""
-        ...
-
-
-class LakeObject(NamedTuple):
-    """One committed object of the lake."""
-
-    key: str
-    table: str
-    partition: str
-    rows: int
-    size_bytes: int
-    sha256: str
-    written_at: datetime
-    """The tick it was written for, UTC; of a merged day, its last tick."""
-    kind: str = "tick"
-    """`tick`: one write. `day`: the merged ticks of one UTC day."""
-
-
-class Lake(Protocol):
-    """What is analysed: immutable Parquet objects, one per table, partition and tick.
-
-    Rows travel as `pyarrow.Table`, typed `Any` here because `fleet` holds no I/O library.
-    """
-
-    def write(self, table: str, partition: str, rows: Any, at: datetime) -> LakeObject:
-        """Commit one object atomically; visible as a whole or not at all.
-
-        Writing the same rows for the same tick again changes nothing and succeeds.
-
-        Raises:
-            InvalidInputError: a name, the rows or `at` break a rule, or the tick holds other rows.
-            LakeUnavailableError: it could not be written (disk full); nothing is visible.
-        """
-        ...
-
-    def read_latest(self, table: str, partition: str | None = None) -> Any:
-        """The newest object of a partition (of every partition: None) as one table.
-
-        Raises:
-            NotFoundError: the table has no object.
-            CorruptObjectError: an object is damaged; it has been moved to quarantine and is named.
-        """
-        ...
-
-    def objects(self, table: str, partition: str | None = None) -> list[LakeObject]:
-        """Committed objects that count, oldest first (by tick); empty for an unknown table."""
-        ...
-
-    def history(
-        self, table: str, since: datetime, until: datetime, partition: str | None = None
-    ) -> Any:
-        """All rows with since <= tick < until, by tick, with columns `partition` and `tick`.
-
-        Raises:
-            NotFoundError: the table has no object at all. A range without ticks is no error.
-            CorruptObjectError: as for `read_latest`.
-        """
-        ...
-
-    def tables(self) -> list[str]:
-        """Names of all tables, sorted."""
-        ...
-
-    def compact(self, table: str, partition: str, day: datetime) -> LakeObject | None:
-        """Merge the objects of a finished day into one; None when there is nothing to merge."""
-        ...
-
-    def remove(self, objects: Iterable[LakeObject]) -> int:
-        """Delete objects; returns how many were there."""
-        ...
-
-    def query(self, sql: str) -> Any:
-        """Answer one SELECT with DuckDB, as a table.
-
-        `<table>` is the newest object of each partition, `<table>_history` all of them; both have
-        the columns `partition` and `tick`.
-
-        Raises:
-            InvalidInputError: the SQL does not parse, names no known table, or would write.
-            TooLargeError: over the limit on time, memory or rows.
-            CorruptObjectError: as for `read_latest`.
-        """
         ...

@@ -1,0 +1,247 @@
+"""The pack codec: many blobs, each compressed and sealed, in one object named by its hash.
+
+The format is `docs/formats/backup.md`. The codec is pure: bytes in, bytes out; the salt is an
+argument. Every blob is decompressed and compared before its frame leaves, because a library or
+memory fault that is noticed only at restore is noticed too late (restic #4523).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import zstandard
+from blake3 import blake3
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from fleet.errors import CorruptObjectError, InvalidInputError
+
+PACK_TARGET_BYTES = 16 * 1024 * 1024
+"""A pack is closed when it has grown to this size."""
+PACK_MAX_BYTES = 32 * 1024 * 1024
+"""No pack grows beyond it; larger content is chunked before it gets here."""
+KEY_BYTES = 32
+SALT_BYTES = 32
+TAG_BYTES = 16
+"""AES-GCM's authentication tag, at the end of each frame."""
+
+_MAGIC = b"SRP1"
+_MAGIC_END = b"1PRS"
+_VERSION = 1
+_TABLE_FRAME = 2**32 - 1
+_RAW, _ZSTD = b"\x00", b"\x01"
+_ZSTD_LEVEL = 3
+_RAW_ABOVE = 0.97
+"""Stored raw when compression saves less than 3 %."""
+_TRAILER = struct.Struct("<I4s")
+
+
+class PackRow(NamedTuple):
+    """Where one blob lies in a pack."""
+
+    blob_id: bytes
+    frame: int
+    offset: int
+    length: int
+    """Of the sealed frame: one ranged read of `length` bytes at `offset` fetches it."""
+    plain_length: int
+    kind: str
+    item_id: str
+    version: int
+
+
+class Pack(NamedTuple):
+    """A finished pack."""
+
+    sha256: str
+    """Of `data`; its name."""
+    data: bytes
+    salt: bytes
+    rows: tuple[PackRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PackKeys:
+    """What seals and opens the packs of one network under one data key."""
+
+    data_key: bytes
+    dek_id: str
+    network_id: str
+
+    def __post_init__(self) -> None:
+        """Refuse a key of the wrong length before anything is sealed with it."""
+        if len(self.data_key) != KEY_BYTES:
+            raise InvalidInputError("data_key", f"{len(self.data_key)} bytes", f"{KEY_BYTES} bytes")
+
+    def blob_id(self, plain: bytes) -> bytes:
+        """Keyed BLAKE3 of a blob: equal blobs meet, and nobody else can test for a known one."""
+        return blake3(plain, key=derive_key(self.data_key, b"", b"stateroom blob id")).digest()
+
+    def cipher(self, salt: bytes) -> AESGCM:
+        """The cipher of one pack; each salt gives a key of its own, so nonces may count frames."""
+        info = b"stateroom pack" + self.network_id.encode()
+        return AESGCM(derive_key(self.data_key, salt, info))
+
+
+@lru_cache(maxsize=256)
+def derive_key(key: bytes, salt: bytes, info: bytes) -> bytes:
+    """HKDF-SHA256: a key for one purpose (`info`) from a data key (RFC 5869)."""
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=info).derive(key)
+
+
+def _nonce(frame: int) -> bytes:
+    return frame.to_bytes(12, "big")
+
+
+def _bound_to(network_id: str, salt: bytes, frame: int, kind: str) -> bytes:
+    """What a frame is authenticated with: moved anywhere else it does not open."""
+    return b"".join((_MAGIC, network_id.encode(), salt, frame.to_bytes(4, "big"), kind.encode()))
+
+
+class PackBuilder:
+    """Collects blobs until the pack is finished; not thread-safe, one per worker.
+
+    Args:
+        keys: data key, its id and the network.
+        salt: 32 fresh random bytes; never use one twice.
+    """
+
+    def __init__(self, keys: PackKeys, salt: bytes) -> None:
+        """Write the header."""
+        if len(salt) != SALT_BYTES:
+            raise InvalidInputError("salt", f"{len(salt)} bytes", f"{SALT_BYTES} bytes")
+        dek_id = keys.dek_id.encode()
+        self._keys = keys
+        self._salt = salt
+        self._cipher = keys.cipher(salt)
+        self._parts = [_MAGIC, bytes((_VERSION, len(dek_id))), dek_id, salt]
+        self._size = sum(len(part) for part in self._parts)
+        self._rows: list[PackRow] = []
+        self._compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
+        self._decompressor = zstandard.ZstdDecompressor()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes so far; close the pack at `PACK_TARGET_BYTES`."""
+        return self._size
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds no blob yet."""
+        return not self._rows
+
+    def add(self, blob_id: bytes, plain: bytes, kind: str, item_id: str, version: int) -> PackRow:
+        """Seal one blob as the next frame.
+
+        Raises:
+            CorruptObjectError: compression did not give the blob back; nothing was added.
+            InvalidInputError: the blob does not fit into a pack.
+        """
+        if len(plain) + self._size > PACK_MAX_BYTES:
+            raise InvalidInputError("blob", f"{len(plain)} bytes", f"less than {PACK_MAX_BYTES}")
+        frame = len(self._rows)
+        sealed = self._seal(self._body(plain, item_id), frame, kind)
+        row = PackRow(blob_id, frame, self._size, len(sealed), len(plain), kind, item_id, version)
+        self._parts.append(sealed)
+        self._size += len(sealed)
+        self._rows.append(row)
+        return row
+
+    def finish(self) -> Pack:
+        """Append table and trailer; the builder is used up."""
+        table = json.dumps(
+            [[row.blob_id.hex(), *row[1:]] for row in self._rows], separators=(",", ":")
+        ).encode()
+        sealed = self._seal(_ZSTD + self._compressor.compress(table), _TABLE_FRAME, "table")
+        trailer = _TRAILER.pack(len(sealed), _MAGIC_END)
+        data = b"".join((*self._parts, sealed, trailer))
+        return Pack(hashlib.sha256(data).hexdigest(), data, self._salt, tuple(self._rows))
+
+    def _body(self, plain: bytes, item_id: str) -> bytes:
+        packed = self._compressor.compress(plain)
+        if len(packed) > len(plain) * _RAW_ABOVE:
+            return _RAW + plain
+        if self._decompressor.decompress(packed, max_output_size=len(plain)) != plain:
+            raise CorruptObjectError(
+                f"{item_id}: compression did not give the same bytes back",
+                hint="Suspect this machine's memory; nothing was stored.",
+            )
+        return _ZSTD + packed
+
+    def _seal(self, body: bytes, frame: int, kind: str) -> bytes:
+        bound = _bound_to(self._keys.network_id, self._salt, frame, kind)
+        return self._cipher.encrypt(_nonce(frame), body, bound)
+
+
+def open_frame(keys: PackKeys, salt: bytes, row: PackRow, sealed: bytes, pack: str) -> bytes:
+    """The blob of one frame, proven to be the one that was stored.
+
+    Args:
+        keys: data key and network.
+        salt: of the pack.
+        row: what the manifest (or the pack's table) says of the blob.
+        sealed: `row.length` bytes at `row.offset`.
+        pack: the pack's name, for the error.
+
+    Raises:
+        CorruptObjectError: the frame was damaged, moved, exchanged, or sealed with another key.
+    """
+    plain = _open(keys, salt, row.frame, row.kind, sealed, pack)
+    if len(plain) != row.plain_length or keys.blob_id(plain) != row.blob_id:
+        raise CorruptObjectError(f"pack {pack}: frame {row.frame} holds another blob")
+    return plain
+
+
+def _open(keys: PackKeys, salt: bytes, frame: int, kind: str, sealed: bytes, pack: str) -> bytes:
+    bound = _bound_to(keys.network_id, salt, frame, kind)
+    try:
+        body = keys.cipher(salt).decrypt(_nonce(frame), sealed, bound)
+        if body[:1] == _RAW:
+            return body[1:]
+        return zstandard.ZstdDecompressor().decompress(body[1:])
+    except (InvalidTag, zstandard.ZstdError) as error:
+        raise CorruptObjectError(
+            f"pack {pack}: frame {frame} does not open: damaged, moved, or another key",
+            hint="Run `stateroom backups verify`; another region may heal it.",
+        ) from error
+
+
+def read_salt(data: bytes, pack: str) -> tuple[str, bytes]:
+    """Data key id and salt from a pack's header (its first 300 bytes are enough).
+
+    Raises:
+        CorruptObjectError: this is no pack of this format.
+    """
+    if data[:4] != _MAGIC or len(data) < 6 or data[4] != _VERSION:
+        raise CorruptObjectError(f"pack {pack}: not a pack of format {_VERSION}")
+    end = 6 + data[5]
+    salt = data[end : end + SALT_BYTES]
+    if len(salt) != SALT_BYTES:
+        raise CorruptObjectError(f"pack {pack}: header is cut off")
+    return data[6:end].decode(errors="replace"), salt
+
+
+def read_table(keys: PackKeys, data: bytes, pack: str) -> Sequence[PackRow]:
+    """The rows of a whole pack, from the pack alone: an index can be rebuilt from packs.
+
+    Raises:
+        CorruptObjectError: header, trailer or table are damaged.
+    """
+    _, salt = read_salt(data, pack)
+    if len(data) < _TRAILER.size:
+        raise CorruptObjectError(f"pack {pack}: trailer is cut off")
+    length, magic = _TRAILER.unpack(data[-_TRAILER.size :])
+    start = len(data) - _TRAILER.size - length
+    if magic != _MAGIC_END or start < 0:
+        raise CorruptObjectError(f"pack {pack}: trailer is damaged")
+    sealed = data[start : -_TRAILER.size]
+    table = json.loads(_open(keys, salt, _TABLE_FRAME, "table", sealed, pack))
+    return [PackRow(bytes.fromhex(first), *rest) for first, *rest in table]

@@ -1,0 +1,146 @@
+"""SQLite below the control store."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+
+from fleet.errors import CorruptObjectError, StateroomError, StoreUnavailableError
+from fleet.ports.clock import Clock
+from resources.control_store.dialects import empty_temporary, translate_common
+from resources.control_store.times import to_us
+
+
+class SqliteDialect:
+    """SQLite in WAL mode: many readers, one writer at a time, fsync before every acknowledgement.
+
+    Leases are judged by the injected clock: all processes that share the file are on one host.
+    """
+
+    name = "sqlite"
+
+    def __init__(self, path: Path, clock: Clock, *, busy_timeout_s: float) -> None:
+        """Remember the file and how long to wait for another writer."""
+        self._path = path
+        self._clock = clock
+        self._busy_timeout_s = busy_timeout_s
+
+    def create_engine(self) -> sa.Engine:
+        """An engine on the file, which is created with its folder when missing."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"control store {self._path}: its folder cannot be made ({error})",
+                hint="Check the path in control_store.url and the rights on it.",
+            ) from error
+        url = sa.URL.create("sqlite", database=str(self._path))
+        engine = sa.create_engine(
+            url,
+            pool_timeout=self._busy_timeout_s,
+            connect_args={"timeout": self._busy_timeout_s},
+        )
+        sa.event.listen(engine, "connect", self._prepare)
+        return engine
+
+    def _prepare(self, connection: sqlite3.Connection, _record: object) -> None:
+        # The driver's own idea of transactions is switched off: BEGIN is spelled out below.
+        connection.isolation_level = None
+        # WAL + FULL: the log is fsynced at each commit, the database file only at checkpoints.
+        # The checkpoint interval (pages of 4 KiB) bounds the log near 64 MiB and lets states that
+        # are overwritten often reach the database file once.
+        for pragma in (
+            "page_size=4096",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "temp_store=MEMORY",
+            "cache_size=-32768",
+            "wal_autocheckpoint=16384",
+            "journal_size_limit=67108864",
+        ):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    def begin_read(self, connection: sa.Connection) -> None:
+        """A snapshot from the first statement on; never blocks a writer."""
+        connection.exec_driver_sql("BEGIN")
+
+    def begin_write(self, connection: sa.Connection) -> None:
+        """Take the write lock at once: an upgrade in mid-transaction could not wait for it."""
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def begin_migration(self, connection: sa.Connection) -> None:
+        """The write lock is exclusive already, and DDL is transactional."""
+        self.begin_write(connection)
+
+    def now_us(self, _connection: sa.Connection) -> int:
+        """The injected clock."""
+        return to_us(self._clock.now())
+
+    def insert(self, table: sa.Table) -> sqlite.Insert:
+        """SQLite's INSERT."""
+        return sqlite.insert(table)
+
+    def one_of(
+        self, column: sa.ColumnElement[str], keys: sa.ColumnElement[Any]
+    ) -> sa.ColumnElement[bool]:
+        """Keys travel as one JSON array."""
+        return column.in_(sa.select(sa.func.json_each(keys).table_valued("value").c.value))
+
+    def keys(self, keys: Iterable[str]) -> str:
+        """A JSON array."""
+        return json.dumps(list(keys))
+
+    def positional(self) -> sa.Dialect:
+        """Question marks."""
+        return sqlite.dialect(paramstyle="qmark")
+
+    def insert_rows(self, cursor: Any, text: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """SQLite is in this process: a statement per row has no round trip."""
+        cursor.executemany(text, rows)
+
+    def load_temporary(
+        self, connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """In memory (`temp_store`)."""
+        empty_temporary(connection, table)
+        connection.execute(
+            table.insert(), [dict(zip(table.c.keys(), row, strict=True)) for row in rows]
+        )
+
+    def begin_put(self, connection: sa.Connection) -> int:
+        """The time; nothing to announce, because there is one writer at a time."""
+        return self.now_us(connection)
+
+    def settle_change_log(self, connection: sa.Connection) -> None:
+        """Nothing to do: numbers are given out in commit order."""
+
+    def translate(self, error: BaseException) -> StateroomError | None:
+        """By SQLite's message, the only thing that tells its errors apart everywhere."""
+        text = str(getattr(error, "orig", None) or error)
+        if "locked" in text or "busy" in text:
+            return StoreUnavailableError(
+                f"control store {self._path}: locked for {self._busy_timeout_s:g} s ({text})",
+                hint="Another process holds a long transaction; try again.",
+            )
+        if "full" in text:
+            return StoreUnavailableError(
+                f"control store {self._path}: disk full ({text}); nothing was stored",
+                hint=f"Free space on the disk of {self._path.parent}, then try again.",
+            )
+        if "malformed" in text or "not a database" in text:
+            return CorruptObjectError(
+                f"control store {self._path}: {text}",
+                hint="Stop everything and restore the file from a backup.",
+            )
+        if isinstance(error, (sa.exc.OperationalError, sqlite3.OperationalError)):
+            return StoreUnavailableError(
+                f"control store {self._path}: {text}",
+                hint="Check that the folder exists and may be written, and the disk's health.",
+            )
+        return translate_common(error, f"control store {self._path}")

@@ -1,0 +1,150 @@
+"""Objects as files below one folder.
+
+Create is: write a temporary file, fsync it, `link` it to its name, fsync the folder. The link is
+the commit: it fails when the name exists (create-only), and a reader sees the whole file or none.
+Killed before the link, a file stays in the folder `.tmp`, which the daily `check` clears of those
+older than an hour. Killed after it, the object is there, and its durability is the folder's fsync:
+a caller that got no answer must look, as the port says.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fleet.errors import NotFoundError, StoreUnavailableError
+from fleet.ports.object_store import ListedObject
+from resources.object_store.keys import validate_key
+from resources.object_store.probe import probe_store
+
+_STAGING = ".tmp"
+_LEFTOVER_AGE_S = 3600.0
+
+
+class DirectoryObjectStore:
+    """The `ObjectStore` port on a local directory.
+
+    Args:
+        root: folder of the store; created when missing.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Remember the folder; nothing is touched before the first call."""
+        self._root = root
+
+    def create(self, key: str, data: bytes) -> bool:
+        """See `fleet.ports.ObjectStore.create`; committed by `os.link`."""
+        final = self._root / validate_key(key)
+        temporary = self._root / _STAGING / uuid.uuid4().hex
+        try:
+            _make_folders(final.parent, self._root)
+            temporary.parent.mkdir(exist_ok=True)
+            try:
+                _write_synced(temporary, data)
+                os.link(temporary, final)
+            finally:
+                temporary.unlink(missing_ok=True)
+            _sync_folder(final.parent)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise _unavailable(key, error) from error
+        return True
+
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """See `fleet.ports.ObjectStore.get`."""
+        try:
+            with (self._root / validate_key(key)).open("rb") as file:
+                file.seek(offset)
+                return file.read(-1 if length is None else length)
+        except FileNotFoundError as error:
+            raise NotFoundError(f"object {key} does not exist") from error
+        except OSError as error:
+            raise _unavailable(key, error) from error
+
+    def list_objects(self, prefix: str, after: str = "") -> list[ListedObject]:
+        """See `fleet.ports.ObjectStore.list_objects`; only folders that can match are opened."""
+        folder = prefix.rpartition("/")[0]
+        try:
+            found = _walk(
+                self._root / folder if folder else self._root, f"{folder}/" * bool(folder)
+            )
+            return sorted(one for one in found if one.key.startswith(prefix) and one.key > after)
+        except OSError as error:
+            raise _unavailable(prefix, error) from error
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See `fleet.ports.ObjectStore.delete`."""
+        for key in keys:
+            try:
+                (self._root / validate_key(key)).unlink(missing_ok=True)
+            except OSError as error:
+                raise _unavailable(key, error) from error
+
+    def check(self) -> list[str]:
+        """See `fleet.ports.ObjectStore.check`."""
+        _remove_leftovers(self._root / _STAGING)
+        return probe_store(self, uuid.uuid4().hex)
+
+
+def _unavailable(key: str, error: OSError) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"object {key}: {error.strerror or error}",
+        hint="Check the disk's free space and the folder's owner; nothing half-written is visible.",
+    )
+
+
+def _make_folders(folder: Path, root: Path) -> None:
+    """Create missing folders and make their names durable."""
+    if folder.is_dir():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for parent in (folder, *folder.parents):
+        _sync_folder(parent)
+        if parent == root.parent:
+            break
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Drop temporary files that a killed writer left long ago."""
+    for path in folder.glob("*"):
+        try:
+            if time.time() - path.stat().st_mtime > _LEFTOVER_AGE_S:
+                path.unlink()
+        except FileNotFoundError:
+            continue
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[ListedObject]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+                else:
+                    stat = entry.stat()
+                    modified_at = datetime.fromtimestamp(stat.st_mtime, UTC)
+                    yield ListedObject(f"{prefix}{entry.name}", stat.st_size, modified_at)
+    except FileNotFoundError:
+        return

@@ -1,0 +1,212 @@
+"""Reading items back: few ranged requests, each frame opened and compared before it is handed on.
+
+Frames that lie near each other are fetched by one request. Nothing leaves this module that does not
+match its blob id and, as a whole, the digest in the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from fleet.errors import CorruptObjectError, NotFoundError
+from fleet.ports.object_store import ObjectStore
+from fleet.vault_keyspace import pack_key
+from fleet.vault_pack import PackKeys, PackRow, open_frame
+from resources.vault.manifest import Manifest, kernels
+
+_GAP_BYTES = 256 * 1024
+"""Frames closer than this are fetched by one request."""
+_RANGE_BYTES = 2 * 1024 * 1024
+"""Longest range, so that memory stays bounded."""
+
+
+class ReadItem(NamedTuple):
+    """A state as it was backed up, proven by its digest."""
+
+    agent_id: str
+    version: int
+    digest: str
+    updated_at: datetime
+    body: bytes
+
+
+class _Row(NamedTuple):
+    item_id: str
+    version: int
+    chunk: int
+    blob_id: bytes
+    pack: str
+    frame: int
+    offset: int
+    length: int
+    plain_length: int
+    digest: bytes
+    updated_at: datetime
+
+
+Damaged = Callable[[str, Sequence[str], CorruptObjectError], None]
+"""Called with pack, agent ids and error in place of raising."""
+
+
+def read_items(
+    store: ObjectStore,
+    keys: PackKeys,
+    manifest: Manifest,
+    *,
+    workers: int | None = None,
+    on_damage: Damaged | None = None,
+) -> Iterator[ReadItem]:
+    """Read every item of a manifest, in the order of the packs.
+
+    Args:
+        store: where the vault lies.
+        keys: of the network.
+        manifest: the rows wanted, and their packs.
+        workers: threads; None for one per core, at most 8.
+        on_damage: told of what cannot be read; None raises instead.
+
+    Raises:
+        CorruptObjectError: a pack is damaged or missing, or an item differs from its digest.
+    """
+    ranges = _plan_ranges(manifest.table)
+    count = workers or min(8, os.cpu_count() or 1)
+    partial: dict[str, dict[int, bytes]] = {}
+    chunks = _chunks_expected(manifest.table)
+
+    def fetch(rows: Sequence[_Row]) -> list[tuple[_Row, bytes | CorruptObjectError]]:
+        return _fetch_range(store, keys, manifest, rows)
+
+    pool = ThreadPoolExecutor(count, thread_name_prefix="vault-read")
+    try:
+        waiting: deque[Future[list[tuple[_Row, bytes | CorruptObjectError]]]] = deque()
+        for rows in ranges:
+            waiting.append(pool.submit(fetch, rows))
+            if len(waiting) > count:
+                yield from _whole(waiting.popleft().result(), partial, chunks, on_damage)
+        while waiting:
+            yield from _whole(waiting.popleft().result(), partial, chunks, on_damage)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _plan_ranges(table: Any) -> Iterator[list[_Row]]:
+    """Rows grouped into ranges of one pack each, small gaps included."""
+    order = [("pack", "ascending"), ("offset", "ascending")]
+    ordered = table.sort_by(order).select(list(_Row._fields))
+    group: list[_Row] = []
+    for batch in ordered.to_batches(max_chunksize=10_000):
+        for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            row = _Row(*values)
+            if group and not _joins(group, row):
+                yield group
+                group = []
+            group.append(row)
+    if group:
+        yield group
+
+
+def _joins(group: Sequence[_Row], row: _Row) -> bool:
+    first, last = group[0], group[-1]
+    return (
+        row.pack == first.pack
+        and row.offset - (last.offset + last.length) <= _GAP_BYTES
+        and row.offset + row.length - first.offset <= _RANGE_BYTES
+    )
+
+
+def _fetch_range(
+    store: ObjectStore, keys: PackKeys, manifest: Manifest, rows: Sequence[_Row]
+) -> list[tuple[_Row, bytes | CorruptObjectError]]:
+    first, last = rows[0], rows[-1]
+    info = manifest.packs[first.pack]
+    key = pack_key(keys.network_id, info.owner, first.pack)
+    try:
+        data = store.get(key, first.offset, last.offset + last.length - first.offset)
+    except NotFoundError as error:
+        missing = CorruptObjectError(
+            f"pack {first.pack} is missing",
+            hint="Copy it back from another region, or choose another snapshot.",
+        )
+        missing.__cause__ = error
+        return [(row, missing) for row in rows]
+    results: list[tuple[_Row, bytes | CorruptObjectError]] = []
+    for row in rows:
+        sealed = data[row.offset - first.offset : row.offset - first.offset + row.length]
+        packed = PackRow(
+            row.blob_id,
+            row.frame,
+            row.offset,
+            row.length,
+            row.plain_length,
+            "state",
+            row.item_id,
+            row.version,
+        )
+        try:
+            plain = open_frame(keys, info.salt, packed, sealed, row.pack)
+            _compare_whole(row, plain)
+            results.append((row, plain))
+        except CorruptObjectError as error:
+            results.append((row, error))
+    return results
+
+
+def _compare_whole(row: _Row, plain: bytes) -> None:
+    """Compare a blob that is a whole item; pieces are compared when they are put together."""
+    if row.chunk == 0 and hashlib.sha256(plain).digest() == row.digest:
+        return
+    if row.chunk == 0 and row.plain_length < _CHUNKED_FROM_BYTES:
+        raise CorruptObjectError(f"pack {row.pack}: {row.item_id} differs from its digest")
+
+
+_CHUNKED_FROM_BYTES = 16 * 1024 * 1024
+"""A first piece of this length may be followed by others."""
+
+
+def _chunks_expected(table: Any) -> dict[str, int]:
+    """How many pieces the items have that have more than one."""
+    pc = kernels()
+    later = table.filter(pc.greater(table["chunk"], 0))
+    expected: dict[str, int] = {}
+    for item_id, chunk in zip(
+        later["item_id"].to_pylist(), later["chunk"].to_pylist(), strict=True
+    ):
+        expected[item_id] = max(expected.get(item_id, 0), chunk + 1)
+    return expected
+
+
+def _whole(
+    results: Sequence[tuple[_Row, bytes | CorruptObjectError]],
+    partial: dict[str, dict[int, bytes]],
+    chunks: dict[str, int],
+    on_damage: Damaged | None,
+) -> Iterator[ReadItem]:
+    """Items that are complete; pieces wait for the others."""
+    for row, plain in results:
+        if isinstance(plain, CorruptObjectError):
+            if on_damage is None:
+                raise plain
+            on_damage(row.pack, [row.item_id], plain)
+            continue
+        body = plain
+        if row.item_id in chunks:
+            pieces = partial.setdefault(row.item_id, {})
+            pieces[row.chunk] = plain
+            if len(pieces) < chunks[row.item_id]:
+                continue
+            body = b"".join(pieces[number] for number in sorted(pieces))
+            del partial[row.item_id]
+        digest = row.digest.hex()
+        if row.item_id in chunks and hashlib.sha256(body).hexdigest() != digest:
+            differs = CorruptObjectError(f"{row.item_id}: its pieces differ from its digest")
+            if on_damage is None:
+                raise differs
+            on_damage(row.pack, [row.item_id], differs)
+            continue
+        yield ReadItem(row.item_id, row.version, digest, row.updated_at, body)

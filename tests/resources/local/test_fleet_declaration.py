@@ -1,0 +1,105 @@
+"""What `up` declares: once or twice, whole or interrupted, the result is the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fleet.agents import Placement
+from fleet.errors import StoreUnavailableError
+from resources.local.fleet_declaration import declare_fleet, place_unplaced
+from tests.fakes.clock import ManualClock
+from tests.fakes.control_store import InMemoryControlStore
+from tests.resources.local.fleets import agents_of, node, shell
+
+NODES = [node("n1"), node("n2"), node("n3", "there")]
+WORKLOADS = [shell("a", "true"), shell("b", "true")]
+AGENTS = (
+    agents_of(WORKLOADS[0], 4) + agents_of(WORKLOADS[1], 3) + agents_of(shell("c", ""), 2, "there")
+)
+
+
+class GoneError(StoreUnavailableError):
+    """The store went away."""
+
+
+class Interrupted:
+    """A store that goes away before the n-th write."""
+
+    def __init__(self, store: InMemoryControlStore, writes: int) -> None:
+        """Let `writes` writes pass."""
+        self._store = store
+        self._left = writes
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith(("declare", "retire", "place_")):
+            if self._left == 0:
+                raise GoneError("gone")
+            self._left -= 1
+        return getattr(self._store, name)
+
+
+def rows(store: InMemoryControlStore) -> tuple[object, ...]:
+    """Everything that a declaration leaves behind."""
+    placements = [p._replace(updated_at=ManualClock().now()) for p in store.placements()]
+    return (store.nodes(), store.workloads(), [a.agent_id for a in store.agents()], placements)
+
+
+def earlier_fleet() -> InMemoryControlStore:
+    """A store that knows another fleet: a node, a workload's size and an agent have changed."""
+    clock = ManualClock()
+    store = InMemoryControlStore(clock)
+    old = agents_of(WORKLOADS[0], 6)
+    declare_fleet(store, [node("n1"), node("old")], WORKLOADS[:1], old, clock)
+    return store
+
+
+def test_a_second_declaration_changes_nothing() -> None:
+    """Same agents, same nodes, same epochs."""
+    clock = ManualClock()
+    store = InMemoryControlStore(clock)
+    placed = declare_fleet(store, NODES, WORKLOADS, AGENTS, clock)
+    assert len(placed) == len(AGENTS)
+    assert {placement.epoch for placement in placed} == {1}
+    before = rows(store)
+    assert declare_fleet(store, NODES, WORKLOADS, AGENTS, clock) == []
+    assert rows(store) == before
+
+
+def test_what_is_not_declared_any_more_is_retired_and_its_agents_move() -> None:
+    """Agents of the removed node get a higher epoch elsewhere; the others stay."""
+    store = earlier_fleet()
+    stayed = [p for p in store.placements("n1") if p.agent_id in {a.agent_id for a in AGENTS}]
+    declare_fleet(store, NODES, WORKLOADS, AGENTS, ManualClock())
+    assert [n.node_id for n in store.nodes()] == ["n1", "n2", "n3"]
+    assert [a.agent_id for a in store.agents()] == sorted(a.agent_id for a in AGENTS)
+    after = {p.agent_id: p for p in store.placements()}
+    assert [after[p.agent_id] for p in stayed] == stayed
+    moved = [p for p in after.values() if p.workload == "a" and p not in stayed]
+    assert {p.epoch for p in moved} == {2}
+    assert store.placements("old") == []
+
+
+@pytest.mark.parametrize("writes", range(6))
+def test_a_declaration_that_was_interrupted_is_completed_by_the_next(writes: int) -> None:
+    """Whichever write was the last, the second run ends where an undisturbed one does."""
+    undisturbed = earlier_fleet()
+    declare_fleet(undisturbed, NODES, WORKLOADS, AGENTS, ManualClock())
+    store = earlier_fleet()
+    with pytest.raises(GoneError):
+        declare_fleet(Interrupted(store, writes), NODES, WORKLOADS, AGENTS, ManualClock())  # type: ignore[arg-type]
+    declare_fleet(store, NODES, WORKLOADS, AGENTS, ManualClock())
+    assert rows(store) == rows(undisturbed)
+
+
+def test_agents_declared_later_are_placed_without_moving_others() -> None:
+    """What `scale` declares finds its node."""
+    clock = ManualClock()
+    store = InMemoryControlStore(clock)
+    declare_fleet(store, NODES, WORKLOADS, AGENTS, clock)
+    before: list[Placement] = store.placements()
+    store.declare_agents(agents_of(shell("d", ""), 2))
+    placed = place_unplaced(store, clock)
+    assert [(p.agent_id, p.epoch) for p in placed] == [("d-0", 1), ("d-1", 1)]
+    assert [p for p in store.placements() if p.workload != "d"] == before
