@@ -83,7 +83,9 @@ def _dataset_class() -> Callable[[ByteStore, Sequence[LakeObject], pa.Schema, Sc
     import pyarrow.dataset as ds
     from pyarrow.fs import LocalFileSystem
 
-    parquet, local = ds.ParquetFileFormat(), LocalFileSystem()
+    # files are local: gathering reads ahead of time only costs
+    options = ds.ParquetFragmentScanOptions(pre_buffer=False)
+    parquet, local = ds.ParquetFileFormat(default_fragment_scan_options=options), LocalFileSystem()
 
     def announced(found: LakeObject) -> ds.Expression:
         """What is true of every row of an object."""

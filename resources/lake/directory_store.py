@@ -194,8 +194,8 @@ class DirectoryStore:
         folder = str(self._objects / prefix)
         with _translated(f"folder {prefix}"):
             for _ in range(LISTINGS_MAX):
-                first = _names(folder)
-                second = _names(folder)
+                first = self._files.names(folder)
+                second = self._files.names(folder)
                 if second.issuperset(first):
                     return sorted(second)
         raise LakeUnavailableError(f"folder {prefix} changes faster than it can be listed")
@@ -306,14 +306,6 @@ class DirectoryStore:
                 with suppress(FileNotFoundError):
                     if now - entry.stat(follow_symlinks=False).st_mtime > LEFTOVER_GRACE_S:
                         self._files.unlink(entry.path)
-
-
-def _names(folder: str) -> set[str]:
-    """Names in a folder; none when it does not exist."""
-    try:
-        return set(os.listdir(folder))  # noqa: PTH208  a path per name costs ten times as much
-    except FileNotFoundError:
-        return set()
 
 
 def _stat(path: str) -> os.stat_result:

@@ -5,7 +5,7 @@ crash table in `docs/formats/lake.md` is a statement about the order of these ca
 """
 
 # One method is one system call; pathlib's wrappers would hide that.
-# ruff: noqa: PTH102, PTH104, PTH106, PTH108
+# ruff: noqa: PTH102, PTH104, PTH106, PTH108, PTH208
 
 from __future__ import annotations
 
@@ -47,6 +47,17 @@ class Files:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def names(self, path: str) -> set[str]:
+        """Names in a folder; none when it does not exist.
+
+        While others create and remove, one that is created may be missed and so may one that is
+        removed later: the answer need not have been true at any moment.
+        """
+        try:
+            return set(os.listdir(path))
+        except FileNotFoundError:
+            return set()
 
     def unlink(self, path: str) -> None:
         """Remove a name."""

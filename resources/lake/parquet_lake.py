@@ -26,6 +26,7 @@ from fleet.lake import (
     order_of,
     parse_key,
     select_live,
+    tick_text,
     validate_partition,
     validate_table,
     validate_tick,
@@ -107,11 +108,11 @@ class ParquetLake:
         Only their names are looked at: a write must not cost more the more ticks a day has.
         """
         folder = day_prefix(new.table, new.partition, new.written_at)
-        own = file_name(new.key)
+        tick = f"{tick_text(new.written_at)}-"
         names = (
             name
             for name in self._store.names(folder)
-            if is_same_tick(name, own) or name.endswith(".day.parquet")
+            if name.startswith(tick) or name.endswith(".day.parquet")
         )
         parsed = (_unsized(f"{folder}/{name}") for name in names)
         return [found for found in parsed if found is not None]

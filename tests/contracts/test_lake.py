@@ -392,7 +392,7 @@ def test_a_query_over_a_limit_is_ended(make_lake: Callable[[], Lake], sql: str, 
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     steps=st.lists(

@@ -20,6 +20,7 @@ from fleet.errors import CorruptObjectError, InvalidInputError, LakeUnavailableE
 from fleet.ports.lake import LakeObject
 from resources.lake.byte_store import VanishedError
 from resources.lake.directory_store import DirectoryStore
+from resources.lake.files import Files
 from resources.lake.parquet_lake import ParquetLake
 from tests.resources.lake.faults import Crash, DeadAt, TracedFiles
 
@@ -300,6 +301,32 @@ def test_objects_that_always_vanish_are_an_error_in_the_end(tmp_path: Path) -> N
     for read in READS.values():
         with pytest.raises(LakeUnavailableError, match="vanish"):
             read(ParquetLake(NeverThere(tmp_path)))
+
+
+@pytest.mark.parametrize("torn_pass", [1, 2])
+def test_a_pass_over_a_folder_that_missed_both_old_and_new_objects_is_not_believed(
+    tmp_path: Path, torn_pass: int
+) -> None:
+    """A day is merged during one of the passes, which shows neither the ticks nor the day."""
+    writer = ParquetLake(DirectoryStore(tmp_path))
+    for n in range(3):
+        writer.write("nodes", "eu", rows(n), NOON + n * MINUTE)
+
+    class TornPass(Files):
+        """One of the passes is overtaken by a compaction."""
+
+        passes = 0
+
+        def names(self, path: str) -> set[str]:
+            self.passes += 1
+            if self.passes != torn_pass:
+                return super().names(path)
+            before = super().names(path)
+            writer.compact("nodes", "eu", NOON)
+            return before & super().names(path)
+
+    reader = ParquetLake(DirectoryStore(tmp_path, TornPass()))
+    assert sum(each.rows for each in reader.objects("nodes")) == 3
 
 
 def test_a_listing_never_misses_a_row_while_a_day_is_merged(tmp_path: Path) -> None:
