@@ -149,9 +149,12 @@ class CachedAgentStates:
     def put_states(self, puts: Sequence[StatePut]) -> list[PutResult]:
         """Store durably, then cache what was accepted.
 
-        A refused put shows that the copy may be stale, and a failed call leaves open what was
-        stored: both drop the copies, so that the next read asks the store.
+        The old copies are dropped first: from the commit until the new copy is there, a reader must
+        ask the store. A refused put shows that the copy may be stale, and a failed call leaves open
+        what was stored: both leave no copy, so that the next read asks the store, too.
         """
+        for put in puts:
+            self._cache.invalidate_agent(put.agent_id)
         try:
             results = self._store.put_states(puts)
         except BaseException:
