@@ -20,7 +20,7 @@ from fleet.inventory_checks import (
     check_known_nodes,
     check_unique,
 )
-from fleet.ports import Lake
+from fleet.ports.lake import Lake
 from ops.evidence import check_result
 from ops.inventory import AGENTS, GPUS, NODES, STATES
 from ops.inventory_reads import qualify, read_inventory

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from fleet.errors import InvalidInputError
 from fleet.names import is_name, validate_name
-from fleet.ports import LakeObject
+from fleet.ports.lake import LakeObject
 
 RESERVED_COLUMNS = ("partition", "tick")
 """Columns that the lake adds to every object; rows handed in must not have them."""

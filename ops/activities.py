@@ -8,7 +8,8 @@ from datetime import timedelta
 import dagster as dg
 
 from fleet.agents import ActivityPolicy
-from fleet.ports import Clock, ControlStore
+from fleet.ports.clock import Clock
+from fleet.ports.control_store import ControlStore
 from ops.outcomes import outcomes
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from fleet.inventory_checks import CheckVerdict, Severity
-from fleet.ports import LakeObject
+from fleet.ports.lake import LakeObject
 
 PREVIEW_ROWS = 10
 """Rows of a preview: enough to see what a table is about, few enough for every event."""

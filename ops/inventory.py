@@ -21,7 +21,9 @@ from fleet.inventory_totals import (
     total_nodes,
     total_states,
 )
-from fleet.ports import Clock, ControlStore, Lake
+from fleet.ports.clock import Clock
+from fleet.ports.control_store import ControlStore
+from fleet.ports.lake import Lake
 from ops.bulk import collector_paused
 from ops.evidence import column_schema, number_evidence, object_evidence, table_preview
 from ops.outcomes import failure_of, may_retry, retry_of

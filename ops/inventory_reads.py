@@ -6,7 +6,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from fleet.errors import CorruptObjectError, NotFoundError
 from fleet.inventory_checks import CheckVerdict, Offender, Severity
-from fleet.ports import Lake
+from fleet.ports.lake import Lake
 from ops.bulk import collector_paused
 
 R = TypeVar("R", bound=tuple[Any, ...])

@@ -11,7 +11,8 @@ import dagster as dg
 
 from fleet.errors import CorruptObjectError
 from fleet.lake import Compaction, LakePolicy, plan_compaction, plan_lake_retention
-from fleet.ports import Clock, Lake, LakeObject
+from fleet.ports.clock import Clock
+from fleet.ports.lake import Lake, LakeObject
 from ops.outcomes import outcomes
 from ops.pools import LAKE_UPKEEP
 

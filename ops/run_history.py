@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from fleet.ports import Clock
+from fleet.ports.clock import Clock
 from fleet.run_history import RunHistoryPolicy, plan_run_pruning
 from ops.outcomes import outcomes
 from resources.run_history import RunHistory

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fleet.errors import NodeUnavailableError, PermanentError, StateroomError
-from fleet.ports import FaultInjector
+from fleet.ports.cluster import FaultInjector
 
 POLL_S = 0.05
 

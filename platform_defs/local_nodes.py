@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from platform_defs.declared_fleet import declared_agents, declared_nodes, declared_workloads
 from platform_defs.fault_orders import FaultOrder, carry_out
 from platform_defs.running import Say

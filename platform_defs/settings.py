@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from fleet.errors import InvalidSettingsError
 from fleet.names import is_name
+from platform_defs.settings_keys import default_of, key_fields
 from platform_defs.settings_kinds import NAME_ALLOWED, Kind, RefusedError
 from platform_defs.settings_records import (
     NAMED_SECTIONS,
@@ -28,8 +29,6 @@ from platform_defs.settings_records import (
     Settings,
     WebSettings,
     WorkloadSettings,
-    default_of,
-    key_fields,
 )
 from platform_defs.settings_rules import violations
 from platform_defs.settings_secrets import mask

@@ -10,14 +10,8 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from platform_defs.settings_records import (
-    NAMED_SECTIONS,
-    NESTED,
-    SECTIONS,
-    Settings,
-    default_of,
-    key_fields,
-)
+from platform_defs.settings_keys import default_of, key_fields
+from platform_defs.settings_records import NAMED_SECTIONS, NESTED, SECTIONS, Settings
 from platform_defs.settings_secrets import mask
 
 

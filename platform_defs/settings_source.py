@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fleet.errors import InvalidSettingsError, NotFoundError
-from platform_defs.settings_records import NAMED_SECTIONS, NESTED, SECTIONS, key_fields
+from platform_defs.settings_keys import key_fields
+from platform_defs.settings_records import NAMED_SECTIONS, NESTED, SECTIONS
 from platform_defs.settings_secrets import mask
 
 FILE_NAME = "stateroom.toml"

@@ -11,7 +11,7 @@ import time
 from datetime import UTC, datetime
 
 from fleet.errors import StateroomError, TransientError
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from platform_defs.declared_fleet import declared_agents, declared_nodes, declared_workloads
 from platform_defs.fault_orders import FaultOrders
 from platform_defs.settings import Settings, load_settings

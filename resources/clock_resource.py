@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from fleet.ports import Clock
+from fleet.ports.clock import Clock
 from resources.clock import SystemClock
 
 

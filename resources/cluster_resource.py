@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 
 from fleet.errors import InvalidInputError
-from fleet.ports import FleetReader
+from fleet.ports.cluster import FleetReader
 from resources.reported_fleet import ReportedFleet
 
 KINDS = ("local", "simulated")

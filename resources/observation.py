@@ -7,7 +7,7 @@ Nodes, GPUs and agents are separate assets, but a region is read once. That keep
 import dagster as dg
 
 from fleet.inventory import Agent
-from fleet.ports import FleetReader, FleetSnapshot
+from fleet.ports.cluster import FleetReader, FleetSnapshot
 
 
 class FleetObservation:

@@ -7,7 +7,9 @@ machine and on others. A node that died is seen when its heartbeat is overdue.
 from __future__ import annotations
 
 from fleet.inventory import Node
-from fleet.ports import Clock, ControlStore, FleetSnapshot
+from fleet.ports.clock import Clock
+from fleet.ports.cluster import FleetSnapshot
+from fleet.ports.control_store import ControlStore
 
 
 class ReportedFleet:

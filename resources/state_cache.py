@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from fleet.agents import AgentState, StatePut
 from fleet.errors import InvalidInputError
-from fleet.ports import AgentStateStore, Clock, PutResult, StateCache
+from fleet.ports.clock import Clock
+from fleet.ports.control_store import AgentStateStore, PutResult, StateCache
 
 DEFAULT_TTL_S = 3600.0
 DEFAULT_MAX_BYTES = 256 * 1024 * 1024

@@ -18,7 +18,8 @@ from fleet.inventory_watch import (
     look_at_region,
     unreadable_look,
 )
-from fleet.ports import Clock, FleetReader
+from fleet.ports.clock import Clock
+from fleet.ports.cluster import FleetReader
 from ops.inventory_jobs import INVENTORY_JOB, inventory_request
 
 INTERVAL_S = 4

@@ -13,7 +13,7 @@ from fleet.agents import Activity, AgentState, Note
 from fleet.errors import NotFoundError
 from fleet.inventory import Agent
 from fleet.names import validate_name
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from platform_defs.command.output import (
     age,
     cell_text,

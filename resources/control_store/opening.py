@@ -7,7 +7,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from fleet.errors import InvalidInputError
-from fleet.ports import Clock
+from fleet.ports.clock import Clock
 from resources.control_store.database import Database
 from resources.control_store.dialects import Dialect
 from resources.control_store.migrating import migrate

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import dagster as dg
 from pydantic import Field
 
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from resources.clock import SystemClock
 
 

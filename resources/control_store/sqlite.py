@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from fleet.errors import CorruptObjectError, StateroomError, StoreUnavailableError
-from fleet.ports import Clock
+from fleet.ports.clock import Clock
 from resources.control_store.dialects import empty_temporary, translate_common
 from resources.control_store.times import to_us
 

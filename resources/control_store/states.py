@@ -26,7 +26,7 @@ from fleet.agents import (
 )
 from fleet.errors import CorruptObjectError, TooLargeError
 from fleet.inventory import AgentStateInfo
-from fleet.ports import PutResult
+from fleet.ports.control_store import PutResult
 from resources.control_store.database import Feature, trim, upsert
 from resources.control_store.dialects import Dialect
 from resources.control_store.driver_sql import DriverStatement

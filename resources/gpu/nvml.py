@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from fleet.inventory import Gpu
-from fleet.ports import GpuReading
+from fleet.ports.gpu import GpuReading
 from resources.gpu.deadline import DriverStuckError, DriverThread
 from resources.gpu.readings import (
     DRIVER_NOT_LOADED,

@@ -30,10 +30,10 @@ from fleet.lake import (
     validate_table,
     validate_tick,
 )
-from fleet.ports import LakeObject
+from fleet.ports.lake import LakeObject
 from resources.lake import parquet_codec as codec
 from resources.lake.byte_store import ByteStore, Staged, VanishedError
-from resources.lake.datasets import ScanFailures, between, history_dataset
+from resources.lake.datasets import ScanWatch, between, history_dataset
 from resources.lake.query import QueryLimits, run_query
 
 if TYPE_CHECKING:
@@ -176,10 +176,8 @@ class ParquetLake:
             if not columns:
                 raise self._nothing(table, partition)
             live.sort(key=lambda found: (found.written_at, found.partition))
-            dataset = history_dataset(
-                self._store, live, self._schema(table, columns), ScanFailures()
-            )
-            rows: pa.Table = between(dataset, since, until).to_table()
+            schema = self._schema(table, columns)
+            rows = between(history_dataset(self._store, live, schema, ScanWatch()), since, until)
             if all(found.kind == ObjectKind.TICK for found in live):
                 return rows
             return rows.sort_by([("tick", "ascending"), ("partition", "ascending")])
@@ -284,17 +282,18 @@ class ParquetLake:
         views = [*tables, *(f"{table}{HISTORY_SUFFIX}" for table in tables)]
 
         def answer() -> pa.Table:
-            failures = ScanFailures()
+            watch = ScanWatch()
             try:
-                return run_query(sql, views, lambda name: self._view(name, failures), self._limits)
+                return run_query(sql, views, lambda name: self._view(name, watch), self._limits)
             except InvalidInputError as error:
-                if failures.first is not None:
-                    raise failures.first from error
+                cause = watch.cause()
+                if cause is not None:
+                    raise cause from error
                 raise
 
         return self._retry(answer)
 
-    def _view(self, name: str, failures: ScanFailures) -> list[Any]:
+    def _view(self, name: str, watch: ScanWatch) -> list[Any]:
         """The Arrow sources of one SQL view, to be united by column name.
 
         Of a merged day only the last tick is among the newest rows: it is read at once, while
@@ -309,7 +308,7 @@ class ParquetLake:
             live, read = self.objects(table), []
         if not live:
             return read
-        return [history_dataset(self._store, live, self._schema(table, live), failures), *read]
+        return [history_dataset(self._store, live, self._schema(table, live), watch), *read]
 
     # --- listings ---------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from fleet.ports import Lake
+from fleet.ports.lake import Lake
 from resources.lake.directory_store import DirectoryStore
 from resources.lake.parquet_lake import ParquetLake
 from resources.lake.query import QueryLimits

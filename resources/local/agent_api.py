@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fleet.agents import STATE_MAX_BYTES, Activity, AgentState, Note, StatePut
-from fleet.ports import Clock
+from fleet.ports.clock import Clock
 from resources.local.agent_directory import GO_ON, AgentDirectory, AgentEntry, StopOrder
 from resources.local.agent_problems import EXCEPTION_HANDLERS
 from resources.local.agent_requests import (

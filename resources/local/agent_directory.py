@@ -17,7 +17,7 @@ from typing import NamedTuple
 from fleet.agents import Workload
 from fleet.errors import StaleEpochError
 from fleet.names import validate_name
-from fleet.ports import Clock
+from fleet.ports.clock import Clock
 
 NO_METRICS: Mapping[str, float] = MappingProxyType({})
 

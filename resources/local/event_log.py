@@ -19,7 +19,7 @@ from io import BufferedRandom
 from pathlib import Path
 
 from fleet.errors import InvalidInputError
-from fleet.ports import ClusterEvent
+from fleet.ports.cluster import ClusterEvent
 
 LINES_MAX = 20_000
 """Lines after which the older half is dropped: some 3 MiB."""

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from fleet.agents import Placement, Workload
 from fleet.inventory import Agent, Node
 from fleet.placement import plan_initial_placements
-from fleet.ports import Clock, ControlStore
+from fleet.ports.clock import Clock
+from fleet.ports.control_store import ControlStore
 from fleet.reports import AgentDeclaration, NodeDeclaration
 
 

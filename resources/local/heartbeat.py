@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.errors import LeaseLostError, TransientError
-from fleet.ports import Clock, ControlStore
+from fleet.ports.clock import Clock
+from fleet.ports.control_store import ControlStore
 from fleet.reports import NodeReport
 from resources.local.node_lease import NodeLease
 from resources.local.node_readings import read_fault

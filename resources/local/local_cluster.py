@@ -21,7 +21,9 @@ from fleet.errors import (
     StaleEpochError,
 )
 from fleet.inventory import Agent, AgentPhase, Node, NodePhase
-from fleet.ports import Clock, ClusterEvent, ControlStore, FleetSnapshot
+from fleet.ports.clock import Clock
+from fleet.ports.cluster import ClusterEvent, FleetSnapshot
+from fleet.ports.control_store import ControlStore
 from fleet.scaling import plan_scale
 from resources.local import node_client
 from resources.local.event_log import EventLog

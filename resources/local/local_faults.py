@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fleet.errors import InvalidInputError, NodeUnavailableError, NotFoundError
 from fleet.inventory import NodePhase
-from fleet.ports import Clock
+from fleet.ports.clock import Clock
 from resources.local.linux_processes import is_alive, read_stat, signal_group
 from resources.local.node_launcher import NodeLauncher
 from resources.local.node_spec import NodeRun, NodeSpec, read_spec, spec_path, write_private

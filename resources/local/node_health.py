@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fleet.errors import LakeUnavailableError, StateroomError, StoreUnavailableError
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 
 CHECK_TIMEOUT_S = 3.0
 """A dependency that has not answered by then counts as failed."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from fleet.errors import NodeUnavailableError
 from fleet.inventory import NodePhase
 from fleet.leases import node_lease_name
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from resources.local.agent_logs import last_line
 from resources.local.linux_processes import (
     ProcessIdentity,

@@ -13,7 +13,7 @@ import psutil
 
 from fleet.errors import InvalidInputError
 from fleet.inventory import Gpu
-from fleet.ports import GpuProbe
+from fleet.ports.gpu import GpuProbe
 from resources.local.linux_processes import read_stat
 
 _log = logging.getLogger(__name__)

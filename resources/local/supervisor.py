@@ -28,12 +28,13 @@ from fleet.errors import (
     TransientError,
 )
 from fleet.inventory import NodePhase
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from fleet.reports import NodeReport
 from resources.clock import SteadyClock, SystemClock
 from resources.local.agent_api import build_agent_app
 from resources.local.agent_directory import AgentDirectory
 from resources.local.agent_processes import AgentProcesses
+from resources.local.agent_store import AgentStore
 from resources.local.event_log import EventLog
 from resources.local.heartbeat import BeatCounts, Heartbeat
 from resources.local.linux_processes import (
@@ -149,8 +150,9 @@ class Supervisor:
 
     async def _work(self, store: ControlStore) -> None:
         """Serve agents and beat until the order to stop, or until a task ends that never should."""
-        self._batcher = WriteBatcher(store, self._clock)
-        app = build_agent_app(self._directory, self._batcher, store, self._clock)
+        agent_store = AgentStore(store, self._directory, self._clock)
+        self._batcher = WriteBatcher(agent_store, self._clock)
+        app = build_agent_app(self._directory, self._batcher, agent_store, self._clock)
         await self._servers.serve_agents(app, Path(self.spec.socket_path))
         self._heartbeat = Heartbeat(
             store,

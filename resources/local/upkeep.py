@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fleet.inventory import Gpu
-from fleet.ports import Clock
+from fleet.ports.clock import Clock
 from resources.local.agent_logs import cut_logs
 from resources.local.node_readings import close_gpu_probe, load_gpu_probe, read_gpus
 from resources.local.node_spec import NodeSpec

@@ -19,21 +19,38 @@ from dataclasses import dataclass
 from threading import Condition, Thread
 from typing import NamedTuple, Protocol
 
-from fleet.agents import Activity, Note, StatePut
+from fleet.agents import Activity, AgentState, Note, StatePut
 from fleet.errors import (
     InvalidInputError,
     StoreUnavailableError,
     TransientError,
     VersionConflictError,
 )
-from fleet.ports import ActivityStore, AgentStateStore, Clock, PutResult
+from fleet.ports.clock import Clock
+from fleet.ports.control_store import PutResult
 
 WRITE_OVERHEAD_BYTES = 256
 """Counted for each write beside its body, for the record, its future and its place in the queue."""
 
 
-class AgentWriteStore(AgentStateStore, ActivityStore, Protocol):
-    """The part of the control store that agents write to."""
+class AgentWriteStore(Protocol):
+    """The part of the control store that agents write to, and what a repeated put is read from."""
+
+    def put_states(self, puts: Sequence[StatePut]) -> list[PutResult]:
+        """See `fleet.ports.AgentStateStore`."""
+        ...
+
+    def state(self, agent_id: str) -> AgentState | None:
+        """See `fleet.ports.AgentStateStore`."""
+        ...
+
+    def append_activities(self, activities: Sequence[Activity]) -> None:
+        """See `fleet.ports.ActivityStore`."""
+        ...
+
+    def append_notes(self, notes: Sequence[Note]) -> None:
+        """See `fleet.ports.ActivityStore`."""
+        ...
 
 
 Write = StatePut | tuple[Activity, ...] | tuple[Note, ...]

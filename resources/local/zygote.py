@@ -39,7 +39,6 @@ from resources.local.linux_processes import (
     end_children,
     set_process_name,
 )
-from resources.local.rehearsal import rehearse
 
 MESSAGE_MAX_BYTES = 192 * 1024
 """Longest message; below the default socket buffer (208 KiB), so that one always fits."""
@@ -319,7 +318,7 @@ def main() -> None:
     os.nice(NICENESS)
     try:
         importlib.import_module("stateroom_agent.main")
-        rehearse()
+        importlib.import_module("stateroom_agent.warm_up").warm_up()
     except Exception:  # noqa: BLE001 - agents start without it, and report what concerns them
         traceback.print_exc()
     gc.collect()

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fleet.errors import NotFoundError, StoreUnavailableError
-from fleet.ports import ListedObject
+from fleet.ports.object_store import ListedObject
 from resources.object_store.keys import validate_key
 from resources.object_store.probe import probe_store
 

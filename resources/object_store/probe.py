@@ -6,7 +6,7 @@ Weakly consistent or S3-like stores that ignore conditional writes have destroye
 
 from __future__ import annotations
 
-from fleet.ports import ObjectStore
+from fleet.ports.object_store import ObjectStore
 
 
 def probe_store(store: ObjectStore, nonce: str) -> list[str]:

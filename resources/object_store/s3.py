@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fleet.errors import NotFoundError, PermanentError, StoreUnavailableError
-from fleet.ports import ListedObject
+from fleet.ports.object_store import ListedObject
 from resources.object_store.keys import validate_key
 from resources.object_store.probe import probe_store
 

@@ -13,7 +13,8 @@ from fleet.agents import Placement, RestartPolicy
 from fleet.errors import InvalidInputError, NodeUnavailableError, NotFoundError, StaleEpochError
 from fleet.faults import Crash, Fault, Pause, SlowHeartbeats, Subject, SubjectKind
 from fleet.inventory import Agent, AgentPhase, Node
-from fleet.ports import ClusterEvent, ControlStore, FleetSnapshot
+from fleet.ports.cluster import ClusterEvent, FleetSnapshot
+from fleet.ports.control_store import ControlStore
 from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport
 from fleet.scaling import plan_scale
 from resources.simulated.clock import MICROSECONDS, VirtualClock, as_microseconds

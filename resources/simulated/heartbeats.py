@@ -105,12 +105,13 @@ def append_segment(
 ) -> None:
     """Begin a new segment, and forget those that no look at the present or future can need.
 
-    Two changes at one moment leave one segment: the first had no time to show.
+    Two changes at one moment leave one segment: the first had no time to show. So only beats from
+    before that moment let older segments be forgotten.
     """
     if segments[-1].start_us == segment.start_us:
         segments[-1] = segment
     else:
         segments.append(segment)
-    beat = latest_beat(segments, phase_us, interval_us, segment.start_us)
+    beat = latest_beat(segments, phase_us, interval_us, segment.start_us - 1)
     if beat is not None:
         del segments[: segments.index(beat.segment)]

@@ -12,7 +12,7 @@ from functools import partial
 
 from fleet.agents import Placement, RestartPolicy, decide_restart
 from fleet.inventory import AgentPhase, NodePhase
-from fleet.ports import ClusterEvent
+from fleet.ports.cluster import ClusterEvent
 from fleet.reports import AgentDeclaration, NodeDeclaration
 from resources.simulated.clock import VirtualClock, as_microseconds
 from resources.simulated.events import EventQueue

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from fleet.agents import Placement
 from fleet.errors import LeaseLostError, StaleEpochError
 from fleet.leases import Lease, node_lease_name
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport
 
 BATCH_ROWS = 5_000

@@ -23,7 +23,7 @@ from fleet.errors import (
     StoreUnavailableError,
 )
 from fleet.names import validate_name
-from fleet.ports import ObjectStore
+from fleet.ports.object_store import ObjectStore
 from fleet.vault_keys import (
     NONCE_BYTES,
     WRAPS_MIN,

@@ -13,7 +13,7 @@ from typing import Any
 
 from fleet.errors import CorruptObjectError, NotFoundError, StoreUnavailableError
 from fleet.names import validate_name
-from fleet.ports import ObjectStore
+from fleet.ports.object_store import ObjectStore
 from fleet.vault_log import LogRecord, VaultState, replay
 from fleet.vault_records import (
     FIRST_PREVIOUS,

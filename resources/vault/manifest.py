@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from fleet.errors import CorruptObjectError
 from fleet.inventory import AgentStateInfo
-from fleet.ports import ObjectStore
+from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import manifest_key
 from fleet.vault_manifest import SealedManifest, open_manifest, seal_manifest
 from fleet.vault_pack import SALT_BYTES, PackKeys

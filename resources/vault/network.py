@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from fleet.errors import CorruptObjectError, NotFoundError
-from fleet.ports import Clock, ListedObject, ObjectStore
+from fleet.ports.clock import Clock
+from fleet.ports.object_store import ListedObject, ObjectStore
 from fleet.vault_keys import KeyEncryptionKey
 from fleet.vault_keyspace import ULID_ENTROPY_BYTES, make_ulid
 from fleet.vault_log import LogRecord, SnapshotRecord

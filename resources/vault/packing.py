@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 
 from fleet.agents import AgentState
 from fleet.errors import StoreUnavailableError
-from fleet.ports import ObjectStore
+from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import pack_key
 from fleet.vault_pack import (
     PACK_MAX_BYTES,

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from fleet.errors import CorruptObjectError, NotFoundError
-from fleet.ports import ObjectStore
+from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import pack_key
 from fleet.vault_pack import PackKeys, PackRow, open_frame
 from resources.vault.manifest import Manifest, kernels

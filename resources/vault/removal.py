@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from fleet.errors import PermanentError, StoreUnavailableError
-from fleet.ports import ListedObject, ObjectStore
+from fleet.ports.object_store import ListedObject, ObjectStore
 from fleet.vault_keyspace import parse_place
 from fleet.vault_log import (
     ForgetRecord,

@@ -10,7 +10,7 @@ import hashlib
 from typing import NamedTuple
 
 from fleet.errors import CorruptObjectError, PermanentError
-from fleet.ports import ObjectStore
+from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import VAULT_KEY, log_key, parse_place, wrap_key_prefix
 from fleet.vault_log import SnapshotRecord
 from fleet.vault_records import StoredRecord

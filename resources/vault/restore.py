@@ -21,7 +21,7 @@ from fleet.errors import (
     StateroomError,
     VersionConflictError,
 )
-from fleet.ports import AgentStateStore
+from fleet.ports.control_store import AgentStateStore
 from resources.vault.manifest import Manifest, packs_of, select_items
 from resources.vault.network import NetworkVault, chain_of
 from resources.vault.reading import ReadItem, read_items

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from fleet.errors import CorruptObjectError, NotFoundError
-from fleet.ports import ListedObject, ObjectStore
+from fleet.ports.object_store import ListedObject, ObjectStore
 from fleet.vault_keyspace import manifest_key, pack_key, parse_place
 from fleet.vault_log import SnapshotRecord
 from resources.vault.network import NetworkVault, chain_of

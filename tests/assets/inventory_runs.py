@@ -11,7 +11,8 @@ from typing import Any
 
 import dagster as dg
 
-from fleet.ports import ControlStore, Lake
+from fleet.ports.control_store import ControlStore
+from fleet.ports.lake import Lake
 from ops.inventory_jobs import INVENTORY_CHECKS_JOB, INVENTORY_JOB, RANGE_END, RANGE_START
 from platform_defs.build import Deployment, build_defs
 from resources.control_store.opening import open_control_store

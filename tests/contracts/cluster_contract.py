@@ -14,7 +14,7 @@ import pytest
 from fleet.agents import Placement
 from fleet.errors import StaleEpochError
 from fleet.inventory import Agent, AgentPhase
-from fleet.ports import Cluster
+from fleet.ports.cluster import Cluster
 
 
 class World(Protocol):

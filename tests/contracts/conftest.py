@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from tests.contracts.store_harness import MemoryHarness, SqlHarness, StoreHarness, sqlite_harness
 from tests.servers.postgres import PostgresServer
 

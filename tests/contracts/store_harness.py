@@ -8,7 +8,7 @@ from typing import Protocol
 
 import sqlalchemy as sa
 
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from resources.control_store.opening import open_control_store
 from resources.control_store.schema import METADATA, agent_states, leases
 from tests.fakes.clock import ManualClock

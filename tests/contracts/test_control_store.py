@@ -29,7 +29,7 @@ from fleet.errors import (
 from fleet.inventory import AgentPhase, Gpu, NodePhase
 from fleet.journal import JournalEntry
 from fleet.leases import Lease, node_lease_name
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from fleet.reports import AgentDeclaration, AgentReport, NodeDeclaration, NodeReport
 from tests.contracts.store_harness import StoreHarness
 

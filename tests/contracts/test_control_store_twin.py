@@ -14,7 +14,7 @@ from fleet.agents import Placement, StatePut
 from fleet.errors import StateroomError
 from fleet.inventory import AgentPhase
 from fleet.leases import Lease, node_lease_name
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from fleet.reports import AgentDeclaration, AgentReport, NodeDeclaration, NodeReport
 from tests.contracts.store_harness import MemoryHarness, StoreHarness
 

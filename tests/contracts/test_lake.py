@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import InvalidInputError, NotFoundError, TooLargeError
-from fleet.ports import Lake
+from fleet.ports.lake import Lake
 from resources.lake.directory_store import DirectoryStore
 from resources.lake.parquet_lake import ParquetLake
 from resources.lake.query import QueryLimits

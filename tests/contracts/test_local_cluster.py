@@ -11,7 +11,7 @@ import pytest
 
 from fleet.agents import Placement
 from fleet.inventory import AgentPhase
-from fleet.ports import Cluster
+from fleet.ports.cluster import Cluster
 from tests.contracts.cluster_contract import ClusterContract, World
 from tests.resources.local.fleets import (
     REGION,

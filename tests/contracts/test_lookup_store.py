@@ -12,7 +12,7 @@ from fleet.agents import Note, Placement
 from fleet.inventory import AgentPhase
 from fleet.journal import JournalEntry
 from fleet.leases import node_lease_name
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from fleet.reports import AgentDeclaration, AgentReport, NodeDeclaration, NodeReport
 from resources.control_store.opening import open_control_store
 from tests.fakes.clock import ManualClock

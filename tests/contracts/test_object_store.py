@@ -12,7 +12,7 @@ from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
 from fleet.errors import InvalidInputError, NotFoundError, PermanentError, StoreUnavailableError
-from fleet.ports import ObjectStore
+from fleet.ports.object_store import ObjectStore
 from resources.object_store.directory import DirectoryObjectStore
 from resources.object_store.probe import probe_store
 from resources.object_store.s3 import S3ObjectStore

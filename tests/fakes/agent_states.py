@@ -21,7 +21,7 @@ from fleet.agents import (
 )
 from fleet.errors import PermanentError, StoreUnavailableError
 from fleet.inventory import AgentStateInfo
-from fleet.ports import PutResult
+from fleet.ports.control_store import PutResult
 
 
 class InMemoryAgentStates:

@@ -32,7 +32,8 @@ from fleet.inventory import Agent, AgentPhase, AgentStateInfo, Gpu, Node, NodePh
 from fleet.journal import JournalEntry
 from fleet.leases import Lease, is_lease_live, node_lease_name
 from fleet.names import validate_text
-from fleet.ports import Clock, PutResult
+from fleet.ports.clock import Clock
+from fleet.ports.control_store import PutResult
 from fleet.reports import (
     AgentDeclaration,
     NodeDeclaration,

@@ -8,7 +8,7 @@ from threading import Lock
 from typing import TypeVar
 
 from fleet.errors import StoreUnavailableError
-from fleet.ports import ListedObject, ObjectStore
+from fleet.ports.object_store import ListedObject, ObjectStore
 
 T = TypeVar("T")
 

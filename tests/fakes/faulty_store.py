@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterable
 
 from fleet.errors import StoreUnavailableError
-from fleet.ports import ListedObject, ObjectStore
+from fleet.ports.object_store import ListedObject, ObjectStore
 
 
 class FaultyStore:

@@ -10,7 +10,9 @@ from fleet.declaration import FleetDeclaration
 from fleet.heartbeats import HeartbeatPolicy
 from fleet.inventory import AgentPhase, Gpu, Node
 from fleet.leases import Lease, node_lease_name
-from fleet.ports import Clock, ControlStore, FleetReader, FleetSnapshot
+from fleet.ports.clock import Clock
+from fleet.ports.cluster import FleetReader, FleetSnapshot
+from fleet.ports.control_store import ControlStore
 from fleet.reports import AgentDeclaration, AgentReport, NodeDeclaration, NodeReport
 
 REGIONS = ("eu", "us")

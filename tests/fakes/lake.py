@@ -23,7 +23,7 @@ from fleet.lake import (
     validate_table,
     validate_tick,
 )
-from fleet.ports import LakeObject
+from fleet.ports.lake import LakeObject
 from resources.lake.parquet_codec import check_rows, conform, stamp_rows, strip_stamp, unify
 from resources.lake.query import QueryLimits, run_query
 

@@ -6,7 +6,7 @@ import random
 from datetime import UTC, datetime
 
 from fleet.agents import Placement, StatePut
-from fleet.ports import ObjectStore
+from fleet.ports.object_store import ObjectStore
 from fleet.reports import AgentDeclaration
 from fleet.vault_pack import PackKeys
 from resources.vault.network import NetworkVault

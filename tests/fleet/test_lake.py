@@ -26,7 +26,7 @@ from fleet.lake import (
     validate_table,
     validate_tick,
 )
-from fleet.ports import LakeObject
+from fleet.ports.lake import LakeObject
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -18,7 +18,8 @@ from platform_defs.settings import (
     read_switches,
 )
 from platform_defs.settings_display import described_keys, effective_rows, reference_table
-from platform_defs.settings_records import SECTIONS, default_of, key_fields
+from platform_defs.settings_keys import default_of, key_fields
+from platform_defs.settings_records import SECTIONS
 from platform_defs.settings_source import key_lines
 from tests.platform_defs.settings_files import SMALL, write_settings
 

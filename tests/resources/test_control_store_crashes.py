@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from resources.control_store.opening import open_control_store
 from tests.fakes.clock import ManualClock
 from tests.resources.state_writer import AGENTS, body_of

@@ -9,7 +9,7 @@ import pytest
 
 from fleet.errors import InvalidInputError, NodeUnavailableError
 from fleet.inventory import NodePhase
-from fleet.ports import FleetReader
+from fleet.ports.cluster import FleetReader
 from resources.cluster_resource import cluster_resource
 from resources.local.local_cluster import LocalCluster
 from resources.observation import FleetObservation

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fleet.agents import AgentState, Placement, StatePut
 from fleet.errors import InvalidInputError, StaleEpochError, StoreUnavailableError
-from fleet.ports import PutResult
+from fleet.ports.control_store import PutResult
 from fleet.reports import AgentDeclaration
 from resources.state_cache import CachedAgentStates, InProcessStateCache
 from tests.fakes.clock import ManualClock

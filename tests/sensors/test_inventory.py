@@ -137,6 +137,6 @@ def test_sensor_and_schedules_run_without_being_switched_on(runs: InventoryRuns)
     for sensor in repository.sensor_defs:
         assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
         assert (sensor.minimum_interval_seconds or 99) <= INTERVAL_S < 5
-    assert len(repository.schedule_defs) == 3
+    assert len(repository.schedule_defs) == 4
     for schedule in repository.schedule_defs:
         assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from fleet.agents import Activity, Note, Placement, StatePut
 from fleet.inventory import AgentPhase
 from fleet.leases import node_lease_name
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from fleet.reports import AgentDeclaration, AgentReport, NodeDeclaration, NodeReport
 from platform_defs.command.main import cli
 from platform_defs.settings import load_settings

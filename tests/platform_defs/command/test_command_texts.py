@@ -15,7 +15,7 @@ import pytest
 
 from fleet import errors
 from fleet.journal import JournalEntry
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from fleet.reports import AgentDeclaration
 from fleet.status import summarize_fleet
 from platform_defs.command import exit_codes

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from platform_defs.declared_fleet import declared_agents, declared_nodes, declared_workloads
 from platform_defs.settings import Settings, load_settings
 from platform_defs.simulator import build_cluster, run_simulator

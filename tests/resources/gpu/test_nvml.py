@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fleet.gpus import CLOCK_CALL, THROTTLE_FAULTS, classify_gpu
 from fleet.inventory import Gpu, GpuState
-from fleet.ports import GpuProbe, GpuReading
+from fleet.ports.gpu import GpuProbe, GpuReading
 from resources.gpu.deadline import DriverStuckError, DriverThread
 from resources.gpu.nvml import ABSENT_ADVICE, NvmlGpuProbe, read_boot_id
 from resources.gpu.readings import (

@@ -9,7 +9,7 @@ import pytest
 from fleet.gpu_fleet import check_gpus
 from fleet.gpus import CLOCK_CALL, has_reading
 from fleet.inventory import Gpu
-from fleet.ports import GpuReading
+from fleet.ports.gpu import GpuReading
 from resources.gpu.devices import GpuDevices
 from resources.gpu.nvml import NvmlGpuProbe
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 from fleet.errors import CorruptObjectError, InvalidInputError, LakeUnavailableError, NotFoundError
-from fleet.ports import LakeObject
+from fleet.ports.lake import LakeObject
 from resources.lake.byte_store import VanishedError
 from resources.lake.directory_store import DirectoryStore
 from resources.lake.parquet_lake import ParquetLake

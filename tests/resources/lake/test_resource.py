@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from fleet.ports import Lake
+from fleet.ports.lake import Lake
 from resources.lake.parquet_lake import ParquetLake
 from resources.lake.resource import LakeResource
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from fleet.agents import RestartPolicy, Workload
 from fleet.inventory import Agent
-from fleet.ports import ControlStore
+from fleet.ports.control_store import ControlStore
 from fleet.reports import AgentDeclaration, NodeDeclaration
 from resources.clock import SystemClock
 from resources.control_store.opening import open_control_store

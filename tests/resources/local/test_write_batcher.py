@@ -20,7 +20,7 @@ from fleet.errors import (
     StoreUnavailableError,
     VersionConflictError,
 )
-from fleet.ports import PutResult
+from fleet.ports.control_store import PutResult
 from resources.clock import SystemClock
 from resources.local.write_batcher import BatchLimits, WriteBatcher
 from tests.fakes.agent_states import FailingAgentStates, InMemoryAgentStates

@@ -17,7 +17,7 @@ from fleet.errors import (
 )
 from fleet.inventory import AgentPhase, NodePhase
 from fleet.placement import plan_initial_placements
-from fleet.ports import Cluster, FaultInjector
+from fleet.ports.cluster import Cluster, FaultInjector
 from fleet.reports import NodeDeclaration
 from resources.simulated.cluster import SimulatedCluster
 from tests.contracts.cluster_contract import ClusterContract

@@ -61,6 +61,16 @@ def test_the_newest_arrived_beat_is_that_of_a_stepped_simulation(
         assert (beat and beat[:3]) == stepped(changes, phase, now + look)
 
 
+def test_a_second_change_at_one_moment_brings_no_older_beat_to_oblivion() -> None:
+    """Up and down again at a grid moment: the beat from long before is still the newest."""
+    segments = [Segment(-INTERVAL, Condition(), 1, 0)]
+    for at, up in ((0, False), (40, True), (40, False)):
+        append_segment(segments, Segment(at, Condition(up=up), 1, 0), 0, INTERVAL)
+    beat = latest_beat(segments, 0, INTERVAL, 40)
+    assert beat is not None
+    assert beat.sent_us == -INTERVAL
+
+
 @settings(deadline=None)
 @given(st.integers(-1000, 1000), st.integers(0, 9))
 def test_the_grid_has_one_moment_in_every_interval(at: int, phase: int) -> None:

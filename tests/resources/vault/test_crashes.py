@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fleet.errors import FencedError, PermanentError, StoreUnavailableError
-from fleet.ports import ObjectStore
+from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import VAULT_KEY
 from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.backup import back_up
