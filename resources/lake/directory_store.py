@@ -262,6 +262,7 @@ class DirectoryStore:
         if found == sha256:
             with suppress(FileExistsError):
                 self._files.link(str(moved), str(source))
+            self._files.sync_folder(str(source.parent))
             self._files.unlink(str(moved))
             return None
         self._files.sync_folder(str(source.parent))

@@ -25,8 +25,6 @@ from fleet.lake import (
     object_key,
     order_of,
     parse_key,
-    select_live,
-    tick_text,
     validate_partition,
     validate_table,
     validate_tick,
@@ -34,6 +32,7 @@ from fleet.lake import (
 from fleet.ports.lake import LakeObject
 from resources.lake import parquet_codec as codec
 from resources.lake.byte_store import ByteStore, Staged, VanishedError
+from resources.lake.catalog import Catalog
 from resources.lake.datasets import ScanWatch, between, history_dataset
 from resources.lake.query import QueryLimits, run_query
 
@@ -42,9 +41,6 @@ if TYPE_CHECKING:
 
 LISTINGS_MAX = 10
 """How often a reader lists anew when objects vanish under it (compacted or removed meanwhile)."""
-
-REMEMBERED_MAX = 10_000
-"""Objects whose schema or sources a lake remembers; beyond it, it begins anew."""
 
 _T = TypeVar("_T")
 
@@ -56,8 +52,7 @@ class ParquetLake:
         """Use `store`; `limits` bound what one SQL query may take."""
         self._store = store
         self._limits = limits or QueryLimits()
-        self._sources: dict[str, frozenset[str]] = {}
-        self._schemas: dict[str, pa.Schema] = {}
+        self._catalog = Catalog(store)
 
     def write(self, table: str, partition: str, rows: Any, at: datetime) -> LakeObject:
         """Commit rows for a tick; committed when the byte store's `commit` has returned.
@@ -93,29 +88,14 @@ class ParquetLake:
             InvalidInputError: the tick was written with other rows.
         """
         own = file_name(new.key)
-        listed = self._rivals_and_days(new)
+        listed = self._catalog.rivals_and_days(new)
         for found in listed:
-            if found.kind == ObjectKind.DAY and own in self._sources_of(found):
+            if found.kind == ObjectKind.DAY and own in self._catalog.sources_of(found):
                 folder = found.key.rpartition("/")[0]
-                return next((o for o in self._listed_folder(folder) if o.key == found.key), None)
-        if any(name != own and is_same_tick(name, own) for name in self._names_in(listed)):
+                return next((o for o in self._catalog.listed(folder) if o.key == found.key), None)
+        if any(name != own and is_same_tick(name, own) for name in self._catalog.names_in(listed)):
             raise _tick_taken(new)
         return None
-
-    def _rivals_and_days(self, new: LakeObject) -> list[LakeObject]:
-        """Objects of one's tick, and the merged days that may hold it; their sizes are 0.
-
-        Only their names are looked at: a write must not cost more the more ticks a day has.
-        """
-        folder = day_prefix(new.table, new.partition, new.written_at)
-        tick = f"{tick_text(new.written_at)}-"
-        names = (
-            name
-            for name in self._store.names(folder)
-            if name.startswith(tick) or name.endswith(".day.parquet")
-        )
-        parsed = (_unsized(f"{folder}/{name}") for name in names)
-        return [found for found in parsed if found is not None]
 
     def _commit(self, staged: Staged, new: LakeObject) -> None:
         """Create the object; a damaged one under its key is quarantined and replaced."""
@@ -131,7 +111,7 @@ class ParquetLake:
 
     def _yield_to_rival(self, new: LakeObject) -> None:
         """Remove the object again when a racing writer of this tick has the first name."""
-        rivals = self._rivals_and_days(new)
+        rivals = self._catalog.rivals_and_days(new)
         if any(found.kind == ObjectKind.TICK and found.key < new.key for found in rivals):
             self._store.remove([new.key])
             raise _tick_taken(new)
@@ -148,7 +128,7 @@ class ParquetLake:
         _check(table, partition)
 
         def read() -> pa.Table:
-            newest = self._newest(table, partition)
+            newest = self._catalog.newest(table, partition)
             if not newest:
                 raise self._nothing(table, partition)
             tables = [codec.strip_stamp(self._read_tick(found)) for found in newest]
@@ -169,15 +149,15 @@ class ParquetLake:
         def read() -> pa.Table:
             live = [
                 found
-                for day in self._days(table, partition)
+                for day in self._catalog.days(table, partition)
                 if since.date().isoformat() <= day.rpartition("/")[2] <= until.date().isoformat()
-                for found in self._live_folder(day)
+                for found in self._catalog.live(day)
             ]
-            columns = live or self._newest(table, partition)
+            columns = live or self._catalog.newest(table, partition)
             if not columns:
                 raise self._nothing(table, partition)
             live.sort(key=lambda found: (found.written_at, found.partition))
-            schema = self._schema(table, columns)
+            schema = self._catalog.schema(table, columns)
             rows = between(history_dataset(self._store, live, schema, ScanWatch()), since, until)
             if all(found.kind == ObjectKind.TICK for found in live):
                 return rows
@@ -190,7 +170,11 @@ class ParquetLake:
         _check(table, partition)
         return self._retry(
             lambda: sorted(
-                (each for day in self._days(table, partition) for each in self._live_folder(day)),
+                (
+                    each
+                    for day in self._catalog.days(table, partition)
+                    for each in self._catalog.live(day)
+                ),
                 key=order_of,
             )
         )
@@ -200,7 +184,7 @@ class ParquetLake:
         return [
             table
             for table in self._store.folders("")
-            if any(self._newest_of(day) for day in self._days(table, None))
+            if any(self._catalog.newest_of(day) for day in self._catalog.days(table, None))
         ]
 
     def compact(self, table: str, partition: str, day: datetime) -> LakeObject | None:
@@ -222,25 +206,19 @@ class ParquetLake:
         """
         _check(table, partition)
         prefix = day_prefix(table, partition, validate_tick("day", day))
-        for folder in self._days(table, partition):
+        for folder in self._catalog.days(table, partition):
             self._remove_superseded(folder)
 
         def merge() -> LakeObject | None:
-            listed = self._listed_folder(prefix)
-            live = self._live_of(listed)
+            listed = self._catalog.listed(prefix)
+            live = self._catalog.live_of(listed)
             if len(live) < 2:
                 return None
-            merged = self._merge(live, self._names_in(listed))
+            merged = self._merge(live, self._catalog.names_in(listed))
             self._store.remove(found.key for found in listed if found.key != merged.key)
             return merged
 
         return self._retry(merge)
-
-    def _names_in(self, listed: list[LakeObject]) -> set[str]:
-        """File names of objects and of everything that they supersede."""
-        names = {file_name(found.key) for found in listed}
-        days = (found for found in listed if found.kind == ObjectKind.DAY)
-        return names.union(*(self._sources_of(found) for found in days))
 
     def _merge(self, live: list[LakeObject], names: set[str]) -> LakeObject:
         """Write and commit the day object of some live objects, one source in memory at a time."""
@@ -302,97 +280,20 @@ class ParquetLake:
         """
         table = name.removesuffix(HISTORY_SUFFIX)
         if name == table:
-            newest = self._newest(table, None)
+            newest = self._catalog.newest(table, None)
             live = [found for found in newest if found.kind == ObjectKind.TICK]
             read = [self._read_tick(found) for found in newest if found.kind == ObjectKind.DAY]
         else:
             live, read = self.objects(table), []
         if not live:
             return read
-        return [history_dataset(self._store, live, self._schema(table, live), watch), *read]
-
-    # --- listings ---------------------------------------------------------------------------
-
-    def _days(self, table: str, partition: str | None) -> list[str]:
-        """Day folders of a table or one partition, by partition and day."""
-        partitions = self._store.folders(table) if partition is None else [partition]
-        return [
-            f"{table}/{each}/{day}"
-            for each in partitions
-            for day in self._store.folders(f"{table}/{each}")
-        ]
-
-    def _listed_folder(self, folder: str) -> list[LakeObject]:
-        """Every object in a day folder, by key."""
-        parsed = (parse_key(each.key, each.size_bytes) for each in self._store.objects(folder))
-        return [found for found in parsed if found is not None]
-
-    def _live_folder(self, folder: str) -> list[LakeObject]:
-        """The objects of a day folder that count, oldest first."""
-        return self._live_of(self._listed_folder(folder))
-
-    def _live_of(self, listed: list[LakeObject]) -> list[LakeObject]:
-        """The objects of one folder's listing that count, oldest first."""
-        if len(listed) < 2:
-            return listed
-        days = [found for found in listed if found.kind == ObjectKind.DAY]
-        return select_live(listed, {found.key: self._sources_of(found) for found in days})
-
-    def _sources_of(self, found: LakeObject) -> frozenset[str]:
-        """What a day object supersedes; objects never change, so it is read once."""
-        sources = self._sources.get(found.key)
-        if sources is None:
-            path = self._store.fetch(found.key, found.sha256)
-            sources = codec.read_sources(path)
-            _remember(self._sources, found.key, sources)
-        return sources
-
-    def _schema(self, table: str, live: list[LakeObject]) -> pa.Schema:
-        """Columns of the newest object of each partition and day, united.
-
-        A column that came and went within one day of ticks is left out until the day is merged:
-        opening each of 10,000 objects for its columns would cost more than the answer.
-        """
-        newest = {found.key.rpartition("/")[0]: found for found in sorted(live, key=order_of)}
-        schemas = []
-        for found in newest.values():
-            schema = self._schemas.get(found.key)
-            if schema is None:
-                schema = codec.read_schema(self._store.fetch(found.key, found.sha256))
-                _remember(self._schemas, found.key, schema)
-            schemas.append(schema)
-        return codec.unify(list(dict.fromkeys(schemas)), table)
-
-    def _newest(self, table: str, partition: str | None) -> list[LakeObject]:
-        """The newest object of each partition, its size left 0; lists one day folder each."""
-        partitions = self._store.folders(table) if partition is None else [partition]
-        newest = []
-        for each in partitions:
-            for day in reversed(self._store.folders(f"{table}/{each}")):
-                found = self._newest_of(f"{table}/{each}/{day}")
-                if found is not None:
-                    newest.append(found)
-                    break
-        return newest
-
-    def _newest_of(self, folder: str) -> LakeObject | None:
-        """The newest live object of a day folder; without merged days it is the last name's."""
-        keys = [f"{folder}/{name}" for name in self._store.names(folder)]
-        if any(key.endswith(".day.parquet") for key in keys):
-            live = self._live_of([each for each in map(_unsized, keys) if each is not None])
-            return live[-1] if live else None
-        last: LakeObject | None = None
-        for found in filter(None, map(_unsized, reversed(keys))):
-            if last is not None and found.written_at < last.written_at:
-                break
-            last = found
-        return last
+        return [history_dataset(self._store, live, self._catalog.schema(table, live), watch), *read]
 
     def _remove_superseded(self, folder: str) -> None:
         """Remove what an interrupted compaction left in a day folder."""
-        listed = self._listed_folder(folder)
+        listed = self._catalog.listed(folder)
         if any(found.kind == ObjectKind.DAY for found in listed):
-            live = {found.key for found in self._live_of(listed)}
+            live = {found.key for found in self._catalog.live_of(listed)}
             self._store.remove(found.key for found in listed if found.key not in live)
 
     def _read_tick(self, found: LakeObject) -> pa.Table:
@@ -418,23 +319,11 @@ class ParquetLake:
         )
 
 
-def _unsized(key: str) -> LakeObject | None:
-    """The object of a key, where its size is of no interest."""
-    return parse_key(key, 0)
-
-
 def _check(table: str, partition: str | None) -> None:
     """Refuse names that would leave the lake's folders."""
     validate_table(table)
     if partition is not None:
         validate_partition(partition)
-
-
-def _remember(memory: dict[str, _T], key: str, value: _T) -> None:
-    """Keep a value in a bounded memory."""
-    if len(memory) >= REMEMBERED_MAX:
-        memory.clear()
-    memory[key] = value
 
 
 def _tick_taken(new: LakeObject) -> InvalidInputError:

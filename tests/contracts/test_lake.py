@@ -286,6 +286,35 @@ def test_merging_unites_the_columns_of_a_day(lake: Lake) -> None:
     ]
 
 
+def test_a_column_that_became_something_else_is_named_and_nothing_is_merged(lake: Lake) -> None:
+    """Text where numbers were: the ticks stay, each readable by itself."""
+    lake.write("nodes", "eu", pa.table({"value": [1]}), NOON)
+    lake.write("nodes", "eu", pa.table({"value": ["one"]}), NOON + MINUTE)
+    with pytest.raises(InvalidInputError, match="value"):
+        lake.compact("nodes", "eu", NOON)
+    assert len(lake.objects("nodes")) == 2
+    assert lake.read_latest("nodes").to_pylist() == [{"value": "one"}]
+
+
+def test_numbers_that_became_wider_are_merged(lake: Lake) -> None:
+    """Whole numbers and fractions unite as fractions, small and large ones as large ones."""
+    lake.write("nodes", "eu", pa.table({"value": [1], "n": pa.array([1], pa.int8())}), NOON)
+    lake.write("nodes", "eu", pa.table({"value": [1.5], "n": [2**40]}), NOON + MINUTE)
+    assert lake.compact("nodes", "eu", NOON) is not None
+    merged = lake.history("nodes", NOON, NOON + 2 * MINUTE).select(["value", "n"])
+    assert merged.to_pylist() == [{"value": 1.0, "n": 1}, {"value": 1.5, "n": 2**40}]
+
+
+def test_a_merged_day_of_many_rows_keeps_every_row_in_order(lake: Lake) -> None:
+    """More rows than fit into one row group."""
+    for n in range(3):
+        numbers = pa.array(range(n * 60_000, (n + 1) * 60_000), pa.int64())
+        lake.write("nodes", "eu", pa.table({"value": numbers}), NOON + n * MINUTE)
+    assert lake.compact("nodes", "eu", NOON) is not None
+    assert values(lake.history("nodes", NOON, NOON + 3 * MINUTE)) == list(range(180_000))
+    assert values(lake.read_latest("nodes", "eu")) == list(range(120_000, 180_000))
+
+
 def test_removed_objects_are_gone_and_counted(lake: Lake) -> None:
     """The count is of those that were there; removing again removes none."""
     first = lake.write("nodes", "eu", rows(1), NOON)

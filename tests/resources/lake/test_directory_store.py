@@ -132,6 +132,59 @@ def test_writing_the_same_rows_again_heals_a_damaged_object(
     assert len(list((tmp_path / "quarantine").glob("**/*.json"))) == 1
 
 
+def test_an_object_that_was_healed_while_it_was_being_moved_aside_is_put_back(
+    tmp_path: Path, lake: ParquetLake
+) -> None:
+    """A reader hashes the damaged bytes; a writer replaces them before the reader moves them."""
+    hurt = lake.write("nodes", "eu", rows(1), NOON)
+    flip(path_of(tmp_path, hurt))
+    healer = ParquetLake(DirectoryStore(tmp_path))
+
+    def heal(number: int, name: str, done: bool) -> None:
+        if name == "rename" and not done:
+            healer.write("nodes", "eu", rows(1), NOON)
+
+    reader = ParquetLake(DirectoryStore(tmp_path, TracedFiles(heal)))
+    assert values(reader.read_latest("nodes", "eu")) == [1]
+    assert lake.objects("nodes") == [hurt]
+    assert values(ParquetLake(DirectoryStore(tmp_path)).read_latest("nodes", "eu")) == [1]
+
+
+def test_a_writer_that_meets_a_vanishing_day_folder_makes_it_again(tmp_path: Path) -> None:
+    """Another process removes the empty folder between its making and the link."""
+
+    def interfere(number: int, name: str, done: bool) -> None:
+        if name == "make_folder" and done and not raced:
+            folder = tmp_path / "objects" / "nodes" / "eu" / "2026-03-01"
+            if folder.is_dir():
+                folder.rmdir()
+                raced.append(number)
+
+    raced: list[int] = []
+    lake = ParquetLake(DirectoryStore(tmp_path, TracedFiles(interfere)))
+    lake.write("nodes", "eu", rows(1), NOON)
+    assert raced
+    assert values(lake.read_latest("nodes", "eu")) == [1]
+
+
+def test_a_tmp_file_that_was_taken_for_a_leftover_fails_the_commit_cleanly(tmp_path: Path) -> None:
+    """A writer that slept for longer than the grace; it can write again."""
+
+    def sweep(number: int, name: str, done: bool) -> None:
+        if name == "link" and not done and not swept:
+            for path in (tmp_path / "tmp").iterdir():
+                path.unlink()
+                swept.append(path)
+
+    swept: list[Path] = []
+    lake = ParquetLake(DirectoryStore(tmp_path, TracedFiles(sweep)))
+    with pytest.raises(LakeUnavailableError):
+        lake.write("nodes", "eu", rows(1), NOON)
+    assert lake.objects("nodes") == []
+    lake.write("nodes", "eu", rows(1), NOON)
+    assert values(lake.read_latest("nodes", "eu")) == [1]
+
+
 def test_a_damaged_source_stops_a_compaction_and_the_next_one_merges_the_rest(
     tmp_path: Path, lake: ParquetLake
 ) -> None:
