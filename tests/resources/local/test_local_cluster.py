@@ -262,8 +262,9 @@ def test_nodes_of_an_owner_that_was_killed_are_replaced(fleet: Fleet) -> None:
     """`up` right after a `kill -9` of `up`: the old nodes are still ending, and do not count."""
     slow = shell("slow", "trap 'sleep 0.7; exit 0' TERM; echo up; while :; do sleep 0.02; done")
     fleet.start([node("n1")], [slow], agents_of(slow))
+    eventually(lambda: "up" in fleet.log("slow-0"), "its agent is up for the first time")
     fleet.cluster.stop_nodes()
-    with subprocess.Popen(["sleep", "1000"]) as owner:
+    with subprocess.Popen(["sleep", "60"]) as owner:
         own = identify(owner.pid)
         write_spec(spec_path(fleet.state_dir, "n1"), fleet.spec(node("n1"), owner=own))
         fleet.cluster.start_node("n1")
