@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 
 from fleet.declaration import FleetDeclaration
+from fleet.declared_checks import check_declared, check_declared_agents
 from fleet.inventory import Agent, AgentStateInfo, Gpu, Node
 from fleet.inventory_checks import (
     CheckVerdict,
     Offender,
     check_allocations,
-    check_declared,
     check_gpu_health,
     check_heartbeats,
     check_known_nodes,
@@ -40,6 +40,7 @@ CLAIMS = {
         "no_two_agents_share_an_id": "No agent id occurs twice, in one region or across regions.",
         "every_agent_is_on_a_known_node": "Every agent's node is in the inventory of its region.",
         "allocations_fit_every_node": "No node has given its agents more than it has.",
+        "agents_are_as_declared": "No workload has too few or too many agents, or is undeclared.",
     },
     STATES: {
         "no_two_states_share_an_agent": "No agent has two states, in one region or across regions.",
@@ -136,6 +137,9 @@ def _agent_checks() -> dg.AssetChecksDefinition:
             "no_two_agents_share_an_id": check_unique(ids, "agent"),
             "every_agent_is_on_a_known_node": check_known_nodes(agents.records, nodes.records),
             "allocations_fit_every_node": check_allocations(agents.records, nodes.records),
+            "agents_are_as_declared": check_declared_agents(
+                agents.records, fleet_declaration.workloads
+            ),
         }
         yield from _results(context, AGENTS, verdicts, [*agents.unread, *nodes.unread])
 
