@@ -25,7 +25,7 @@ from ops.inventory_jobs import (
     INVENTORY_JOB,
     RUN_CLASS,
 )
-from platform_defs.declared_fleet import declared_nodes
+from platform_defs.declared_fleet import declared_nodes, declared_replicas
 from platform_defs.settings import Settings
 from resources.clock_resource import ClockResource
 from resources.cluster_resource import cluster_resource
@@ -65,6 +65,7 @@ def deployment_of(settings: Settings) -> Deployment:
             regions=tuple(sorted(region.name for region in settings.regions)),
             nodes=tuple(declared_nodes(settings)),
             heartbeats=HeartbeatPolicy(node.heartbeat_late_s, node.heartbeat_lost_s),
+            workloads=tuple(declared_replicas(settings)),
         ),
         control_store_url=settings.control_store.url,
         lake_path=str(settings.lake.path),

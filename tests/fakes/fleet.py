@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from fleet.agents import Placement, StatePut
-from fleet.declaration import FleetDeclaration
+from fleet.declaration import FleetDeclaration, WorkloadReplicas
 from fleet.heartbeats import HeartbeatPolicy
 from fleet.inventory import AgentPhase, Gpu, Node
 from fleet.leases import Lease, node_lease_name
@@ -21,9 +21,12 @@ MIB = 1024**2
 
 
 def declare_fleet(
-    regions: Sequence[str] = REGIONS, nodes_per_region: int = 2, gpu_count: int = 0
+    regions: Sequence[str] = REGIONS,
+    nodes_per_region: int = 2,
+    gpu_count: int = 0,
+    agents_per_node: int = 2,
 ) -> FleetDeclaration:
-    """A fleet of equal nodes `<region>-1`, `<region>-2`, ..."""
+    """A fleet of equal nodes `<region>-1`, `<region>-2`, ..., with one workload."""
     nodes = tuple(
         NodeDeclaration(
             node_id=f"{region}-{number}",
@@ -36,7 +39,8 @@ def declare_fleet(
         for region in regions
         for number in range(1, nodes_per_region + 1)
     )
-    return FleetDeclaration(tuple(sorted(regions)), nodes, HeartbeatPolicy(5.0, 10.0))
+    work = WorkloadReplicas("net", "work", agents_per_node * len(nodes))
+    return FleetDeclaration(tuple(sorted(regions)), nodes, HeartbeatPolicy(5.0, 10.0), (work,))
 
 
 class SeededFleet:
