@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import IO, Any, cast
 
 from fleet.errors import CorruptObjectError, StateroomError
 
@@ -125,24 +125,37 @@ def check_lmdb(path: Path) -> Numbers:
 
 
 def check_tar(path: Path) -> Numbers:
-    """Lists every member and reads its bytes; compressed archives prove their own checksum."""
+    """Lists every member and reads its bytes, and the archive to its very end.
+
+    The end matters: a compressed archive keeps its checksum behind what `tar` itself reads.
+    """
     import lzma
     import zlib
+
+    import zstandard
 
     _demand_file(path)
     members = size_bytes = 0
     try:
-        with tarfile.open(path, "r:*") as archive:
+        with _decompressed(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
             for member in archive:
                 members += 1
                 if (content := archive.extractfile(member)) is not None:
-                    found = 0
-                    while piece := content.read(_READ_BYTES):
-                        found += len(piece)
+                    found = sum(
+                        len(piece) for piece in iter(lambda: content.read(_READ_BYTES), b"")
+                    )
                     if found != member.size:
                         raise CorruptObjectError(f"tar: {member.name} ends after {found} bytes")
                     size_bytes += found
-    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+            _drain(stream)
+    except (
+        tarfile.TarError,
+        OSError,
+        EOFError,
+        zlib.error,
+        lzma.LZMAError,
+        zstandard.ZstdError,
+    ) as error:
         raise CorruptObjectError(f"tar: {_first_line(error)}") from error
     if not members:
         raise CorruptObjectError("tar: it holds no member")
@@ -224,6 +237,35 @@ def _sqlite(path: Path) -> Iterator[sqlite3.Connection]:
             yield connection
     except sqlite3.Error as error:
         raise CorruptObjectError(f"SQLite: {_first_line(error)}") from error
+
+
+def _drain(stream: IO[bytes]) -> int:
+    """Read a stream to its end; its length."""
+    size_bytes = 0
+    while piece := stream.read(_READ_BYTES):
+        size_bytes += len(piece)
+    return size_bytes
+
+
+def _decompressed(path: Path) -> IO[bytes]:
+    """A file opened through the decompressor that its first bytes name."""
+    import bz2
+    import gzip
+    import lzma
+
+    import zstandard
+
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start.startswith(b"\x1f\x8b"):
+        return cast("IO[bytes]", gzip.open(path))
+    if start.startswith(b"BZh"):
+        return cast("IO[bytes]", bz2.open(path))
+    if start == b"\xfd7zXZ\x00":
+        return cast("IO[bytes]", lzma.open(path))
+    if start.startswith(b"\x28\xb5\x2f\xfd"):
+        return cast("IO[bytes]", zstandard.open(path, "rb"))
+    return path.open("rb")
 
 
 def _count(connection: sqlite3.Connection, table: str) -> int:

@@ -76,6 +76,16 @@ def states_of(manifest: Manifest) -> tuple[LoadedState, ...]:
     return tuple(LoadedState(one, *heads[one], sizes[one]) for one in sorted(heads))
 
 
+def demand_room(fresh: FreshStore, states: Sequence[LoadedState]) -> None:
+    """Demand the room that these states need while they are restored.
+
+    Raises:
+        StoreUnavailableError: the workspace's disk has less; nothing was written.
+    """
+    size_bytes = sum(one.size_bytes for one in states)
+    require_space(fresh.folder, _COPIES * size_bytes + _ROW_BYTES * len(states))
+
+
 def restore_fresh(
     vault: NetworkVault,
     fresh: FreshStore,
@@ -96,11 +106,9 @@ def restore_fresh(
         node_id: the node that will run them.
 
     Raises:
-        StoreUnavailableError: the workspace has not enough room, or a store does not answer.
+        StoreUnavailableError: a store does not answer, or the workspace's disk is full.
         CorruptObjectError, NotFoundError: the snapshot cannot be read; nothing was restored.
     """
-    size_bytes = sum(one.size_bytes for one in states)
-    require_space(fresh.folder, _COPIES * size_bytes + _ROW_BYTES * len(states))
     _declare(vault, fresh.store, states, started, node_id)
     return restore(
         vault,

@@ -19,7 +19,13 @@ from fleet.names import validate_name
 from fleet.restore_test_plan import TestedSnapshot, select_loaded_agents, select_tested_snapshots
 from resources.vault.agent_loading import load_agents
 from resources.vault.application_checks import ApplicationCheck
-from resources.vault.fresh_store import open_fresh_store, read_back, restore_fresh, states_of
+from resources.vault.fresh_store import (
+    demand_room,
+    open_fresh_store,
+    read_back,
+    restore_fresh,
+    states_of,
+)
 from resources.vault.isolated_workspace import isolated_workspace
 from resources.vault.network import NetworkVault
 from resources.vault.phase_timer import PhaseTimer, in_words
@@ -84,7 +90,7 @@ def run_restore_test(
         raise InvalidInputError("agents_sample", agents_sample, "0 or more")
     used_seed = secrets.randbits(31) if seed is None else seed
     # Nothing cached: a test looks at what is stored now.
-    fresh = NetworkVault(vault.store, vault.keys, vault.clock, vault.epoch)
+    fresh = vault.afresh()
     try:
         chosen = _choose(fresh, snapshot_ids, used_seed)
     except StateroomError as error:
@@ -173,6 +179,7 @@ class _Test:
             found, manifest = find_manifest(vault, None, self._snapshot.snapshot_id)
             states = states_of(manifest)
         with open_fresh_store(folder / "store", vault.clock) as fresh:
+            demand_room(fresh, states)
             with self._phases.phase("restore"):
                 result = restore_fresh(vault, fresh, found, states, {})
             with self._phases.phase("compare"):
