@@ -37,6 +37,8 @@ class PackInfo(NamedTuple):
     owner: str
     salt: bytes
     size_bytes: int
+    key: str = ""
+    """Key of the object where it is no pack but a journal segment; empty for a pack."""
 
 
 class ManifestRef(NamedTuple):

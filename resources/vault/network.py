@@ -18,6 +18,7 @@ from fleet.vault_records import StoredRecord
 from resources.vault.key_store import load_data_key, read_vault
 from resources.vault.log_store import LocalLog, VaultLog
 from resources.vault.manifest import ManifestRef, ManifestStore
+from resources.vault.segments import SegmentStore
 
 
 class NetworkVault:
@@ -44,6 +45,9 @@ class NetworkVault:
         self.network_id = keys.network_id
         self.log = VaultLog(store, keys.network_id, epoch, keys.data_key, region)
         self.manifests = ManifestStore(store, keys)
+        self.journal = SegmentStore(store, keys)
+        self.read_only = False
+        """True for a replica: nothing may be appended to its log, not even a hold."""
 
     def afresh(self) -> NetworkVault:
         """The same vault without anything cached: it sees what is stored now."""
