@@ -54,14 +54,34 @@ def manifest_key(network_id: str, owner: str, sha256: str) -> str:
     return f"manifests/{network_id}/{owner}/{sha256}.manifest"
 
 
+def log_folder(network_id: str) -> str:
+    """Folder of a network's records under all epochs."""
+    return f"log/{network_id}/"
+
+
 def log_prefix(network_id: str, epoch: int) -> str:
     """Folder of a network's records under an epoch."""
-    return f"log/{network_id}/{epoch:04d}/"
+    return f"{log_folder(network_id)}{epoch:04d}/"
 
 
 def log_key(network_id: str, epoch: int, seq: int) -> str:
     """Key of one record."""
     return f"{log_prefix(network_id, epoch)}{seq:010d}.json"
+
+
+def local_prefix(region: str, network_id: str) -> str:
+    """Folder of the records that concern only one region's copy."""
+    return f"local/{region}/{network_id}/"
+
+
+def claim_key(network_id: str, epoch: int) -> str:
+    """Key of the claim to write under an epoch; one in the vault of every region."""
+    return f"claims/{network_id}/{epoch:04d}"
+
+
+def quarantine_key(key: str, sha256: str) -> str:
+    """Key of the copy of an object's bad bytes."""
+    return f"quarantine/{key}/{sha256}"
 
 
 def parse_place(key: str, size_bytes: int) -> PackPlace:

@@ -51,7 +51,7 @@ def verify_structure(vault: NetworkVault) -> Verification:
     """V1: the log is whole and authentic, manifests open, every named pack is there in its size."""
     began_s = vault.clock.monotonic_s()
     findings: list[Finding] = []
-    vault = _afresh(vault)
+    vault = vault.afresh()
     listed = {one.key: one.size_bytes for one in vault.list_packs()}
     try:
         state = vault.log.refresh()
@@ -108,7 +108,7 @@ def verify_content(vault: NetworkVault, snapshot_ids: Sequence[str] | None = Non
     """V3: decrypt, decompress and hash every state of snapshots (None: of the newest)."""
     began_s = vault.clock.monotonic_s()
     findings: dict[str, tuple[str, set[str], set[str]]] = {}
-    vault = _afresh(vault)
+    vault = vault.afresh()
     items = size_bytes = 0
     try:
         live = vault.log.refresh().live
@@ -140,11 +140,6 @@ def verify_content(vault: NetworkVault, snapshot_ids: Sequence[str] | None = Non
         for subject, (text, snapshots, agents) in sorted(findings.items())
     )
     return Verification("V3", items, size_bytes, vault.clock.monotonic_s() - began_s, listed)
-
-
-def _afresh(vault: NetworkVault) -> NetworkVault:
-    """The same vault without anything cached: a verification looks at what is stored now."""
-    return NetworkVault(vault.store, vault.keys, vault.clock, vault.epoch)
 
 
 def _expected_objects(vault: NetworkVault, record: SnapshotRecord) -> dict[str, int]:
