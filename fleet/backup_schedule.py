@@ -37,7 +37,9 @@ class RunVerdict(NamedTuple):
     reason: str
 
 
-def decide_catch_up(scheduled_at: datetime, newest_at: datetime | None, now: datetime) -> RunVerdict:
+def decide_catch_up(
+    scheduled_at: datetime, newest_at: datetime | None, now: datetime
+) -> RunVerdict:
     """Say whether a tick of a schedule asks for a run: each missed duty is made up for once.
 
     Dagster evaluates the latest of all missed ticks when its daemon comes back. That one is

@@ -62,7 +62,9 @@ class RegionVaults:
         found = self._networks.get((region, network_id))
         if found is None:
             self.declaration.demand_network(network_id)
-            found = open_network(self.store(region), network_id, self.keks(), self.clock)
+            found = open_network(
+                self.store(region), network_id, self.keks(), self.clock, region=region
+            )
             self._networks[region, network_id] = found
         return found
 
@@ -83,7 +85,7 @@ class RegionVaults:
         home = self.home(network_id)
         if region == self.declaration.home_region:
             return home
-        return NetworkVault(self.store(region), home.keys, self.clock, home.epoch)
+        return NetworkVault(self.store(region), home.keys, self.clock, home.epoch, region)
 
     def keks(self) -> list[KeyEncryptionKey]:
         """The wrapping keys that are at hand; one that is kept elsewhere is left out.
