@@ -207,7 +207,8 @@ class _Desk:
         for one in live:
             fit = self._fitness[one.snapshot_id]
             for note in fit.unfit:
-                yield RetentionAlarm(note.guard, one.snapshot_id, note.text)
+                found = f": {one.failure}" if note.guard == Guard.FAILED and one.failure else ""
+                yield RetentionAlarm(note.guard, one.snapshot_id, note.text + found)
             overdue = age_of(one, self._now) > timedelta(hours=self._guards.pending_max_h)
             if fit.pending is not None and overdue:
                 yield RetentionAlarm(Guard.PENDING, one.snapshot_id, fit.pending.text)

@@ -115,6 +115,7 @@ class SnapshotFacts(NamedTuple):
     """Level that it failed in this region and has not passed since; empty for none."""
     failed_at: datetime | None = None
     failure: str = ""
+    """What was found; for the alarm only, because it may name agents and plans are stored plain."""
     hold: str = ""
     """Reason of a hold in force; empty for none."""
     approved: str = ""
@@ -255,8 +256,7 @@ def _changed_share(one: SnapshotFacts) -> float:
 def _failure(one: SnapshotFacts) -> tuple[str, ...]:
     if one.failed_at is None:
         return ()
-    what = f": {one.failure}" if one.failure else ""
-    return (f"failed {one.failed_level} on {utc_text(one.failed_at)}{what}",)
+    return (f"failed {one.failed_level} on {utc_text(one.failed_at)}",)
 
 
 def _lacks(one: SnapshotFacts) -> tuple[str, ...]:

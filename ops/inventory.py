@@ -5,8 +5,10 @@ dies after it leaves an object that the next look supersedes. A region that fail
 the others from being written and recorded.
 """
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -46,78 +48,113 @@ class Look(NamedTuple):
     numbers: Numbers
 
 
-@dg.op(ins=AFTER, out=dg.Out(dg.Nothing), description="Write the nodes to the lake.")
-def record_nodes_op(
-    context: dg.AssetExecutionContext,
-    fleet_observation: dg.ResourceParam[FleetObservation],
-    fleet_declaration: dg.ResourceParam[FleetDeclaration],
-    lake: dg.ResourceParam[Lake],
-    clock: dg.ResourceParam[Clock],
-) -> Recorded:
-    """Record the nodes with their last report."""
-
-    def look(region: str) -> Look:
-        seen = fleet_observation.without_agents(region)
-        numbers = total_nodes(seen.nodes, seen.observed_at, fleet_declaration.heartbeats)
-        return Look(seen.observed_at, seen.nodes, numbers)
-
-    yield from _record_regions(context, lake, clock, NODES, Node, look)
+def _look_at_nodes(
+    region: str, fleet_observation: FleetObservation, fleet_declaration: FleetDeclaration
+) -> Look:
+    """The nodes with their last report."""
+    seen = fleet_observation.without_agents(region)
+    numbers = total_nodes(seen.nodes, seen.observed_at, fleet_declaration.heartbeats)
+    return Look(seen.observed_at, seen.nodes, numbers)
 
 
-@dg.op(ins=AFTER, out=dg.Out(dg.Nothing), description="Write the GPUs to the lake.")
-def record_gpus_op(
-    context: dg.AssetExecutionContext,
-    fleet_observation: dg.ResourceParam[FleetObservation],
-    lake: dg.ResourceParam[Lake],
-    clock: dg.ResourceParam[Clock],
-) -> Recorded:
-    """Record the GPUs as their nodes last reported them; also that a region has none."""
-
-    def look(region: str) -> Look:
-        seen = fleet_observation.without_agents(region)
-        return Look(seen.observed_at, seen.gpus, total_gpus(seen.gpus))
-
-    yield from _record_regions(context, lake, clock, GPUS, Gpu, look)
+def _look_at_gpus(region: str, fleet_observation: FleetObservation) -> Look:
+    """The GPUs as their nodes last reported them; also that a region has none."""
+    seen = fleet_observation.without_agents(region)
+    return Look(seen.observed_at, seen.gpus, total_gpus(seen.gpus))
 
 
-@dg.op(
-    ins=AFTER, out=dg.Out(dg.Nothing), description="Write the agents of each region to the lake."
-)
-def record_agents_op(
-    context: dg.AssetExecutionContext,
-    fleet_observation: dg.ResourceParam[FleetObservation],
-    lake: dg.ResourceParam[Lake],
-    clock: dg.ResourceParam[Clock],
-) -> Recorded:
-    """Record the agents with placement, allocation and what their nodes reported of them."""
+def _look_at_agents(region: str, fleet_observation: FleetObservation) -> Look:
+    """The agents with placement, allocation and what their nodes reported of them."""
+    seen = fleet_observation.snapshot(region)
+    return Look(seen.observed_at, seen.agents, total_agents(seen.agents, seen.nodes))
 
-    def look(region: str) -> Look:
-        seen = fleet_observation.snapshot(region)
-        return Look(seen.observed_at, seen.agents, total_agents(seen.agents, seen.nodes))
 
-    yield from _record_regions(context, lake, clock, AGENTS, Agent, look)
+def _look_at_states(region: str, control_store: ControlStore, clock: Clock) -> Look:
+    """Version, epoch, size and digest of every durable state."""
+    observed_at = clock.now()
+    states = control_store.state_infos(region)
+    return Look(observed_at, states, total_states(states, observed_at))
+
+
+def _release_agents(fleet_observation: FleetObservation) -> None:
     fleet_observation.release_agents()
 
 
-@dg.op(
-    ins=AFTER,
-    out=dg.Out(dg.Nothing),
-    description="Write the metadata of the agents' states to the lake; never the states.",
+def _nothing_left() -> None:
+    pass
+
+
+def _recording_op(
+    name: str,
+    table: str,
+    record: type[Any],
+    look: Callable[..., Look],
+    description: str,
+    *,
+    afterwards: Callable[..., None] = _nothing_left,
+) -> dg.OpDefinition:
+    """An op that records one table.
+
+    Args:
+        name: of the op.
+        table: to write to.
+        record: named tuple of its rows.
+        look: reads one region. Its parameters beside `region` name the resources that it needs, as
+            those of an op do; the op needs them, lake and clock, and no other.
+        description: shown in the UI.
+        afterwards: called once everything is recorded; its parameters name resources, too.
+    """
+    for_look, for_end = _parameters(look) - {"region"}, _parameters(afterwards)
+
+    @dg.op(
+        name=name,
+        ins=AFTER,
+        out=dg.Out(dg.Nothing),
+        description=description,
+        required_resource_keys={"lake", "clock"} | for_look | for_end,
+    )
+    def record_op(context: dg.AssetExecutionContext) -> Recorded:
+        def having(keys: Iterable[str]) -> dict[str, Any]:
+            return {key: getattr(context.resources, key) for key in keys}
+
+        yield from _record_regions(
+            context,
+            context.resources.lake,
+            context.resources.clock,
+            table,
+            record,
+            partial(look, **having(for_look)),
+        )
+        afterwards(**having(for_end))
+
+    return record_op
+
+
+def _parameters(function: Callable[..., object]) -> set[str]:
+    return set(inspect.signature(function).parameters)
+
+
+record_nodes_op = _recording_op(
+    "record_nodes_op", NODES, Node, _look_at_nodes, "Write the nodes to the lake."
 )
-def record_states_op(
-    context: dg.AssetExecutionContext,
-    control_store: dg.ResourceParam[ControlStore],
-    lake: dg.ResourceParam[Lake],
-    clock: dg.ResourceParam[Clock],
-) -> Recorded:
-    """Record version, epoch, size and digest of every durable state."""
-
-    def look(region: str) -> Look:
-        observed_at = clock.now()
-        states = control_store.state_infos(region)
-        return Look(observed_at, states, total_states(states, observed_at))
-
-    yield from _record_regions(context, lake, clock, STATES, AgentStateInfo, look)
+record_gpus_op = _recording_op(
+    "record_gpus_op", GPUS, Gpu, _look_at_gpus, "Write the GPUs to the lake."
+)
+record_agents_op = _recording_op(
+    "record_agents_op",
+    AGENTS,
+    Agent,
+    _look_at_agents,
+    "Write the agents of each region to the lake.",
+    afterwards=_release_agents,
+)
+record_states_op = _recording_op(
+    "record_states_op",
+    STATES,
+    AgentStateInfo,
+    _look_at_states,
+    "Write the metadata of the agents' states to the lake; never the states.",
+)
 
 
 def _record_regions(

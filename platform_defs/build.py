@@ -29,7 +29,7 @@ from ops.inventory_jobs import (
 )
 from platform_defs.build_backups import build_backups
 from platform_defs.declared_backup import backup_crons, declared_backup, simple_backup
-from platform_defs.declared_fleet import declared_nodes
+from platform_defs.declared_fleet import declared_nodes, declared_replicas
 from platform_defs.settings import Settings
 from resources.clock_resource import ClockResource
 from resources.cluster_resource import cluster_resource
@@ -73,6 +73,7 @@ def deployment_of(settings: Settings) -> Deployment:
             regions=tuple(sorted(region.name for region in settings.regions)),
             nodes=tuple(declared_nodes(settings)),
             heartbeats=HeartbeatPolicy(node.heartbeat_late_s, node.heartbeat_lost_s),
+            workloads=tuple(declared_replicas(settings)),
         ),
         control_store_url=settings.control_store.url,
         lake_path=str(settings.lake.path),

@@ -104,8 +104,7 @@ CASES = [
         "G3 failed lately",
         FAILED,
         Fate.INELIGIBLE,
-        "ineligible: failed V3 on 2026-11-17 14:30Z: pack p: SHA-256 is 0 (G3); "
-        "kept 7 d to be looked at",
+        "ineligible: failed V3 on 2026-11-17 14:30Z (G3); kept 7 d to be looked at",
     ),
     Case(
         "G3 failed long ago",
@@ -219,6 +218,14 @@ def test_a_kept_snapshot_names_every_rule_and_guard_that_keeps_it() -> None:
         "newest verified of this region (G4), 1 h old, verified ones stay 48 h (G6)"
     )
     assert [note.guard for note in newest.guards] == [Guard.LAST_GOOD, Guard.SUSPECT]
+
+
+def test_what_failed_is_an_alarm_that_says_what_was_found_and_the_stored_row_does_not() -> None:
+    """G3: findings may name agents, and plans are stored in the clear."""
+    found = plan([*history(20, DAY), FAILED])
+    (alarm,) = found.alarms
+    assert alarm == (Guard.FAILED, "x", "failed V3 on 2026-11-17 14:30Z: pack p: SHA-256 is 0")
+    assert "pack p" not in row(found, "x").reason
 
 
 def test_two_verified_snapshots_stay_though_the_policy_asks_for_one() -> None:

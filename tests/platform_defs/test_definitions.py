@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import dagster as dg
@@ -17,6 +18,7 @@ import platform_defs
 import resources
 import sensors
 from platform_defs.build import Deployment, build_defs, deployment_of
+from platform_defs.declared_fleet import declared_agents
 from platform_defs.settings import load_settings
 from tests.fakes.fleet import declare_fleet
 
@@ -102,6 +104,15 @@ def test_the_shipped_settings_make_loadable_definitions() -> None:
     partitions = node_inventory.partitions_def
     assert partitions is not None
     assert partitions.get_partition_keys() == ["ap-southeast-2", "eu-central-1", "us-west-2"]
+
+
+def test_the_declaration_counts_the_agents_that_up_would_declare() -> None:
+    """Twin: make them all, in every region, and count them by workload."""
+    settings = load_settings(ROOT / "stateroom.toml", {})
+    made = Counter((agent.network_id, agent.workload) for agent in declared_agents(settings))
+    workloads = deployment_of(settings).declaration.workloads
+    assert {each[:2]: each.replicas for each in workloads} == made
+    assert len(workloads) == 4
 
 
 def test_the_lineage_leads_from_the_declaration_to_the_states() -> None:
