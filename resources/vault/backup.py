@@ -32,6 +32,7 @@ from resources.vault.manifest import (
 )
 from resources.vault.network import NetworkVault, chain_of
 from resources.vault.packing import PackWriter, StoredBlob, create_object
+from resources.vault.shredding import demand_unshredded
 
 _BATCH_BYTES = 4 * 1024 * 1024
 _BATCH_AGENTS = 1000
@@ -351,6 +352,8 @@ class _Attempt:
         key = log_key(vault.network_id, vault.epoch, stored.position.seq)
         if hashlib.sha256(vault.store.get(key)).hexdigest() != stored.sha256:
             raise CorruptObjectError(f"log record {key} does not read back as written")
+        # A process that opened the network before it was shredded must not report a backup.
+        demand_unshredded(vault.store, vault.network_id)
 
     def _demand_live(self) -> None:
         """Tell a snapshot that somebody has removed already from one that was badly stored."""
