@@ -313,6 +313,8 @@ class _Attempt:
                 if log.append(record, self._vault.clock.now(), self._extra(agents)):
                     return
             except StoreUnavailableError as error:
+                if unanswered is not None:
+                    raise  # silent twice: what the log says then is for the next attempt
                 unanswered = error
         raise StoreUnavailableError(
             f"snapshot {mine}: its log record could not be placed in {_COMMIT_TRIES} tries",

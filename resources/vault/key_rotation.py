@@ -23,12 +23,12 @@ from fleet.vault_pack import HEADER_MAX_BYTES, KEY_BYTES, PackKeys, read_salt
 from resources.vault.key_store import load_data_key
 from resources.vault.key_wraps import (
     Wraps,
-    add_wrap,
     list_wraps,
     make_data_key,
     noted_time,
     open_data_key,
     prove_wrap,
+    seal_wrap,
     wrap_object_key,
 )
 from resources.vault.network import NetworkVault
@@ -240,7 +240,8 @@ def _add_wraps(
         return 0
     keys = open_data_key(store, network_id, dek_id, wraps, keks)
     made_at = noted_time(store, network_id, dek_id, wraps)
-    added = sum(add_wrap(store, keys, kek, made_at) for kek in add)
+    new = [seal_wrap(keys, kek, made_at) for kek in add if kek.kek_id not in wraps]
+    added = sum(store.create(*one) for one in new)
     for kek in add:
         prove_wrap(store, keys, kek)
     return added

@@ -42,13 +42,11 @@ def wrap_object_key(dek_id: str, kek_id: str) -> str:
     return f"{wrap_key_prefix(dek_id)}{kek_id}.json"
 
 
-def add_wrap(
-    store: ObjectStore, keys: PackKeys, kek: KeyWrapper, created_at: datetime | None
-) -> bool:
-    """Create a wrap unless there is one of that name; whether it was created."""
+def seal_wrap(keys: PackKeys, kek: KeyWrapper, created_at: datetime | None) -> tuple[str, bytes]:
+    """Key and bytes of a new wrap of a data key."""
     wrap = kek.wrap(keys.data_key, keys.dek_id, keys.network_id, os.urandom(NONCE_BYTES))
     data = encode_wrap(wrap._replace(created_at=created_at))
-    return store.create(wrap_object_key(keys.dek_id, kek.kek_id), data)
+    return wrap_object_key(keys.dek_id, kek.kek_id), data
 
 
 def make_data_key(
@@ -63,14 +61,19 @@ def make_data_key(
         PermanentError: the data key that is there does not open, or a wrap does not give it back.
     """
     ordered = sorted(keks, key=lambda kek: kek.kek_id)
-    keys, made_at = fresh, at
-    standing = list_wraps(store, fresh.network_id).get(fresh.dek_id, {})
-    if standing or not add_wrap(store, fresh, ordered[0], at):
+    standing = list_wraps(store, fresh.network_id).get(fresh.dek_id)
+    if not standing:
+        # All are wrapped before the first is stored: a key that may not be used leaves no trace.
+        wraps = [seal_wrap(fresh, kek, at) for kek in ordered]
+        if store.create(*wraps[0]):
+            for wrap in wraps[1:]:
+                store.create(*wrap)
         standing = list_wraps(store, fresh.network_id).get(fresh.dek_id, {})
-        keys = open_data_key(store, fresh.network_id, fresh.dek_id, standing, ordered)
-        made_at = noted_time(store, fresh.network_id, fresh.dek_id, standing)
+    keys = open_data_key(store, fresh.network_id, fresh.dek_id, standing, ordered)
+    made_at = noted_time(store, fresh.network_id, fresh.dek_id, standing)
     for kek in ordered:
-        add_wrap(store, keys, kek, made_at)
+        if kek.kek_id not in standing:
+            store.create(*seal_wrap(keys, kek, made_at))
         prove_wrap(store, keys, kek)
     return keys
 
