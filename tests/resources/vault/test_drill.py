@@ -162,7 +162,7 @@ def test_a_damaged_newest_copy_falls_back_to_the_next_and_says_so(
     assert done.failures == ()
     assert done.snapshot_id == older
     (fallback,) = done.detail["fallbacks"]
-    assert fallback.startswith(f"eu/{newest} could not be restored: pack")
+    assert fallback.startswith(f"eu/{newest} could not be restored: ")
 
 
 def test_only_snapshots_that_are_whole_and_untainted_are_tried(
