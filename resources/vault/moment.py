@@ -65,6 +65,9 @@ class Moment(NamedTuple):
     """Agents that had a state by then of which nothing is held, with the reason."""
     notes: tuple[str, ...]
     """What could not be looked at, or was not recorded."""
+    certain: bool = True
+    """Whoever is not among the substitutions or the missing is exactly as at the moment; False
+    when part of the journal is lost, so that anybody may have had a newer version."""
 
 
 class _Walk(NamedTuple):
@@ -72,6 +75,9 @@ class _Walk(NamedTuple):
 
     segments: Sequence[Segment]
     proven: bool
+    """Every version stored between the snapshot and the moment is held or mentioned."""
+    told: bool
+    """Every agent that changed in between is named, though perhaps not every version of it."""
     covered_at: datetime | None
     notes: Sequence[str]
 
@@ -144,6 +150,7 @@ class _Search:
         self._notes: dict[str, None] = {}
         self._used: list[str] = []
         self._achieved: datetime | None = at
+        self._certain = True
 
     def run(self, wanted: AbstractSet[str] | None) -> Moment:
         live = self._live_snapshots()
@@ -235,7 +242,9 @@ class _Search:
         self._notes.update(dict.fromkeys(walk.notes))
         table = base.manifest.table if todo is None else select_items(base.manifest.table, todo)
         sighted, pieces = _sightings(walk.segments, todo)
-        after = {**({} if walk.proven else self._after(base, live, table, todo)), **newer}
+        following = None if walk.proven else self._following(base, live)
+        self._demand_told(walk, following)
+        after = {**self._after(following, table, todo), **newer}
         if self._achieved is None:
             self._achieved = max(base.record.taken_at, walk.covered_at or base.record.taken_at)
         affected = sighted.keys() | after.keys() | self._too_new(table) | self._excluded.keys()
@@ -261,7 +270,8 @@ class _Search:
             if again or not walk.proven or not looked_at:
                 break
             # What the journal only mentions, the next snapshot may hold.
-            after = {**self._after(base, live, table, frozenset(looked_at)), **after}
+            following = self._following(base, live)
+            after = {**self._after(following, table, frozenset(looked_at)), **after}
         look_back = {}
         for agent_id, choice in choices.items():
             mine, later = known.get(agent_id), after.get(agent_id, ())
@@ -312,14 +322,8 @@ class _Search:
         moment = pa.scalar(self._at, pa.timestamp("us", tz="UTC"))
         return set(table.filter(pc.greater(table["updated_at"], moment))["item_id"].to_pylist())
 
-    def _after(
-        self,
-        base: _Base,
-        live: Sequence[SnapshotRecord],
-        table: Any,
-        todo: AbstractSet[str] | None,
-    ) -> dict[str, tuple[_Seen, ...]]:
-        """What the next snapshot shows otherwise: all that is known where the journal is silent."""
+    def _following(self, base: _Base, live: Sequence[SnapshotRecord]) -> _Base | None:
+        """The next snapshot after the moment."""
         behind = [
             one
             for one in live
@@ -327,7 +331,23 @@ class _Search:
             and one.taken_at > self._at
             and self._vault.snapshot(one.snapshot_id).position.seq > base.seq
         ]
-        following = self._read_base(behind[0]) if behind else None
+        return self._read_base(behind[0]) if behind else None
+
+    def _demand_told(self, walk: _Walk, following: _Base | None) -> None:
+        """Refuse to guess: without journal and next snapshot nobody knows who has changed."""
+        if walk.told or following is not None:
+            return
+        self._certain = False
+        if self._at is not None and not self._tolerant:
+            raise NotFoundError(
+                f"nothing proves what was live at {self._at.isoformat()}: {walk.notes[-1]}",
+                hint="Choose an earlier moment, or take what there is (best effort).",
+            )
+
+    def _after(
+        self, following: _Base | None, table: Any, todo: AbstractSet[str] | None
+    ) -> dict[str, tuple[_Seen, ...]]:
+        """What the next snapshot shows otherwise: all that is known where the journal is silent."""
         if following is None:
             return {}
         theirs = following.manifest.table
@@ -393,6 +413,7 @@ class _Search:
             substitutions=tuple(sorted(self._substitutions)),
             missing=tuple(sorted(self._missing.items())),
             notes=tuple(self._notes),
+            certain=self._certain,
         )
 
     def _moment_text(self, first: _Base) -> str:
@@ -403,49 +424,45 @@ class _Search:
         """Segments behind a snapshot up to the moment, and those that come late."""
         behind = [one for one in self._listed if one.place.seq > base.journal_seq]
         notes: list[str] = []
-        proven = self._begins_at(base, behind)
+        told = self._begins_at(base, behind)
+        inside = False
         segments: list[Segment] = []
         covered: datetime | None = None
         for segment in self._contiguous(behind):
             if segment is None:
-                proven = False
+                told = False
                 continue
             segments.append(segment)
-            header = segment.header
-            if header.gap is not None and not self._bridges(segment, base):
-                proven = False
-                notes.append(f"{segment.key}: {header.gap.reason}")
-            if header.final and header.covered_at is not None:
-                covered = header.covered_at
+            gap, end = segment.header.gap, segment.header.covered_at
+            if gap is not None:
+                # The listing at its end was compared with a snapshot: with this one or an older?
+                told &= self._vault.snapshot(gap.snapshot_id).position.seq <= base.seq
+                if self._at is not None and end is not None and gap.since <= self._at < end:
+                    inside = True
+                    notes.append(f"{segment.key}: {gap.reason}")
+            if segment.header.final and end is not None:
+                covered = end
                 if self._at is not None and covered >= self._at:
                     break
-        reached = self._at is None or (covered is not None and covered >= self._at)
-        proven = (proven and reached) or self._at == base.record.taken_at
+        told &= self._at is None or (covered is not None and covered >= self._at)
+        if self._at == base.record.taken_at:
+            told, inside = True, False
         segments += self._late(segments, behind)
-        if not proven and (behind or self._at is not None):
+        if not told or inside:
             until = self._at.isoformat() if self._at else "the newest segment"
             since = base.record.taken_at.isoformat()
             notes.append(f"the journal does not tell all between {since} and {until}")
-        return _Walk(segments, proven, covered, notes)
+        return _Walk(segments, told and not inside, told, covered, notes)
 
     def _begins_at(self, base: _Base, behind: Sequence[ListedSegment]) -> bool:
         """Whether the journal goes on where the snapshot was taken."""
-        if base.journal_seq < 0:
-            return False
-        if not behind or behind[0].place.seq == base.journal_seq + 1:
+        if not behind or behind[0].place.seq == max(base.journal_seq, 0) + 1:
             return True
-        if len(behind) < len(self._listed):  # nothing was trimmed so far: it had to be there
+        if base.journal_seq >= 0 and len(behind) < len(
+            self._listed
+        ):  # nothing was trimmed so far: it had to be there
             self._fault(missing_segment(f"{base.journal_seq + 1} before {behind[0].key}"))
         return False
-
-    def _bridges(self, segment: Segment, base: _Base) -> bool:
-        """Whether a gap is without effect for the moment: it ends before, with a full listing."""
-        gap, end = segment.header.gap, segment.header.covered_at
-        if gap is None:
-            return True
-        compared = self._vault.snapshot(gap.snapshot_id).position.seq <= base.seq
-        outside = self._at is None or end is None or not gap.since <= self._at < end
-        return compared and outside
 
     def _contiguous(self, behind: Sequence[ListedSegment]) -> Iterator[Segment | None]:
         """Segments in order, each linked to the one before; None where one is missing or bad."""

@@ -88,6 +88,9 @@ class RestoreResult(NamedTuple):
     """Agents that had a state then of which nothing could be restored, with the reason."""
     notes: tuple[str, ...] = ()
     """What was damaged, not recorded, or not held while the restore ran."""
+    certain: bool = True
+    """Whoever is not among the substitutions or the missing is exactly as at the moment; False
+    when part of the journal is lost (best effort), so that anybody may have had a newer version."""
 
 
 class _Staged(NamedTuple):
@@ -189,6 +192,7 @@ def restore(
         substitutions=moment.substitutions,
         missing=moment.missing,
         notes=(*moment.notes, *plan.notes),
+        certain=moment.certain,
     )
 
 
