@@ -43,6 +43,7 @@ class SteppingClock:
     """The real clock, which can be moved on: a day of passes in seconds."""
 
     def __init__(self) -> None:
+        """In step with the real one."""
         self.ahead = timedelta(0)
 
     def now(self) -> datetime:
@@ -58,6 +59,7 @@ class Collected:
     """A target that keeps bodies."""
 
     def __init__(self) -> None:
+        """Nothing yet."""
         self.bodies: dict[str, bytes] = {}
 
     def heads(self, agent_ids: Any) -> dict[str, LiveHead]:
@@ -137,7 +139,7 @@ def main() -> None:
 def measure(folder: Path, options: argparse.Namespace) -> None:
     """Build, journal, restore."""
     clock = SteppingClock()
-    store = open_control_store(f"sqlite:///{folder / 'control.db'}")
+    store = open_control_store(f"sqlite:///{folder / 'control.db'}", clock=clock)
     try:
         names = [f"agent-{number:06d}" for number in range(options.agents)]
         versions: dict[str, int] = {}
