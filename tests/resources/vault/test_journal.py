@@ -70,7 +70,7 @@ def fleet() -> JournaledFleet:
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """One agent a segment."""
-    monkeypatch.setattr("resources.vault.journal.PART_BYTES", 1)
+    monkeypatch.setattr("resources.vault.journal_writer.PART_BYTES", 1)
 
 
 def step(fleet: JournaledFleet, *agent_ids: str) -> None:
