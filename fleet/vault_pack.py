@@ -42,6 +42,7 @@ _ZSTD_LEVEL = 3
 _RAW_ABOVE = 0.97
 """Stored raw when compression saves less than 3 %."""
 _TRAILER = struct.Struct("<I4s")
+TRAILER_BYTES = _TRAILER.size
 
 
 class PackRow(NamedTuple):
@@ -66,6 +67,8 @@ class Pack(NamedTuple):
     data: bytes
     salt: bytes
     rows: tuple[PackRow, ...]
+    table_length: int = 0
+    """Of the sealed table, which ends `TRAILER_BYTES` before the end of `data`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,21 @@ class PackBuilder:
         self._rows.append(row)
         return row
 
+    def adopt(self, row: PackRow, body: bytes) -> PackRow:
+        """Seal a blob of another pack as the next frame, without compressing it again.
+
+        Args:
+            row: of the blob in the pack that it comes from.
+            body: of that frame, as `open_body` gives it.
+        """
+        frame = len(self._rows)
+        sealed = self._seal(body, frame, row.kind)
+        moved = row._replace(frame=frame, offset=self._size, length=len(sealed))
+        self._parts.append(sealed)
+        self._size += len(sealed)
+        self._rows.append(moved)
+        return moved
+
     def finish(self) -> Pack:
         """Append table and trailer; the builder is used up."""
         table = json.dumps(
@@ -163,7 +181,8 @@ class PackBuilder:
         sealed = self._seal(_ZSTD + self._compressor.compress(table), _TABLE_FRAME, "table")
         trailer = _TRAILER.pack(len(sealed), _MAGIC_END)
         data = b"".join((*self._parts, sealed, trailer))
-        return Pack(hashlib.sha256(data).hexdigest(), data, self._salt, tuple(self._rows))
+        name = hashlib.sha256(data).hexdigest()
+        return Pack(name, data, self._salt, tuple(self._rows), len(sealed))
 
     def _body(self, plain: bytes, item_id: str) -> bytes:
         packed = self._compressor.compress(plain)
@@ -194,19 +213,29 @@ def open_frame(keys: PackKeys, salt: bytes, row: PackRow, sealed: bytes, pack: s
     Raises:
         CorruptObjectError: the frame was damaged, moved, exchanged, or sealed with another key.
     """
-    plain = _open(keys, salt, row.frame, row.kind, sealed, pack)
+    return open_body(keys, salt, row, sealed, pack)[1]
+
+
+def open_body(
+    keys: PackKeys, salt: bytes, row: PackRow, sealed: bytes, pack: str
+) -> tuple[bytes, bytes]:
+    """The body of a frame as it was sealed, and its blob; arguments and errors as `open_frame`."""
+    body, plain = _open(keys, salt, row.frame, row.kind, sealed, pack)
     if len(plain) != row.plain_length or keys.blob_id(plain) != row.blob_id:
         raise CorruptObjectError(f"pack {pack}: frame {row.frame} holds another blob")
-    return plain
+    return body, plain
 
 
-def _open(keys: PackKeys, salt: bytes, frame: int, kind: str, sealed: bytes, pack: str) -> bytes:
+def _open(
+    keys: PackKeys, salt: bytes, frame: int, kind: str, sealed: bytes, pack: str
+) -> tuple[bytes, bytes]:
+    """Body and plain bytes of a frame."""
     bound = _bound_to(keys.network_id, salt, frame, kind)
     try:
         body = keys.cipher(salt).decrypt(_nonce(frame), sealed, bound)
         if body[:1] == _RAW:
-            return body[1:]
-        return zstandard.ZstdDecompressor().decompress(body[1:])
+            return body, body[1:]
+        return body, zstandard.ZstdDecompressor().decompress(body[1:])
     except (InvalidTag, zstandard.ZstdError) as error:
         raise CorruptObjectError(
             f"pack {pack}: frame {frame} does not open: damaged, moved, or another key",
@@ -242,6 +271,14 @@ def read_table(keys: PackKeys, data: bytes, pack: str) -> Sequence[PackRow]:
     start = len(data) - _TRAILER.size - length
     if magic != _MAGIC_END or start < 0:
         raise CorruptObjectError(f"pack {pack}: trailer is damaged")
-    sealed = data[start : -_TRAILER.size]
-    table = json.loads(_open(keys, salt, _TABLE_FRAME, "table", sealed, pack))
-    return [PackRow(bytes.fromhex(first), *rest) for first, *rest in table]
+    return open_table(keys, salt, data[start : -_TRAILER.size], pack)
+
+
+def open_table(keys: PackKeys, salt: bytes, sealed: bytes, pack: str) -> Sequence[PackRow]:
+    """The rows of a pack from its sealed table, read by one ranged request.
+
+    Raises:
+        CorruptObjectError: it is damaged, cut, or of another pack.
+    """
+    _, plain = _open(keys, salt, _TABLE_FRAME, "table", sealed, pack)
+    return [PackRow(bytes.fromhex(first), *rest) for first, *rest in json.loads(plain)]

@@ -31,6 +31,7 @@ from resources.vault.manifest import (
     without_items,
 )
 from resources.vault.network import NetworkVault, chain_of
+from resources.vault.pack_maps import resolve_moves
 from resources.vault.packing import PackWriter, StoredBlob, create_object
 
 _BATCH_BYTES = 4 * 1024 * 1024
@@ -159,13 +160,18 @@ class _Attempt:
         if not state.live:
             return empty_manifest()
         newest = list(state.live)[-1]
+        vault = self._vault
         try:
-            chain = chain_of(self._vault.snapshot(newest))
-            base = self._vault.manifests.read(chain)
+            stored = vault.snapshot(newest)
+            chain = chain_of(stored)
+            named = vault.read_manifest(stored)
+            base = resolve_moves(vault.store, vault.keys, named)
         except (CorruptObjectError, NotFoundError) as error:
             self._base_fault = str(error)
             return empty_manifest()
-        self._base_id, self._base_chain = newest, chain
+        self._base_id = newest
+        # Rows that a repack moved are written anew: a chain names the packs that maps lead from.
+        self._base_chain = chain if base is named else ()
         return base
 
     def _take_cut(self) -> list[AgentStateInfo]:
@@ -190,7 +196,7 @@ class _Attempt:
         lost = self._lost_items(self._refused)
         if lost:
             self._rescue(lost)
-        elif len(fresh) or len(removed):
+        elif len(fresh) or len(removed) or not self._base_chain:
             self._write_manifest(pa.concat_tables([fresh, tombstones(removed)]))
         else:
             self._chain = self._base_chain
@@ -336,7 +342,10 @@ class _Attempt:
 
     def _prove(self) -> None:
         """V0: all that this attempt created is there in its size, and the record reads back."""
-        vault, stored = self._vault, self._vault.snapshot(self._snapshot_id)
+        vault = self._vault
+        # Once more from the store: another region may have begun an epoch that left this out.
+        self._demand_live()
+        stored = vault.snapshot(self._snapshot_id)
         for folder in ("packs", "manifests") if self._own else ():
             prefix = f"{folder}/{vault.network_id}/{self._snapshot_id}/"
             listed = {one.key: one.size_bytes for one in vault.store.list_objects(prefix)}
@@ -348,7 +357,7 @@ class _Attempt:
                         f"the store lists {listed.get(key)}",
                         hint="Run the backup again, distrusting this pack; check the store.",
                     )
-        key = log_key(vault.network_id, vault.epoch, stored.position.seq)
+        key = log_key(vault.network_id, stored.position.epoch, stored.position.seq)
         if hashlib.sha256(vault.store.get(key)).hexdigest() != stored.sha256:
             raise CorruptObjectError(f"log record {key} does not read back as written")
 
@@ -356,7 +365,8 @@ class _Attempt:
         """Tell a snapshot that somebody has removed already from one that was badly stored."""
         if self._snapshot_id not in self._vault.log.refresh().live:
             raise FencedError(
-                f"snapshot {self._snapshot_id} was committed, and forgotten before it was proven",
+                f"snapshot {self._snapshot_id} was committed, and forgotten (or left aside by "
+                "another region's epoch) before it was proven",
                 hint="Run the backup again.",
             )
 

@@ -31,12 +31,25 @@ _CACHED_MANIFESTS = 32
 _CACHED_BYTES = 64 * 1024 * 1024
 
 
+class PackMove(NamedTuple):
+    """Where a repack has put what a pack held that was still needed."""
+
+    sha256: str
+    """Of the new pack."""
+    owner: str
+    salt: bytes
+    size_bytes: int
+    table_length: int
+
+
 class PackInfo(NamedTuple):
     """What reading a pack needs beside its rows."""
 
     owner: str
     salt: bytes
     size_bytes: int
+    moved: PackMove | None = None
+    """The pack to read in its place; rows are translated by `resources.vault.pack_maps`."""
 
 
 class ManifestRef(NamedTuple):

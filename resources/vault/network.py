@@ -17,7 +17,8 @@ from fleet.vault_pack import PackKeys
 from fleet.vault_records import StoredRecord
 from resources.vault.key_store import load_data_key, read_vault
 from resources.vault.log_store import LocalLog, VaultLog
-from resources.vault.manifest import ManifestRef, ManifestStore
+from resources.vault.manifest import Manifest, ManifestRef, ManifestStore
+from resources.vault.pack_maps import moves_after, with_moves
 
 
 class NetworkVault:
@@ -76,6 +77,16 @@ class NetworkVault:
             f"network {self.network_id} has no snapshot {snapshot_id}",
             hint="`stateroom backups list` names them.",
         )
+
+    def read_manifest(self, stored: StoredRecord) -> Manifest:
+        """The rows of a snapshot; packs that were repacked since say where they are read now.
+
+        Raises:
+            NotFoundError: a manifest is missing.
+            CorruptObjectError: one is damaged.
+        """
+        manifest = self.manifests.read(chain_of(stored))
+        return with_moves(manifest, moves_after(self.log.records, stored.position.seq))
 
     def find_snapshot(self, at: datetime | None) -> StoredRecord:
         """The newest live snapshot taken at or before a moment (None: of all).

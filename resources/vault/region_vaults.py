@@ -59,7 +59,9 @@ class RegionVaults:
         found = self._networks.get((region, network_id))
         if found is None:
             self.declaration.demand_network(network_id)
-            found = open_network(self.store(region), network_id, self.keks(), self.clock)
+            found = open_network(
+                self.store(region), network_id, self.keks(), self.clock, region=region
+            )
             self._networks[region, network_id] = found
         return found
 
