@@ -115,7 +115,9 @@ def run_drill(request: DrillRequest, workspace: Path, clock: Clock) -> Verificat
     Returns:
         Evidence of level V5. `detail` holds `rpo_s`, `rto_first_step_s`, `rto_all_s` (None where
         it was not reached), `agents` restored, `agents_started`, `agents_running`, `region`,
-        `kek_id`, `phases`, `choices` and `fallbacks`.
+        `kek_id`, `phases`, `choices`, `fallbacks` (what could not be restored, and why) and
+        `damaged` (`region/snapshot` of those that a V3 should look at). That of a failed drill
+        says nothing of its snapshot (`snapshots` is empty): agents or clocks failed, not bytes.
     """
     drill = _Drill(request, clock)
     try:
@@ -137,6 +139,7 @@ class _Drill:
         self._used: Candidate | None = None
         self._choices: tuple[Choice, ...] = ()
         self._fallbacks: list[str] = []
+        self._damaged: list[str] = []
         self._measures = DrillMeasures()
         self._size_bytes = self._stepped = 0
         self.failures: list[str] = []
@@ -179,7 +182,9 @@ class _Drill:
 
     def _detail(self) -> dict[str, Any]:
         used, measures = self._used, self._measures
-        return {
+        # What a failed drill failed at is not the snapshot that it restored.
+        unjudged: dict[str, Any] = {"snapshots": []} if self.failures else {}
+        return unjudged | {
             "rpo_s": measures.rpo_s,
             "rto_first_step_s": measures.rto_first_step_s,
             "rto_all_s": measures.rto_all_s,
@@ -193,6 +198,7 @@ class _Drill:
             "phases": [one._asdict() for one in self._timer.phases],
             "choices": [one._asdict() for one in self._choices],
             "fallbacks": list(self._fallbacks),
+            "damaged": list(self._damaged),
         }
 
     def _open(self, key: KeyEncryptionKey) -> tuple[dict[str, NetworkVault], list[RegionCopy]]:
@@ -232,6 +238,8 @@ class _Drill:
                     self._restore(vault, one, fresh, states, started)
                 except (CorruptObjectError, NotFoundError, StoreUnavailableError) as error:
                     self._fallbacks.append(f"{subject} could not be restored: {in_words(error)}")
+                    if not isinstance(error, StoreUnavailableError):
+                        self._damaged.append(subject)
                 else:
                     stack.push(attempt.pop_all())
                     return fresh, states, started

@@ -23,6 +23,7 @@ from fleet.drill_plan import DrillObjectives
 from fleet.errors import InvalidInputError, StoreUnavailableError
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_keys import KeyEncryptionKey
+from fleet.verification_status import fold_verifications
 from resources.clock import SystemClock
 from resources.local.linux_processes import ProcessIdentity, group_members, send_signal
 from resources.local.node_spec import read_run
@@ -163,6 +164,8 @@ def test_a_damaged_newest_copy_falls_back_to_the_next_and_says_so(
     assert done.snapshot_id == older
     (fallback,) = done.detail["fallbacks"]
     assert fallback.startswith(f"eu/{newest} could not be restored: pack")
+    assert done.detail["damaged"] == [f"eu/{newest}"]
+    assert fold_verifications([done])[older].level == "V5"
 
 
 def test_only_snapshots_that_are_whole_and_untainted_are_tried(
@@ -213,6 +216,7 @@ def test_a_region_that_does_not_answer_costs_only_itself(world: BackedUp, folder
     assert done.region == "us"
     (failure,) = done.failures
     assert failure.startswith("rpo_s is ")
+    assert fold_verifications([done]) == {}
     gone = next(one for one in done.detail["choices"] if one["subject"] == "eu")
     assert "the region is gone" in gone["reason"]
 
