@@ -6,7 +6,7 @@ the others from being written and recorded.
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from fleet.declaration import FleetDeclaration
-from fleet.errors import StateroomError, TransientError
 from fleet.inventory import Agent, AgentStateInfo, Gpu, Node
 from fleet.inventory_totals import (
     Numbers,
@@ -28,7 +27,7 @@ from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
 from ops.bulk import collector_paused
 from ops.evidence import column_schema, number_evidence, object_evidence, table_preview
-from ops.outcomes import failure_of, may_retry, retry_of
+from ops.partitions import Recorded, record_partitions
 from resources.observation import FleetObservation
 
 NODES, GPUS, AGENTS, STATES = "node_inventory", "gpu_inventory", "agent_inventory", "agent_states"
@@ -39,8 +38,6 @@ TABLES = (NODES, GPUS, AGENTS, STATES)
 AFTER = {"after": dg.In(dg.Nothing)}
 """An op that starts when what stands before it in the lineage is done, and takes no data from it:
 rows travel through the lake."""
-
-Recorded = Iterator[dg.AssetMaterialization | dg.Output[None]]
 
 
 class Look(NamedTuple):
@@ -168,37 +165,13 @@ def _record_regions(
     record: type[Any],
     look: Callable[[str], Look],
 ) -> Recorded:
-    """Record each region of the run; a failed one fails the run after the others are recorded.
-
-    Dagster materializes every partition of a run when the op's output appears. When a region has
-    failed there is no output, so the others are materialized one by one.
-
-    Raises:
-        dg.RetryRequested: a region failed for a transient reason, and retries are left.
-        dg.Failure: a region failed; the reason names it.
-    """
-    recorded: dict[str, dict[str, Any]] = {}
-    failed: dict[str, StateroomError] = {}
-    for region in context.partition_keys:
-        try:
-            recorded[region] = _record_region(lake, clock, table, record, region, look)
-        except StateroomError as error:
-            failed[region] = error
-            context.log.exception("%s of region %s. %s", table, region, error.hint)
-    if not failed:
-        for region, evidence in recorded.items():
-            context.add_asset_metadata(evidence, partition_key=region)
-        yield dg.Output(None)
-        return
-    first = next(iter(failed.values()))
-    transient = any(isinstance(error, TransientError) for error in failed.values())
-    if transient and may_retry(context.retry_number):
-        raise retry_of(context.retry_number) from first
-    for region, evidence in recorded.items():
-        yield dg.AssetMaterialization(
-            asset_key=context.asset_key, partition=region, metadata=evidence
-        )
-    raise _failure(table, failed) from first
+    """Record each region of the run; a failed one fails the run after the others are recorded."""
+    yield from record_partitions(
+        context,
+        table,
+        "region",
+        lambda region: _record_region(lake, clock, table, record, region, look),
+    )
 
 
 def _record_region(
@@ -224,19 +197,3 @@ def _record_region(
         "dagster/column_schema": column_schema(record),
         "preview": table_preview(seen.records, record._fields),
     }
-
-
-def _failure(table: str, failed: dict[str, StateroomError]) -> dg.Failure:
-    """One failure for all failed regions; each is named with its error and hint."""
-    if len(failed) == 1:
-        ((region, error),) = failed.items()
-        failure = failure_of(error)
-        failure.description = f"{table} of region {region}: {error}"
-        return failure
-    said = "; ".join(f"{region}: {error}" for region, error in failed.items())
-    hints = {error.hint for error in failed.values() if error.hint}
-    metadata: dict[str, Any] = {
-        "hint": " ".join(sorted(hints)) or "none",
-        "failed_regions": len(failed),
-    }
-    return dg.Failure(f"{table} of {said}", metadata=metadata, allow_retries=False)

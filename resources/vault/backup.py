@@ -8,7 +8,7 @@ Running again is always safe: it compares with whatever was committed last.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -83,6 +83,7 @@ def back_up(
     *,
     workers: int | None = None,
     distrusted: frozenset[str] = frozenset(),
+    notes: Mapping[str, Any] | None = None,
 ) -> BackupResult:
     """Take a snapshot of a network's agent states.
 
@@ -91,6 +92,7 @@ def back_up(
         source: the control store.
         workers: threads that compress and seal; None for one per core.
         distrusted: packs known to be damaged or lost; what they held is stored again.
+        notes: of the caller, kept with the log record: run, reason, whether it was scheduled.
 
     Raises:
         NotFoundError: the network has no agent state; an empty snapshot would only hide that.
@@ -99,7 +101,7 @@ def back_up(
             in the log. Running again is safe.
         CorruptObjectError: V0 failed: something stored is not there as stored.
     """
-    return _Attempt(vault, source, workers, distrusted).run()
+    return _Attempt(vault, source, workers, distrusted, notes or {}).run()
 
 
 class _Attempt:
@@ -111,8 +113,10 @@ class _Attempt:
         source: StateSource,
         workers: int | None,
         distrusted: frozenset[str],
+        notes: Mapping[str, Any],
     ) -> None:
         self._vault = vault
+        self._notes = notes
         self._source = source
         self._workers = workers
         self._snapshot_id = vault.new_id()
@@ -125,6 +129,7 @@ class _Attempt:
         self._chain: tuple[ManifestRef, ...] = ()
         self._rescued = self._logical = self._changed = self._removed = 0
         self._damaged: list[str] = []
+        self._journal_seq = 0
         self._kind = "same"
 
     def run(self) -> BackupResult:
@@ -132,6 +137,7 @@ class _Attempt:
         began_s = clock.monotonic_s()
         base = self._read_base(self._vault.log.refresh())
         taken_at = clock.now()
+        self._journal_seq = self._read_journal_seq()
         infos = self._take_cut()
         self._current = base
         self._store_changes(base, infos)
@@ -326,6 +332,7 @@ class _Attempt:
 
     def _extra(self, agents: int) -> dict[str, Any]:
         return {
+            **self._notes,
             "manifests": [list(one) for one in self._chain],
             "base": self._base_id,
             "agents": agents,
@@ -335,7 +342,13 @@ class _Attempt:
             "rescued": self._rescued,
             "bytes_logical": self._logical,
             "bytes_stored": sum(self._sizes.values()),
+            "journal_seq": self._journal_seq,
         }
+
+    def _read_journal_seq(self) -> int:
+        """Where the journal stood before the cut: what follows may hold newer versions."""
+        listed = self._vault.journal.refresh()
+        return listed[-1].place.seq if listed else 0
 
     def _record_seq(self) -> int:
         return self._vault.snapshot(self._snapshot_id).position.seq

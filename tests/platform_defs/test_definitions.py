@@ -58,6 +58,9 @@ HEAVY = {
     "numpy",
     "torch",
     "psutil",
+    "cryptography",
+    "blake3",
+    "zstandard",
 }
 
 
@@ -127,6 +130,11 @@ def test_the_lineage_leads_from_the_declaration_to_the_states() -> None:
         "gpu_inventory": {"node_inventory"},
         "agent_inventory": {"node_inventory"},
         "agent_states": {"agent_inventory"},
+        "backup_snapshots": {"agent_states", "control_store"},
+        "backup_catalog": {"backup_snapshots"},
+        "backup_replicas": {"backup_snapshots"},
+        "backup_verifications": {"backup_replicas"},
+        "recovery_objectives": {"backup_replicas", "backup_verifications"},
         "lake_catalog": set(),
         "activity_history": {"control_store"},
         "run_history": set(),
@@ -141,7 +149,7 @@ def test_every_asset_has_owner_group_description_and_freshness() -> None:
         node = graph.get(key)
         assert node.owners, key
         assert node.description, key
-        assert node.group_name in {"inventory", "upkeep"}, key
+        assert node.group_name in {"inventory", "backups", "upkeep"}, key
         assert node.kinds, key
         if node.is_materializable:
             assert node.freshness_policy is not None, key
