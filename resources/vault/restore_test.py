@@ -100,6 +100,7 @@ def run_restore_test(
     used_seed = secrets.randbits(31) if seed is None else seed
     # Nothing cached: a test looks at what is stored now.
     fresh = vault.afresh()
+    fresh.read_only = True
     try:
         chosen = _choose(fresh, snapshot_ids, used_seed)
     except StateroomError as error:
@@ -195,7 +196,7 @@ class _Test:
                 fresh = stack.enter_context(open_fresh_store(folder / "store", vault.clock))
             demand_room(fresh, states)
             with self._phases.phase("restore"):
-                result = restore_fresh(vault, fresh, found, states, {})
+                result = restore_fresh(vault, fresh, states, found.snapshot_id, {})
             with self._phases.phase("compare"):
                 compared = read_back(fresh.store, states)
             with self._phases.phase("load"):

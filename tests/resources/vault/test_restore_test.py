@@ -84,6 +84,8 @@ def test_the_newest_and_an_older_snapshot_are_restored_and_loaded(
             "artefacts",
         ]
     assert left_in(folder / "w") == []
+    assert list(backed_up.vault().log.refresh().holds) == []
+    assert backed_up.vault().log.refresh().head == 3
     again = run_restore_test(
         backed_up.vault(), folder / "w", region="eu", seed=newest.detail["seed"]
     )
@@ -162,10 +164,11 @@ def test_a_disk_that_fills_up_on_the_way_fails_and_leaves_nothing(
 def restored(world: BackedUp, folder: Path) -> tuple[Path, tuple[LoadedState, ...]]:
     """The database of a finished restore, and what it must hold."""
     vault = world.vault()
+    vault.read_only = True
     found, manifest = find_manifest(vault, None, None)
     states = states_of(manifest)
     with open_fresh_store(folder / "store", vault.clock) as fresh:
-        assert restore_fresh(vault, fresh, found, states, {}).restored == len(states)
+        assert restore_fresh(vault, fresh, states, found.snapshot_id, {}).restored == len(states)
     return folder / "store" / "control.db", states
 
 
