@@ -129,6 +129,8 @@ class ProvenLevel(NamedTuple):
     code_version: str
     passed_at: datetime | None
     """Newest verification of this level that found nothing wrong; None when none ever did."""
+    recovery_s: float | None = None
+    """Of a drill: from its declaration until all agents ran."""
 
 
 class RecoveryObjective(NamedTuple):
@@ -141,18 +143,20 @@ class RecoveryObjective(NamedTuple):
     rpo_s: float | None
     """Age of that moment at this look: what would be lost."""
     rto_s: float | None
-    """Measured by the newest drill (V5) from its declaration to the last agent; None: no drill."""
+    """Measured by the newest drill (V5), from its declaration until all agents ran; None: none."""
     snapshot_id: str
     snapshot_at: datetime | None
     backup_age_s: float | None
-    replica_lag_s: float
-    """How much newer the home's newest snapshot is."""
-    first_snapshot_at: datetime | None
+    replica_lag_s: float | None
+    """How much newer the home's newest snapshot is; None for the home itself."""
+    verified_age_v1_s: float | None
+    verified_age_v2_s: float | None
+    verified_age_v3_s: float | None
+    verified_age_v4_s: float | None
+    verified_age_v5_s: float | None
+    """Since a verification of the level passed; None: never."""
+    missing: tuple[str, ...]
+    """Why a figure is empty."""
+    first_snapshot_at: datetime
     """Oldest snapshot known: from then on evidence is due."""
-    v1_at: datetime | None
-    v2_at: datetime | None
-    v3_at: datetime | None
-    v4_at: datetime | None
-    v5_at: datetime | None
-    """Newest passed verification of each level."""
     looked_at: datetime
