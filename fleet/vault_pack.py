@@ -265,13 +265,28 @@ def read_table(keys: PackKeys, data: bytes, pack: str) -> Sequence[PackRow]:
         CorruptObjectError: header, trailer or table are damaged.
     """
     _, salt = read_salt(data, pack)
-    if len(data) < _TRAILER.size:
+    return open_tail(keys, salt, data, pack)
+
+
+def open_tail(keys: PackKeys, salt: bytes, tail: bytes, pack: str) -> Sequence[PackRow]:
+    """The rows of a pack from its last bytes, for a reader that knows the salt.
+
+    Args:
+        keys: data key and network.
+        salt: of the pack.
+        tail: the pack from somewhere before its table to its end.
+        pack: the pack's name, for the error.
+
+    Raises:
+        CorruptObjectError: trailer or table are damaged.
+    """
+    if len(tail) < _TRAILER.size:
         raise CorruptObjectError(f"pack {pack}: trailer is cut off")
-    length, magic = _TRAILER.unpack(data[-_TRAILER.size :])
-    start = len(data) - _TRAILER.size - length
+    length, magic = _TRAILER.unpack(tail[-_TRAILER.size :])
+    start = len(tail) - _TRAILER.size - length
     if magic != _MAGIC_END or start < 0:
         raise CorruptObjectError(f"pack {pack}: trailer is damaged")
-    return open_table(keys, salt, data[start : -_TRAILER.size], pack)
+    return open_table(keys, salt, tail[start : -_TRAILER.size], pack)
 
 
 def open_table(keys: PackKeys, salt: bytes, sealed: bytes, pack: str) -> Sequence[PackRow]:

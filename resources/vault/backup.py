@@ -129,6 +129,7 @@ class _Attempt:
         self._chain: tuple[ManifestRef, ...] = ()
         self._rescued = self._logical = self._changed = self._removed = 0
         self._damaged: list[str] = []
+        self._journal_seq = 0
         self._kind = "same"
 
     def run(self) -> BackupResult:
@@ -136,6 +137,7 @@ class _Attempt:
         began_s = clock.monotonic_s()
         base = self._read_base(self._vault.log.refresh())
         taken_at = clock.now()
+        self._journal_seq = self._read_journal_seq()
         infos = self._take_cut()
         self._current = base
         self._store_changes(base, infos)
@@ -340,7 +342,13 @@ class _Attempt:
             "rescued": self._rescued,
             "bytes_logical": self._logical,
             "bytes_stored": sum(self._sizes.values()),
+            "journal_seq": self._journal_seq,
         }
+
+    def _read_journal_seq(self) -> int:
+        """Where the journal stood before the cut: what follows may hold newer versions."""
+        listed = self._vault.journal.refresh()
+        return listed[-1].place.seq if listed else 0
 
     def _record_seq(self) -> int:
         return self._vault.snapshot(self._snapshot_id).position.seq

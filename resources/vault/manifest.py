@@ -50,6 +50,8 @@ class PackInfo(NamedTuple):
     size_bytes: int
     moved: PackMove | None = None
     """The pack to read in its place; rows are translated by `resources.vault.pack_maps`."""
+    key: str = ""
+    """Key of the object where it is no pack but a journal segment; empty for a pack."""
 
 
 class ManifestRef(NamedTuple):

@@ -19,6 +19,7 @@ from resources.vault.key_store import load_data_key, read_vault
 from resources.vault.log_store import LocalLog, VaultLog
 from resources.vault.manifest import Manifest, ManifestRef, ManifestStore
 from resources.vault.pack_maps import moves_after, with_moves
+from resources.vault.segments import SegmentStore
 
 
 class NetworkVault:
@@ -45,6 +46,9 @@ class NetworkVault:
         self.network_id = keys.network_id
         self.log = VaultLog(store, keys.network_id, epoch, keys.data_key, region)
         self.manifests = ManifestStore(store, keys)
+        self.journal = SegmentStore(store, keys)
+        self.read_only = False
+        """True for a replica: nothing may be appended to its log, not even a hold."""
 
     def afresh(self) -> NetworkVault:
         """The same vault without anything cached: it sees what is stored now."""

@@ -159,7 +159,7 @@ def _fetch_range(
 ) -> list[tuple[_Row, bytes | CorruptObjectError]]:
     first, last = rows[0], rows[-1]
     info = manifest.packs[first.pack]
-    key = pack_key(keys.network_id, info.owner, first.pack)
+    key = info.key or pack_key(keys.network_id, info.owner, first.pack)
     try:
         data = store.get(key, first.offset, last.offset + last.length - first.offset)
     except NotFoundError as error:

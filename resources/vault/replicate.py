@@ -14,6 +14,7 @@ from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import VAULT_KEY, log_key, parse_place, wrap_key_prefix
 from fleet.vault_log import MapRecord, SnapshotRecord
 from fleet.vault_records import StoredRecord
+from resources.vault.journal_upkeep import copy_segments
 from resources.vault.network import NetworkVault
 from resources.vault.packing import create_object
 
@@ -24,6 +25,8 @@ class ReplicationResult(NamedTuple):
     records: int
     objects: int
     size_bytes: int
+    segments: int = 0
+    """Of the journal."""
 
 
 def replicate(source: NetworkVault, target: NetworkVault) -> ReplicationResult:
@@ -56,7 +59,8 @@ def replicate(source: NetworkVault, target: NetworkVault) -> ReplicationResult:
         _copy_record(source, target, stored)
         copied += 1
     target.log.refresh()
-    return ReplicationResult(copied, objects, size_bytes)
+    journal = copy_segments(source, target)
+    return ReplicationResult(copied, objects, size_bytes + journal.size_bytes, journal.segments)
 
 
 def _copy_identity(source: NetworkVault, target: NetworkVault) -> None:

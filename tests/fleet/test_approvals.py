@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.approvals import Approval, decode_approval, encode_approval, fold_approvals
@@ -16,12 +16,14 @@ approvals = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(approvals)
 def test_an_approval_reads_back(approval: Approval) -> None:
     """Whatever its texts hold."""
     assert decode_approval(encode_approval(approval)) == approval
 
 
+@settings(deadline=None)
 @given(st.lists(approvals, max_size=6))
 def test_all_approved_ids_are_found_and_the_newest_word_on_a_snapshot_counts(
     given_ones: list[Approval],

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import InvalidInputError
@@ -178,6 +178,7 @@ facts = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(facts, st.none() | facts)
 def test_a_figure_is_missing_exactly_when_its_reason_is_given(
     one: RecoveryFacts, home: RecoveryFacts | None
@@ -194,6 +195,7 @@ def test_a_figure_is_missing_exactly_when_its_reason_is_given(
     assert all(figure is None or figure >= 0 for figure in named.values())
 
 
+@settings(deadline=None)
 @given(facts, facts, st.integers(0, 10_000_000))
 def test_time_alone_never_turns_a_red_check_green(
     one: RecoveryFacts, home: RecoveryFacts, seconds: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import InvalidInputError
@@ -51,8 +51,8 @@ def every(interval_s: float, delays_s: list[float], age_s: float) -> list[Recove
             Burn.ABOUT_TO_BURN,
             800,
             (
-                "points come every 15 min and take 46 min, more than 60 min together; at the present "
-                "rate the objective is missed in 13 min"
+                "points come every 15 min and take 46 min, more than 60 min together; at the "
+                "present rate the objective is missed in 13 min"
             ),
         ),
         (
@@ -86,6 +86,7 @@ def test_a_point_from_the_future_is_not_believed() -> None:
 delays = st.lists(st.floats(0, 5000), min_size=1, max_size=20)
 
 
+@settings(deadline=None)
 @given(delays, st.floats(60, 4000), st.integers(0, 20_000), st.integers(0, 20_000))
 def test_without_a_new_point_it_only_gets_worse(
     delays_s: list[float], interval_s: float, age_s: int, later_s: int
@@ -99,6 +100,7 @@ def test_without_a_new_point_it_only_gets_worse(
         assert then.missed_in_s <= first.missed_in_s - later_s + 1e-3
 
 
+@settings(deadline=None)
 @given(delays, st.floats(60, 4000), st.integers(0, 20_000))
 def test_it_is_missed_exactly_when_the_newest_point_is_older_than_the_objective(
     delays_s: list[float], interval_s: float, age_s: int
@@ -113,6 +115,7 @@ def test_it_is_missed_exactly_when_the_newest_point_is_older_than_the_objective(
         assert alert.missed_in_s > 0
 
 
+@settings(deadline=None)
 @given(st.floats(1, 60), st.integers(4, 12))
 def test_a_steady_slowdown_is_foreseen_when_it_really_comes(slope_s: float, seen: int) -> None:
     """Twin: let the delays go on growing and see which point is too late."""

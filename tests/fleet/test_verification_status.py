@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.backup_evidence import LEVELS, VerificationEvidence
@@ -71,6 +71,7 @@ def test_evidence_holds_for_the_snapshots_that_it_names() -> None:
     assert [one.failed_level for one in everything.values()] == ["V1", "V1"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(LEVELS), st.booleans()), max_size=12))
 def test_the_fold_agrees_with_a_twin_that_looks_back_from_the_end(
     looks: list[tuple[str, bool]],
