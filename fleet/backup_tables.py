@@ -87,6 +87,28 @@ class PlannedSnapshot(NamedTuple):
     """Every rule that keeps it, or the sentence that none does."""
 
 
+class JournalReach(NamedTuple):
+    """How far the journal of one network reaches in one region, between its snapshots."""
+
+    network_id: str
+    region: str
+    covered_until: datetime | None
+    """Any moment up to this one can be restored there; None while there is no snapshot to begin
+    at."""
+    segments: int
+    """Written (at the home) or copied since the last row."""
+    agents: int
+    """Agents whose state was stored since the last row."""
+    stored_bytes: int
+    damaged: tuple[str, ...]
+    """Agents whose live state does not match its digest."""
+    gap: str
+    """Why not every moment can be restored; empty when each can."""
+    fault: str
+    """What kept this region's journal from being written or copied; empty for nothing."""
+    looked_at: datetime
+
+
 class Replica(NamedTuple):
     """One region's copy of one network."""
 

@@ -12,10 +12,12 @@ import dagster as dg
 
 from fleet.backup_tables import (
     CATALOG,
+    JOURNAL,
     OBJECTIVES,
     REPLICAS,
     VERIFICATIONS,
     CataloguedSnapshot,
+    JournalReach,
     ProvenLevel,
     RecoveryObjective,
     Replica,
@@ -79,11 +81,18 @@ def read_copies(lake: Lake, regions: Sequence[str]) -> list[CopyFacts]:
 
 
 def _histories(lake: Lake) -> dict[str, NetworkHistory]:
-    """Oldest known snapshot of each network."""
+    """Oldest known snapshot of each network, and how far its journal reaches where."""
     oldest: dict[str, datetime] = {}
     for row in read_rows(lake, CATALOG, CataloguedSnapshot):
         oldest[row.network_id] = min(oldest.get(row.network_id, row.taken_at), row.taken_at)
-    return {network_id: NetworkHistory(at) for network_id, at in oldest.items()}
+    reach: dict[str, dict[str, datetime]] = {}
+    for one in read_rows(lake, JOURNAL, JournalReach):
+        if one.covered_until is not None:
+            reach.setdefault(one.network_id, {})[one.region] = one.covered_until
+    return {
+        network_id: NetworkHistory(at, reach.get(network_id, {}))
+        for network_id, at in oldest.items()
+    }
 
 
 def _numbers(rows: Sequence[RecoveryObjective]) -> dict[str, int | float]:
