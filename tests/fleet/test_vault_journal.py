@@ -108,6 +108,8 @@ def test_what_is_no_segment_of_this_place_is_refused(monkeypatch: pytest.MonkeyP
         check_segment(sealed(), "key", SegmentPlace(0, 8))
     with pytest.raises(CorruptObjectError, match="belongs elsewhere"):
         opened(sealed(HEADER._replace(network_id="other")))
+    with pytest.raises(CorruptObjectError, match=r"names data key net\.0001"):
+        open_segment(PackKeys(b"k" * 32, "net.0002", "net"), sealed(), "key", PLACE, 10**6)
     with pytest.raises(CorruptObjectError, match="cut off"):
         open_segment(KEYS, sealed()[-200:], "key", PLACE, 200)
     whole = opened(sealed(pieces=pieces_of("a", [], state(1))))
