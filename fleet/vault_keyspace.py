@@ -83,6 +83,11 @@ def local_prefix(region: str, network_id: str) -> str:
     return f"local/{region}/{network_id}/"
 
 
+def plan_key(network_id: str, sha256: str) -> str:
+    """Key of a stored retention plan."""
+    return f"plans/{network_id}/{sha256}.parquet"
+
+
 def claim_key(network_id: str, epoch: int) -> str:
     """Key of the claim to write under an epoch; one in the vault of every region."""
     return f"claims/{network_id}/{epoch:04d}"

@@ -27,7 +27,7 @@ from fleet.errors import (
 )
 from fleet.names import validate_name
 from fleet.ports.object_store import ListedObject, ObjectStore
-from fleet.vault_epochs import Slot, decode_promotion, first_slots, select_chain
+from fleet.vault_epochs import Promotion, Slot, decode_promotion, first_slots, select_chain
 from fleet.vault_keyspace import local_prefix, log_folder
 from fleet.vault_log import LogRecord, VaultState, replay
 from fleet.vault_pack import derive_key
@@ -272,14 +272,20 @@ class VaultLog(RecordChain):
         return True
 
     @property
-    def owner(self) -> str | None:
-        """Region that was promoted to write the newest epoch; None for the first home."""
+    def promotion(self) -> Promotion | None:
+        """The promotion that began the newest epoch; None under the first home."""
         for one in reversed(self._records):
-            if promotion := decode_promotion(one.record):
-                return promotion.region
             if one.position.epoch != self.epoch:
                 break
+            if promotion := decode_promotion(one.record):
+                return promotion
         return None
+
+    @property
+    def owner(self) -> str | None:
+        """Region that writes the newest epoch; None for the first home."""
+        promotion = self.promotion
+        return promotion.region if promotion else None
 
     def demand_writable(self) -> None:
         """Refuse to write for a region that another one has superseded, as far as read.

@@ -27,7 +27,7 @@ from resources.vault.manifest import (
     packs_of,
     select_items,
 )
-from resources.vault.network import NetworkVault, chain_of
+from resources.vault.network import NetworkVault
 from resources.vault.sightings import (
     Seen,
     complete,
@@ -189,7 +189,7 @@ class _Search:
     def _read_base(self, record: SnapshotRecord) -> Base | None:
         stored = self._vault.snapshot(record.snapshot_id)
         try:
-            manifest = self._vault.manifests.read(chain_of(stored))
+            manifest = self._vault.read_manifest(stored)
         except (CorruptObjectError, NotFoundError) as error:
             if not self._tolerant:
                 raise
@@ -355,7 +355,7 @@ class _Search:
         for segment, row in pieces[found]:
             self._rows.append(manifest_row(segment, row))
             trailer = segment.trailer
-            info = PackInfo("", trailer.salt, segment.size_bytes, key=segment.key)
+            info = PackInfo("", trailer.salt, segment.size_bytes, trailer.dek_id, key=segment.key)
             self._packs[segment.key] = info
 
     def _finish(self, first: Base, wanted: AbstractSet[str] | None) -> Moment:

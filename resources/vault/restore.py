@@ -25,7 +25,7 @@ from fleet.vault_journal import microseconds
 from fleet.vault_moment import Identity
 from resources.vault.manifest import Manifest, packs_of, select_items
 from resources.vault.moment import Moment, Substitution, find_moment, listed_names
-from resources.vault.network import NetworkVault, chain_of
+from resources.vault.network import NetworkVault
 from resources.vault.reading import ReadItem, read_items
 from resources.vault.removal import hold, release
 from resources.vault.staging import (
@@ -347,7 +347,7 @@ def find_manifest(
             )
     taken_at: datetime = record.record.taken_at  # type: ignore[union-attr]
     found_id: str = record.record.snapshot_id  # type: ignore[union-attr]
-    return FoundSnapshot(found_id, taken_at), vault.manifests.read(chain_of(record))
+    return FoundSnapshot(found_id, taken_at), vault.read_manifest(record)
 
 
 def _only(manifest: Manifest, agent_ids: Sequence[str], snapshot_id: str) -> Manifest:

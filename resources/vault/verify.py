@@ -16,6 +16,7 @@ from fleet.ports.object_store import ListedObject, ObjectStore
 from fleet.vault_keyspace import manifest_key, pack_key, parse_place
 from fleet.vault_log import SnapshotRecord
 from resources.vault.network import NetworkVault, chain_of
+from resources.vault.pack_maps import packs_to_read
 from resources.vault.reading import read_items
 
 
@@ -115,7 +116,7 @@ def verify_content(vault: NetworkVault, snapshot_ids: Sequence[str] | None = Non
         chosen = list(live)[-1:] if snapshot_ids is None else list(snapshot_ids)
         for snapshot_id in chosen:
             try:
-                manifest = vault.manifests.read(chain_of(vault.snapshot(snapshot_id)))
+                manifest = vault.read_manifest(vault.snapshot(snapshot_id))
             except (CorruptObjectError, NotFoundError) as error:
                 findings[snapshot_id] = (str(error), {snapshot_id}, set())
                 continue
@@ -145,16 +146,16 @@ def verify_content(vault: NetworkVault, snapshot_ids: Sequence[str] | None = Non
 def _expected_objects(vault: NetworkVault, record: SnapshotRecord) -> dict[str, int]:
     """Key and size of everything that a snapshot reads."""
     network_id = vault.network_id
-    chain = chain_of(vault.snapshot(record.snapshot_id))
-    manifest = vault.manifests.read(chain)
-    unlisted = manifest.packs.keys() - record.packs
+    stored = vault.snapshot(record.snapshot_id)
+    chain = chain_of(stored)
+    packs = packs_to_read(vault.read_manifest(stored).packs)
+    unlisted = packs.keys() - record.packs
     if unlisted:
         raise CorruptObjectError(
             f"snapshot {record.snapshot_id} reads pack {min(unlisted)}, which its record lacks"
         )
     expected = {
-        pack_key(network_id, one.owner, sha256): one.size_bytes
-        for sha256, one in manifest.packs.items()
+        pack_key(network_id, one.owner, sha256): one.size_bytes for sha256, one in packs.items()
     }
     expected |= {manifest_key(network_id, one.owner, one.sha256): one.size_bytes for one in chain}
     return expected

@@ -55,7 +55,7 @@ class JournaledFleet(VaultFleet):
         self.history: list[Written] = []
         self.captured: set[tuple[str, int, datetime]] = set()
         super().__init__(agents, network_id)
-        self.objects = InMemoryObjectStore(self.clock)
+        self.objects = InMemoryObjectStore(self.clock.now)
         self.covered: list[datetime] = []
         self.taken: list[datetime] = []
         self.reader: NetworkVault | None = None

@@ -1,63 +1,69 @@
-"""An object store in memory, dated by a clock under the test's hand."""
+"""Objects in memory, for tests that build hundreds of vaults; under the same contract suite."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import uuid
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from threading import Lock
 
 from fleet.errors import NotFoundError
-from fleet.ports.clock import Clock
 from fleet.ports.object_store import ListedObject
 from resources.object_store.keys import validate_key
 from resources.object_store.probe import probe_store
 
 
 class InMemoryObjectStore:
-    """The `ObjectStore` port on a dictionary."""
+    """The `ObjectStore` port over a dictionary.
 
-    def __init__(self, clock: Clock) -> None:
-        """Start empty."""
-        self.clock = clock
+    Tests damage it through `objects`, and age an object through `modified`.
+    """
+
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        """Empty; `now` is the store's own clock."""
         self.objects: dict[str, bytes] = {}
-        self.listed: dict[str, ListedObject] = {}
+        self.modified: dict[str, datetime] = {}
+        self._now = now
+        self._lock = Lock()
+
+    def copy(self) -> InMemoryObjectStore:
+        """The same objects in another store."""
+        other = InMemoryObjectStore(self._now)
+        other.objects, other.modified = dict(self.objects), dict(self.modified)
+        return other
 
     def create(self, key: str, data: bytes) -> bool:
-        """Create-only."""
-        if validate_key(key) in self.objects:
-            return False
-        self.objects[key] = bytes(data)
-        self.listed[key] = ListedObject(key, len(data), self.clock.now())
-        return True
+        """See the port."""
+        with self._lock:
+            if validate_key(key) in self.objects:
+                return False
+            self.objects[key], self.modified[key] = bytes(data), self._now()
+            return True
 
     def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
-        """A range."""
-        if key not in self.objects:
+        """See the port."""
+        data = self.objects.get(validate_key(key))
+        if data is None:
             raise NotFoundError(f"object {key} does not exist")
-        end = None if length is None else offset + length
-        return self.objects[key][offset:end]
+        return data[offset:] if length is None else data[offset : offset + length]
 
     def list_objects(self, prefix: str, after: str = "") -> list[ListedObject]:
-        """In order of keys."""
-        return sorted(
-            one for key, one in self.listed.items() if key.startswith(prefix) and key > after
-        )
+        """See the port."""
+        with self._lock:
+            keys = sorted(key for key in self.objects if key.startswith(prefix) and key > after)
+            return [ListedObject(key, len(self.objects[key]), self.modified[key]) for key in keys]
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Absent ones are passed over."""
+        """See the port."""
         for key in keys:
-            self.objects.pop(key, None)
-            self.listed.pop(key, None)
+            with self._lock:
+                self.objects.pop(validate_key(key), None)
+                self.modified.pop(key, None)
 
     def check(self) -> list[str]:
-        """The self-test."""
-        return probe_store(self, "memory")
+        """See the port."""
+        return probe_store(self, uuid.uuid4().hex)
 
     def replace(self, key: str, data: bytes) -> None:
         """What no port can do: damage, or an enemy."""
         self.objects[key] = data
-        self.listed[key] = self.listed[key]._replace(size_bytes=len(data))
-
-    def copy(self) -> InMemoryObjectStore:
-        """The same objects in another store."""
-        other = InMemoryObjectStore(self.clock)
-        other.objects, other.listed = dict(self.objects), dict(self.listed)
-        return other
