@@ -42,6 +42,7 @@ _ZSTD_LEVEL = 3
 _RAW_ABOVE = 0.97
 """Stored raw when compression saves less than 3 %."""
 _TRAILER = struct.Struct("<I4s")
+TRAILER_BYTES = _TRAILER.size
 
 
 class PackRow(NamedTuple):
@@ -68,6 +69,8 @@ class Pack(NamedTuple):
     rows: tuple[PackRow, ...]
     dek_id: str
     """Data key that sealed it."""
+    table_length: int = 0
+    """Of the sealed table, which ends `TRAILER_BYTES` before the end of `data`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +205,21 @@ class PackBuilder:
         self._rows.append(row)
         return row
 
+    def adopt(self, row: PackRow, body: bytes) -> PackRow:
+        """Seal a blob of another pack as the next frame, without compressing it again.
+
+        Args:
+            row: of the blob in the pack that it comes from.
+            body: of that frame, as `open_body` gives it.
+        """
+        frame = len(self._rows)
+        sealed = self._seal(body, frame, row.kind)
+        moved = row._replace(frame=frame, offset=self._size, length=len(sealed))
+        self._parts.append(sealed)
+        self._size += len(sealed)
+        self._rows.append(moved)
+        return moved
+
     def finish(self) -> Pack:
         """Append table and trailer; the builder is used up."""
         table = json.dumps(
@@ -211,7 +229,7 @@ class PackBuilder:
         trailer = _TRAILER.pack(len(sealed), _MAGIC_END)
         data = b"".join((*self._parts, sealed, trailer))
         name = hashlib.sha256(data).hexdigest()
-        return Pack(name, data, self._salt, tuple(self._rows), self._keys.dek_id)
+        return Pack(name, data, self._salt, tuple(self._rows), self._keys.dek_id, len(sealed))
 
     def _body(self, plain: bytes, item_id: str) -> bytes:
         packed = self._compressor.compress(plain)
@@ -246,19 +264,29 @@ def open_frame(
         CorruptObjectError: the frame was damaged, moved, exchanged, or sealed with another key.
         PermanentError: that data key was not opened.
     """
-    plain = _open(keys.opening(dek_id), salt, row.frame, row.kind, sealed, pack)
+    return open_body(keys, salt, row, sealed, pack, dek_id)[1]
+
+
+def open_body(
+    keys: PackKeys, salt: bytes, row: PackRow, sealed: bytes, pack: str, dek_id: str = ""
+) -> tuple[bytes, bytes]:
+    """The body of a frame as it was sealed, and its blob; arguments and errors as `open_frame`."""
+    body, plain = _open(keys.opening(dek_id), salt, row.frame, row.kind, sealed, pack)
     if len(plain) != row.plain_length or keys.blob_id(plain) != row.blob_id:
         raise CorruptObjectError(f"pack {pack}: frame {row.frame} holds another blob")
-    return plain
+    return body, plain
 
 
-def _open(keys: PackKeys, salt: bytes, frame: int, kind: str, sealed: bytes, pack: str) -> bytes:
+def _open(
+    keys: PackKeys, salt: bytes, frame: int, kind: str, sealed: bytes, pack: str
+) -> tuple[bytes, bytes]:
+    """Body and plain bytes of a frame."""
     bound = _bound_to(keys.network_id, salt, frame, kind)
     try:
         body = keys.cipher(salt).decrypt(_nonce(frame), sealed, bound)
         if body[:1] == _RAW:
-            return body[1:]
-        return zstandard.ZstdDecompressor().decompress(body[1:])
+            return body, body[1:]
+        return body, zstandard.ZstdDecompressor().decompress(body[1:])
     except (InvalidTag, zstandard.ZstdError) as error:
         raise CorruptObjectError(
             f"pack {pack}: frame {frame} does not open: damaged, moved, or another key",
@@ -292,13 +320,35 @@ def read_table(keys: PackKeys, data: bytes, pack: str) -> Sequence[PackRow]:
         CorruptObjectError: header, trailer or table are damaged.
     """
     dek_id, salt = read_salt(data, pack)
-    if len(data) < _TRAILER.size:
+    return open_tail(keys.opening(dek_id), salt, data, pack)
+
+
+def open_tail(keys: PackKeys, salt: bytes, tail: bytes, pack: str) -> Sequence[PackRow]:
+    """The rows of a pack from its last bytes, for a reader that knows the salt.
+
+    Args:
+        keys: data key and network.
+        salt: of the pack.
+        tail: the pack from somewhere before its table to its end.
+        pack: the pack's name, for the error.
+
+    Raises:
+        CorruptObjectError: trailer or table are damaged.
+    """
+    if len(tail) < _TRAILER.size:
         raise CorruptObjectError(f"pack {pack}: trailer is cut off")
-    length, magic = _TRAILER.unpack(data[-_TRAILER.size :])
-    start = len(data) - _TRAILER.size - length
+    length, magic = _TRAILER.unpack(tail[-_TRAILER.size :])
+    start = len(tail) - _TRAILER.size - length
     if magic != _MAGIC_END or start < 0:
         raise CorruptObjectError(f"pack {pack}: trailer is damaged")
-    sealed = data[start : -_TRAILER.size]
-    opening = keys.opening(dek_id)
-    table = json.loads(_open(opening, salt, _TABLE_FRAME, "table", sealed, pack))
-    return [PackRow(bytes.fromhex(first), *rest) for first, *rest in table]
+    return open_table(keys, salt, tail[start : -_TRAILER.size], pack)
+
+
+def open_table(keys: PackKeys, salt: bytes, sealed: bytes, pack: str) -> Sequence[PackRow]:
+    """The rows of a pack from its sealed table, read by one ranged request.
+
+    Raises:
+        CorruptObjectError: it is damaged, cut, or of another pack.
+    """
+    _, plain = _open(keys, salt, _TABLE_FRAME, "table", sealed, pack)
+    return [PackRow(bytes.fromhex(first), *rest) for first, *rest in json.loads(plain)]

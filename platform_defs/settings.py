@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import MISSING
+from dataclasses import MISSING, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fleet.errors import InvalidSettingsError
 from fleet.names import is_name
+from platform_defs.settings_backup_rules import backup_violations
 from platform_defs.settings_keys import default_of, key_fields
 from platform_defs.settings_kinds import NAME_ALLOWED, Kind, RefusedError
 from platform_defs.settings_records import (
@@ -59,6 +60,10 @@ __all__ = [
     "load_settings",
     "read_switches",
 ]
+
+
+_PLACES = {"vaults": "path", "wrapping_keys": "file", "artefacts": "path"}
+"""Section -> its key that holds a path."""
 
 
 class Switches(NamedTuple):
@@ -148,8 +153,9 @@ class _Validation:
         named: dict[str, Any] = {n: self.named(r, n) for n, r in NAMED_SECTIONS.items()}
         known_networks = tuple(self.table(("networks",)))
         built = {name: [r for r in records if r is not None] for name, records in named.items()}
-        for path, message in violations(
-            single["node"], built["regions"], known_networks, built["workloads"]
+        for path, message in (
+            *violations(single["node"], built["regions"], known_networks, built["workloads"]),
+            *backup_violations(single, built, tuple(self.table(("regions",))), known_networks),
         ):
             self.problems.append(Problem(".".join(path), self.place(path), message))
         if not self.tree.get("regions"):
@@ -157,7 +163,7 @@ class _Validation:
             self.problems.append(Problem("regions", "", message))
         if self.problems:
             return None
-        self.expand(single)
+        self.expand(single, named)
         return Settings(path=self.path, **single, **named, sources=self.sources)
 
     def place(self, path: KeyPath) -> str:
@@ -222,24 +228,31 @@ class _Validation:
             self.problems.append(Problem(".".join(path), place, message))
             return None
 
-    def expand(self, single: dict[str, Any]) -> None:
+    def expand(self, single: dict[str, Any], named: dict[str, Any]) -> None:
         """Resolve relative paths against the file's folder and fill in `{state_dir}`."""
         folder = self.path.parent
         fleet: FleetSettings = single["fleet"]
         state_dir = Path(os.path.normpath(folder / Path(fleet.state_dir).expanduser()))
-        single["fleet"] = _replace(fleet, state_dir=state_dir)
-        lake: LakeSettings = single["lake"]
-        lake_path = Path(str(lake.path).replace("{state_dir}", str(state_dir))).expanduser()
-        single["lake"] = _replace(lake, path=Path(os.path.normpath(folder / lake_path)))
+
+        def resolved(path: object) -> Path:
+            filled = Path(str(path).replace("{state_dir}", str(state_dir))).expanduser()
+            return Path(os.path.normpath(folder / filled))
+
+        single["fleet"] = replace(fleet, state_dir=state_dir)
+        single["lake"] = replace(single["lake"], path=resolved(single["lake"].path))
         store: ControlStoreSettings = single["control_store"]
         url = store.url.replace("{state_dir}", str(state_dir))
         if url.startswith("sqlite:///"):
-            file = os.path.normpath(folder / url.removeprefix("sqlite:///"))
-            url = f"sqlite:///{file}"
-        single["control_store"] = _replace(store, url=url)
-
-
-def _replace(record: Any, **changes: Any) -> Any:
-    from dataclasses import replace
-
-    return replace(record, **changes)
+            url = f"sqlite:///{resolved(url.removeprefix('sqlite:///'))}"
+        single["control_store"] = replace(store, url=url)
+        for section, where in (
+            ("vaults", "path"),
+            ("wrapping_keys", "file"),
+            ("artefacts", "path"),
+        ):
+            named[section] = tuple(
+                replace(one, **{where: type(found)(resolved(found))})
+                if (found := getattr(one, where))
+                else one
+                for one in named[section]
+            )

@@ -87,6 +87,8 @@ def written_default(spec: Field[Any]) -> str:
     if default is MISSING:
         return "required"
     value = plain(default)
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     if value in ("", [], {}):
         return "none"
     return f"`{value}`"

@@ -110,6 +110,66 @@ def _split(value: str) -> list[str]:
     return [part.strip() for part in value.split(",")]
 
 
+def optional_name() -> Kind:
+    """A name, or nothing."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or (value and not is_name(value)):
+            raise RefusedError
+        return value
+
+    return Kind("name", f"{NAME_ALLOWED}; or empty", check, str)
+
+
+def boolean() -> Kind:
+    """True or false."""
+
+    def check(value: object) -> bool:
+        if not isinstance(value, bool):
+            raise RefusedError
+        return value
+
+    def from_text(value: str) -> object:
+        word = value.strip().lower()
+        if word not in {"true", "false"}:
+            raise ValueError(value)
+        return word == "true"
+
+    return Kind("true or false", "true or false, without quotes", check, from_text)
+
+
+_CRON_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+"""Minute, hour, day of month, month, day of week (crontab(5))."""
+_CRON_ITEM = re.compile(r"(?:\*|(\d+)(?:-(\d+))?)(?:/(\d+))?", re.ASCII)
+
+
+def cron() -> Kind:
+    """Five fields of numbers, ranges, lists and steps, as in crontab(5)."""
+
+    def check(value: object) -> str:
+        parts = value.split() if isinstance(value, str) else []
+        if len(parts) != len(_CRON_RANGES):
+            raise RefusedError
+        for part, (low, high) in zip(parts, _CRON_RANGES, strict=True):
+            if not all(_is_cron_item(item, low, high) for item in part.split(",")):
+                raise RefusedError
+        return " ".join(parts)
+
+    allowed = "five fields: minute, hour, day of month, month, day of week, as '30 3 * * *'"
+    return Kind("cron", allowed, check, str)
+
+
+def _is_cron_item(item: str, low: int, high: int) -> bool:
+    found = _CRON_ITEM.fullmatch(item)
+    if not found:
+        return False
+    first, last, step = (None if part is None else int(part) for part in found.groups())
+    if step == 0:
+        return False
+    bounds = [one for one in (first, last) if one is not None]
+    return all(low <= one <= high for one in bounds) and bounds == sorted(bounds)
+
+
 def names() -> Kind:
     """One or more names, none twice."""
 

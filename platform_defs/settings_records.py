@@ -11,6 +11,13 @@ from pathlib import Path
 
 from fleet.agents import RestartMode, RestartPolicy, Workload
 from platform_defs import settings_kinds as kinds
+from platform_defs.settings_backup import (
+    ArtefactSettings,
+    BackupSettings,
+    RetentionSettings,
+    VaultSettings,
+    WrappingKeySettings,
+)
 from platform_defs.settings_keys import key
 
 MIB = 1024 * 1024
@@ -330,9 +337,14 @@ class Settings:
     lake: LakeSettings
     web: WebSettings
     node: NodeSettings
+    backup: BackupSettings
+    retention: RetentionSettings
     regions: tuple[RegionSettings, ...]
     networks: tuple[NetworkSettings, ...]
     workloads: tuple[WorkloadSettings, ...]
+    vaults: tuple[VaultSettings, ...]
+    wrapping_keys: tuple[WrappingKeySettings, ...]
+    artefacts: tuple[ArtefactSettings, ...]
     sources: dict[str, str] = field(repr=False)
     """`section.key` -> `stateroom.toml:12` or `STATEROOM_...`; keys at their default are absent."""
 
@@ -353,6 +365,8 @@ SECTIONS: dict[str, type] = {
     "lake": LakeSettings,
     "web": WebSettings,
     "node": NodeSettings,
+    "backup": BackupSettings,
+    "retention": RetentionSettings,
 }
 """Tables that exist once."""
 
@@ -360,6 +374,9 @@ NAMED_SECTIONS: dict[str, type] = {
     "regions": RegionSettings,
     "networks": NetworkSettings,
     "workloads": WorkloadSettings,
+    "vaults": VaultSettings,
+    "wrapping_keys": WrappingKeySettings,
+    "artefacts": ArtefactSettings,
 }
 """Tables of named tables."""
 

@@ -8,7 +8,7 @@ Running again is always safe: it compares with whatever was committed last.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -31,6 +31,7 @@ from resources.vault.manifest import (
     without_items,
 )
 from resources.vault.network import NetworkVault, chain_of
+from resources.vault.pack_maps import resolve_moves
 from resources.vault.packing import PackWriter, StoredBlob, create_object
 from resources.vault.shredding import demand_unshredded
 
@@ -83,6 +84,7 @@ def back_up(
     *,
     workers: int | None = None,
     distrusted: frozenset[str] = frozenset(),
+    notes: Mapping[str, Any] | None = None,
 ) -> BackupResult:
     """Take a snapshot of a network's agent states.
 
@@ -91,6 +93,7 @@ def back_up(
         source: the control store.
         workers: threads that compress and seal; None for one per core.
         distrusted: packs known to be damaged or lost; what they held is stored again.
+        notes: of the caller, kept with the log record: run, reason, whether it was scheduled.
 
     Raises:
         NotFoundError: the network has no agent state; an empty snapshot would only hide that.
@@ -99,7 +102,7 @@ def back_up(
             in the log. Running again is safe.
         CorruptObjectError: V0 failed: something stored is not there as stored.
     """
-    return _Attempt(vault, source, workers, distrusted).run()
+    return _Attempt(vault, source, workers, distrusted, notes or {}).run()
 
 
 class _Attempt:
@@ -111,8 +114,10 @@ class _Attempt:
         source: StateSource,
         workers: int | None,
         distrusted: frozenset[str],
+        notes: Mapping[str, Any],
     ) -> None:
         self._vault = vault
+        self._notes = notes
         self._source = source
         self._workers = workers
         self._snapshot_id = vault.new_id()
@@ -125,6 +130,7 @@ class _Attempt:
         self._chain: tuple[ManifestRef, ...] = ()
         self._rescued = self._logical = self._changed = self._removed = 0
         self._damaged: list[str] = []
+        self._journal_seq = 0
         self._kind = "same"
 
     def run(self) -> BackupResult:
@@ -132,6 +138,7 @@ class _Attempt:
         began_s = clock.monotonic_s()
         base = self._read_base(self._vault.log.refresh())
         taken_at = clock.now()
+        self._journal_seq = self._read_journal_seq()
         infos = self._take_cut()
         self._current = base
         self._store_changes(base, infos)
@@ -160,13 +167,18 @@ class _Attempt:
         if not state.live:
             return empty_manifest()
         newest = list(state.live)[-1]
+        vault = self._vault
         try:
-            chain = chain_of(self._vault.snapshot(newest))
-            base = self._vault.manifests.read(chain)
+            stored = vault.snapshot(newest)
+            chain = chain_of(stored)
+            named = vault.read_manifest(stored)
+            base = resolve_moves(vault.store, vault.keys, named)
         except (CorruptObjectError, NotFoundError) as error:
             self._base_fault = str(error)
             return empty_manifest()
-        self._base_id, self._base_chain = newest, chain
+        self._base_id = newest
+        # Rows that a repack moved are written anew: a chain names the packs that maps lead from.
+        self._base_chain = chain if base is named else ()
         return base
 
     def _take_cut(self) -> list[AgentStateInfo]:
@@ -191,7 +203,7 @@ class _Attempt:
         lost = self._lost_items(self._refused)
         if lost:
             self._rescue(lost)
-        elif len(fresh) or len(removed):
+        elif len(fresh) or len(removed) or not self._base_chain:
             self._write_manifest(pa.concat_tables([fresh, tombstones(removed)]))
         else:
             self._chain = self._base_chain
@@ -323,6 +335,7 @@ class _Attempt:
 
     def _extra(self, agents: int) -> dict[str, Any]:
         return {
+            **self._notes,
             "manifests": [list(one) for one in self._chain],
             "base": self._base_id,
             "agents": agents,
@@ -332,14 +345,23 @@ class _Attempt:
             "rescued": self._rescued,
             "bytes_logical": self._logical,
             "bytes_stored": sum(self._sizes.values()),
+            "journal_seq": self._journal_seq,
         }
+
+    def _read_journal_seq(self) -> int:
+        """Where the journal stood before the cut: what follows may hold newer versions."""
+        listed = self._vault.journal.refresh()
+        return listed[-1].place.seq if listed else 0
 
     def _record_seq(self) -> int:
         return self._vault.snapshot(self._snapshot_id).position.seq
 
     def _prove(self) -> None:
         """V0: all that this attempt created is there in its size, and the record reads back."""
-        vault, stored = self._vault, self._vault.snapshot(self._snapshot_id)
+        vault = self._vault
+        # Once more from the store: another region may have begun an epoch that left this out.
+        self._demand_live()
+        stored = vault.snapshot(self._snapshot_id)
         for folder in ("packs", "manifests") if self._own else ():
             prefix = f"{folder}/{vault.network_id}/{self._snapshot_id}/"
             listed = {one.key: one.size_bytes for one in vault.store.list_objects(prefix)}
@@ -351,7 +373,7 @@ class _Attempt:
                         f"the store lists {listed.get(key)}",
                         hint="Run the backup again, distrusting this pack; check the store.",
                     )
-        key = log_key(vault.network_id, vault.epoch, stored.position.seq)
+        key = log_key(vault.network_id, stored.position.epoch, stored.position.seq)
         if hashlib.sha256(vault.store.get(key)).hexdigest() != stored.sha256:
             raise CorruptObjectError(f"log record {key} does not read back as written")
         # A process that opened the network before it was shredded must not report a backup.
@@ -361,7 +383,8 @@ class _Attempt:
         """Tell a snapshot that somebody has removed already from one that was badly stored."""
         if self._snapshot_id not in self._vault.log.refresh().live:
             raise FencedError(
-                f"snapshot {self._snapshot_id} was committed, and forgotten before it was proven",
+                f"snapshot {self._snapshot_id} was committed, and forgotten (or left aside by "
+                "another region's epoch) before it was proven",
                 hint="Run the backup again.",
             )
 

@@ -31,6 +31,19 @@ _CACHED_MANIFESTS = 32
 _CACHED_BYTES = 64 * 1024 * 1024
 
 
+class PackMove(NamedTuple):
+    """Where a repack has put what a pack held that was still needed."""
+
+    sha256: str
+    """Of the new pack."""
+    owner: str
+    salt: bytes
+    size_bytes: int
+    table_length: int
+    dek_id: str
+    """Data key that sealed the new pack."""
+
+
 class PackInfo(NamedTuple):
     """What reading a pack needs beside its rows."""
 
@@ -40,6 +53,10 @@ class PackInfo(NamedTuple):
     dek_id: str = ""
     """Data key that sealed it; empty for the network's first one, or where the manifest is silent:
     the pack's header says it."""
+    moved: PackMove | None = None
+    """The pack to read in its place; rows are translated by `resources.vault.pack_maps`."""
+    key: str = ""
+    """Key of the object where it is no pack but a journal segment; empty for a pack."""
 
 
 class ManifestRef(NamedTuple):

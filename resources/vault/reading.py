@@ -18,7 +18,8 @@ from fleet.errors import CorruptObjectError, NotFoundError
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import pack_key
 from fleet.vault_pack import HEADER_MAX_BYTES, PackKeys, PackRow, open_frame, read_salt
-from resources.vault.manifest import Manifest, PackInfo, kernels
+from resources.vault.manifest import Manifest, PackInfo, arrow, kernels
+from resources.vault.pack_maps import resolve_moves
 
 _GAP_BYTES = 256 * 1024
 """Frames closer than this are fetched by one request."""
@@ -74,6 +75,7 @@ def read_items(
     Raises:
         CorruptObjectError: a pack is damaged or missing, or an item differs from its digest.
     """
+    manifest = _where_to_read(store, keys, manifest, on_damage)
     ranges = _plan_ranges(manifest.table)
     count = workers or min(8, os.cpu_count() or 1)
     partial: dict[str, dict[int, bytes]] = {}
@@ -93,6 +95,38 @@ def read_items(
             yield from _whole(waiting.popleft().result(), partial, chunks, on_damage)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _where_to_read(
+    store: ObjectStore, keys: PackKeys, manifest: Manifest, on_damage: Damaged | None
+) -> Manifest:
+    """Rows translated through repacks; what cannot be translated is told and left out."""
+    if on_damage is None:
+        return resolve_moves(store, keys, manifest)
+    pc = kernels()
+    targets = sorted({info.moved.sha256 for info in manifest.packs.values() if info.moved})
+    for target in targets:
+        olds = [
+            sha256
+            for sha256, info in manifest.packs.items()
+            if info.moved and info.moved.sha256 == target
+        ]
+        column = manifest.table["pack"]
+        chosen = pc.is_in(column, value_set=arrow().array(olds, arrow().string()))
+        part = manifest.table.filter(chosen)
+        rest = manifest.table.filter(pc.invert(chosen))
+        packs = {one: info for one, info in manifest.packs.items() if one not in olds}
+        try:
+            moved = resolve_moves(
+                store, keys, Manifest(part, {one: manifest.packs[one] for one in olds})
+            )
+        except CorruptObjectError as error:
+            on_damage(target, part["item_id"].unique().to_pylist(), error)
+            manifest = Manifest(rest, packs)
+        else:
+            table = arrow().concat_tables([rest, moved.table]).combine_chunks()
+            manifest = Manifest(table, {**packs, **moved.packs})
+    return manifest
 
 
 def _plan_ranges(table: Any) -> Iterator[list[_Row]]:
@@ -125,7 +159,7 @@ def _fetch_range(
 ) -> list[tuple[_Row, bytes | CorruptObjectError]]:
     first, last = rows[0], rows[-1]
     info = manifest.packs[first.pack]
-    key = pack_key(keys.network_id, info.owner, first.pack)
+    key = info.key or pack_key(keys.network_id, info.owner, first.pack)
     try:
         data = store.get(key, first.offset, last.offset + last.length - first.offset)
     except NotFoundError as error:

@@ -28,6 +28,7 @@ from fleet.vault_log import (
     refuse_undelete,
 )
 from resources.vault.network import NetworkVault
+from resources.vault.promote import branch_packs
 
 GRACE = timedelta(hours=24)
 """How long an uncommitted pack is left alone, and how long a condemned one stays to be read."""
@@ -124,7 +125,9 @@ def collect_garbage(vault: NetworkVault, grace: timedelta = GRACE) -> GcResult:
         now = store_time(vault.store)
         listed = vault.list_packs()
         state = vault.log.refresh()
-        plan = plan_gc(state, [_as_pack(one, now) for one in listed], grace)
+        kept = branch_packs(vault)
+        packs = [_as_pack(one, now) for one in listed]
+        plan = plan_gc(state, [one for one in packs if one.pack not in kept], grace)
         fresh = GcRecord(plan.record.condemned, plan.record.aborted - state.aborted)
         sizes = {parse_place(one.key, 0).sha256: one.size_bytes for one in listed}
         result = GcResult(
@@ -154,9 +157,12 @@ def sweep(vault: NetworkVault, delay: timedelta = GRACE) -> SweepResult:
     condemned = frozenset[str]().union(*(one.condemned for one in old if isinstance(one, GcRecord)))
     aborted = frozenset[str]().union(*(one.aborted for one in old if isinstance(one, GcRecord)))
     needed = frozenset[str]().union(*(one.packs for one in state.live.values()))
+    branches = branch_packs(vault)
     doomed = []
     for listed in vault.list_packs():
         place = parse_place(listed.key, listed.size_bytes)
+        if place.sha256 in branches:
+            continue
         if place.sha256 in condemned or place.owner in aborted:
             if place.sha256 in needed:
                 raise PermanentError(

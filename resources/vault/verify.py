@@ -16,6 +16,7 @@ from fleet.ports.object_store import ListedObject, ObjectStore
 from fleet.vault_keyspace import manifest_key, pack_key, parse_place
 from fleet.vault_log import SnapshotRecord
 from resources.vault.network import NetworkVault, chain_of
+from resources.vault.pack_maps import packs_to_read
 from resources.vault.reading import read_items
 
 
@@ -51,7 +52,7 @@ def verify_structure(vault: NetworkVault) -> Verification:
     """V1: the log is whole and authentic, manifests open, every named pack is there in its size."""
     began_s = vault.clock.monotonic_s()
     findings: list[Finding] = []
-    vault = _afresh(vault)
+    vault = vault.afresh()
     listed = {one.key: one.size_bytes for one in vault.list_packs()}
     try:
         state = vault.log.refresh()
@@ -108,14 +109,14 @@ def verify_content(vault: NetworkVault, snapshot_ids: Sequence[str] | None = Non
     """V3: decrypt, decompress and hash every state of snapshots (None: of the newest)."""
     began_s = vault.clock.monotonic_s()
     findings: dict[str, tuple[str, set[str], set[str]]] = {}
-    vault = _afresh(vault)
+    vault = vault.afresh()
     items = size_bytes = 0
     try:
         live = vault.log.refresh().live
         chosen = list(live)[-1:] if snapshot_ids is None else list(snapshot_ids)
         for snapshot_id in chosen:
             try:
-                manifest = vault.manifests.read(chain_of(vault.snapshot(snapshot_id)))
+                manifest = vault.read_manifest(vault.snapshot(snapshot_id))
             except (CorruptObjectError, NotFoundError) as error:
                 findings[snapshot_id] = (str(error), {snapshot_id}, set())
                 continue
@@ -142,24 +143,19 @@ def verify_content(vault: NetworkVault, snapshot_ids: Sequence[str] | None = Non
     return Verification("V3", items, size_bytes, vault.clock.monotonic_s() - began_s, listed)
 
 
-def _afresh(vault: NetworkVault) -> NetworkVault:
-    """The same vault without anything cached: a verification looks at what is stored now."""
-    return NetworkVault(vault.store, vault.keys, vault.clock, vault.epoch)
-
-
 def _expected_objects(vault: NetworkVault, record: SnapshotRecord) -> dict[str, int]:
     """Key and size of everything that a snapshot reads."""
     network_id = vault.network_id
-    chain = chain_of(vault.snapshot(record.snapshot_id))
-    manifest = vault.manifests.read(chain)
-    unlisted = manifest.packs.keys() - record.packs
+    stored = vault.snapshot(record.snapshot_id)
+    chain = chain_of(stored)
+    packs = packs_to_read(vault.read_manifest(stored).packs)
+    unlisted = packs.keys() - record.packs
     if unlisted:
         raise CorruptObjectError(
             f"snapshot {record.snapshot_id} reads pack {min(unlisted)}, which its record lacks"
         )
     expected = {
-        pack_key(network_id, one.owner, sha256): one.size_bytes
-        for sha256, one in manifest.packs.items()
+        pack_key(network_id, one.owner, sha256): one.size_bytes for sha256, one in packs.items()
     }
     expected |= {manifest_key(network_id, one.owner, one.sha256): one.size_bytes for one in chain}
     return expected

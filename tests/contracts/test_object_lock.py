@@ -217,7 +217,7 @@ def test_a_create_whose_answer_was_lost_knows_its_own_object(endpoint: str, clie
 
 
 def test_a_trickling_body_meets_its_deadline(endpoint: str, client: Any) -> None:
-    """A store that takes minutes for an object is given up, not awaited; it is read when it is well."""
+    """A store that takes minutes for an object is given up; when it is well, it is read."""
     name = bucket(client, lockable=False)
     S3ObjectStore(client, name, retrying=QUICK).create("big", bytes(2_000_000))
     with fault_proxy(endpoint) as proxy, aws_client("s3", proxy.url, 2) as through:

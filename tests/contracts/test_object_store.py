@@ -17,6 +17,7 @@ from resources.object_store.directory import DirectoryObjectStore
 from resources.object_store.probe import probe_store
 from resources.object_store.retrying import Retrying
 from resources.object_store.s3 import S3ObjectStore
+from tests.fakes.object_store import InMemoryObjectStore
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +42,12 @@ def s3_client(endpoint: str) -> object:
     )
 
 
-@pytest.fixture(params=["directory", "s3"])
+@pytest.fixture(params=["directory", "s3", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStore]:
-    """Each adapter in turn, empty."""
+    """Each adapter and the fake in turn, empty."""
+    if request.param == "memory":
+        yield InMemoryObjectStore()
+        return
     if request.param == "directory":
         yield DirectoryObjectStore(tmp_path / "vault")
         return

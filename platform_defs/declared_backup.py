@@ -1,0 +1,101 @@
+"""What the settings declare of backups, as the record that vaults and ops take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fleet.backup_declaration import BackupDeclaration, VaultLocation, WrappingKeySource
+from fleet.backup_schedule import BackupCrons
+from fleet.retention import RetentionPolicy
+from platform_defs.settings import Settings
+
+REGION_KEY, RECOVERY_KEY = "region", "recovery"
+"""Names of the two wrapping keys of a fleet whose settings name none."""
+
+
+def declared_backup(settings: Settings) -> BackupDeclaration:
+    """Vaults, keys and policies; what is not set gets the defaults of one machine."""
+    backup, retention = settings.backup, settings.retention
+    regions = [region.name for region in settings.regions]
+    return BackupDeclaration(
+        home_region=backup.home_region or regions[0],
+        vaults=tuple(_location(settings, region) for region in regions),
+        keys=_keys(settings),
+        networks=tuple(network.name for network in settings.networks),
+        enabled=backup.enabled,
+        retention=RetentionPolicy(
+            last=retention.last,
+            hourly=retention.hourly,
+            daily=retention.daily,
+            weekly=retention.weekly,
+            monthly=retention.monthly,
+            yearly=retention.yearly,
+        ),
+        journal_interval_s=backup.journal_interval_s,
+        journal_keep_hours=backup.journal_keep_hours,
+        rpo_max_s=backup.rpo_max_s,
+        rto_max_s=backup.rto_max_s,
+        restore_test_max_age_days=backup.restore_test_max_age_days,
+        drill_max_age_days=backup.drill_max_age_days,
+    )
+
+
+def backup_crons(settings: Settings) -> BackupCrons:
+    """When each duty falls due."""
+    backup = settings.backup
+    return BackupCrons(
+        snapshot=backup.snapshot_cron,
+        nightly=backup.nightly_cron,
+        control_store=backup.control_store_cron,
+        retention=backup.retention_cron,
+        structure=backup.structure_cron,
+        scrub=backup.scrub_cron,
+        restore_test=backup.restore_test_cron,
+        drill=backup.drill_cron,
+    )
+
+
+def simple_backup(
+    regions: Sequence[str], state_dir: str, networks: Sequence[str] = ()
+) -> BackupDeclaration:
+    """Vaults and two key files below a folder, as on one machine without settings of backups."""
+    root = Path(state_dir)
+    return BackupDeclaration(
+        home_region=regions[0],
+        vaults=tuple(VaultLocation(one, str(root / "vaults" / one)) for one in regions),
+        keys=_key_files(root / "keys"),
+        networks=tuple(networks),
+    )
+
+
+def _location(settings: Settings, region: str) -> VaultLocation:
+    for one in settings.vaults:
+        if one.name == region and (one.path or one.bucket):
+            return VaultLocation(
+                region,
+                one.path,
+                one.bucket,
+                one.prefix,
+                one.endpoint_url,
+                one.aws_region,
+                one.lock_days,
+            )
+    return VaultLocation(region, str(settings.fleet.state_dir / "vaults" / region))
+
+
+def _keys(settings: Settings) -> tuple[WrappingKeySource, ...]:
+    if not settings.wrapping_keys:
+        return _key_files(settings.fleet.state_dir / "keys")
+    return tuple(
+        WrappingKeySource(one.name, one.file, one.env, one.kms, one.recovery)
+        for one in settings.wrapping_keys
+    )
+
+
+def _key_files(folder: Path) -> tuple[WrappingKeySource, ...]:
+    """The two keys of a fleet whose settings name none."""
+    return (
+        WrappingKeySource(REGION_KEY, file=str(folder / f"{REGION_KEY}.key")),
+        WrappingKeySource(RECOVERY_KEY, file=str(folder / f"{RECOVERY_KEY}.key"), recovery=True),
+    )

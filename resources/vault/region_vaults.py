@@ -1,0 +1,225 @@
+"""The vaults of all regions behind one handle: what ops, sensors and commands open backups with.
+
+Opened stores and keys live as long as the handle (a run, a tick, a command); networks are opened
+at the first use. Nothing is read or written before that, nor is a cipher imported: the definitions
+name this class, and every run would pay for it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fleet.backup_declaration import BackupDeclaration, VaultLocation, WrappingKeySource
+from fleet.errors import NotFoundError, PermanentError
+from fleet.ports.clock import Clock
+from fleet.ports.object_store import ObjectStore
+
+if TYPE_CHECKING:
+    from fleet.vault_keys import KeyEncryptionKey
+    from resources.vault.network import NetworkVault
+
+_CONNECT_TIMEOUT_S = 5
+_READ_TIMEOUT_S = 60
+
+
+class RegionVaults:
+    """Every region's vault and the keys that open it; not thread-safe.
+
+    Args:
+        declaration: where the vaults and keys are.
+        clock: dates records.
+    """
+
+    def __init__(self, declaration: BackupDeclaration, clock: Clock) -> None:
+        """Remember what is declared; nothing is opened."""
+        self.declaration = declaration
+        self.clock = clock
+        self._stores: dict[str, ObjectStore] = {}
+        self._networks: dict[tuple[str, str], NetworkVault] = {}
+
+    def store(self, region: str) -> ObjectStore:
+        """The object store of a region's vault.
+
+        Raises:
+            InvalidInputError: the region has no vault.
+        """
+        if region not in self._stores:
+            self._stores[region] = open_store(self.declaration.location(region))
+        return self._stores[region]
+
+    def network(self, region: str, network_id: str) -> NetworkVault:
+        """A network in a region's vault, opened with any key at hand.
+
+        Raises:
+            InvalidInputError: no such region or network is declared.
+            NotFoundError: there is no vault yet, or it does not know the network.
+            PermanentError: none of the keys opens it.
+        """
+        from resources.vault.network import open_network
+
+        found = self._networks.get((region, network_id))
+        if found is None:
+            self.declaration.demand_network(network_id)
+            found = open_network(
+                self.store(region), network_id, self.keks(), self.clock, region=region
+            )
+            self._networks[region, network_id] = found
+        return found
+
+    def home(self, network_id: str) -> NetworkVault:
+        """A network in the vault that is written."""
+        return self.network(self.declaration.home_region, network_id)
+
+    def replica(self, region: str, network_id: str) -> NetworkVault:
+        """A region's copy of a network, opened with the home's keys: it may still be empty.
+
+        Raises:
+            InvalidInputError: no such region or network is declared.
+            NotFoundError: the home has no vault yet, or it does not know the network.
+            PermanentError: none of the keys opens the home's.
+        """
+        from resources.vault.network import NetworkVault
+
+        home = self.home(network_id)
+        if region == self.declaration.home_region:
+            return home
+        return NetworkVault(self.store(region), home.keys, self.clock, home.epoch, region)
+
+    def keks(self) -> list[KeyEncryptionKey]:
+        """The wrapping keys that are at hand; one that is kept elsewhere is left out.
+
+        Raises:
+            NotFoundError: none is.
+            InvalidInputError: one holds something that is no key.
+        """
+        absent, found = [], []
+        for source in self.declaration.keys:
+            try:
+                found.append(read_wrapping_key(source))
+            except NotFoundError as error:
+                absent.append(str(error))
+        if not found:
+            raise NotFoundError(
+                f"no wrapping key is at hand: {'; '.join(absent)}",
+                hint="Put back one of the keys that [wrapping_keys] names.",
+            )
+        return found
+
+    def prepare(self) -> list[Path]:
+        """Create what is missing: key files, the home's vault, a data key for each network.
+
+        Safe to repeat; committed key by key (see `create_data_key`).
+
+        Returns:
+            The key files that were made: whoever loses them all loses every backup.
+
+        Raises:
+            PermanentError: a store fails its self-test, or backups exist whose keys are gone.
+        """
+        from resources.vault.key_store import create_data_key, create_vault
+
+        home = self.declaration.home_region
+        made: list[Path] = []
+        if not self._holds_backups(home):
+            made = [Path(one.file) for one in self.declaration.keys if create_key_file(one)]
+        create_vault(self.store(home), self.clock.now())
+        keks = [read_wrapping_key(source) for source in self.declaration.keys]
+        for network_id in self.declaration.vault_networks:
+            create_data_key(self.store(home), network_id, keks)
+        return made
+
+    def _holds_backups(self, region: str) -> bool:
+        """Whether a vault has keys already: a missing key file is then a loss, not a beginning."""
+        return bool(self.store(region).list_objects("keys/"))
+
+
+def open_store(location: VaultLocation) -> ObjectStore:
+    """The object store at a location; nothing is asked of it yet."""
+    if location.path:
+        from resources.object_store.directory import DirectoryObjectStore
+
+        return DirectoryObjectStore(Path(location.path))
+    from resources.object_store.s3 import S3ObjectStore
+
+    return S3ObjectStore(_s3_client(location), location.bucket, location.prefix)
+
+
+def _s3_client(location: VaultLocation) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        read_timeout=_READ_TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": 4},
+    )
+    return boto3.client(
+        "s3",
+        endpoint_url=location.endpoint_url or None,
+        region_name=location.aws_region or None,
+        config=config,
+    )
+
+
+def read_wrapping_key(source: WrappingKeySource) -> KeyEncryptionKey:
+    """A wrapping key from where it is kept.
+
+    Raises:
+        NotFoundError: it is not there.
+        InvalidInputError: something else is there.
+    """
+    from fleet.vault_keys import KeyEncryptionKey
+    from fleet.vault_pack import KEY_BYTES
+    from resources.vault.key_store import read_kek_file
+
+    if source.file:
+        return read_kek_file(source.kek_id, Path(source.file))
+    text = os.environ.get(source.env, "")
+    if not text:
+        raise NotFoundError(
+            f"environment variable {source.env} of key {source.kek_id} is not set",
+            hint="Set it to 64 hexadecimal digits.",
+        )
+    try:
+        return KeyEncryptionKey(source.kek_id, bytes.fromhex(text.strip()))
+    except ValueError as error:
+        raise PermanentError(
+            f"environment variable {source.env} of key {source.kek_id} is not hexadecimal",
+            hint=f"Set it to {2 * KEY_BYTES} hexadecimal digits.",
+        ) from error
+
+
+def create_key_file(source: WrappingKeySource) -> bool:
+    """Make a key file that is missing, readable by its owner alone; whether one was made.
+
+    Committed by the link of a synced file, so a key that wraps anything is never half there.
+    """
+    from fleet.vault_pack import KEY_BYTES
+
+    if not source.file:
+        return False
+    path = Path(source.file)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, os.urandom(KEY_BYTES).hex().encode() + b"\n")
+        os.fsync(descriptor)
+        os.link(partial, path)
+    except FileExistsError:
+        return False
+    finally:
+        os.close(descriptor)
+        partial.unlink()
+    _sync_folder(path.parent)
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
