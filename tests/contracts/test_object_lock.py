@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
-from fleet.errors import InvalidInputError, NotFoundError, PermanentError
+from fleet.errors import (
+    CorruptObjectError,
+    InvalidInputError,
+    NotFoundError,
+    PermanentError,
+    StoreUnavailableError,
+)
 from fleet.ports.object_store import StoreFeatures
 from fleet.retention_lock import LockExtension
 from resources.object_store.directory import DirectoryObjectStore
@@ -23,7 +29,7 @@ from resources.vault.locking import extend_snapshot_locks
 from resources.vault.network import open_network
 from resources.vault.removal import collect_garbage, forget, sweep
 from resources.vault.shredding import shred_network
-from tests.fakes.fault_proxy import fault_proxy
+from tests.fakes.fault_proxy import fault_proxy, nth, since
 from tests.resources.vault.test_key_rotation import BOTH, KeyedFleet
 from tests.servers.moto_server import aws_client, moto_server
 
@@ -191,3 +197,36 @@ def test_a_vault_lives_in_a_locked_bucket_until_it_is_shredded(locked: S3ObjectS
     assert shredded.regions[0].locked_until == until
     with pytest.raises(PermanentError, match="shredded"):
         open_network(locked, "net", BOTH, fleet.clock)
+
+
+def test_a_create_whose_answer_was_lost_knows_its_own_object(endpoint: str, client: Any) -> None:
+    """And does not take another's for it."""
+    name = bucket(client, lockable=False)
+    direct = S3ObjectStore(client, name, retrying=QUICK)
+    with fault_proxy(endpoint) as proxy, aws_client("s3", proxy.url, 1) as through:
+        store = S3ObjectStore(through, name, retrying=QUICK)
+        proxy.set_plan(nth(1, "reset_after"))
+        assert store.create("log/1.json", b"mine") is True
+        assert store.create("log/1.json", b"mine") is False
+        direct.create("log/2.json", b"theirs")
+        proxy.set_plan(nth(1, "reset_before"))
+        assert store.create("log/2.json", b"mine") is False
+        proxy.set_plan(nth(1, "wrong_etag"))
+        with pytest.raises(CorruptObjectError, match="checksum of other bytes"):
+            store.create("log/3.json", b"mine")
+
+
+def test_a_trickling_body_meets_its_deadline(endpoint: str, client: Any) -> None:
+    """A store that takes minutes for an object is given up; when it is well, it is read."""
+    name = bucket(client, lockable=False)
+    S3ObjectStore(client, name, retrying=QUICK).create("big", bytes(2_000_000))
+    with fault_proxy(endpoint) as proxy, aws_client("s3", proxy.url, 2) as through:
+        proxy.bytes_per_s = 100_000
+        proxy.set_plan(since(1, "slow"))
+        store = S3ObjectStore(through, name, retrying=QUICK._replace(deadline_s=0.5))
+        with pytest.raises(
+            StoreUnavailableError, match="deadline passed while the object was read"
+        ):
+            store.get("big")
+        proxy.set_plan(lambda _: None)
+        assert len(store.get("big")) == 2_000_000
