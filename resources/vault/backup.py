@@ -33,6 +33,7 @@ from resources.vault.manifest import (
 from resources.vault.network import NetworkVault, chain_of
 from resources.vault.pack_maps import resolve_moves
 from resources.vault.packing import PackWriter, StoredBlob, create_object
+from resources.vault.shredding import demand_unshredded
 
 _BATCH_BYTES = 4 * 1024 * 1024
 _BATCH_AGENTS = 1000
@@ -324,6 +325,8 @@ class _Attempt:
                 if log.append(record, self._vault.clock.now(), self._extra(agents)):
                     return
             except StoreUnavailableError as error:
+                if unanswered is not None:
+                    raise  # silent twice: what the log says then is for the next attempt
                 unanswered = error
         raise StoreUnavailableError(
             f"snapshot {mine}: its log record could not be placed in {_COMMIT_TRIES} tries",
@@ -373,6 +376,8 @@ class _Attempt:
         key = log_key(vault.network_id, stored.position.epoch, stored.position.seq)
         if hashlib.sha256(vault.store.get(key)).hexdigest() != stored.sha256:
             raise CorruptObjectError(f"log record {key} does not read back as written")
+        # A process that opened the network before it was shredded must not report a backup.
+        demand_unshredded(vault.store, vault.network_id)
 
     def _demand_live(self) -> None:
         """Tell a snapshot that somebody has removed already from one that was badly stored."""

@@ -366,7 +366,7 @@ class _Search:
         for segment, row in pieces[found]:
             self._rows.append(_manifest_row(segment, row))
             trailer = segment.trailer
-            info = PackInfo("", trailer.salt, segment.size_bytes, key=segment.key)
+            info = PackInfo("", trailer.salt, segment.size_bytes, trailer.dek_id, key=segment.key)
             self._packs[segment.key] = info
 
     def _finish(self, first: _Base, wanted: AbstractSet[str] | None) -> Moment:

@@ -47,7 +47,8 @@ class DictTarget:
 class JournaledFleet(VaultFleet):
     """`VaultFleet` with the dumb twin: a list of all writes, and the versions that were looked at.
 
-    `captured` holds every version that was live at a tick or snapshot: those must come back exactly.
+    `captured` holds every version that was live at a tick or snapshot: those must come back
+    exactly.
     """
 
     def __init__(self, agents: int = 4, network_id: str = "net") -> None:
