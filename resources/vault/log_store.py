@@ -314,6 +314,10 @@ class VaultLog(RecordChain):
         """Key of a record."""
         return self._layout.key(slot)
 
+    def key_at(self, stored: StoredRecord) -> str:
+        """Key of a record that was read."""
+        return self._layout.key(_slot_of(stored))
+
     def slot_of(self, key: str) -> Slot:
         """Place of a record from its key.
 
