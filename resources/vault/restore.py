@@ -22,7 +22,7 @@ from fleet.errors import (
     VersionConflictError,
 )
 from fleet.ports.control_store import AgentStateStore
-from resources.vault.manifest import Manifest, packs_of, select_items
+from resources.vault.manifest import Manifest, of_kinds, packs_of, select_items
 from resources.vault.network import NetworkVault, chain_of
 from resources.vault.reading import ReadItem, read_items
 
@@ -166,9 +166,9 @@ class FoundSnapshot(NamedTuple):
 
 
 def find_manifest(
-    vault: NetworkVault, at: datetime | None, snapshot_id: str | None
+    vault: NetworkVault, at: datetime | None, snapshot_id: str | None, *, states: bool = True
 ) -> tuple[FoundSnapshot, Manifest]:
-    """The rows of the snapshot that a moment or an id means.
+    """The agent states of the snapshot that a moment or an id means, or its artefacts.
 
     Raises:
         InvalidInputError: both are given, or the moment has no time zone.
@@ -188,7 +188,8 @@ def find_manifest(
             )
     taken_at: datetime = record.record.taken_at  # type: ignore[union-attr]
     found_id: str = record.record.snapshot_id  # type: ignore[union-attr]
-    return FoundSnapshot(found_id, taken_at), vault.manifests.read(chain_of(record))
+    manifest = vault.manifests.read(chain_of(record))
+    return FoundSnapshot(found_id, taken_at), of_kinds(manifest, states=states)
 
 
 def _only(manifest: Manifest, agent_ids: Sequence[str], snapshot_id: str) -> Manifest:

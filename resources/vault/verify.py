@@ -15,6 +15,7 @@ from fleet.errors import CorruptObjectError, NotFoundError
 from fleet.ports.object_store import ListedObject, ObjectStore
 from fleet.vault_keyspace import manifest_key, pack_key, parse_place
 from fleet.vault_log import SnapshotRecord
+from resources.vault.contents import prove_contents
 from resources.vault.network import NetworkVault, chain_of
 from resources.vault.reading import read_items
 
@@ -36,7 +37,7 @@ class Verification(NamedTuple):
 
     level: str
     items: int
-    """V1: objects; V2: objects re-hashed; V3: states decrypted."""
+    """V1: objects; V2: objects re-hashed; V3: states and files decrypted."""
     size_bytes: int
     seconds: float
     findings: tuple[Finding, ...]
@@ -105,7 +106,7 @@ def verify_bytes(vault: NetworkVault) -> Verification:
 
 
 def verify_content(vault: NetworkVault, snapshot_ids: Sequence[str] | None = None) -> Verification:
-    """V3: decrypt, decompress and hash every state of snapshots (None: of the newest)."""
+    """V3: decrypt, decompress and hash every state and file of snapshots (None: of the newest)."""
     began_s = vault.clock.monotonic_s()
     findings: dict[str, tuple[str, set[str], set[str]]] = {}
     vault = _afresh(vault)
@@ -133,6 +134,9 @@ def verify_content(vault: NetworkVault, snapshot_ids: Sequence[str] | None = Non
             for item in read_items(vault.store, vault.keys, manifest, on_damage=note):
                 items += 1
                 size_bytes += len(item.body)
+            for content in prove_contents(vault, manifest, on_damage=note):
+                items += 1
+                size_bytes += content.size_bytes
     except (CorruptObjectError, NotFoundError) as error:
         findings[f"log/{vault.network_id}"] = (str(error), set(), set())
     listed = tuple(
