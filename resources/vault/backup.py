@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fleet.backup import STATE_KIND, ArtefactDeclaration, ArtefactOutcome, BackupScope
-from fleet.errors import InvalidInputError, NotFoundError
+from fleet.errors import InvalidInputError, NotFoundError, StoreUnavailableError
 from resources.vault.artefact_changes import ArtefactChanges
 from resources.vault.attempt import Attempt
 from resources.vault.cut import artefact_entry, cut_record, states_entry
@@ -97,7 +97,7 @@ def back_up(
         NotFoundError: there is nothing at all to back up; an empty snapshot would only hide that.
         FencedError: a gc gave this attempt up, or its snapshot was forgotten at once; run it again.
         StoreUnavailableError: the store does not answer; whether the snapshot was committed shows
-            in the log. Running again is safe.
+            in the log. Running again is safe. Or: there are no states, and every artefact failed.
         CorruptObjectError: V0 failed: something stored is not there as stored.
     """
     chosen = _demand_own(vault.network_id, artefacts)
@@ -153,10 +153,15 @@ class _Backup:
         return self._result(clock.monotonic_s() - began_s)
 
     def _refuse_nothing(self) -> None:
-        reasons = "".join(f"; {one.name}: {one.error}" for one in self._parts.outcomes)
+        network_id = self._attempt.vault.network_id
+        failed = "; ".join(f"{one.name}: {one.error}" for one in self._parts.outcomes if one.error)
+        if failed:
+            raise StoreUnavailableError(
+                f"nothing of network {network_id} could be read: {failed}",
+                hint="Nothing was committed, because an empty snapshot would only hide that.",
+            )
         raise NotFoundError(
-            f"network {self._attempt.vault.network_id} has no agent state to back up, "
-            f"and no artefact{reasons}",
+            f"network {network_id} has no agent state to back up, and no artefact",
             hint="Check the network id and the control store; older snapshots are untouched.",
         )
 

@@ -24,12 +24,14 @@ _DATA = "data.mdb"
 _SCRIPT = """
 import json, lmdb, os, sys
 path, target = sys.argv[1:]
-env = lmdb.open(path, readonly=True, subdir=os.path.isdir(path), create=False, max_readers=126)
+subdir = os.path.isdir(path)
+env = lmdb.open(path, readonly=True, subdir=subdir, create=False)
 if target:
-    os.mkdir(target)
+    if subdir:
+        os.mkdir(target)
     env.copy(target, compact=False)
     env.close()
-    env = lmdb.open(target, readonly=True, lock=False, create=False)
+    env = lmdb.open(target, readonly=True, subdir=subdir, lock=False, create=False)
 info, stat = env.info(), env.stat()
 print(json.dumps({"txnid": info["last_txnid"], "pages": info["last_pgno"] + 1,
                   "page_size": stat["psize"]}))
@@ -71,9 +73,9 @@ class LmdbSource(StagedSource):
         Raises:
             StoreUnavailableError: it does not open, or the copy failed.
         """
-        folder = target.with_name("environment")
-        about = self._run(str(folder))
-        (folder / _DATA).rename(target)
+        made = target.with_name("environment")
+        about = self._run(str(made))
+        (made / _DATA if self._is_folder else made).rename(target)
         return about
 
     def _run(self, target: str) -> dict[str, Any]:
