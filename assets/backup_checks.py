@@ -5,7 +5,6 @@ all of them every quarter of an hour, whether or not anything ran in between.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -14,33 +13,32 @@ from fleet.backup_checks import (
     check_covered_networks,
     check_damage,
     check_damaged_states,
-    check_evidence_age,
+    check_lag,
+    check_level,
     check_recovery_point,
     check_recovery_time,
-    check_replicas,
-    evidence_ages,
 )
-from fleet.backup_declaration import BackupDeclaration
+from fleet.backup_declaration import BackupDeclaration, declared_objectives
 from fleet.backup_tables import (
     OBJECTIVES,
     REPLICAS,
     SNAPSHOTS,
     VERIFICATIONS,
     ProvenLevel,
-    RecoveryObjective,
-    Replica,
     TakenSnapshot,
 )
 from fleet.errors import CorruptObjectError
 from fleet.inventory_checks import CheckVerdict, Offender
 from fleet.ports.clock import Clock
 from fleet.ports.lake import Lake
+from fleet.recovery_objectives import ObjectivePolicy
+from fleet.recovery_rows import CopyFacts
 from ops.backup_rows import read_rows
 from ops.evidence import check_result
 from ops.inventory import STATES
 from ops.inventory_reads import qualify
 from ops.outcomes import outcomes
-from ops.recovery_objectives import read_histories, read_objectives
+from ops.recovery_objectives import read_copies
 
 CLAIMS = {
     SNAPSHOTS: {
@@ -48,12 +46,14 @@ CLAIMS = {
     },
     REPLICAS: {
         "replicas_are_not_behind": (
-            "No region's copy is behind the home by more than half of the recovery point objective."
+            "No region's newest snapshot is older than the home's by more than the objective."
         ),
     },
     VERIFICATIONS: {
         "no_damage_was_found": "The newest verification of each level found nothing wrong.",
         "structure_is_proven": "Every copy has passed V1 within three hours.",
+        "stored_bytes_are_proven": "Every copy has been scrubbed (V2) within two days.",
+        "content_is_proven": "Content of every copy has been opened (V3) within eight days.",
         "restores_are_tested": "Every copy has been restored and opened (V4) lately.",
         "drills_are_run": "Every copy has brought a lost region back (V5) lately.",
     },
@@ -67,7 +67,14 @@ CLAIMS = {
 }
 """Table -> claim -> what it means."""
 
-EVIDENCE_CLAIMS = {"V1": "structure_is_proven", "V4": "restores_are_tested", "V5": "drills_are_run"}
+EVIDENCE_CLAIMS = {
+    "V1": "structure_is_proven",
+    "V2": "stored_bytes_are_proven",
+    "V3": "content_is_proven",
+    "V4": "restores_are_tested",
+    "V5": "drills_are_run",
+}
+"""Level -> claim about the age of its evidence."""
 
 Verdicts = Iterator[dg.AssetCheckResult]
 Judge = Callable[["Evidence"], Mapping[str, CheckVerdict]]
@@ -84,14 +91,14 @@ class Evidence(NamedTuple):
         """Newest rows of all partitions."""
         return read_rows(self.lake, table, record)
 
-    def objectives(self, now: datetime) -> list[RecoveryObjective]:
-        """The objectives of all regions at this moment, whenever they were recorded last."""
-        history = read_histories(self.lake)
-        return [
-            row
-            for region in self.declaration.regions
-            for row in read_objectives(self.lake, region, history, now)
-        ]
+    def copies(self) -> list[CopyFacts]:
+        """What is known of every copy in all regions."""
+        return read_copies(self.lake, self.declaration.regions)
+
+    @property
+    def policy(self) -> ObjectivePolicy:
+        """The declared objectives."""
+        return declared_objectives(self.declaration)
 
 
 def build_backup_checks() -> list[dg.AssetChecksDefinition]:
@@ -148,32 +155,28 @@ def _judge_snapshots(evidence: Evidence) -> Mapping[str, CheckVerdict]:
 
 
 def _judge_replicas(evidence: Evidence) -> Mapping[str, CheckVerdict]:
-    replicas = evidence.rows(REPLICAS, Replica)
-    return {"replicas_are_not_behind": check_replicas(replicas, evidence.declaration.rpo_max_s)}
+    now = evidence.clock.now()
+    return {"replicas_are_not_behind": check_lag(evidence.copies(), evidence.policy, now)}
 
 
 def _judge_verifications(evidence: Evidence) -> Mapping[str, CheckVerdict]:
-    declaration, now = evidence.declaration, evidence.clock.now()
-    objectives = evidence.objectives(now)
-    ages = evidence_ages(declaration.restore_test_max_age_days, declaration.drill_max_age_days)
+    copies, now = evidence.copies(), evidence.clock.now()
     verdicts = {
-        EVIDENCE_CLAIMS[age.level]: check_evidence_age(objectives, age, now) for age in ages
+        claim: check_level(copies, level, evidence.policy, now)
+        for level, claim in EVIDENCE_CLAIMS.items()
     }
     damage = check_damage(evidence.rows(VERIFICATIONS, ProvenLevel))
     return {"no_damage_was_found": damage, **verdicts}
 
 
 def _judge_objectives(evidence: Evidence) -> Mapping[str, CheckVerdict]:
-    declaration, now = evidence.declaration, evidence.clock.now()
-    objectives = evidence.objectives(now)
+    copies, policy, now = evidence.copies(), evidence.policy, evidence.clock.now()
     return {
         "every_network_has_a_verified_snapshot": check_covered_networks(
-            _stated_networks(evidence.lake), objectives, declaration.home_region
+            _stated_networks(evidence.lake), copies, evidence.declaration.home_region
         ),
-        "recovery_point_objective_holds": check_recovery_point(
-            objectives, declaration.rpo_max_s, now
-        ),
-        "recovery_time_objective_holds": check_recovery_time(objectives, declaration.rto_max_s),
+        "recovery_point_objective_holds": check_recovery_point(copies, policy, now),
+        "recovery_time_objective_holds": check_recovery_time(copies, policy, now),
     }
 
 

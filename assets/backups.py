@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from assets.inventory import CONTROL_STORE
-from fleet.backup_tables import CATALOG, OBJECTIVES, REPLICAS, SNAPSHOTS, VERIFICATIONS
+from fleet.backup_tables import CATALOG, JOURNAL, OBJECTIVES, REPLICAS, SNAPSHOTS, VERIFICATIONS
 from ops.backup_replicas import replicate_op
 from ops.backup_verifications import verify_op
 from ops.backups import list_snapshots_op, take_snapshots_op
@@ -34,7 +34,17 @@ QUARTER_HOURLY = dg.FreshnessPolicy.time_window(
     fail_window=timedelta(hours=1), warn_window=timedelta(minutes=35)
 )
 
+MINUTELY = dg.FreshnessPolicy.time_window(
+    fail_window=timedelta(minutes=15), warn_window=timedelta(minutes=5)
+)
+
 DESCRIPTIONS = {
+    JOURNAL: (
+        "What agents stored between snapshots, in sealed segments, in every region: any moment of "
+        "the last two days can be restored.\n\nGrain: one row per network, region and minute. "
+        "Source: the control store's change log, read by `state_journal_sensor`. Freshness: "
+        "`backup.journal_interval_s`."
+    ),
     SNAPSHOTS: (
         "Snapshots of each network's agent states, taken into the vault of the home region.\n\n"
         "Grain: one row per snapshot. Source: the control store, as one consistent cut; only what "
@@ -62,6 +72,22 @@ DESCRIPTIONS = {
         "verifications. Freshness: every 15 minutes."
     ),
 }
+
+
+def build_journal_spec(networks: Sequence[str]) -> dg.AssetSpec:
+    """The journal, which a sensor writes in its tick: Dagster is told of it, and runs nothing.
+
+    Args:
+        networks: partitions, as those of the snapshots.
+    """
+    spec = {**_catalogue(JOURNAL, dg.StaticPartitionsDefinition(list(networks)))}
+    del spec["backfill_policy"]
+    return dg.AssetSpec(
+        key=spec.pop("name"),
+        deps=[dg.AssetDep(CONTROL_STORE)],
+        freshness_policy=MINUTELY,
+        **spec,
+    )
 
 
 def build_backup_assets(
@@ -92,9 +118,14 @@ def build_backup_assets(
     def backup_verifications(backup_replicas: Any) -> Any:
         return verify_op(backup_replicas)
 
-    @dg.graph_asset(**_catalogue(OBJECTIVES, by_region), ins={**_beside(REPLICAS, VERIFICATIONS)})
-    def recovery_objectives(backup_replicas: Any, backup_verifications: Any) -> Any:
-        return measure_objectives_op([backup_replicas, backup_verifications])
+    @dg.graph_asset(
+        **_catalogue(OBJECTIVES, by_region),
+        ins={**_beside(REPLICAS, VERIFICATIONS), **_after(JOURNAL)},
+    )
+    def recovery_objectives(
+        backup_replicas: Any, backup_verifications: Any, state_journal: Any
+    ) -> Any:
+        return measure_objectives_op([backup_replicas, backup_verifications, state_journal])
 
     fresh = [
         (backup_snapshots, HOURLY),

@@ -1,83 +1,51 @@
 """Are the backups there, proven, copied and young enough? One pure function for each claim.
 
 Everything is judged at the moment of the check, from rows that hold moments: evidence that nobody
-renews turns a claim red by growing old, without anything failing. Whoever has no evidence yet gets
-as long as the evidence may be old, counted from the first snapshot, and not a second longer.
+renews turns a claim red by growing old, without anything failing. A copy whose first evidence of a
+level is not due yet is set aside, for as long as that evidence might be old, counted from the first
+snapshot; then it is red like any other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 
-from fleet.backup_tables import ProvenLevel, RecoveryObjective, Replica, TakenSnapshot
-from fleet.inventory_checks import CheckVerdict, Offender, Severity, judge
+from fleet.backup_tables import ProvenLevel, TakenSnapshot
+from fleet.inventory_checks import CheckVerdict, Offender, judge
+from fleet.recovery_objectives import (
+    ObjectivePolicy,
+    RecoveryFigures,
+    check_replica_lag,
+    check_rpo,
+    check_rto,
+    check_verified,
+    span_text,
+)
+from fleet.recovery_rows import CopyFacts
 
-STRUCTURE_MAX_AGE = timedelta(hours=3)
-"""V1 is hourly: two missed hours are an accident of scheduling, three are none."""
-
-LAG_MAX_SHARE = 0.5
-"""Share of the recovery point objective that a replica may be behind the home."""
-
-
-class EvidenceAge(NamedTuple):
-    """How old the evidence of one level may be."""
-
-    level: str
-    max_age: timedelta
-    what: str
-    """What the level proves, in words."""
-
-
-def evidence_ages(restore_test_days: int, drill_days: int) -> tuple[EvidenceAge, ...]:
-    """The levels whose age is judged.
-
-    Args:
-        restore_test_days: most days since the newest passed V4.
-        drill_days: most days since the newest passed V5.
-    """
-    return (
-        EvidenceAge("V1", STRUCTURE_MAX_AGE, "log and packs whole"),
-        EvidenceAge("V4", timedelta(days=restore_test_days), "restored and opened"),
-        EvidenceAge("V5", timedelta(days=drill_days), "another region's drill"),
-    )
-
-
-def lag_of(replica: Replica) -> float:
-    """Seconds that the copy's newest snapshot is older than the home's; 0 for the home itself."""
-    if replica.home_snapshot_at is None:
-        return 0.0
-    if replica.snapshot_at is None:
-        return (replica.looked_at - replica.home_snapshot_at).total_seconds()
-    return max((replica.home_snapshot_at - replica.snapshot_at).total_seconds(), 0.0)
+Check = Callable[[Sequence[RecoveryFigures], ObjectivePolicy], CheckVerdict]
 
 
 def check_covered_networks(
-    stated: Mapping[str, int], objectives: Sequence[RecoveryObjective], home_region: str
+    stated: Mapping[str, int], copies: Sequence[CopyFacts], home_region: str
 ) -> CheckVerdict:
     """Every network whose agents have states has a verified snapshot in the region that writes.
 
     Args:
         stated: network -> number of its agents that have a state.
-        objectives: rows of all regions.
+        copies: of all regions.
         home_region: the region that writes.
     """
-    verified = {
-        row.network_id for row in objectives if row.region == home_region and row.v1_at is not None
-    }
-    taken = {row.network_id for row in objectives if row.snapshot_at is not None}
-    offenders = [
-        Offender(
-            network_id,
-            home_region,
-            f"{agents} agents, snapshot not verified yet"
-            if network_id in taken
-            else f"{agents} agents and no snapshot",
-        )
-        for network_id, agents in stated.items()
-        if network_id not in verified
-    ]
+    home = {copy.facts.network_id: copy for copy in copies if copy.facts.region == home_region}
+    offenders = []
+    for network_id, agents in stated.items():
+        copy = home.get(network_id)
+        if copy is None:
+            offenders.append(Offender(network_id, home_region, f"{agents} agents and no snapshot"))
+        elif "V1" not in copy.facts.verified_at:
+            detail = f"{agents} agents, and no snapshot was verified yet"
+            offenders.append(Offender(network_id, home_region, detail))
     return judge(
         "{offenders} of {checked} networks have no verified snapshot", len(stated), offenders
     )
@@ -94,30 +62,6 @@ def check_damaged_states(snapshots: Sequence[TakenSnapshot]) -> CheckVerdict:
     return judge("{offenders} of {checked} agents had a damaged live state", agents, offenders)
 
 
-def check_replicas(replicas: Sequence[Replica], rpo_max_s: int) -> CheckVerdict:
-    """No region's copy is behind the home by more than half of what may be lost.
-
-    Args:
-        replicas: newest rows of all regions.
-        rpo_max_s: the recovery point objective.
-    """
-    limit_s = LAG_MAX_SHARE * rpo_max_s
-    copies = [row for row in replicas if not row.is_home]
-    behind = [row for row in copies if lag_of(row) > limit_s]
-    offenders = [
-        Offender(
-            row.network_id, row.region, f"{_span(lag_of(row))} behind, at most {_span(limit_s)}"
-        )
-        for row in behind
-    ]
-    return judge(
-        "{offenders} of {checked} replicas are behind",
-        len(copies),
-        offenders,
-        numbers={"lag_max_s": max((lag_of(row) for row in copies), default=0.0)},
-    )
-
-
 def check_damage(levels: Sequence[ProvenLevel]) -> CheckVerdict:
     """The newest verification of each level, region and network found nothing wrong."""
     offenders = [
@@ -125,95 +69,70 @@ def check_damage(levels: Sequence[ProvenLevel]) -> CheckVerdict:
         for row in levels
         if not row.passed
     ]
-    return judge(
-        "{offenders} of {checked} newest verifications found damage", len(levels), offenders
-    )
+    claim = "{offenders} of {checked} newest verifications found damage"
+    return judge(claim, len(levels), offenders)
 
 
-def check_evidence_age(
-    objectives: Sequence[RecoveryObjective], age: EvidenceAge, now: datetime
+def check_level(
+    copies: Sequence[CopyFacts], level: str, policy: ObjectivePolicy, now: datetime
 ) -> CheckVerdict:
-    """The newest passed verification of a level is not too old, anywhere.
+    """No copy's newest passed verification of a level is too old, and none is overdue."""
 
-    Args:
-        objectives: rows of all regions; those without any snapshot have nothing to prove.
-        age: the level and its limit.
-        now: the moment of the check.
-    """
-    limit_s = age.max_age.total_seconds()
-    due = [row for row in objectives if row.first_snapshot_at is not None]
-    oldest_s, never = 0.0, 0
-    offenders = []
-    for row in due:
-        proven_at: datetime | None = getattr(row, f"{age.level.lower()}_at")
-        since = proven_at or row.first_snapshot_at or now
-        age_s = (now - since).total_seconds()
-        oldest_s = max(oldest_s, age_s)
-        never += proven_at is None
-        if age_s > limit_s:
-            said = "passed" if proven_at else "never passed, first snapshot"
-            detail = f"{said} {_span(age_s)} ago, at most {_span(limit_s)}"
-            offenders.append(Offender(row.network_id, row.region, detail))
-    waiting = f", {never} not due yet" if never and not offenders else ""
-    return judge(
-        f"{age.level} ({age.what}) is older than {_span(limit_s)} for {{offenders}} of {{checked}} "
-        f"copies{waiting}",
-        len(due),
-        offenders,
-        numbers={"oldest_s": oldest_s, "never_passed": never, "max_age_s": limit_s},
-    )
+    def check(figures: Sequence[RecoveryFigures], policy: ObjectivePolicy) -> CheckVerdict:
+        return check_verified(figures, level, policy)
+
+    limit_s = getattr(policy, f"{level.lower()}_max_age_s")
+    first = {id(copy) for copy in copies if level not in copy.facts.verified_at}
+    return _check_due(copies, first, limit_s, check, policy, now)
+
+
+def check_recovery_time(
+    copies: Sequence[CopyFacts], policy: ObjectivePolicy, now: datetime
+) -> CheckVerdict:
+    """The newest drill of each copy passed within the objective; a first one may be due yet."""
+    first = {id(copy) for copy in copies if copy.facts.drill is None}
+    return _check_due(copies, first, policy.v5_max_age_s, check_rto, policy, now)
 
 
 def check_recovery_point(
-    objectives: Sequence[RecoveryObjective], rpo_max_s: int, now: datetime
+    copies: Sequence[CopyFacts], policy: ObjectivePolicy, now: datetime
 ) -> CheckVerdict:
-    """No network would lose more than the objective if a region had to bring it back now."""
-    due = [row for row in objectives if row.first_snapshot_at is not None]
-    lost = {(row.region, row.network_id): rpo_at(row, now) for row in due}
-    offenders = [
-        Offender(network_id, region, f"would lose {_span(seconds)}, at most {_span(rpo_max_s)}")
-        for (region, network_id), seconds in lost.items()
-        if seconds > rpo_max_s
-    ]
-    return judge(
-        f"{{offenders}} of {{checked}} copies would lose more than {_span(rpo_max_s)}",
-        len(due),
-        offenders,
-        numbers={"rpo_max_s": max(lost.values(), default=0.0)},
-    )
+    """No region would lose more than the objective if it had to bring a network back now."""
+    return check_rpo([copy.figures(now) for copy in copies], policy)
 
 
-def rpo_at(row: RecoveryObjective, now: datetime) -> float:
-    """Seconds that would be lost at a moment; everything since the first snapshot without cover."""
-    since = row.covered_until or row.first_snapshot_at or now
-    return max((now - since).total_seconds(), 0.0)
+def check_lag(copies: Sequence[CopyFacts], policy: ObjectivePolicy, now: datetime) -> CheckVerdict:
+    """No region's copy is further behind the home than a snapshot may be old."""
+    return check_replica_lag([copy.figures(now) for copy in copies], policy)
 
 
-def check_recovery_time(objectives: Iterable[RecoveryObjective], rto_max_s: int) -> CheckVerdict:
-    """The newest drill of each copy was done within the objective; without one there is no claim.
+def _check_due(
+    copies: Sequence[CopyFacts],
+    first: Collection[int],
+    limit_s: float,
+    check: Check,
+    policy: ObjectivePolicy,
+    now: datetime,
+) -> CheckVerdict:
+    """Judge the copies that have evidence, or should have it by now.
 
-    That drills are run at all is a claim of its own (`check_evidence_age`).
+    Args:
+        copies: all of them.
+        first: `id` of those without any evidence.
+        limit_s: how long they may be without it, from their first snapshot on.
+        check: judges the others.
+        policy: for the check.
+        now: the moment.
     """
-    measured = [row for row in objectives if row.rto_s is not None]
-    offenders = [
-        Offender(
-            row.network_id, row.region, f"took {_span(row.rto_s or 0)}, at most {_span(rto_max_s)}"
-        )
-        for row in measured
-        if (row.rto_s or 0.0) > rto_max_s
-    ]
-    return judge(
-        f"{{offenders}} of {{checked}} drills took longer than {_span(rto_max_s)}",
-        len(measured),
-        offenders,
-        severity=Severity.ERROR,
-        numbers={"rto_max_s": max((row.rto_s or 0.0 for row in measured), default=0.0)},
-    )
-
-
-def _span(seconds: float) -> str:
-    """A length of time as a person says it."""
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size or (unit == "h" and seconds >= size):
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s"
+    waiting = {
+        id(copy): limit_s - (now - copy.first_snapshot_at).total_seconds()
+        for copy in copies
+        if id(copy) in first and (now - copy.first_snapshot_at).total_seconds() <= limit_s
+    }
+    due = [copy.figures(now) for copy in copies if id(copy) not in waiting]
+    if copies and not due:
+        soonest = span_text(min(waiting.values()))
+        verdict = judge(f"none of {len(copies)} copies is due yet, the first in {soonest}", 0, [])
+    else:
+        verdict = check(due, policy)
+    return verdict._replace(numbers={**verdict.numbers, "not_due_yet": len(waiting)})

@@ -87,6 +87,28 @@ class PlannedSnapshot(NamedTuple):
     """Every rule that keeps it, or the sentence that none does."""
 
 
+class JournalReach(NamedTuple):
+    """How far the journal of one network reaches in one region, between its snapshots."""
+
+    network_id: str
+    region: str
+    covered_until: datetime | None
+    """Any moment up to this one can be restored there; None while there is no snapshot to begin
+    at."""
+    segments: int
+    """Written (at the home) or copied since the last row."""
+    agents: int
+    """Agents whose state was stored since the last row."""
+    stored_bytes: int
+    damaged: tuple[str, ...]
+    """Agents whose live state does not match its digest."""
+    gap: str
+    """Why not every moment can be restored; empty when each can."""
+    fault: str
+    """What kept this region's journal from being written or copied; empty for nothing."""
+    looked_at: datetime
+
+
 class Replica(NamedTuple):
     """One region's copy of one network."""
 
@@ -129,6 +151,8 @@ class ProvenLevel(NamedTuple):
     code_version: str
     passed_at: datetime | None
     """Newest verification of this level that found nothing wrong; None when none ever did."""
+    recovery_s: float | None = None
+    """Of a drill: from its declaration until all agents ran."""
 
 
 class RecoveryObjective(NamedTuple):
@@ -141,18 +165,20 @@ class RecoveryObjective(NamedTuple):
     rpo_s: float | None
     """Age of that moment at this look: what would be lost."""
     rto_s: float | None
-    """Measured by the newest drill (V5) from its declaration to the last agent; None: no drill."""
+    """Measured by the newest drill (V5), from its declaration until all agents ran; None: none."""
     snapshot_id: str
     snapshot_at: datetime | None
     backup_age_s: float | None
-    replica_lag_s: float
-    """How much newer the home's newest snapshot is."""
-    first_snapshot_at: datetime | None
+    replica_lag_s: float | None
+    """How much newer the home's newest snapshot is; None for the home itself."""
+    verified_age_v1_s: float | None
+    verified_age_v2_s: float | None
+    verified_age_v3_s: float | None
+    verified_age_v4_s: float | None
+    verified_age_v5_s: float | None
+    """Since a verification of the level passed; None: never."""
+    missing: tuple[str, ...]
+    """Why a figure is empty."""
+    first_snapshot_at: datetime
     """Oldest snapshot known: from then on evidence is due."""
-    v1_at: datetime | None
-    v2_at: datetime | None
-    v3_at: datetime | None
-    v4_at: datetime | None
-    v5_at: datetime | None
-    """Newest passed verification of each level."""
     looked_at: datetime

@@ -95,16 +95,17 @@ def _numbers(rows: Sequence[Replica]) -> dict[str, int | float]:
             "copied_bytes": sum(row.copied_bytes for row in rows),
             "copying_s": sum(row.copying_s for row in rows),
             "records_behind": sum(row.records_behind for row in rows),
-            "replica_lag_s": max((replica_lag_s(row) for row in rows), default=0.0),
+            "replica_lag_s": max((_lag_s(row) for row in rows), default=0.0),
         }
     )
 
 
-def replica_lag_s(row: Replica) -> float:
-    """How much older the copy's newest snapshot is than the home's."""
-    from fleet.backup_checks import lag_of
-
-    return lag_of(row)
+def _lag_s(row: Replica) -> float:
+    """How much older the copy's newest snapshot is than the home's; all of it without one."""
+    if row.home_snapshot_at is None:
+        return 0.0
+    reached = row.snapshot_at or row.looked_at
+    return abs((row.home_snapshot_at - reached).total_seconds())
 
 
 def combined_error(failed: Mapping[str, StateroomError]) -> StateroomError:

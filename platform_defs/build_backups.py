@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from assets.backup_checks import CLAIMS, build_backup_checks
-from assets.backups import build_backup_assets
+from assets.backups import build_backup_assets, build_journal_spec
 from fleet.backup_declaration import BackupDeclaration
 from fleet.backup_schedule import BackupCrons
 from fleet.backup_tables import CATALOG, OBJECTIVES, REPLICAS, SNAPSHOTS, VERIFICATIONS
@@ -19,13 +19,14 @@ from ops.backup_jobs import (
     VERIFY_JOB,
     job_config,
 )
+from sensors.backup_journal import build_state_journal_sensor
 from sensors.backups import build_backup_schedules, build_backup_sensors
 
 
 class BackupDefinitions(NamedTuple):
     """What the code location gains."""
 
-    assets: list[dg.AssetsDefinition]
+    assets: list[dg.AssetsDefinition | dg.AssetSpec]
     checks: list[dg.AssetChecksDefinition]
     jobs: list[Any]
     schedules: list[dg.ScheduleDefinition]
@@ -35,11 +36,17 @@ class BackupDefinitions(NamedTuple):
 def build_backups(declaration: BackupDeclaration, crons: BackupCrons) -> BackupDefinitions:
     """Everything about backups; where they are disabled it is there, and stopped."""
     return BackupDefinitions(
-        assets=build_backup_assets(declaration.vault_networks, declaration.regions),
+        assets=[
+            build_journal_spec(declaration.vault_networks),
+            *build_backup_assets(declaration.vault_networks, declaration.regions),
+        ],
         checks=build_backup_checks(),
         jobs=build_backup_jobs(),
         schedules=build_backup_schedules(crons, running=declaration.enabled),
-        sensors=build_backup_sensors(running=declaration.enabled),
+        sensors=[
+            *build_backup_sensors(running=declaration.enabled),
+            build_state_journal_sensor(declaration.journal_interval_s, running=declaration.enabled),
+        ],
     )
 
 

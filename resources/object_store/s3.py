@@ -193,24 +193,28 @@ class S3ObjectStore:
 
     def purge(self, prefix: str) -> dict[str, datetime]:
         """See `fleet.ports.ObjectStore.purge`."""
-        versions, markers = self._list_versions(self._prefix + validate_folder(prefix))
+        folder = self._prefix + validate_folder(prefix)
+        versions, _ = self._list_versions(folder)
+        refused = {one["Key"]: one for one in self._delete_batches(versions)}
+        left, markers = self._list_versions(folder)
         locked: dict[str, datetime] = {}
-        for refused in self._delete_batches(versions):
-            key = refused["Key"].removeprefix(self._prefix)
-            until = self._locked_until(key, VersionId=refused["VersionId"])
+        for one in left:
+            key = one["Key"].removeprefix(self._prefix)
+            until = self._locked_until(key, VersionId=one["VersionId"])
             if until is None:
+                why = refused.get(one["Key"], {})
                 raise PermanentError(
-                    f"store {self._place}: version {refused['VersionId']} of {key} is not deleted: "
-                    f"{refused.get('Code')} {refused.get('Message')}",
+                    f"store {self._place}: version {one['VersionId']} of {key} is not deleted: "
+                    f"{why.get('Code', 'it')} {why.get('Message', 'is still listed')}",
                     hint="Allow s3:DeleteObjectVersion on this bucket, then run it again.",
                 )
             locked[key] = max(until, locked.get(key, until))
         self.delete(sorted(locked))
         kept = {self._prefix + key for key in locked}
-        stale = [one for one in markers if one["Key"] not in kept]
-        for refused in self._delete_batches(stale):
+        for one in self._delete_batches([one for one in markers if one["Key"] not in kept]):
             raise PermanentError(
-                f"store {self._place}: marker of {refused['Key']}: {refused.get('Message')}"
+                f"store {self._place}: marker of {one['Key']}: {one.get('Message')}",
+                hint="Allow s3:DeleteObjectVersion on this bucket, then run it again.",
             )
         return locked
 
@@ -269,7 +273,12 @@ class S3ObjectStore:
         if self._lock_days is None or key.startswith(_UNLOCKED):
             return {}
         until = datetime.now(UTC) + timedelta(days=self._lock_days)
-        return {"ObjectLockMode": self._lock_mode, "ObjectLockRetainUntilDate": until}
+        # S3 wants the algorithm named beside a lock, although the checksum itself is there.
+        return {
+            "ObjectLockMode": self._lock_mode,
+            "ObjectLockRetainUntilDate": until,
+            "ChecksumAlgorithm": "SHA256",
+        }
 
     def _demand_lock(self) -> None:
         try:

@@ -13,10 +13,18 @@ from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from fleet.agents import AgentState
-from fleet.errors import CorruptObjectError, FencedError, NotFoundError, StoreUnavailableError
+from fleet.backup_evidence import ENGINE_VERSION, VerificationEvidence
+from fleet.errors import (
+    CorruptObjectError,
+    FencedError,
+    NotFoundError,
+    StateroomError,
+    StoreUnavailableError,
+)
 from fleet.inventory import AgentStateInfo
 from fleet.vault_keyspace import log_key, manifest_key
 from fleet.vault_log import SnapshotRecord, VaultState, decide_commit
+from resources.vault.evidence import record_evidence
 from resources.vault.manifest import (
     CHAIN_DELTAS_MAX,
     FULL_BELOW_ROWS,
@@ -76,6 +84,8 @@ class BackupResult(NamedTuple):
     seconds: float
     base_fault: str
     """Why the newest snapshot could not serve as base; empty when it could."""
+    evidence_fault: str = ""
+    """Why V0 could not be recorded as evidence; the snapshot is committed and proven anyway."""
 
 
 def back_up(
@@ -143,7 +153,7 @@ class _Attempt:
         self._current = base
         self._store_changes(base, infos)
         self._commit(taken_at, len(infos))
-        self._prove()
+        evidence_fault = self._prove_and_record()
         return BackupResult(
             snapshot_id=self._snapshot_id,
             seq=self._record_seq(),
@@ -160,6 +170,7 @@ class _Attempt:
             bytes_stored=sum(self._sizes.values()),
             seconds=clock.monotonic_s() - began_s,
             base_fault=self._base_fault,
+            evidence_fault=evidence_fault,
         )
 
     def _read_base(self, state: VaultState) -> Manifest:
@@ -355,6 +366,40 @@ class _Attempt:
 
     def _record_seq(self) -> int:
         return self._vault.snapshot(self._snapshot_id).position.seq
+
+    def _prove_and_record(self) -> str:
+        """V0, recorded where the vault knows its region; why it could not be recorded, or ''."""
+        clock = self._vault.clock
+        started_at, began_s = clock.now(), clock.monotonic_s()
+        try:
+            self._prove()
+        except CorruptObjectError as error:
+            self._record_v0(started_at, clock.monotonic_s() - began_s, (str(error),))
+            raise
+        return self._record_v0(started_at, clock.monotonic_s() - began_s, ())
+
+    def _record_v0(self, started_at: datetime, seconds: float, failures: tuple[str, ...]) -> str:
+        """Record V0; a fault of the evidence log does not make a committed snapshot a failure."""
+        vault = self._vault
+        if not vault.region:
+            return ""
+        evidence = VerificationEvidence(
+            network_id=vault.network_id,
+            region=vault.region,
+            level="V0",
+            snapshot_id=self._snapshot_id,
+            started_at=started_at,
+            seconds=seconds,
+            items=len(self._own) + 1,
+            bytes_checked=sum(self._sizes.values()),
+            failures=failures,
+            code_version=ENGINE_VERSION,
+        )
+        try:
+            record_evidence(vault, vault.region, evidence)
+        except StateroomError as error:
+            return str(error)
+        return ""
 
     def _prove(self) -> None:
         """V0: all that this attempt created is there in its size, and the record reads back."""

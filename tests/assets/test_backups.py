@@ -84,12 +84,12 @@ def test_a_snapshot_is_copied_proven_and_judged_in_every_region(runs: BackupRuns
     }
     result = runs.judge()
     assert red(result) == {}
-    assert len(checked(result)) == 9
+    assert len(checked(result)) == 11
     objectives = {row.region: row for row in read_rows(runs.lake, OBJECTIVES, RecoveryObjective)}
     assert objectives[AWAY].snapshot_id == objectives[HOME].snapshot_id
     assert 0 < (objectives[AWAY].rpo_s or 0) < 60
     assert objectives[AWAY].replica_lag_s == 0
-    assert objectives[AWAY].v1_at is not None
+    assert objectives[AWAY].verified_age_v1_s is not None
     assert materialized(result)[OBJECTIVES, AWAY]["rpo_s"] < 60
 
 
@@ -149,26 +149,22 @@ def test_damage_is_a_result_that_turns_its_claim_red_and_names_the_region(runs: 
     assert {row.level: row.passed for row in rows} == {"V1": True, "V2": False, "V3": False}
 
 
+RPO, V1 = "recovery_point_objective_holds", "structure_is_proven"
+V2, V3 = "stored_bytes_are_proven", "content_is_proven"
+V4, V5, RTO = "restores_are_tested", "drills_are_run", "recovery_time_objective_holds"
+
+
 @pytest.mark.parametrize(
     ("hours", "stale"),
     [
         (0.5, set()),
-        (1.5, {"recovery_point_objective_holds"}),
-        (3.5, {"recovery_point_objective_holds", "structure_is_proven"}),
-        (
-            24 * 8.1,
-            {"recovery_point_objective_holds", "structure_is_proven", "restores_are_tested"},
-        ),
-        (
-            24 * 35.1,
-            {
-                "recovery_point_objective_holds",
-                "structure_is_proven",
-                "restores_are_tested",
-                "drills_are_run",
-            },
-        ),
+        (1.5, {RPO}),
+        (3.5, {RPO, V1}),
+        (24 * 2.1, {RPO, V1, V2}),
+        (24 * 8.1, {RPO, V1, V2, V3, V4}),
+        (24 * 35.1, {RPO, V1, V2, V3, V4, V5, RTO}),
     ],
+    ids=lambda each: f"{each:.3g} h" if isinstance(each, float) else "",
 )
 def test_claims_turn_red_by_age_alone(runs: BackupRuns, hours: float, stale: set[str]) -> None:
     """Nothing fails and nothing runs but the judgement itself."""

@@ -6,7 +6,6 @@ import http.client
 import re
 import socket
 import struct
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -50,8 +49,6 @@ S3_ERRORS = {
     "too_large": (400, "EntityTooLarge"),
     "skewed": (403, "RequestTimeTooSkewed"),
 }
-WRITTEN = {"reset_after", "timeout_after"}
-"""Faults under which the target has done what was asked."""
 
 
 class FaultProxy:
@@ -63,7 +60,6 @@ class FaultProxy:
         self.address = (str(parts.hostname), int(parts.port or 80))
         self.plan: Plan = lambda _: None
         self.count = 0
-        self.log: list[Request] = []
         self.bytes_per_s = 4096
         self.store_clock = timedelta(0)
         self.drop_header = ""
@@ -85,14 +81,13 @@ class FaultProxy:
     def set_plan(self, plan: Plan) -> None:
         """Use a plan, and count requests from 1 again."""
         with self._lock:
-            self.plan, self.count, self.log = plan, 0, []
+            self.plan, self.count = plan, 0
 
     def next_fault(self, request: Request) -> tuple[Request, str | None]:
         """Number a request and ask the plan."""
         with self._lock:
             self.count += 1
             request = request._replace(number=self.count)
-            self.log.append(request._replace(body=b""))
             return request, self.plan(request)
 
     def close(self) -> None:
@@ -119,8 +114,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_any(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
-        if self.headers.get("Expect", "").lower() == "100-continue":
-            pass  # the base class has answered it
         raw = Request(0, self.command, self.path, dict(self.headers), self.rfile.read(length))
         request, fault = self.owner.next_fault(raw)
         if fault is None:
@@ -258,10 +251,3 @@ def nth(number: int, fault: str) -> Plan:
 def since(number: int, fault: str) -> Plan:
     """A fault for every request from one on."""
     return lambda request: fault if request.number >= number else None
-
-
-def elapsed_s(work: Callable[[], object]) -> float:
-    """How long something takes."""
-    began_s = time.monotonic()
-    work()
-    return time.monotonic() - began_s

@@ -317,6 +317,7 @@ def test_a_replica_gets_the_wraps_of_every_data_key_first(tmp_path: Path) -> Non
             copy(CrashingStore(target, number, "after"))
         if target.list_objects("log/"):
             replica = fleet.open(target, [OFFLINE])
+            replica.read_only = True
             for snapshot_id in replica.log.refresh().live:
                 assert fleet.held(replica, snapshot_id) == held[snapshot_id]
         copy(target)
