@@ -36,6 +36,10 @@ class RegionCopy(NamedTuple):
     snapshots: tuple[SnapshotCopy, ...]
     fault: str = ""
     """Why nothing of it can be read; empty when it can."""
+    journal_until: datetime | None = None
+    """Moment up to which the journal behind the newest snapshot reaches; None for no further."""
+    journal_fault: str = ""
+    """Why the journal cannot be used; empty when it can, or when there is none."""
 
 
 class Candidate(NamedTuple):
@@ -43,7 +47,9 @@ class Candidate(NamedTuple):
 
     region: str
     snapshot_id: str
-    taken_at: datetime
+    covered_until: datetime
+    """Moment that comes back: the snapshot's cut, or the end of the journal behind it."""
+    with_journal: bool = False
 
 
 class Choice(NamedTuple):
@@ -116,6 +122,9 @@ def plan_drill(copies: Iterable[RegionCopy], declared_at: datetime) -> DrillPlan
             if why
         ]
         good = tuple(one for one in newest_first if not refusals[one.snapshot_id])
+        if copy.journal_fault:
+            subject = f"{copy.region}/journal"
+            choices.append(Choice(subject, taken=False, reason=copy.journal_fault))
         if copy.fault or not good:
             reason = copy.fault or "it holds no snapshot that can be restored"
             choices.append(Choice(copy.region, taken=False, reason=reason))
@@ -193,12 +202,23 @@ def _in_order(
     ranked: Sequence[tuple[bool, RegionCopy, tuple[SnapshotCopy, ...]]],
 ) -> tuple[Candidate, ...]:
     keyed = [
-        ((behind, -one.taken_at.timestamp()), copy.region, one)
+        ((behind, -one.covered_until.timestamp(), not one.with_journal), one)
         for behind, copy, good in ranked
-        for one in good
+        for one in _candidates(copy, good, behind=behind)
     ]
-    keyed.sort(key=lambda entry: entry[:2])
-    return tuple(Candidate(region, one.snapshot_id, one.taken_at) for _, region, one in keyed)
+    keyed.sort(key=lambda entry: entry[0])
+    return tuple(one for _, one in keyed)
+
+
+def _candidates(
+    copy: RegionCopy, good: Sequence[SnapshotCopy], *, behind: bool
+) -> Iterator[Candidate]:
+    """A region's whole snapshots; its newest one also with the journal behind it."""
+    newest = good[0]
+    if not behind and copy.journal_until is not None and copy.journal_until > newest.taken_at:
+        yield Candidate(copy.region, newest.snapshot_id, copy.journal_until, with_journal=True)
+    for one in good:
+        yield Candidate(copy.region, one.snapshot_id, one.taken_at)
 
 
 def _region_choices(
@@ -207,7 +227,10 @@ def _region_choices(
     declared_at: datetime,
 ) -> Iterator[Choice]:
     for behind, copy, good in ranked:
-        age_s = measure_rpo(declared_at, good[0].taken_at)
+        youngest = next(_candidates(copy, good, behind=behind))
+        age_s = measure_rpo(declared_at, youngest.covered_until)
         what = "its newest whole snapshot" if behind else "its newest snapshot is whole and"
+        if youngest.with_journal:
+            what = "its newest snapshot is whole, with its journal it"
         reason = f"{what} is {age_s:.0f} s old"
         yield Choice(copy.region, taken=copy.region == candidates[0].region, reason=reason)

@@ -78,10 +78,11 @@ class PollPolicy:
     """How often one tick looks at the fleet, and for how long.
 
     The sensor daemon passes every 5 s and leaves out a sensor whose last tick still runs, so a tick
-    must be over well before the next pass.
+    must be over well before the next pass. Beside its looks it takes 0.1 to 0.3 s, on two cores at
+    load 15 up to 1.2 s.
     """
 
-    span_s: float = 4.0
+    span_s: float = 3.5
     """From the first look to the end of the last."""
     interval_s: float = 0.25
     """Shortest pause between two looks."""

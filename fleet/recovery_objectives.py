@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import NamedTuple
 
 from fleet.errors import InvalidInputError
@@ -73,6 +74,8 @@ class RecoveryFacts(NamedTuple):
     drill: Drill | None
     home: bool = True
     """Whether this region is the one that writes."""
+    failing: Mapping[str, str] = MappingProxyType({})
+    """By level, what it fails now, whatever it passed before."""
 
 
 class RecoveryFigures(NamedTuple):
@@ -119,10 +122,14 @@ def measure_recovery(
         return None
 
     covered_at = _covered_at(facts, now)
-    verified = {
-        level: age(f"verified_age_s.{level}", facts.verified_at.get(level), f"{level} never passed")
-        for level in EVIDENCE_LEVELS
-    }
+    verified: dict[str, float | None] = {}
+    for level in EVIDENCE_LEVELS:
+        name = f"verified_age_s.{level}"
+        if level in facts.failing:
+            verified[level] = None
+            missing[name] = f"{level} fails: {facts.failing[level]}"
+        else:
+            verified[level] = age(name, facts.verified_at.get(level), f"{level} never passed")
     return RecoveryFigures(
         facts.network_id,
         facts.region,

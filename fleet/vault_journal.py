@@ -332,12 +332,11 @@ def open_segment(
     if trailer.tail_bytes > min(len(tail), size_bytes):
         raise CorruptObjectError(f"segment {key}: its trailer is damaged, or it is cut off")
     sealed = tail[-trailer.tail_bytes : -(_TRAILER.size + named)]
-    opening = opening_keys(keys, trailer.dek_id, key)
-    frames = open_tail(opening, trailer.salt, sealed, key)
+    frames = open_tail(keys.opening(trailer.dek_id), trailer.salt, sealed, key)
     last = frames[-1] if frames else None
     if last is None or last.kind != _KIND or last.length > len(sealed):
         raise CorruptObjectError(f"segment {key} is a pack, but no segment")
-    encoded = open_frame(opening, trailer.salt, last, sealed[: last.length], key)
+    encoded = open_frame(keys, trailer.salt, last, sealed[: last.length], key, trailer.dek_id)
     header, rows = _decode_header(encoded, key)
     found = (header.network_id, header.place, header.previous)
     wanted = (keys.network_id, place, trailer.previous)
@@ -356,19 +355,8 @@ def open_frame_of(keys: PackKeys, segment: Segment, row: SegmentRow, data: bytes
         raise CorruptObjectError(f"segment {segment.key} has no frame {row.frame}")
     frame = segment.frames[row.frame]
     sealed = data[frame.offset : frame.offset + frame.length]
-    opening = opening_keys(keys, segment.trailer.dek_id, segment.key)
-    return open_frame(opening, segment.trailer.salt, frame, sealed, segment.key)
-
-
-def opening_keys(keys: PackKeys, dek_id: str, key: str) -> PackKeys:
-    """What opens objects that name this data key.
-
-    Raises:
-        CorruptObjectError: the network has no such key.
-    """
-    if dek_id != keys.dek_id:
-        raise CorruptObjectError(f"segment {key} names data key {dek_id}, not {keys.dek_id}")
-    return keys
+    trailer = segment.trailer
+    return open_frame(keys, trailer.salt, frame, sealed, segment.key, trailer.dek_id)
 
 
 def _encode_header(header: SegmentHeader, rows: Sequence[SegmentRow]) -> bytes:

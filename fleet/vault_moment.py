@@ -44,11 +44,14 @@ def in_order(
         journal: what the segments behind the snapshot hold or mention, in their order.
         after: what later snapshots hold, in their order; segments may go beyond them.
     """
-    older = [one for one in journal if base is not None and _is_older(one, base)]
-    rest = [one for one in journal if base is None or not _is_older(one, base)]
-    beyond = [one for one in rest if after and _is_older(after[-1], one)]
-    middle = [one for one in rest if not after or not _is_older(after[-1], one)]
-    return [*older, *([base] if base is not None else []), *middle, *after, *beyond]
+    # What the journal names as well has its place there already.
+    first = base if base is not None and base not in journal else None
+    later = [one for one in after if one not in journal]
+    older = [one for one in journal if first is not None and _is_older(one, first)]
+    rest = [one for one in journal if first is None or not _is_older(one, first)]
+    beyond = [one for one in rest if later and _is_older(later[-1], one)]
+    middle = [one for one in rest if not later or not _is_older(later[-1], one)]
+    return [*older, *([first] if first is not None else []), *middle, *later, *beyond]
 
 
 def choose_version(

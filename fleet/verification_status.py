@@ -45,14 +45,15 @@ def fold_verifications(evidence: Iterable[VerificationEvidence]) -> dict[str, Ve
 
     Args:
         evidence: of one network in one region, in the order of its log. `detail["snapshots"]`
-            names the snapshots that it holds for; without it, `snapshot_id` alone. Of a failed
+            names the snapshots that it holds for; without it, `snapshot_id` alone; empty, it
+            says nothing of any snapshot (a drill that failed at starting agents). Of a failed
             one, `detail["failed_snapshots"]` names those that failed; without it, all of them.
     """
     passed: dict[str, dict[str, datetime]] = {}
     failed: dict[str, dict[str, tuple[datetime, str]]] = {}
     for one in evidence:
-        names = set(one.detail.get("snapshots") or [one.snapshot_id])
-        bad = set() if one.ok else set(one.detail.get("failed_snapshots") or names)
+        names = set(one.detail.get("snapshots", [one.snapshot_id]))
+        bad = set() if one.ok else set(one.detail.get("failed_snapshots", names))
         for snapshot_id in bad:
             open_failures = failed.setdefault(snapshot_id, {})
             open_failures.setdefault(one.level, (one.started_at, one.failures[0]))

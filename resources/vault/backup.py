@@ -13,10 +13,18 @@ from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from fleet.agents import AgentState
-from fleet.errors import CorruptObjectError, FencedError, NotFoundError, StoreUnavailableError
+from fleet.backup_evidence import ENGINE_VERSION, VerificationEvidence
+from fleet.errors import (
+    CorruptObjectError,
+    FencedError,
+    NotFoundError,
+    StateroomError,
+    StoreUnavailableError,
+)
 from fleet.inventory import AgentStateInfo
 from fleet.vault_keyspace import log_key, manifest_key
 from fleet.vault_log import SnapshotRecord, VaultState, decide_commit
+from resources.vault.evidence import record_evidence
 from resources.vault.manifest import (
     CHAIN_DELTAS_MAX,
     FULL_BELOW_ROWS,
@@ -33,6 +41,7 @@ from resources.vault.manifest import (
 from resources.vault.network import NetworkVault, chain_of
 from resources.vault.pack_maps import resolve_moves
 from resources.vault.packing import PackWriter, StoredBlob, create_object
+from resources.vault.shredding import demand_unshredded
 
 _BATCH_BYTES = 4 * 1024 * 1024
 _BATCH_AGENTS = 1000
@@ -75,6 +84,8 @@ class BackupResult(NamedTuple):
     seconds: float
     base_fault: str
     """Why the newest snapshot could not serve as base; empty when it could."""
+    evidence_fault: str = ""
+    """Why V0 could not be recorded as evidence; the snapshot is committed and proven anyway."""
 
 
 def back_up(
@@ -142,7 +153,7 @@ class _Attempt:
         self._current = base
         self._store_changes(base, infos)
         self._commit(taken_at, len(infos))
-        self._prove()
+        evidence_fault = self._prove_and_record()
         return BackupResult(
             snapshot_id=self._snapshot_id,
             seq=self._record_seq(),
@@ -159,6 +170,7 @@ class _Attempt:
             bytes_stored=sum(self._sizes.values()),
             seconds=clock.monotonic_s() - began_s,
             base_fault=self._base_fault,
+            evidence_fault=evidence_fault,
         )
 
     def _read_base(self, state: VaultState) -> Manifest:
@@ -324,6 +336,8 @@ class _Attempt:
                 if log.append(record, self._vault.clock.now(), self._extra(agents)):
                     return
             except StoreUnavailableError as error:
+                if unanswered is not None:
+                    raise  # silent twice: what the log says then is for the next attempt
                 unanswered = error
         raise StoreUnavailableError(
             f"snapshot {mine}: its log record could not be placed in {_COMMIT_TRIES} tries",
@@ -353,6 +367,40 @@ class _Attempt:
     def _record_seq(self) -> int:
         return self._vault.snapshot(self._snapshot_id).position.seq
 
+    def _prove_and_record(self) -> str:
+        """V0, recorded where the vault knows its region; why it could not be recorded, or ''."""
+        clock = self._vault.clock
+        started_at, began_s = clock.now(), clock.monotonic_s()
+        try:
+            self._prove()
+        except CorruptObjectError as error:
+            self._record_v0(started_at, clock.monotonic_s() - began_s, (str(error),))
+            raise
+        return self._record_v0(started_at, clock.monotonic_s() - began_s, ())
+
+    def _record_v0(self, started_at: datetime, seconds: float, failures: tuple[str, ...]) -> str:
+        """Record V0; a fault of the evidence log does not make a committed snapshot a failure."""
+        vault = self._vault
+        if not vault.region:
+            return ""
+        evidence = VerificationEvidence(
+            network_id=vault.network_id,
+            region=vault.region,
+            level="V0",
+            snapshot_id=self._snapshot_id,
+            started_at=started_at,
+            seconds=seconds,
+            items=len(self._own) + 1,
+            bytes_checked=sum(self._sizes.values()),
+            failures=failures,
+            code_version=ENGINE_VERSION,
+        )
+        try:
+            record_evidence(vault, vault.region, evidence)
+        except StateroomError as error:
+            return str(error)
+        return ""
+
     def _prove(self) -> None:
         """V0: all that this attempt created is there in its size, and the record reads back."""
         vault = self._vault
@@ -373,6 +421,8 @@ class _Attempt:
         key = log_key(vault.network_id, stored.position.epoch, stored.position.seq)
         if hashlib.sha256(vault.store.get(key)).hexdigest() != stored.sha256:
             raise CorruptObjectError(f"log record {key} does not read back as written")
+        # A process that opened the network before it was shredded must not report a backup.
+        demand_unshredded(vault.store, vault.network_id)
 
     def _demand_live(self) -> None:
         """Tell a snapshot that somebody has removed already from one that was badly stored."""

@@ -242,7 +242,8 @@ def _state_of(record: SnapshotRecord, state: VaultState) -> str:
     """`live`, `forgotten` (an undelete brings it back) or `condemned` (nothing does)."""
     if record.snapshot_id in state.live:
         return "live"
-    return "condemned" if record.packs & state.condemned else "forgotten"
+    needed = state.forgotten.get(record.snapshot_id, record).packs
+    return "condemned" if needed & state.condemned else "forgotten"
 
 
 def _manifest_kind(snapshot_id: str, chain: Sequence[Any]) -> str:

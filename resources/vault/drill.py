@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,10 @@ from fleet.errors import (
 )
 from fleet.names import validate_name
 from fleet.ports.clock import Clock
+from fleet.ports.key_wrapper import KeyWrapper
 from fleet.ports.object_store import ObjectStore
 from fleet.reports import AgentDeclaration
 from fleet.restore_test_plan import LoadedState
-from fleet.vault_keys import KeyEncryptionKey
 from resources.vault.drill_fleet import DRILL_NODE, DRILL_REGION, DrillFleet, end_left_nodes
 from resources.vault.evidence import read_local
 from resources.vault.fresh_store import (
@@ -52,9 +53,11 @@ from resources.vault.fresh_store import (
     states_of,
 )
 from resources.vault.isolated_workspace import isolated_workspace
+from resources.vault.manifest import Manifest
+from resources.vault.moment import find_moment
 from resources.vault.network import NetworkVault, open_network
 from resources.vault.phase_timer import PhaseTimer, in_words
-from resources.vault.restore import FoundSnapshot, find_manifest
+from resources.vault.restore import find_manifest
 from resources.vault.verify import verify_structure
 
 AGENTS_CAP = 200
@@ -74,7 +77,7 @@ class DrillRequest:
     """Region -> its vault, without the region that is taken as lost."""
     kek_id: str
     """Of the recovery key, for the evidence of a drill that could not read it."""
-    read_recovery_key: Callable[[], KeyEncryptionKey]
+    read_recovery_key: Callable[[], KeyWrapper]
     """Called once, inside the measured time."""
     workloads: Sequence[Workload]
     """As declared in the settings."""
@@ -114,8 +117,12 @@ def run_drill(request: DrillRequest, workspace: Path, clock: Clock) -> Verificat
 
     Returns:
         Evidence of level V5. `detail` holds `rpo_s`, `rto_first_step_s`, `rto_all_s` (None where
-        it was not reached), `agents` restored, `agents_started`, `agents_running`, `region`,
-        `kek_id`, `phases`, `choices` and `fallbacks`.
+        it was not reached); `agents` restored, `agents_started`, `agents_running`,
+        `agents_stepped`, `from_journal` (agents whose state came from the journal); `region`,
+        `covered_until`, `kek_id`; `phases`, `choices`, `fallbacks` (what could not be restored,
+        and why) and `damaged` (`region/snapshot` of those that a V3 should look at). That of a
+        failed drill says nothing of its snapshot (`snapshots` is empty): agents or clocks failed,
+        not bytes.
     """
     drill = _Drill(request, clock)
     try:
@@ -137,8 +144,9 @@ class _Drill:
         self._used: Candidate | None = None
         self._choices: tuple[Choice, ...] = ()
         self._fallbacks: list[str] = []
+        self._damaged: list[str] = []
         self._measures = DrillMeasures()
-        self._size_bytes = self._stepped = 0
+        self._size_bytes = self._stepped = self._from_journal = 0
         self.failures: list[str] = []
 
     def carry_out(self, folder: Path) -> None:
@@ -156,8 +164,8 @@ class _Drill:
                 hint="docs/runbook.md, 'A restore test or drill is red'.",
             )
         with ExitStack() as stack:
-            fresh, states, started = self._restore_any(stack, folder, vaults, plan.candidates)
-            self._run_agents(fresh, {one.agent_id: one for one in states}, started)
+            fresh, started = self._restore_any(stack, folder, vaults, plan.candidates)
+            self._run_agents(fresh, started)
         self.failures += judge_drill(self._measures, self._request.objectives)
 
     def evidence(self) -> VerificationEvidence:
@@ -179,7 +187,9 @@ class _Drill:
 
     def _detail(self) -> dict[str, Any]:
         used, measures = self._used, self._measures
-        return {
+        # What a failed drill failed at is not the snapshot that it restored.
+        unjudged: dict[str, Any] = {"snapshots": []} if self.failures else {}
+        return unjudged | {
             "rpo_s": measures.rpo_s,
             "rto_first_step_s": measures.rto_first_step_s,
             "rto_all_s": measures.rto_all_s,
@@ -188,14 +198,16 @@ class _Drill:
             "agents_running": measures.running,
             "agents_stepped": self._stepped,
             "region": used.region if used else "",
-            "taken_at": used.taken_at.isoformat() if used else "",
+            "covered_until": used.covered_until.isoformat() if used else "",
+            "from_journal": self._from_journal,
             "kek_id": self._kek_id,
             "phases": [one._asdict() for one in self._timer.phases],
             "choices": [one._asdict() for one in self._choices],
             "fallbacks": list(self._fallbacks),
+            "damaged": list(self._damaged),
         }
 
-    def _open(self, key: KeyEncryptionKey) -> tuple[dict[str, NetworkVault], list[RegionCopy]]:
+    def _open(self, key: KeyWrapper) -> tuple[dict[str, NetworkVault], list[RegionCopy]]:
         """Open every region's vault and look at its structure (V1), now."""
         vaults: dict[str, NetworkVault] = {}
         copies = []
@@ -205,6 +217,7 @@ class _Drill:
                     vault = open_network(
                         store, self._request.network_id, [key], self._clock, region=region
                     )
+                    vault.read_only = True
                     copies.append(_copy_of(vault, region))
                     vaults[region] = vault
                 except (StateroomError, OSError) as error:
@@ -217,24 +230,27 @@ class _Drill:
         folder: Path,
         vaults: Mapping[str, NetworkVault],
         candidates: Sequence[Candidate],
-    ) -> tuple[FreshStore, tuple[LoadedState, ...], list[AgentDeclaration]]:
+    ) -> tuple[FreshStore, list[AgentDeclaration]]:
         """Restore the first copy that can be; the store stays open as long as the stack."""
         for number, one in enumerate(candidates[:ATTEMPTS_MAX]):
             subject = f"{one.region}/{one.snapshot_id}"
+            subject += " with its journal" if one.with_journal else ""
             place = folder / f"attempt-{number}"
             with self._timer.phase(f"restore {subject}"), ExitStack() as attempt:
                 fresh = attempt.enter_context(open_fresh_store(place, self._clock))
                 try:
                     vault = vaults[one.region]
-                    states = states_of(find_manifest(vault, None, one.snapshot_id)[1])
+                    states = states_of(_manifest_of(vault, one))
                     self._demand_room(fresh, states)
                     started = self._started({state.agent_id for state in states})
                     self._restore(vault, one, fresh, states, started)
                 except (CorruptObjectError, NotFoundError, StoreUnavailableError) as error:
                     self._fallbacks.append(f"{subject} could not be restored: {in_words(error)}")
+                    if not isinstance(error, StoreUnavailableError):
+                        self._damaged.append(subject)
                 else:
                     stack.push(attempt.pop_all())
-                    return fresh, states, started
+                    return fresh, started
             shutil.rmtree(place)
         raise CorruptObjectError(
             f"{len(self._fallbacks)} copies were tried: {'; '.join(self._fallbacks)}",
@@ -257,16 +273,18 @@ class _Drill:
         states: Sequence[LoadedState],
         started: Sequence[AgentDeclaration],
     ) -> None:
-        found = FoundSnapshot(candidate.snapshot_id, candidate.taken_at)
         by_id = {one.agent_id: one for one in started}
-        result = restore_fresh(vault, fresh, found, states, by_id, DRILL_NODE)
+        snapshot_id = None if candidate.with_journal else candidate.snapshot_id
+        result = restore_fresh(vault, fresh, states, snapshot_id, by_id, DRILL_NODE)
         self._used, self._size_bytes = candidate, result.bytes_logical
+        self._from_journal = result.from_journal
         self._measures = DrillMeasures(
-            rpo_s=measure_rpo(self._declared_at, candidate.taken_at),
+            rpo_s=measure_rpo(self._declared_at, candidate.covered_until),
             restored=result.restored,
             wanted=len(started),
         )
         self.failures += [f"{one} was refused: {why}" for one, why in result.refused]
+        self.failures += [f"{one} is missing: {why}" for one, why in result.missing]
 
     def _started(self, restored: set[str]) -> list[AgentDeclaration]:
         """The agents that are started, at home on the drill's node."""
@@ -280,12 +298,7 @@ class _Drill:
         chosen = select_started(fitting, restored, self._request.agents_cap)
         return [one._replace(region=DRILL_REGION) for one in chosen]
 
-    def _run_agents(
-        self,
-        fresh: FreshStore,
-        restored: Mapping[str, LoadedState],
-        started: Sequence[AgentDeclaration],
-    ) -> None:
+    def _run_agents(self, fresh: FreshStore, started: Sequence[AgentDeclaration]) -> None:
         """Start the node, watch until agents work, stop everything."""
         if not started:
             return
@@ -298,7 +311,7 @@ class _Drill:
                     request.timeout_s,
                 )
             with self._timer.phase("agents at work"):
-                progress = agents.watch(restored, request.timeout_s)
+                progress = agents.watch(request.timeout_s)
             self._stepped = progress.stepped
             self._measures = self._measures._replace(
                 rto_first_step_s=self._since_declared(progress.first_step_s),
@@ -327,6 +340,7 @@ def _copy_of(vault: NetworkVault, region: str) -> RegionCopy:
     except CorruptObjectError:
         # Restoring needs no evidence: without it, what is whole now is taken as good.
         tainted = frozenset()
+    journal_until, journal_fault = _journal_of(vault, faults)
     return RegionCopy(
         region,
         tuple(
@@ -338,4 +352,25 @@ def _copy_of(vault: NetworkVault, region: str) -> RegionCopy:
             )
             for one in live.values()
         ),
+        journal_until=journal_until,
+        journal_fault=journal_fault,
     )
+
+
+def _journal_of(vault: NetworkVault, faults: Mapping[str, str]) -> tuple[datetime | None, str]:
+    """Up to when the journal reaches, or why it cannot be used."""
+    live = vault.log.refresh().live
+    if not live or list(live)[-1] in faults:
+        return None, ""
+    try:
+        moment = find_moment(vault, None)
+    except (CorruptObjectError, NotFoundError) as error:
+        return None, str(error)
+    return (moment.achieved if moment.achieved > moment.taken_at else None), ""
+
+
+def _manifest_of(vault: NetworkVault, candidate: Candidate) -> Manifest:
+    """The rows that a candidate restores."""
+    if candidate.with_journal:
+        return find_moment(vault, None).manifest
+    return find_manifest(vault, None, candidate.snapshot_id)[1]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,6 @@ from fleet.errors import NodeUnavailableError
 from fleet.inventory import Agent, AgentPhase
 from fleet.ports.clock import Clock
 from fleet.reports import AgentDeclaration, NodeDeclaration
-from fleet.restore_test_plan import LoadedState
 from resources.local.agent_logs import last_line
 from resources.local.linux_processes import (
     descendants,
@@ -66,8 +65,9 @@ class DrillFleet:
     def __init__(
         self, fresh: FreshStore, started: Sequence[AgentDeclaration], clock: Clock
     ) -> None:
-        """Start nothing yet; `started` are declared and placed on `DRILL_NODE` already."""
+        """Start nothing yet; `started` are declared, placed on `DRILL_NODE` and restored."""
         self._fresh, self._clock = fresh, clock
+        self._cursor = 0
         self._started = {one.agent_id for one in started}
         self._spec = NodeSpec(
             node=_NODE,
@@ -87,11 +87,12 @@ class DrillFleet:
             NodeUnavailableError: it does not come up; it was stopped again.
         """
         self._spec.validate()
+        self._changed()  # the restore's own writes are no steps
         self._fresh.store.declare_nodes([_NODE])
         self._fresh.store.declare_workloads([as_drill(one) for one in workloads])
         self._cluster.start_nodes(timeout_s)
 
-    def watch(self, restored: Mapping[str, LoadedState], timeout_s: float) -> Progress:
+    def watch(self, timeout_s: float) -> Progress:
         """Wait until every agent runs and one has made a step, or until that cannot be any more.
 
         A step is a new durable version of a restored state, written by the agent through the
@@ -100,9 +101,8 @@ class DrillFleet:
         give_up_s = self._clock.monotonic_s() + timeout_s
         first_step_s = all_running_s = None
         stepped: set[str] = set()
-        cursor = 0
         while True:
-            cursor = self._note_steps(cursor, restored, stepped)
+            stepped |= self._changed() & self._started
             now_s = self._clock.monotonic_s()
             if stepped and first_step_s is None:
                 first_step_s = now_s
@@ -133,17 +133,13 @@ class DrillFleet:
                 problems.append(f"pids {left} of the drill outlived it and were killed")
         return tuple(problems)
 
-    def _note_steps(
-        self, cursor: int, restored: Mapping[str, LoadedState], stepped: set[str]
-    ) -> int:
-        """Read the change log on; agents that are past their restored version have stepped."""
-        while changes := self._fresh.store.state_changes(cursor, _PAGE):
-            for one in changes:
-                wanted = restored.get(one.agent_id)
-                if one.agent_id in self._started and wanted and one.version > wanted.version:
-                    stepped.add(one.agent_id)
-            cursor = changes[-1].change_id
-        return cursor
+    def _changed(self) -> set[str]:
+        """Agents of which a state was stored since the last look."""
+        found: set[str] = set()
+        while changes := self._fresh.store.state_changes(self._cursor, _PAGE):
+            found.update(one.agent_id for one in changes)
+            self._cursor = changes[-1].change_id
+        return found
 
     def _problems(self, agents: Sequence[Agent]) -> tuple[str, ...]:
         """What waiting longer cannot mend."""

@@ -20,7 +20,7 @@ from fleet.restore_test_plan import LoadedState
 from resources.vault.isolated_workspace import require_space
 from resources.vault.manifest import STATE, Manifest, kernels
 from resources.vault.network import NetworkVault
-from resources.vault.restore import ControlStoreTarget, FoundSnapshot, RestoreResult, restore
+from resources.vault.restore import ControlStoreTarget, RestoreResult, restore
 
 RESTORED_REGION = "restored-only"
 """Region of agents that have their state back and are not started."""
@@ -89,18 +89,18 @@ def demand_room(fresh: FreshStore, states: Sequence[LoadedState]) -> None:
 def restore_fresh(
     vault: NetworkVault,
     fresh: FreshStore,
-    found: FoundSnapshot,
     states: Sequence[LoadedState],
+    snapshot_id: str | None,
     started: Mapping[str, AgentDeclaration],
     node_id: str = "",
 ) -> RestoreResult:
     """Declare the agents of a snapshot, place them, and bring their states back.
 
     Args:
-        vault: the opened network.
+        vault: the opened network; nothing may be appended to it (`read_only`).
         fresh: the empty control store.
-        found: the snapshot.
-        states: what it holds, of `states_of`.
+        states: who comes back, of `states_of`.
+        snapshot_id: the snapshot; None for the newest one and the journal behind it.
         started: declarations of the agents that `node_id` is to run, already moved to its region;
             all others are parked.
         node_id: the node that will run them.
@@ -109,11 +109,14 @@ def restore_fresh(
         StoreUnavailableError: a store does not answer, or the workspace's disk is full.
         CorruptObjectError, NotFoundError: the snapshot cannot be read; nothing was restored.
     """
+    assert vault.read_only, "a test must not leave a hold in the log of a copy"
     _declare(vault, fresh.store, states, started, node_id)
     return restore(
         vault,
         ControlStoreTarget(fresh.store),
-        snapshot_id=found.snapshot_id,
+        snapshot_id=snapshot_id,
+        # Named one by one: what reaches the journal meanwhile is not of the moment declared.
+        agent_ids=[one.agent_id for one in states],
         staging=str(fresh.folder),
     )
 

@@ -40,6 +40,8 @@ class PackMove(NamedTuple):
     salt: bytes
     size_bytes: int
     table_length: int
+    dek_id: str
+    """Data key that sealed the new pack."""
 
 
 class PackInfo(NamedTuple):
@@ -48,6 +50,9 @@ class PackInfo(NamedTuple):
     owner: str
     salt: bytes
     size_bytes: int
+    dek_id: str = ""
+    """Data key that sealed it; empty for the network's first one, or where the manifest is silent:
+    the pack's header says it."""
     moved: PackMove | None = None
     """The pack to read in its place; rows are translated by `resources.vault.pack_maps`."""
     key: str = ""
@@ -137,10 +142,7 @@ def encode_manifest(keys: PackKeys, manifest: Manifest, base: str | None) -> Sea
         "format": _FORMAT,
         "network_id": keys.network_id,
         "base": base,
-        "packs": {
-            sha256: [one.owner, one.salt.hex(), one.size_bytes]
-            for sha256, one in manifest.packs.items()
-        },
+        "packs": {sha256: _pack_fields(one, keys.dek_id) for sha256, one in manifest.packs.items()},
     }
     order = [(name, "ascending") for name in ("kind", "item_id", "chunk")]
     table = manifest.table.sort_by(order)
@@ -148,6 +150,12 @@ def encode_manifest(keys: PackKeys, manifest: Manifest, base: str | None) -> Sea
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", row_group_size=1 << 20, use_dictionary=True)
     return seal_manifest(keys, sink.getvalue().to_pybytes(), os.urandom(SALT_BYTES))
+
+
+def _pack_fields(info: PackInfo, first_dek_id: str) -> list[Any]:
+    """The data key is named only where it is not the first: other vaults stay as they were."""
+    named = [info.dek_id] if info.dek_id not in {"", first_dek_id} else []
+    return [info.owner, info.salt.hex(), info.size_bytes, *named]
 
 
 def decode_manifest(keys: PackKeys, data: bytes, name: str, base: str | None) -> Manifest:
@@ -164,8 +172,8 @@ def decode_manifest(keys: PackKeys, data: bytes, name: str, base: str | None) ->
         table = pq.read_table(pa.BufferReader(plain)).combine_chunks()
         fields = json.loads((table.schema.metadata or {})[_METADATA])
         packs = {
-            sha256: PackInfo(owner, bytes.fromhex(salt), size)
-            for sha256, (owner, salt, size) in fields["packs"].items()
+            sha256: PackInfo(owner, bytes.fromhex(salt), size, *dek_id)
+            for sha256, (owner, salt, size, *dek_id) in fields["packs"].items()
         }
         found = (fields["format"], fields["network_id"], fields["base"])
         table = table.replace_schema_metadata().cast(manifest_schema())

@@ -7,11 +7,10 @@ by batch; killed in between and run again, it skips what is there already.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import IO, NamedTuple, Protocol
+from typing import IO, NamedTuple
 
 from fleet.agents import StateRestore
 from fleet.errors import (
@@ -29,11 +28,29 @@ from resources.vault.moment import Moment, Substitution, find_moment, listed_nam
 from resources.vault.network import NetworkVault
 from resources.vault.reading import ReadItem, read_items
 from resources.vault.removal import hold, release
+from resources.vault.staging import (
+    LiveHead,
+    RestoreTarget,
+    StagedItem,
+    stage_items,
+    switch_items,
+)
+
+__all__ = [
+    "HOLD_ABOVE_AGENTS",
+    "HOLD_LASTS",
+    "NEWER_MODES",
+    "ControlStoreTarget",
+    "FoundSnapshot",
+    "LiveHead",
+    "RestoreResult",
+    "RestoreTarget",
+    "find_manifest",
+    "restore",
+]
 
 NEWER_MODES = ("refuse", "skip", "overwrite")
 _STAGED_IN_MEMORY_BYTES = 16 * 1024 * 1024
-_BATCH_BYTES = 8 * 1024 * 1024
-_BATCH_AGENTS = 500
 _NAMED = 5
 HOLD_LASTS = timedelta(hours=24)
 """A restore's hold ends by itself after this time, should the restore be killed."""
@@ -41,25 +58,6 @@ HOLD_ABOVE_AGENTS = 100
 """Smaller restores take no hold: they are over in a few requests, and plan again when packs go."""
 _PLANS_MAX = 50
 """Plans of one tolerant restore; each goes one version further back where something is damaged."""
-
-
-class LiveHead(NamedTuple):
-    """What the target holds of an agent now."""
-
-    version: int
-    digest: str
-
-
-class RestoreTarget(Protocol):
-    """Where restored states go."""
-
-    def heads(self, agent_ids: Sequence[str]) -> Mapping[str, LiveHead]:
-        """The live versions of these agents; those without a state are left out."""
-        ...
-
-    def write(self, items: Sequence[tuple[ReadItem, int]]) -> list[StateroomError | None]:
-        """Write items, each only if the live version is still the given one."""
-        ...
 
 
 class RestoreResult(NamedTuple):
@@ -88,13 +86,9 @@ class RestoreResult(NamedTuple):
     """Agents that had a state then of which nothing could be restored, with the reason."""
     notes: tuple[str, ...] = ()
     """What was damaged, not recorded, or not held while the restore ran."""
-
-
-class _Staged(NamedTuple):
-    item: ReadItem
-    """Without its body."""
-    offset: int
-    length: int
+    certain: bool = True
+    """Whoever is not among the substitutions or the missing is exactly as at the moment; False
+    when part of the journal is lost (best effort), so that anybody may have had a newer version."""
 
 
 class ControlStoreTarget:
@@ -169,7 +163,7 @@ def restore(
     try:
         with tempfile.SpooledTemporaryFile(_STAGED_IN_MEMORY_BYTES, dir=staging) as spool:
             ready = plan.stage(target, newer, spool)
-            refused = _switch(target, ready.staged, spool, ready.heads)
+            refused = switch_items(target, ready.staged, spool, ready.heads)
     finally:
         plan.release()
     moment = ready.moment
@@ -189,6 +183,7 @@ def restore(
         substitutions=moment.substitutions,
         missing=moment.missing,
         notes=(*moment.notes, *plan.notes),
+        certain=moment.certain,
     )
 
 
@@ -196,7 +191,7 @@ class _Ready(NamedTuple):
     """Everything wanted, read, proven and staged."""
 
     moment: Moment
-    staged: Sequence[_Staged]
+    staged: Sequence[StagedItem]
     heads: Mapping[str, LiveHead]
     unchanged: int
     skipped: tuple[str, ...]
@@ -289,12 +284,12 @@ class _Plan:
 
     def _read(
         self, manifest: Manifest, spool: IO[bytes], damaged: dict[str, CorruptObjectError]
-    ) -> list[_Staged]:
+    ) -> list[StagedItem]:
         def note(_: str, agent_ids: Sequence[str], error: CorruptObjectError) -> None:
             damaged.update(dict.fromkeys(agent_ids, error))
 
         items = read_items(self._vault.store, self._vault.keys, manifest, on_damage=note)
-        return list(_stage(items, spool))
+        return list(stage_items(items, spool))
 
     def _plan_again(
         self, moment: Moment, damaged: Mapping[str, CorruptObjectError], number: int
@@ -393,42 +388,3 @@ def _guard(
     if len(wanted) < len(table):
         table = select_items(table, wanted)
     return Manifest(table, packs_of(table, manifest.packs)), len(same), skipped
-
-
-def _stage(items: Iterator[ReadItem], spool: IO[bytes]) -> Iterator[_Staged]:
-    offset = 0
-    for item in items:
-        spool.write(item.body)
-        yield _Staged(item._replace(body=b""), offset, len(item.body))
-        offset += len(item.body)
-
-
-def _switch(
-    target: RestoreTarget,
-    staged: Sequence[_Staged],
-    spool: IO[bytes],
-    heads: Mapping[str, LiveHead],
-) -> list[tuple[str, str]]:
-    """Hand staged items to the target in batches; those that it refused, with the reason."""
-    refused: list[tuple[str, str]] = []
-    batch: list[tuple[ReadItem, int]] = []
-    size = 0
-    for number, one in enumerate(staged):
-        head = heads.get(one.item.agent_id)
-        batch.append((_unstage(one, spool), head.version if head else 0))
-        size += one.length
-        if size >= _BATCH_BYTES or len(batch) >= _BATCH_AGENTS or number == len(staged) - 1:
-            for (item, _), error in zip(batch, target.write(batch), strict=True):
-                if error is not None:
-                    refused.append((item.agent_id, str(error)))
-            batch, size = [], 0
-    return refused
-
-
-def _unstage(staged: _Staged, spool: IO[bytes]) -> ReadItem:
-    """Read a staged body back and compare it once more: disks fail as well."""
-    spool.seek(staged.offset)
-    body = spool.read(staged.length)
-    if hashlib.sha256(body).hexdigest() != staged.item.digest:
-        raise CorruptObjectError(f"{staged.item.agent_id}: the staged copy was damaged on disk")
-    return staged.item._replace(body=body)

@@ -10,11 +10,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fleet.backup_evidence import VerificationEvidence
-from fleet.errors import InvalidInputError, StateroomError
+from fleet.errors import (
+    CorruptObjectError,
+    InvalidInputError,
+    NotFoundError,
+    StateroomError,
+)
 from fleet.names import validate_name
 from fleet.restore_test_plan import TestedSnapshot, select_loaded_agents, select_tested_snapshots
 from resources.vault.agent_loading import load_agents
@@ -34,6 +40,8 @@ from resources.vault.restore import find_manifest
 AGENTS_SAMPLE = 200
 """Agents that load their state over the API: about a second."""
 WORKSPACE_KIND = "restore-test"
+_SNAPSHOTS_FAULTS = (CorruptObjectError, NotFoundError)
+"""What stops a test because of the snapshot; everything else is the tester's own trouble."""
 _NAMED = 20
 """Problems that one check spells out."""
 
@@ -80,7 +88,8 @@ def run_restore_test(
 
     Returns:
         Evidence of level V4, one for each snapshot, the newest first; one without a snapshot when
-        none could be chosen.
+        none could be chosen. `detail` holds `checks`, `phases`, `seed`, and an empty `snapshots`
+        when the test itself could not be made: then nothing is proven, for or against.
 
     Raises:
         InvalidInputError: `region` or `agents_sample`.
@@ -91,6 +100,7 @@ def run_restore_test(
     used_seed = secrets.randbits(31) if seed is None else seed
     # Nothing cached: a test looks at what is stored now.
     fresh = vault.afresh()
+    fresh.read_only = True
     try:
         chosen = _choose(fresh, snapshot_ids, used_seed)
     except StateroomError as error:
@@ -142,13 +152,14 @@ class _Test:
         clock = self._vault.clock
         started_at, began_s = clock.now(), clock.monotonic_s()
         failures = [fault] if fault else []
-        outcome = _Outcome(0, 0, ())
+        outcome, judged = _Outcome(0, 0, ()), not fault
         if not fault:
             try:
                 with isolated_workspace(workspace, WORKSPACE_KIND) as folder:
                     outcome = self._in_workspace(folder)
             except (StateroomError, OSError) as error:
                 failures.append(in_words(error))
+                judged = isinstance(error, _SNAPSHOTS_FAULTS)
         failures += [f"{one.name}: {one.reason}" for one in outcome.checks if not one.passed]
         return VerificationEvidence(
             network_id=self._vault.network_id,
@@ -161,11 +172,13 @@ class _Test:
             bytes_checked=outcome.size_bytes,
             failures=tuple(failures),
             code_version=self._code_version,
-            detail=self._detail(outcome),
+            detail=self._detail(outcome, judged=judged),
         )
 
-    def _detail(self, outcome: _Outcome) -> dict[str, Any]:
-        return {
+    def _detail(self, outcome: _Outcome, *, judged: bool) -> dict[str, Any]:
+        # A full disk here, or a store that does not answer now, condemns no snapshot.
+        unjudged: dict[str, Any] = {} if judged else {"snapshots": []}
+        return unjudged | {
             "reason": self._snapshot.reason,
             "taken_at": self._snapshot.taken_at.isoformat(),
             "seed": self._seed,
@@ -178,10 +191,12 @@ class _Test:
         with self._phases.phase("find"):
             found, manifest = find_manifest(vault, None, self._snapshot.snapshot_id)
             states = states_of(manifest)
-        with open_fresh_store(folder / "store", vault.clock) as fresh:
+        with ExitStack() as stack:
+            with self._phases.phase("open a fresh store"):
+                fresh = stack.enter_context(open_fresh_store(folder / "store", vault.clock))
             demand_room(fresh, states)
             with self._phases.phase("restore"):
-                result = restore_fresh(vault, fresh, found, states, {})
+                result = restore_fresh(vault, fresh, states, found.snapshot_id, {})
             with self._phases.phase("compare"):
                 compared = read_back(fresh.store, states)
             with self._phases.phase("load"):

@@ -45,9 +45,9 @@ class DictTarget:
 
 
 class JournaledFleet(VaultFleet):
-    """`VaultFleet` with the dumb twin: a list of all writes, and the versions that were looked at.
+    """`VaultFleet` with its dumb twin: all writes, and the versions that were looked at.
 
-    `captured` holds every version that was live at a tick or snapshot: those must come back exactly.
+    `captured` holds every version that was live at a tick or snapshot: those must come back.
     """
 
     def __init__(self, agents: int = 4, network_id: str = "net") -> None:
@@ -139,7 +139,7 @@ class JournaledFleet(VaultFleet):
         for agent_id, wanted in expected.items():
             item = items.get(agent_id)
             exact = item is not None and (item.version, item.updated_at) == wanted[1:3]
-            assert exact or agent_id in reported, (agent_id, wanted, item)
+            assert exact or agent_id in reported or not result.certain, (agent_id, wanted, item)
             if item is not None:
                 assert item.body == bodies[agent_id, item.version, item.updated_at]
                 assert at is None or item.updated_at <= at

@@ -30,9 +30,12 @@ def copy_at(age_s: float, fault: str = "", taint: str = "") -> SnapshotCopy:
     return SnapshotCopy(f"s{age_s:g}", NOW - timedelta(seconds=age_s), fault, taint)
 
 
-def region(name: str, *snapshots: SnapshotCopy, fault: str = "") -> RegionCopy:
-    """A region with snapshots."""
-    return RegionCopy(name, snapshots, fault)
+def region(
+    name: str, *snapshots: SnapshotCopy, fault: str = "", journal: float | None = None
+) -> RegionCopy:
+    """A region with snapshots, and a journal that reaches to that age."""
+    until = None if journal is None else NOW - timedelta(seconds=journal)
+    return RegionCopy(name, snapshots, fault, until)
 
 
 CASES = {
@@ -65,6 +68,14 @@ CASES = {
         [region("a", fault="no answer"), region("b", copy_at(20))],
         ["b/s20"],
     ),
+    "a journal counts up to its end, then the snapshot without it": (
+        [region("a", copy_at(90), copy_at(99), journal=5), region("b", copy_at(20), journal=20)],
+        ["a/s90+journal", "b/s20", "a/s90", "a/s99"],
+    ),
+    "a journal behind a snapshot that is not whole restores nothing": (
+        [region("a", copy_at(10, fault="gone"), copy_at(20), journal=5)],
+        ["a/s20"],
+    ),
     "nothing is left": ([region("a", copy_at(1, fault="gone")), region("b")], []),
     "there is no region": ([], []),
 }
@@ -76,7 +87,10 @@ def test_copies_are_tried_in_the_order_that_loses_least(case: str) -> None:
     copies, wanted = CASES[case]
     for given_copies in (copies, copies[::-1]):
         plan = plan_drill(given_copies, NOW)
-        assert [f"{one.region}/{one.snapshot_id}" for one in plan.candidates] == wanted
+        assert [
+            f"{one.region}/{one.snapshot_id}" + ("+journal" if one.with_journal else "")
+            for one in plan.candidates
+        ] == wanted
 
 
 def test_every_choice_has_its_reason() -> None:
@@ -87,6 +101,7 @@ def test_every_choice_has_its_reason() -> None:
             region("b", copy_at(30), copy_at(40, taint="lost")),
             region("c", fault="no answer"),
             region("d"),
+            region("e", copy_at(80), journal=40)._replace(journal_fault="segment 3 is missing"),
         ],
         NOW,
     )
@@ -99,6 +114,8 @@ def test_every_choice_has_its_reason() -> None:
         "d": (False, "it holds no snapshot that can be restored"),
         "a": (False, "its newest whole snapshot is 20 s old"),
         "b": (True, "its newest snapshot is whole and is 30 s old"),
+        "e": (False, "its newest snapshot is whole, with its journal it is 40 s old"),
+        "e/journal": (False, "segment 3 is missing"),
     }
 
 
@@ -117,6 +134,8 @@ COPIES = st.lists(
             unique_by=lambda one: one.snapshot_id,
         ).map(tuple),
         st.just(""),
+        st.none() | st.integers(-200, 1000).map(lambda age_s: NOW - timedelta(seconds=age_s)),
+        st.just(""),
     ),
     max_size=4,
     unique_by=lambda one: one.region,
@@ -133,8 +152,15 @@ def test_exactly_the_whole_untainted_copies_are_tried(copies: list[RegionCopy]) 
         for one in copy.snapshots
         if not one.fault and not one.taint and one.taken_at <= NOW + timedelta(minutes=5)
     }
-    assert set(plan.candidates) == good
-    assert len(plan.candidates) == len(good)
+    without = [one for one in plan.candidates if not one.with_journal]
+    assert set(without) == good
+    assert len(without) == len(good)
+    until = {copy.region: copy.journal_until for copy in copies}
+    for one in plan.candidates:
+        if one.with_journal:
+            behind = next(each for each in without if each.region == one.region)
+            assert one.snapshot_id == behind.snapshot_id
+            assert until[one.region] == one.covered_until > behind.covered_until
     assert sum(one.taken for one in plan.choices) == bool(good)
     assert all(one.reason for one in plan.choices)
     first_rank = {
@@ -148,7 +174,7 @@ def test_exactly_the_whole_untainted_copies_are_tried(copies: list[RegionCopy]) 
     assert ranks == sorted(ranks)
     for rank in (False, True):
         moments = [
-            one.taken_at for one in plan.candidates if (one.region not in first_rank) is rank
+            one.covered_until for one in plan.candidates if (one.region not in first_rank) is rank
         ]
         assert moments == sorted(moments, reverse=True)
 

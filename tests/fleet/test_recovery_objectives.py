@@ -80,6 +80,7 @@ def red(facts: RecoveryFacts, now: datetime = NOW, home: RecoveryFacts | None = 
         ({"verified_at": {**GOOD.verified_at, "V4": NOW - 8 * DAY - MINUTE}}, {"V4"}),
         ({"verified_at": {**GOOD.verified_at, "V5": NOW - 36 * DAY}}, {"V5"}),
         ({"home": False}, {"replica_lag"}),
+        ({"failing": {"V2": "pack p: SHA-256 is 0"}}, {"V2"}),
     ],
 )
 def test_each_objective_turns_red_at_its_limit(change: dict[str, Any], failing: set[str]) -> None:
@@ -175,6 +176,7 @@ facts = st.builds(
     st.dictionaries(st.sampled_from(EVIDENCE_LEVELS), moments.filter(lambda at: at is not None)),
     st.none() | st.builds(Drill, st.just(NOW), st.floats(0, 1e6), st.sampled_from(["", "bad"])),
     st.booleans(),
+    st.dictionaries(st.sampled_from(EVIDENCE_LEVELS), st.just("bad"), max_size=1),
 )
 
 

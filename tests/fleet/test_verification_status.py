@@ -71,6 +71,13 @@ def test_evidence_holds_for_the_snapshots_that_it_names() -> None:
     assert [one.failed_level for one in everything.values()] == ["V1", "V1"]
 
 
+def test_evidence_that_holds_for_no_snapshot_changes_nothing() -> None:
+    """A full disk of the tester's machine must not condemn a good backup, nor praise a bad one."""
+    about_none = look(2, "V5", "disk full", snapshots=[])
+    assert fold_verifications([about_none]) == {}
+    assert status(look(1, "V3"), about_none) == status(look(1, "V3"))
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(LEVELS), st.booleans()), max_size=12))
 def test_the_fold_agrees_with_a_twin_that_looks_back_from_the_end(

@@ -20,7 +20,7 @@ import zstandard
 
 import resources.vault.application_checks as checks_module
 from fleet.agents import StatePut
-from fleet.errors import InvalidInputError
+from fleet.errors import CorruptObjectError, InvalidInputError
 from fleet.lake import object_key
 from fleet.reports import AgentDeclaration, NodeDeclaration
 from resources.clock import SystemClock
@@ -140,6 +140,10 @@ NUMBERS: dict[str, dict[str, Any]] = {
 }
 
 
+HARMLESS = {"sqlite", "tar", "lake"}
+"""Kinds whose readers raise and never crash: their damage tests need no process of their own."""
+
+
 def names_below(folder: Path) -> list[Path]:
     """Everything there is."""
     return sorted(folder.rglob("*"))
@@ -240,6 +244,10 @@ def test_a_damaged_artefact_fails_with_a_reason(
     """Whatever the library does about it: error, crash, endless allocation."""
     path = MAKERS[kind](tmp_path)
     damage(path)
+    if kind in HARMLESS:
+        with pytest.raises(CorruptObjectError):
+            CHECKS[kind](path)
+        return
     found = check_artefact(kind, path)
     assert not found.passed
     assert found.reason
@@ -252,9 +260,8 @@ def test_a_plain_tar_that_was_cut_short_fails(tmp_path: Path) -> None:
     """In the middle of a member; its contents have no checksum of their own."""
     path = make_plain_tar(tmp_path)
     truncate(path, 0.6)
-    found = check_artefact("tar", path)
-    assert not found.passed
-    assert "tar:" in found.reason
+    with pytest.raises(CorruptObjectError, match="tar:"):
+        CHECKS["tar"](path)
 
 
 @pytest.mark.parametrize("compression", ["", "gz", "bz2", "xz", "zst"])
@@ -273,7 +280,8 @@ def test_tarballs_of_every_compression_are_read_to_their_end(
     for at in (0.3, 0.6) if compression else ():
         path.write_bytes(whole)
         flip(path, at)
-        assert not check_artefact("tar", path).passed
+        with pytest.raises(CorruptObjectError):
+            CHECKS["tar"](path)
 
 
 RECORDED: list[tuple[str, str, Any]] = [

@@ -11,6 +11,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -23,12 +24,14 @@ from fleet.drill_plan import DrillObjectives
 from fleet.errors import InvalidInputError, StoreUnavailableError
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_keys import KeyEncryptionKey
+from fleet.verification_status import fold_verifications
 from resources.clock import SystemClock
 from resources.local.linux_processes import ProcessIdentity, group_members, send_signal
 from resources.local.node_spec import read_run
 from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.drill import DrillRequest, run_drill
 from resources.vault.evidence import read_evidence, record_evidence
+from resources.vault.journal import append_segment
 from resources.vault.key_store import read_kek_file
 from tests.fakes.control_store import InMemoryControlStore
 from tests.resources.local.fleets import eventually, function, shell
@@ -151,6 +154,29 @@ def test_agents_work_again_from_a_replica_and_the_recovery_key_alone(
     assert stored.detail == detail
 
 
+def test_the_journal_brings_back_what_came_after_the_newest_snapshot(
+    world: BackedUp, folder: Path
+) -> None:
+    """RPO is counted from the journal's end; a damaged journal costs itself, not the drill."""
+    world.count_to(500)
+    append_segment(world.vault(), world.fleet.store)
+    eu = world.replicate("eu")
+    before = world.vault(eu).log.refresh().head
+    done = run_drill(request_of(world, {"eu": eu}), folder / "w", SystemClock())
+    assert done.failures == ()
+    assert done.detail["from_journal"] == 4
+    newest = world.vault(eu).find_snapshot(None).record
+    assert datetime.fromisoformat(done.detail["covered_until"]) > newest.taken_at  # type: ignore[union-attr]
+    assert world.vault(eu).log.refresh().head == before
+    assert world.replicate("eu")
+    damage(eu, ".segment")
+    done = run_drill(request_of(world, {"eu": eu}), folder / "w", SystemClock())
+    assert done.failures == ()
+    assert done.detail["from_journal"] == 0
+    reasons = [one["reason"] for one in done.detail["choices"]] + done.detail["fallbacks"]
+    assert any("journal/net" in one for one in reasons)
+
+
 def test_a_damaged_newest_copy_falls_back_to_the_next_and_says_so(
     world: BackedUp, folder: Path
 ) -> None:
@@ -162,7 +188,9 @@ def test_a_damaged_newest_copy_falls_back_to_the_next_and_says_so(
     assert done.failures == ()
     assert done.snapshot_id == older
     (fallback,) = done.detail["fallbacks"]
-    assert fallback.startswith(f"eu/{newest} could not be restored: pack")
+    assert fallback.startswith(f"eu/{newest} could not be restored: ")
+    assert done.detail["damaged"] == [f"eu/{newest}"]
+    assert fold_verifications([done])[older].level == "V5"
 
 
 def test_only_snapshots_that_are_whole_and_untainted_are_tried(
@@ -213,6 +241,7 @@ def test_a_region_that_does_not_answer_costs_only_itself(world: BackedUp, folder
     assert done.region == "us"
     (failure,) = done.failures
     assert failure.startswith("rpo_s is ")
+    assert fold_verifications([done]) == {}
     gone = next(one for one in done.detail["choices"] if one["subject"] == "eu")
     assert "the region is gone" in gone["reason"]
 

@@ -18,6 +18,7 @@ import pytest
 
 from fleet.errors import InvalidInputError
 from fleet.restore_test_plan import LoadedState
+from fleet.verification_status import fold_verifications
 from resources.clock import SystemClock
 from resources.control_store.opening import open_control_store
 from resources.vault.agent_loading import load_agents
@@ -76,12 +77,15 @@ def test_the_newest_and_an_older_snapshot_are_restored_and_loaded(
         assert checks["agents load their states"]["numbers"] == {"agents": 2}
         assert [phase["name"] for phase in one.detail["phases"]] == [
             "find",
+            "open a fresh store",
             "restore",
             "compare",
             "load",
             "artefacts",
         ]
     assert left_in(folder / "w") == []
+    assert list(backed_up.vault().log.refresh().holds) == []
+    assert backed_up.vault().log.refresh().head == 3
     again = run_restore_test(
         backed_up.vault(), folder / "w", region="eu", seed=newest.detail["seed"]
     )
@@ -97,6 +101,9 @@ def test_a_damaged_object_fails_the_snapshots_that_need_it_and_no_other(
     newest, older = run_restore_test(backed_up.vault(), folder / "w", region="eu")
     assert "pack" in newest.failures[0] or "manifest" in newest.failures[0]
     assert older.failures == ()
+    found = fold_verifications([newest, older])
+    assert found[newest.snapshot_id].failed_level == "V4"
+    assert found[older.snapshot_id].level == "V4"
     assert left_in(folder / "w") == []
 
 
@@ -133,6 +140,7 @@ def test_a_full_disk_is_refused_before_anything_is_written(
     newest, _ = run_restore_test(backed_up.vault(), folder / "w", region="eu")
     assert "disk full" in newest.failures[0]
     assert "Free space" in newest.failures[0]
+    assert fold_verifications([newest]) == {}
     assert left_in(folder / "w") == []
 
 
@@ -149,16 +157,18 @@ def test_a_disk_that_fills_up_on_the_way_fails_and_leaves_nothing(
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert len(newest.failures) == 1
+    assert fold_verifications([newest]) == {}
     assert left_in(folder / "w") == []
 
 
 def restored(world: BackedUp, folder: Path) -> tuple[Path, tuple[LoadedState, ...]]:
     """The database of a finished restore, and what it must hold."""
     vault = world.vault()
+    vault.read_only = True
     found, manifest = find_manifest(vault, None, None)
     states = states_of(manifest)
     with open_fresh_store(folder / "store", vault.clock) as fresh:
-        assert restore_fresh(vault, fresh, found, states, {}).restored == len(states)
+        assert restore_fresh(vault, fresh, states, found.snapshot_id, {}).restored == len(states)
     return folder / "store" / "control.db", states
 
 

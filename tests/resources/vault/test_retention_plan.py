@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fleet.backup_evidence import TaintEvidence, VerificationEvidence
-from fleet.errors import InvalidInputError, NotFoundError, StoreUnavailableError
+from fleet.errors import InvalidInputError, NotFoundError, PermanentError, StoreUnavailableError
 from fleet.ports.object_store import ObjectStore
 from fleet.retention import RetentionPolicy
 from fleet.retention_guards import Fate, PlanRow
@@ -180,6 +180,46 @@ def test_planning_and_applying_may_be_killed_at_any_operation(tmp_path: Path, mo
         read_plan(vault, forgets[0].extra["plan"])
         assert verify_structure(vault).findings == ()
         assert verify_content(vault, sorted(expected)).findings == ()
+
+
+class SleepingStore(CrashingStore):
+    """Before operation `number` its user sleeps, and somebody else does something."""
+
+    def __init__(self, inner: ObjectStore, number: int, meanwhile: Callable[[], object]) -> None:
+        """Run `meanwhile` once."""
+        super().__init__(inner)
+        self.wake_at = number
+        self.meanwhile = meanwhile
+
+    def _run(self, name: str, work: Callable[[], Any]) -> Any:
+        if self.calls + 1 == self.wake_at:
+            self.meanwhile()
+        return super()._run(name, work)
+
+
+def test_a_hold_that_was_placed_at_any_moment_is_respected(tmp_path: Path) -> None:
+    """Before any operation of the plan: it is found in the log before the record can be placed."""
+    aged = Aged(tmp_path / "vault", 4)
+
+    def run(store: ObjectStore) -> PlanOutcome:
+        vault = aged.vault(store)
+        return apply_plan(vault, plan_vault(vault, "eu", POLICY, GUARDS))
+
+    outcomes = set()
+    for number in range(1, count_operations(aged.copy("count"), run) + 1):
+        store = aged.copy(str(number))
+        placed = []
+
+        def place(store: ObjectStore = store, placed: list[str] = placed) -> None:
+            with contextlib.suppress(PermanentError):
+                placed.append(hold(aged.vault(store), [aged.ids[0]], "legal"))
+
+        outcome = run(SleepingStore(store, number, place))
+        live = set(aged.vault(store).log.refresh().live)
+        assert placed
+        assert live == (set(aged.ids) - {aged.ids[1]} if outcome.applied else set(aged.ids))
+        outcomes.add(outcome.applied)
+    assert outcomes == {True, False}
 
 
 def test_when_the_log_moved_without_touching_the_plan_it_is_applied_anew(aged: Aged) -> None:
