@@ -25,6 +25,7 @@ from ops.backup_jobs import (
 from sensors.backup_journal import build_state_journal_sensor
 from sensors.backup_schedules import build_backup_schedules
 from sensors.backups import build_backup_sensors
+from sensors.recovery_alerts import build_rpo_alert_sensor
 
 
 class BackupDefinitions(NamedTuple):
@@ -50,6 +51,7 @@ def build_backups(declaration: BackupDeclaration, crons: BackupCrons) -> BackupD
         sensors=[
             *build_backup_sensors(running=declaration.enabled),
             build_state_journal_sensor(declaration.journal_interval_s, running=declaration.enabled),
+            build_rpo_alert_sensor(running=declaration.enabled),
         ],
     )
 
