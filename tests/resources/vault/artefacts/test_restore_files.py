@@ -88,8 +88,7 @@ def test_what_exists_is_not_overwritten_unless_asked(vault: ArtefactVault, sourc
         restore_artefact(handle, "source", into, overwrite=True)
         assert tree(into) == tree(source)
         assert hidden(vault.root) == []
-        restore_files.StagingFolder(into, "x").__exit__()
-        into.rename(vault.root / f"was-{before.st_ino}")
+        clear(vault.root, "into")
 
 
 def test_a_target_that_cannot_be_is_refused(vault: ArtefactVault, source: Path) -> None:
