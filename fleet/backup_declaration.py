@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from fleet.errors import InvalidInputError
 from fleet.names import validate_name
+from fleet.recovery_objectives import DAY_S, ObjectivePolicy
 from fleet.retention import RetentionPolicy
 
 PLATFORM_NETWORK = "platform"
@@ -128,3 +129,14 @@ class BackupDeclaration:
     def recovery_keys(self) -> Sequence[WrappingKeySource]:
         """The keys for disasters."""
         return [one for one in self.keys if one.recovery]
+
+
+def declared_objectives(declaration: BackupDeclaration) -> ObjectivePolicy:
+    """The objectives that are declared; what has no setting keeps its default."""
+    return ObjectivePolicy(
+        rpo_max_s=declaration.rpo_max_s,
+        rto_max_s=declaration.rto_max_s,
+        replica_lag_max_s=declaration.rpo_max_s,
+        v4_max_age_s=declaration.restore_test_max_age_days * DAY_S,
+        v5_max_age_s=declaration.drill_max_age_days * DAY_S,
+    )

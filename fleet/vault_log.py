@@ -263,7 +263,22 @@ def refuse_map(state: VaultState, moved: MapRecord) -> str | None:
     """The reason why a repacked pack must not take the place of the old one, or None."""
     if moved.owner in state.aborted:
         return f"a gc gave up the repack run {moved.owner}"
+    for pack in (moved.old, moved.new):
+        # A condemned old pack would come back to snapshots that must not be undeleted any more;
+        # a condemned new one is about to be deleted.
+        if pack in state.condemned:
+            return f"a gc has condemned pack {pack}"
     return None
+
+
+def restorable_snapshots(state: VaultState) -> dict[str, SnapshotRecord]:
+    """Every snapshot that is live, or that an undelete or a hold may still ask for."""
+    kept = {
+        one: record
+        for one, record in state.forgotten.items()
+        if refuse_undelete(state, one) is None or _is_held(state, record)
+    }
+    return {**state.live, **kept}
 
 
 def plan_gc(state: VaultState, listed: Iterable[ListedPack], grace: timedelta) -> GcPlan:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fleet.backup_declaration import BackupDeclaration, VaultLocation, WrappingKeySource
+from fleet.backup_schedule import BackupCrons
 from fleet.retention import RetentionPolicy
 from platform_defs.settings import Settings
 
@@ -39,6 +41,34 @@ def declared_backup(settings: Settings) -> BackupDeclaration:
     )
 
 
+def backup_crons(settings: Settings) -> BackupCrons:
+    """When each duty falls due."""
+    backup = settings.backup
+    return BackupCrons(
+        snapshot=backup.snapshot_cron,
+        nightly=backup.nightly_cron,
+        control_store=backup.control_store_cron,
+        retention=backup.retention_cron,
+        structure=backup.structure_cron,
+        scrub=backup.scrub_cron,
+        restore_test=backup.restore_test_cron,
+        drill=backup.drill_cron,
+    )
+
+
+def simple_backup(
+    regions: Sequence[str], state_dir: str, networks: Sequence[str] = ()
+) -> BackupDeclaration:
+    """Vaults and two key files below a folder, as on one machine without settings of backups."""
+    root = Path(state_dir)
+    return BackupDeclaration(
+        home_region=regions[0],
+        vaults=tuple(VaultLocation(one, str(root / "vaults" / one)) for one in regions),
+        keys=_key_files(root / "keys"),
+        networks=tuple(networks),
+    )
+
+
 def _location(settings: Settings, region: str) -> VaultLocation:
     for one in settings.vaults:
         if one.name == region and (one.path or one.bucket):
@@ -55,15 +85,17 @@ def _location(settings: Settings, region: str) -> VaultLocation:
 
 
 def _keys(settings: Settings) -> tuple[WrappingKeySource, ...]:
-    folder: Path = settings.fleet.state_dir / "keys"
     if not settings.wrapping_keys:
-        return (
-            WrappingKeySource(REGION_KEY, file=str(folder / f"{REGION_KEY}.key")),
-            WrappingKeySource(
-                RECOVERY_KEY, file=str(folder / f"{RECOVERY_KEY}.key"), recovery=True
-            ),
-        )
+        return _key_files(settings.fleet.state_dir / "keys")
     return tuple(
         WrappingKeySource(one.name, one.file, one.env, one.kms, one.recovery)
         for one in settings.wrapping_keys
+    )
+
+
+def _key_files(folder: Path) -> tuple[WrappingKeySource, ...]:
+    """The two keys of a fleet whose settings name none."""
+    return (
+        WrappingKeySource(REGION_KEY, file=str(folder / f"{REGION_KEY}.key")),
+        WrappingKeySource(RECOVERY_KEY, file=str(folder / f"{RECOVERY_KEY}.key"), recovery=True),
     )

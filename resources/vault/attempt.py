@@ -26,7 +26,9 @@ from resources.vault.manifest import (
     without_items,
 )
 from resources.vault.network import NetworkVault, chain_of
+from resources.vault.pack_maps import resolve_moves
 from resources.vault.packing import PackWriter, create_object
+from resources.vault.shredding import demand_unshredded
 
 _COMMIT_TRIES = 20
 
@@ -63,11 +65,14 @@ class Attempt:
             try:
                 stored = self.vault.snapshot(newest)
                 chain = chain_of(stored)
-                self.current = self.vault.manifests.read(chain)
+                named = self.vault.read_manifest(stored)
+                self.current = resolve_moves(self.vault.store, self.vault.keys, named)
             except (CorruptObjectError, NotFoundError) as error:
                 self.base_fault = self.base_fault or str(error)
                 continue
-            self.base_id, self.base_chain, self.base_extra = newest, chain, stored.extra
+            self.base_id, self.base_extra = newest, stored.extra
+            # Rows that a repack moved are written anew: a chain names the packs before the moves.
+            self.base_chain = chain if self.current is named else ()
             break
         return self.current
 
@@ -153,6 +158,8 @@ class Attempt:
                 if log.append(record, self.vault.clock.now(), extra()):
                     return
             except StoreUnavailableError as error:
+                if unanswered is not None:
+                    raise  # silent twice: what the log says then is for the next attempt
                 unanswered = error
         raise StoreUnavailableError(
             f"snapshot {mine}: its log record could not be placed in {_COMMIT_TRIES} tries",
@@ -161,7 +168,10 @@ class Attempt:
 
     def prove(self) -> None:
         """V0: all that this attempt created is there in its size, and the record reads back."""
-        vault, stored = self.vault, self.vault.snapshot(self.snapshot_id)
+        vault = self.vault
+        # Once more from the store: another region may have begun an epoch that left this out.
+        self._demand_live()
+        stored = vault.snapshot(self.snapshot_id)
         for folder in ("packs", "manifests") if self.own else ():
             prefix = f"{folder}/{vault.network_id}/{self.snapshot_id}/"
             listed = {one.key: one.size_bytes for one in vault.store.list_objects(prefix)}
@@ -173,14 +183,17 @@ class Attempt:
                         f"the store lists {listed.get(key)}",
                         hint="Run the backup again, distrusting this pack; check the store.",
                     )
-        key = log_key(vault.network_id, vault.epoch, stored.position.seq)
+        key = log_key(vault.network_id, stored.position.epoch, stored.position.seq)
         if hashlib.sha256(vault.store.get(key)).hexdigest() != stored.sha256:
             raise CorruptObjectError(f"log record {key} does not read back as written")
+        # A process that opened the network before it was shredded must not report a backup.
+        demand_unshredded(vault.store, vault.network_id)
 
     def _demand_live(self) -> None:
         """Tell a snapshot that somebody has removed already from one that was badly stored."""
         if self.snapshot_id not in self.vault.log.refresh().live:
             raise FencedError(
-                f"snapshot {self.snapshot_id} was committed, and forgotten before it was proven",
+                f"snapshot {self.snapshot_id} was committed, and forgotten (or left aside by "
+                "another region's epoch) before it was proven",
                 hint="Run the backup again.",
             )

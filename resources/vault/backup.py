@@ -7,7 +7,7 @@ Running again is always safe: it compares with whatever was committed last.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,6 +73,7 @@ def back_up(
     distrusted: frozenset[str] = frozenset(),
     change_id: int | None = None,
     staging: Path | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> BackupResult:
     """Take a snapshot of a network: its agent states, and the artefacts that are handed in.
 
@@ -91,6 +92,7 @@ def back_up(
             the cut, so that a point-in-time restore knows where to go on.
         staging: folder for consistent copies of databases, as large as the largest of them; None
             for the system's.
+        notes: of the caller, kept with the log record: run, reason, whether it was scheduled.
 
     Raises:
         InvalidInputError: two artefacts of one name, or one of another network.
@@ -106,7 +108,9 @@ def back_up(
     states = StateChanges(attempt, source) if source and wanted.has_states else None
     covered = [one for one in chosen if wanted.covers(one)]
     parts = ArtefactChanges(attempt, staging, full=full)
-    return _Backup(attempt, states, parts, covered, wanted.retired, change_id).run(full=full)
+    return _Backup(attempt, states, parts, covered, wanted.retired, change_id, notes or {}).run(
+        full=full
+    )
 
 
 class _Backup:
@@ -120,6 +124,7 @@ class _Backup:
         artefacts: Sequence[ArtefactDeclaration],
         retired: frozenset[str],
         change_id: int | None,
+        notes: Mapping[str, Any],
     ) -> None:
         self._attempt = attempt
         self._states = states
@@ -127,6 +132,8 @@ class _Backup:
         self._artefacts = artefacts
         self._retired = retired
         self._change_id = change_id
+        self._notes = notes
+        self._journal_seq = 0
         self._rescued = 0
         self._kind = "same"
 
@@ -136,6 +143,7 @@ class _Backup:
         began_s = clock.monotonic_s()
         attempt.read_base(attempt.vault.log.refresh())
         self._taken_at = clock.now()
+        self._journal_seq = self._read_journal_seq()
         if self._states is not None and not self._states.take_cut() and not self._artefacts:
             self._refuse_nothing()
         delta = [] if self._states is None else self._states.store()
@@ -146,8 +154,10 @@ class _Backup:
             self._write_manifest(None)
         elif any(len(rows) for rows in delta):
             self._write_manifest(arrow().concat_tables(delta))
-        else:
+        elif attempt.base_chain:
             attempt.chain = attempt.base_chain
+        else:
+            self._write_manifest(None)
         attempt.commit(self._taken_at, self._extra, self._rescue_and_write)
         attempt.prove()
         return self._result(clock.monotonic_s() - began_s)
@@ -191,6 +201,11 @@ class _Backup:
         self._kind = "delta" if base else "full"
         self._attempt.create_manifest(delta, base)
 
+    def _read_journal_seq(self) -> int:
+        """Where the journal stood before the cut: what follows may hold newer versions."""
+        listed = self._attempt.vault.journal.refresh()
+        return listed[-1].place.seq if listed else 0
+
     def _incomplete(self) -> dict[str, str]:
         failed = {one.name: one.error for one in self._parts.outcomes if one.error}
         return {**self._parts.lost, **failed}
@@ -209,6 +224,7 @@ class _Backup:
         known = base_cut.get("artefacts", {})
         agents = self._agents()
         return {
+            **self._notes,
             "manifests": [list(one) for one in attempt.chain],
             "base": attempt.base_id,
             "agents": agents,
@@ -218,6 +234,7 @@ class _Backup:
             "rescued": self._rescued,
             "bytes_logical": attempt.bytes_logical,
             "bytes_stored": sum(attempt.sizes.values()),
+            "journal_seq": self._journal_seq,
             "incomplete": {name: text[:500] for name, text in self._incomplete().items()},
             "cut": cut_record(
                 base_cut,

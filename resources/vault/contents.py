@@ -12,7 +12,7 @@ from typing import NamedTuple
 from fleet.errors import CorruptObjectError
 from resources.vault.manifest import Manifest, kernels, of_kinds
 from resources.vault.network import NetworkVault
-from resources.vault.reading import Damaged, StoredRow, read_in_order
+from resources.vault.reading import Damaged, StoredRow, read_in_order, where_to_read
 
 
 class ContentPart(NamedTuple):
@@ -65,7 +65,8 @@ def prove_contents(
 ) -> Iterator[ProvenContent]:
     """Read every item that is no state; those that are whole, the others to `on_damage`."""
     size_bytes, damaged = 0, False
-    for part in read_contents(vault, manifest):
+    chosen = of_kinds(manifest, states=False)
+    for part in read_contents(vault, where_to_read(vault.store, vault.keys, chosen, on_damage)):
         if part.row.chunk == 0:
             size_bytes, damaged = 0, False
         if isinstance(part.plain, CorruptObjectError):

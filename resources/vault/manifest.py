@@ -33,12 +33,32 @@ _CACHED_MANIFESTS = 32
 _CACHED_BYTES = 64 * 1024 * 1024
 
 
+class PackMove(NamedTuple):
+    """Where a repack has put what a pack held that was still needed."""
+
+    sha256: str
+    """Of the new pack."""
+    owner: str
+    salt: bytes
+    size_bytes: int
+    table_length: int
+    dek_id: str
+    """Data key that sealed the new pack."""
+
+
 class PackInfo(NamedTuple):
     """What reading a pack needs beside its rows."""
 
     owner: str
     salt: bytes
     size_bytes: int
+    dek_id: str = ""
+    """Data key that sealed it; empty for the network's first one, or where the manifest is silent:
+    the pack's header says it."""
+    moved: PackMove | None = None
+    """The pack to read in its place; rows are translated by `resources.vault.pack_maps`."""
+    key: str = ""
+    """Key of the object where it is no pack but a journal segment; empty for a pack."""
 
 
 class ManifestRef(NamedTuple):
@@ -125,10 +145,7 @@ def encode_manifest(keys: PackKeys, manifest: Manifest, base: str | None) -> Sea
         "format": _FORMAT,
         "network_id": keys.network_id,
         "base": base,
-        "packs": {
-            sha256: [one.owner, one.salt.hex(), one.size_bytes]
-            for sha256, one in manifest.packs.items()
-        },
+        "packs": {sha256: _pack_fields(one, keys.dek_id) for sha256, one in manifest.packs.items()},
     }
     order = [(name, "ascending") for name in ("kind", "item_id", "chunk")]
     table = manifest.table.sort_by(order)
@@ -139,6 +156,12 @@ def encode_manifest(keys: PackKeys, manifest: Manifest, base: str | None) -> Sea
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", row_group_size=1 << 20, use_dictionary=True)
     return seal_manifest(keys, sink.getvalue().to_pybytes(), os.urandom(SALT_BYTES))
+
+
+def _pack_fields(info: PackInfo, first_dek_id: str) -> list[Any]:
+    """The data key is named only where it is not the first: other vaults stay as they were."""
+    named = [info.dek_id] if info.dek_id not in {"", first_dek_id} else []
+    return [info.owner, info.salt.hex(), info.size_bytes, *named]
 
 
 def decode_manifest(keys: PackKeys, data: bytes, name: str, base: str | None) -> Manifest:
@@ -155,8 +178,8 @@ def decode_manifest(keys: PackKeys, data: bytes, name: str, base: str | None) ->
         table = pq.read_table(pa.BufferReader(plain)).combine_chunks()
         fields = json.loads((table.schema.metadata or {})[_METADATA])
         packs = {
-            sha256: PackInfo(owner, bytes.fromhex(salt), size)
-            for sha256, (owner, salt, size) in fields["packs"].items()
+            sha256: PackInfo(owner, bytes.fromhex(salt), size, *dek_id)
+            for sha256, (owner, salt, size, *dek_id) in fields["packs"].items()
         }
         found = (fields["format"], fields["network_id"], fields["base"])
         if _ATTRIBUTES not in table.column_names:

@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from fleet.errors import CorruptObjectError, NotFoundError
+from fleet.errors import CorruptObjectError, NotFoundError, PermanentError
 from fleet.ports.clock import Clock
+from fleet.ports.key_wrapper import KeyWrapper
 from fleet.ports.object_store import ListedObject, ObjectStore
-from fleet.vault_keys import KeyEncryptionKey
 from fleet.vault_keyspace import ULID_ENTROPY_BYTES, make_ulid
 from fleet.vault_log import LogRecord, SnapshotRecord
 from fleet.vault_pack import PackKeys
 from fleet.vault_records import StoredRecord
 from resources.vault.key_store import load_data_key, read_vault
-from resources.vault.log_store import VaultLog
-from resources.vault.manifest import ManifestRef, ManifestStore
+from resources.vault.log_store import LocalLog, VaultLog
+from resources.vault.manifest import Manifest, ManifestRef, ManifestStore
+from resources.vault.pack_maps import moves_after, with_moves
+from resources.vault.segments import SegmentStore
 
 
 class NetworkVault:
@@ -27,18 +29,52 @@ class NetworkVault:
         store: where the vault lies.
         keys: of the network.
         clock: dates records; no decision about safety reads it.
-        epoch: of the region that writes.
+        epoch: that the writer is opened under.
+        region: whose copy this is; '' where nobody asks. It is needed to record evidence, and to
+            write under an epoch that the region was promoted to.
     """
 
-    def __init__(self, store: ObjectStore, keys: PackKeys, clock: Clock, epoch: int = 0) -> None:
+    def __init__(
+        self, store: ObjectStore, keys: PackKeys, clock: Clock, epoch: int = 0, region: str = ""
+    ) -> None:
         """Nothing is read before the first verb."""
         self.store = store
         self.keys = keys
         self.clock = clock
         self.epoch = epoch
+        self.region = region
         self.network_id = keys.network_id
-        self.log = VaultLog(store, keys.network_id, epoch, keys.data_key)
+        self.log = VaultLog(store, keys.network_id, epoch, keys.data_key, region)
         self.manifests = ManifestStore(store, keys)
+        self.journal = SegmentStore(store, keys)
+        self.read_only = False
+        """True for a replica: nothing may be appended to its log, not even a hold."""
+
+    def afresh(self) -> NetworkVault:
+        """The same vault without anything cached: it sees what is stored now."""
+        return NetworkVault(self.store, self.keys, self.clock, self.epoch, self.region)
+
+    def local_log(self, region: str = "") -> LocalLog:
+        """The log of a region's copy (of this vault's own region by default), nothing read yet.
+
+        Raises:
+            InvalidInputError: the vault was opened without its region.
+        """
+        return LocalLog(self.store, self.network_id, region or self.region, self.keys.data_key)
+
+    def use_keys(self, keys: PackKeys) -> None:
+        """Seal and open with these keys from now on; the network's first data key stays.
+
+        Raises:
+            PermanentError: they are of another network or vault.
+        """
+        if (keys.network_id, keys.data_key) != (self.network_id, self.keys.data_key):
+            raise PermanentError(
+                f"network {self.network_id}: these are the keys of another network or vault",
+                hint="Open it anew; nothing was written.",
+            )
+        self.keys = keys
+        self.manifests = ManifestStore(self.store, keys)
 
     def new_id(self) -> str:
         """A fresh id for a snapshot attempt or a hold."""
@@ -59,6 +95,16 @@ class NetworkVault:
             f"network {self.network_id} has no snapshot {snapshot_id}",
             hint="`stateroom backups list` names them.",
         )
+
+    def read_manifest(self, stored: StoredRecord) -> Manifest:
+        """The rows of a snapshot; packs that were repacked since say where they are read now.
+
+        Raises:
+            NotFoundError: a manifest is missing.
+            CorruptObjectError: one is damaged.
+        """
+        manifest = self.manifests.read(chain_of(stored))
+        return with_moves(manifest, moves_after(self.log.records, stored.position.seq))
 
     def find_snapshot(self, at: datetime | None) -> StoredRecord:
         """The newest live snapshot taken at or before a moment (None: of all).
@@ -89,18 +135,20 @@ class NetworkVault:
 def open_network(
     store: ObjectStore,
     network_id: str,
-    keks: Sequence[KeyEncryptionKey],
+    keks: Sequence[KeyWrapper],
     clock: Clock,
     epoch: int = 0,
+    region: str = "",
 ) -> NetworkVault:
-    """Open a network of an existing vault with any of its keys.
+    """Open a network of an existing vault with any of its keys, and all its data keys.
 
     Raises:
         NotFoundError: there is no vault, or it does not know the network.
-        PermanentError: none of the keys opens it.
+        PermanentError: none of the keys opens it, or it was shredded.
+        TransientError: none of the keys opens it, and a key service did not answer.
     """
     read_vault(store)
-    return NetworkVault(store, load_data_key(store, network_id, keks), clock, epoch)
+    return NetworkVault(store, load_data_key(store, network_id, keks), clock, epoch, region)
 
 
 def chain_of(stored: StoredRecord) -> tuple[ManifestRef, ...]:

@@ -218,7 +218,7 @@ class PackWriter:
             for row in pack.rows
         }
         with self._lock:
-            self.packs[pack.sha256] = PackInfo(self._owner, pack.salt, len(pack.data))
+            self.packs[pack.sha256] = PackInfo(self._owner, pack.salt, len(pack.data), pack.dek_id)
             self._blobs.update(placed)
 
 

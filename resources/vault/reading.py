@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 from fleet.errors import CorruptObjectError, NotFoundError
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import pack_key
-from fleet.vault_pack import PackKeys, PackRow, open_frame
-from resources.vault.manifest import STATE, Manifest, kernels, of_kinds
+from fleet.vault_pack import HEADER_MAX_BYTES, PackKeys, PackRow, open_frame, read_salt
+from resources.vault.manifest import STATE, Manifest, PackInfo, arrow, kernels, of_kinds
+from resources.vault.pack_maps import resolve_moves
 
 _GAP_BYTES = 256 * 1024
 """Frames closer than this are fetched by one request."""
@@ -79,7 +80,7 @@ def read_items(
     Raises:
         CorruptObjectError: a pack is damaged or missing, or an item differs from its digest.
     """
-    manifest = of_kinds(manifest, states=True)
+    manifest = where_to_read(store, keys, of_kinds(manifest, states=True), on_damage)
     partial: dict[str, dict[int, bytes]] = {}
     chunks = _chunks_expected(manifest.table)
     ranges = _plan_ranges(manifest.table, ("pack", "offset"))
@@ -95,6 +96,7 @@ def read_in_order(
     Memory is a few ranges of 2 MiB, whatever the size of an item. What cannot be read is yielded
     as the error; whole items are compared with their digest by the caller, who sees all of them.
     """
+    manifest = resolve_moves(store, keys, manifest)
     ranges = _plan_ranges(manifest.table, ("kind", "item_id", "chunk"))
     for results in _fetch_ranges(store, keys, manifest, ranges, workers):
         yield from results
@@ -127,6 +129,38 @@ def _fetch_ranges(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def where_to_read(
+    store: ObjectStore, keys: PackKeys, manifest: Manifest, on_damage: Damaged | None
+) -> Manifest:
+    """Rows translated through repacks; what cannot be translated is told and left out."""
+    if on_damage is None:
+        return resolve_moves(store, keys, manifest)
+    pc = kernels()
+    targets = sorted({info.moved.sha256 for info in manifest.packs.values() if info.moved})
+    for target in targets:
+        olds = [
+            sha256
+            for sha256, info in manifest.packs.items()
+            if info.moved and info.moved.sha256 == target
+        ]
+        column = manifest.table["pack"]
+        chosen = pc.is_in(column, value_set=arrow().array(olds, arrow().string()))
+        part = manifest.table.filter(chosen)
+        rest = manifest.table.filter(pc.invert(chosen))
+        packs = {one: info for one, info in manifest.packs.items() if one not in olds}
+        try:
+            moved = resolve_moves(
+                store, keys, Manifest(part, {one: manifest.packs[one] for one in olds})
+            )
+        except CorruptObjectError as error:
+            on_damage(target, part["item_id"].unique().to_pylist(), error)
+            manifest = Manifest(rest, packs)
+        else:
+            table = arrow().concat_tables([rest, moved.table]).combine_chunks()
+            manifest = Manifest(table, {**packs, **moved.packs})
+    return manifest
 
 
 def _plan_ranges(table: Any, order: Sequence[str]) -> Iterator[list[StoredRow]]:
@@ -162,7 +196,7 @@ def _fetch_range(
 ) -> Fetched:
     first, last = rows[0], rows[-1]
     info = manifest.packs[first.pack]
-    key = pack_key(keys.network_id, info.owner, first.pack)
+    key = info.key or pack_key(keys.network_id, info.owner, first.pack)
     try:
         data = store.get(key, first.offset, last.offset + last.length - first.offset)
     except NotFoundError as error:
@@ -172,6 +206,18 @@ def _fetch_range(
         )
         missing.__cause__ = error
         return [(row, missing) for row in rows]
+    results = _open_rows(keys, info, rows, data)
+    silent = not info.dek_id and keys.later
+    if silent and any(isinstance(plain, CorruptObjectError) for _, plain in results):
+        # The manifest does not name the data key: perhaps the pack's header names a later one.
+        dek_id, salt = read_salt(store.get(key, 0, HEADER_MAX_BYTES), first.pack)
+        if salt == info.salt and dek_id in {one.dek_id for one in keys.later}:
+            return _open_rows(keys, info._replace(dek_id=dek_id), rows, data)
+    return results
+
+
+def _open_rows(keys: PackKeys, info: PackInfo, rows: Sequence[StoredRow], data: bytes) -> Fetched:
+    first = rows[0]
     results: Fetched = []
     for row in rows:
         if row.kind != STATE and results and results[-1][0].blob_id == row.blob_id:
@@ -189,7 +235,7 @@ def _fetch_range(
             row.version,
         )
         try:
-            plain = open_frame(keys, info.salt, packed, sealed, row.pack)
+            plain = open_frame(keys, info.salt, packed, sealed, row.pack, info.dek_id)
             if row.kind == STATE:
                 _compare_whole(row, plain)
             results.append((row, plain))

@@ -28,6 +28,7 @@ from fleet.vault_log import (
     refuse_undelete,
 )
 from resources.vault.network import NetworkVault
+from resources.vault.promote import branch_packs
 
 GRACE = timedelta(hours=24)
 """How long an uncommitted pack is left alone, and how long a condemned one stays to be read."""
@@ -118,12 +119,15 @@ def collect_garbage(vault: NetworkVault, grace: timedelta = GRACE) -> GcResult:
         vault: the opened network.
         grace: how long packs without a committed owner are left alone, by the store's clock.
     """
+    append = _Appending(vault)
     for _ in range(_TRIES):
         # Packs are listed BEFORE the log is read: what is committed in between is then seen.
         now = store_time(vault.store)
         listed = vault.list_packs()
         state = vault.log.refresh()
-        plan = plan_gc(state, [_as_pack(one, now) for one in listed], grace)
+        kept = branch_packs(vault)
+        packs = [_as_pack(one, now) for one in listed]
+        plan = plan_gc(state, [one for one in packs if one.pack not in kept], grace)
         fresh = GcRecord(plan.record.condemned, plan.record.aborted - state.aborted)
         sizes = {parse_place(one.key, 0).sha256: one.size_bytes for one in listed}
         result = GcResult(
@@ -134,7 +138,7 @@ def collect_garbage(vault: NetworkVault, grace: timedelta = GRACE) -> GcResult:
         )
         if not (fresh.condemned or fresh.aborted):
             return result
-        if _append(vault, fresh):
+        if append(fresh):
             return result
     raise _too_busy(vault)
 
@@ -153,9 +157,12 @@ def sweep(vault: NetworkVault, delay: timedelta = GRACE) -> SweepResult:
     condemned = frozenset[str]().union(*(one.condemned for one in old if isinstance(one, GcRecord)))
     aborted = frozenset[str]().union(*(one.aborted for one in old if isinstance(one, GcRecord)))
     needed = frozenset[str]().union(*(one.packs for one in state.live.values()))
+    branches = branch_packs(vault)
     doomed = []
     for listed in vault.list_packs():
         place = parse_place(listed.key, listed.size_bytes)
+        if place.sha256 in branches:
+            continue
         if place.sha256 in condemned or place.owner in aborted:
             if place.sha256 in needed:
                 raise PermanentError(
@@ -175,9 +182,10 @@ def append_next(vault: NetworkVault, decide: Callable[[VaultState], LogRecord | 
         decide: the record for a state; None when the state is already as wanted, which is also
             how a lost answer is found out.
     """
+    append = _Appending(vault)
     for _ in range(_TRIES):
         record = decide(vault.log.refresh())
-        if record is None or _append(vault, record):
+        if record is None or append(record):
             return
     raise _too_busy(vault)
 
@@ -194,12 +202,24 @@ def store_time(store: ObjectStore) -> datetime:
         store.delete([key])
 
 
-def _append(vault: NetworkVault, record: LogRecord) -> bool:
-    """Append; an unanswered one counts as not done, and the next look at the log finds out."""
-    try:
-        return vault.log.append(record, vault.clock.now())
-    except StoreUnavailableError:
-        return False
+class _Appending:
+    """Appends; an unanswered one counts as not done, and the next look at the log finds out.
+
+    A second silence is raised: a store that reads and does not write would else be asked for ever.
+    """
+
+    def __init__(self, vault: NetworkVault) -> None:
+        self._vault = vault
+        self._was_silent = False
+
+    def __call__(self, record: LogRecord) -> bool:
+        try:
+            return self._vault.log.append(record, self._vault.clock.now())
+        except StoreUnavailableError:
+            if self._was_silent:
+                raise
+            self._was_silent = True
+            return False
 
 
 def _as_pack(listed: ListedObject, now: datetime) -> ListedPack:
