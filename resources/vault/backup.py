@@ -7,24 +7,20 @@ Running again is always safe: it compares with whatever was committed last.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from fleet.agents import AgentState
-from fleet.backup_evidence import ENGINE_VERSION, VerificationEvidence
 from fleet.errors import (
     CorruptObjectError,
     FencedError,
     NotFoundError,
-    StateroomError,
     StoreUnavailableError,
 )
 from fleet.inventory import AgentStateInfo
-from fleet.vault_keyspace import log_key, manifest_key
+from fleet.vault_keyspace import manifest_key
 from fleet.vault_log import SnapshotRecord, VaultState, decide_commit
-from resources.vault.evidence import record_evidence
 from resources.vault.manifest import (
     CHAIN_DELTAS_MAX,
     FULL_BELOW_ROWS,
@@ -41,6 +37,7 @@ from resources.vault.manifest import (
 from resources.vault.network import NetworkVault, chain_of
 from resources.vault.pack_maps import resolve_moves
 from resources.vault.packing import PackWriter, StoredBlob, create_object
+from resources.vault.proof import StoredObjects, prove_snapshot
 
 _BATCH_BYTES = 4 * 1024 * 1024
 _BATCH_AGENTS = 1000
@@ -146,7 +143,8 @@ class _Attempt:
         self._current = base
         self._store_changes(base, infos)
         self._commit(taken_at, len(infos))
-        evidence_fault = self._prove_and_record()
+        stored = StoredObjects(self._snapshot_id, self._own, self._sizes)
+        evidence_fault = prove_snapshot(self._vault, stored)
         return BackupResult(
             snapshot_id=self._snapshot_id,
             seq=self._record_seq(),
@@ -350,70 +348,6 @@ class _Attempt:
 
     def _record_seq(self) -> int:
         return self._vault.snapshot(self._snapshot_id).position.seq
-
-    def _prove_and_record(self) -> str:
-        """V0, recorded where the vault knows its region; why it could not be recorded, or ''."""
-        clock = self._vault.clock
-        started_at, began_s = clock.now(), clock.monotonic_s()
-        try:
-            self._prove()
-        except CorruptObjectError as error:
-            self._record_v0(started_at, clock.monotonic_s() - began_s, (str(error),))
-            raise
-        return self._record_v0(started_at, clock.monotonic_s() - began_s, ())
-
-    def _record_v0(self, started_at: datetime, seconds: float, failures: tuple[str, ...]) -> str:
-        """Record V0; a fault of the evidence log does not make a committed snapshot a failure."""
-        vault = self._vault
-        if not vault.region:
-            return ""
-        evidence = VerificationEvidence(
-            network_id=vault.network_id,
-            region=vault.region,
-            level="V0",
-            snapshot_id=self._snapshot_id,
-            started_at=started_at,
-            seconds=seconds,
-            items=len(self._own) + 1,
-            bytes_checked=sum(self._sizes.values()),
-            failures=failures,
-            code_version=ENGINE_VERSION,
-        )
-        try:
-            record_evidence(vault, vault.region, evidence)
-        except StateroomError as error:
-            return str(error)
-        return ""
-
-    def _prove(self) -> None:
-        """V0: all that this attempt created is there in its size, and the record reads back."""
-        vault = self._vault
-        # Once more from the store: another region may have begun an epoch that left this out.
-        self._demand_live()
-        stored = vault.snapshot(self._snapshot_id)
-        for folder in ("packs", "manifests") if self._own else ():
-            prefix = f"{folder}/{vault.network_id}/{self._snapshot_id}/"
-            listed = {one.key: one.size_bytes for one in vault.store.list_objects(prefix)}
-            for sha256, key in self._own.items():
-                if key.startswith(prefix) and listed.get(key) != self._sizes[sha256]:
-                    self._demand_live()
-                    raise CorruptObjectError(
-                        f"object {key}: stored {self._sizes[sha256]} bytes, "
-                        f"the store lists {listed.get(key)}",
-                        hint="Run the backup again, distrusting this pack; check the store.",
-                    )
-        key = log_key(vault.network_id, stored.position.epoch, stored.position.seq)
-        if hashlib.sha256(vault.store.get(key)).hexdigest() != stored.sha256:
-            raise CorruptObjectError(f"log record {key} does not read back as written")
-
-    def _demand_live(self) -> None:
-        """Tell a snapshot that somebody has removed already from one that was badly stored."""
-        if self._snapshot_id not in self._vault.log.refresh().live:
-            raise FencedError(
-                f"snapshot {self._snapshot_id} was committed, and forgotten (or left aside by "
-                "another region's epoch) before it was proven",
-                hint="Run the backup again.",
-            )
 
 
 def _array(chunked: Any) -> Any:
