@@ -20,6 +20,8 @@ from fleet.vault_log import EvidenceRecord
 
 LEVELS = ("V0", "V1", "V2", "V3", "V4", "V5")
 """What each level looks at: `docs/formats/backup.md`, "Verification"."""
+ENGINE_VERSION = "1"
+"""`code_version` of the vault's own levels; raised when what one of them proves changes."""
 NAMED_MAX = 1000
 """Failures, agents or objects that one record spells out; the total is counted beside them."""
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -211,10 +213,10 @@ def bound_list(values: Sequence[str]) -> tuple[str, ...]:
     return (*values[:NAMED_MAX], f"and {len(values) - NAMED_MAX} more")
 
 
-def tainted_snapshots(evidence: Iterable[Evidence]) -> frozenset[str]:
-    """Snapshots that this region cannot restore in full, by what was found so far.
+def tainted_objects(evidence: Iterable[Evidence]) -> dict[str, frozenset[str]]:
+    """Objects that are lost in this region, each with the snapshots that need it.
 
-    A later heal of the very object that tainted them takes the taint away.
+    A later heal of the very object takes its taint away.
     """
     lost: dict[str, frozenset[str]] = {}
     for one in evidence:
@@ -222,7 +224,12 @@ def tainted_snapshots(evidence: Iterable[Evidence]) -> frozenset[str]:
             lost[one.key] = lost.get(one.key, frozenset()) | frozenset(one.snapshots)
         elif isinstance(one, HealEvidence):
             lost.pop(one.key, None)
-    return frozenset[str]().union(*lost.values())
+    return lost
+
+
+def tainted_snapshots(evidence: Iterable[Evidence]) -> frozenset[str]:
+    """Snapshots that this region cannot restore in full, by what was found so far."""
+    return frozenset[str]().union(*tainted_objects(evidence).values())
 
 
 def _decoded(name: str, value: Any) -> Any:

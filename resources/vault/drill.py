@@ -39,10 +39,10 @@ from fleet.errors import (
 )
 from fleet.names import validate_name
 from fleet.ports.clock import Clock
+from fleet.ports.key_wrapper import KeyWrapper
 from fleet.ports.object_store import ObjectStore
 from fleet.reports import AgentDeclaration
 from fleet.restore_test_plan import LoadedState
-from fleet.vault_keys import KeyEncryptionKey
 from resources.vault.drill_fleet import DRILL_NODE, DRILL_REGION, DrillFleet, end_left_nodes
 from resources.vault.evidence import read_local
 from resources.vault.fresh_store import (
@@ -77,7 +77,7 @@ class DrillRequest:
     """Region -> its vault, without the region that is taken as lost."""
     kek_id: str
     """Of the recovery key, for the evidence of a drill that could not read it."""
-    read_recovery_key: Callable[[], KeyEncryptionKey]
+    read_recovery_key: Callable[[], KeyWrapper]
     """Called once, inside the measured time."""
     workloads: Sequence[Workload]
     """As declared in the settings."""
@@ -207,7 +207,7 @@ class _Drill:
             "damaged": list(self._damaged),
         }
 
-    def _open(self, key: KeyEncryptionKey) -> tuple[dict[str, NetworkVault], list[RegionCopy]]:
+    def _open(self, key: KeyWrapper) -> tuple[dict[str, NetworkVault], list[RegionCopy]]:
         """Open every region's vault and look at its structure (V1), now."""
         vaults: dict[str, NetworkVault] = {}
         copies = []

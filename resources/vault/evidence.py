@@ -39,7 +39,8 @@ def record_evidence(vault: NetworkVault, region: str, evidence: Evidence) -> int
 
     Raises:
         InvalidInputError: the evidence is invalid, or of another network or region.
-        CorruptObjectError: the log itself is damaged: `mend_evidence` sets the damaged part aside.
+        CorruptObjectError: the log's end is damaged: `mend_evidence` sets the damaged part aside.
+            Damage before the end is found when the log is read.
         PermanentError: the vault may not be written to.
         StoreUnavailableError: the store does not answer; running again may record it twice, which
             is harmless.
@@ -51,6 +52,8 @@ def record_evidence(vault: NetworkVault, region: str, evidence: Evidence) -> int
     log = vault.local_log(region)
     mark = uuid.uuid4().hex
     unanswered: StoreUnavailableError | None = None
+    with _naming_the_log(log):
+        log.seek_tail()
     for _ in range(_TRIES):
         with _naming_the_log(log):
             stored = log.refresh()

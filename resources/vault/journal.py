@@ -37,7 +37,11 @@ class JournalPass(NamedTuple):
 
 
 def append_segment(
-    vault: NetworkVault, source: ChangeSource, *, heartbeat: timedelta = HEARTBEAT
+    vault: NetworkVault,
+    source: ChangeSource,
+    *,
+    heartbeat: timedelta = HEARTBEAT,
+    networks: dict[str, str] | None = None,
 ) -> SegmentResult:
     """Journal what has changed in one network since its last segment.
 
@@ -45,13 +49,16 @@ def append_segment(
         vault: the opened network.
         source: the control store.
         heartbeat: age of the last segment at which one is written without changes.
+        networks: see `append_segments`.
 
     Raises:
         StoreUnavailableError: a store does not answer; running again goes on.
         CorruptObjectError: the newest segment, or the snapshot to begin at, is damaged.
         FencedError: other writers were faster, again and again.
     """
-    done = append_segments({vault.network_id: vault}, source, heartbeat=heartbeat)
+    done = append_segments(
+        {vault.network_id: vault}, source, heartbeat=heartbeat, networks=networks
+    )
     for failure in done.failures.values():
         raise failure
     return done.results[vault.network_id]
@@ -62,25 +69,41 @@ def append_segments(
     source: ChangeSource,
     *,
     heartbeat: timedelta = HEARTBEAT,
+    networks: dict[str, str] | None = None,
 ) -> JournalPass:
     """Journal several networks, reading the change log once; one's failure stops no other.
+
+    Args:
+        vaults: the opened networks, by id.
+        source: the control store.
+        heartbeat: age of the last segment at which one is written without changes.
+        networks: network of each agent, kept by the caller from pass to pass and filled here: the
+            listing of all states is then read only when an unknown agent has changed. Empty it
+            when agents may have been declared into other networks, at least with each snapshot.
 
     Raises:
         StoreUnavailableError: the control store does not answer.
     """
-    return _Pass(vaults, source, heartbeat).run() if vaults else JournalPass({}, {})
+    if not vaults:
+        return JournalPass({}, {})
+    known = {} if networks is None else networks
+    return _Pass(vaults, source, heartbeat, known).run()
 
 
 class _Pass:
     """Reads the change log once and hands each network its share."""
 
     def __init__(
-        self, vaults: Mapping[str, NetworkVault], source: ChangeSource, heartbeat: timedelta
+        self,
+        vaults: Mapping[str, NetworkVault],
+        source: ChangeSource,
+        heartbeat: timedelta,
+        networks: dict[str, str],
     ) -> None:
         self._clock = next(iter(vaults.values())).clock
         self._source = source
         self._failures: dict[str, StateroomError] = {}
-        self._infos: dict[str, AgentStateInfo] = {}
+        self._networks = networks
         self._writers: dict[str, SegmentWriter] = {}
         self._began_s = self._clock.monotonic_s()
         for network_id, vault in vaults.items():
@@ -125,16 +148,16 @@ class _Pass:
         self, changes: Sequence[StateChange], cursor: int, mark: str, at: datetime | None
     ) -> None:
         shares = self._shares(changes)
+        infos: Sequence[AgentStateInfo] = ()
         if at is not None and not all(one.recognised for one in self._writers.values()):
-            # A listing must be read behind the last entry that the cursor will cover.
-            self._infos = {one.agent_id: one for one in self._source.state_infos()}
+            # Read behind the last entry that the cursor will cover, whatever is known.
+            infos = self._list_states()
         for network_id, writer in list(self._writers.items()):
             try:
                 if writer.recognised:
                     share = shares.get(network_id, {})
-                    writer.write_changes(share, self._infos, cursor, mark, at)
+                    writer.write_changes(share, cursor, mark, at)
                 elif at is not None:
-                    infos = self._infos.values()
                     mine = [one for one in infos if one.network_id == network_id]
                     writer.write_listing(mine, cursor, mark, at)
             except StateroomError as error:
@@ -148,14 +171,20 @@ class _Pass:
         shares: dict[str, dict[str, list[StateChange]]] = {}
         if not fresh:
             return shares
-        if any(one.agent_id not in self._infos for one in fresh):
-            self._infos = {one.agent_id: one for one in self._source.state_infos()}
+        if any(one.agent_id not in self._networks for one in fresh):
+            self._list_states()
         for change in fresh:
-            info = self._infos.get(change.agent_id)
-            if info is not None:
-                share = shares.setdefault(info.network_id, {})
+            network_id = self._networks.get(change.agent_id)
+            if network_id is not None:
+                share = shares.setdefault(network_id, {})
                 share.setdefault(change.agent_id, []).append(change)
         return shares
+
+    def _list_states(self) -> Sequence[AgentStateInfo]:
+        infos = self._source.state_infos()
+        self._networks.clear()
+        self._networks.update({one.agent_id: one.network_id for one in infos})
+        return infos
 
 
 def trimmable_cursor(vaults: Mapping[str, NetworkVault]) -> int:

@@ -129,7 +129,6 @@ class SegmentWriter:
     def write_changes(
         self,
         share: Mapping[str, Sequence[StateChange]],
-        infos: Mapping[str, AgentStateInfo],
         cursor: int,
         mark: str,
         at: datetime | None,
@@ -141,7 +140,7 @@ class SegmentWriter:
         }
         fresh = {agent_id: changes for agent_id, changes in fresh.items() if changes}
         if fresh or self._is_due(at):
-            sizes = {agent_id: infos[agent_id].size_bytes for agent_id in fresh}
+            sizes = {agent_id: changes[-1].size_bytes for agent_id, changes in fresh.items()}
             self._write(fresh, sizes, cursor, mark, at, None)
 
     def write_listing(

@@ -136,8 +136,10 @@ class RecordChain:
 
     def _peek(self, slot: Slot) -> StoredRecord:
         """An authentic record whose predecessor is not known yet."""
+        return self._authentic(slot, self._store.get(self._layout.key(slot)))
+
+    def _authentic(self, slot: Slot, data: bytes) -> StoredRecord:
         key = self._layout.key(slot)
-        data = self._store.get(key)
         try:
             claimed = LogPosition(self._network_id, *slot, json.loads(data)["prev_sha256"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -303,6 +305,35 @@ class VaultLog(RecordChain):
                 hint="Stop this writer; its region is a replica now.",
             )
 
+    @property
+    def folder(self) -> str:
+        """Prefix of all its records."""
+        return self._layout.folder
+
+    def key_of(self, slot: Slot) -> str:
+        """Key of a record."""
+        return self._layout.key(slot)
+
+    def key_at(self, stored: StoredRecord) -> str:
+        """Key of a record that was read."""
+        return self._layout.key(_slot_of(stored))
+
+    def slot_of(self, key: str) -> Slot:
+        """Place of a record from its key.
+
+        Raises:
+            CorruptObjectError: the key is none of a record.
+        """
+        return self._layout.slot(key)
+
+    def authenticate(self, key: str, data: bytes) -> StoredRecord:
+        """A record by itself: written by a holder of the key, for this very place.
+
+        Raises:
+            CorruptObjectError: it is not; whether it continues its predecessor is not looked at.
+        """
+        return self._authentic(self._layout.slot(key), data)
+
     def branch_slots(self) -> list[Slot]:
         """Every record that a higher epoch left aside, in order, from a full listing."""
         slots = self._list("")
@@ -360,6 +391,15 @@ class LocalLog(RecordChain):
     ) -> StoredRecord | None:
         """As `VaultLog.append`; the stored record, or None when somebody else was faster."""
         return self._append(record, 0, written_at, extra)
+
+    def seek_tail(self) -> None:
+        """Begin at the last record, which is all that an append needs.
+
+        Raises:
+            CorruptObjectError: the last record is damaged; what lies before it is not looked at.
+        """
+        slots = self._list("")
+        self._records = [self._peek(slots[-1])] if slots else []
 
     def read_after(self, seq: int) -> tuple[StoredRecord, ...]:
         """The records behind a number, without reading those before it; nothing is remembered.

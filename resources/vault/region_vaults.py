@@ -65,6 +65,8 @@ class RegionVaults:
             found = open_network(
                 self.store(region), network_id, self.keks(), self.clock, region=region
             )
+            # A hold in a copy's log would make it diverge from the log that it is a copy of.
+            found.read_only = region != self.declaration.home_region
             self._networks[region, network_id] = found
         return found
 
@@ -85,7 +87,9 @@ class RegionVaults:
         home = self.home(network_id)
         if region == self.declaration.home_region:
             return home
-        return NetworkVault(self.store(region), home.keys, self.clock, home.epoch, region)
+        copy = NetworkVault(self.store(region), home.keys, self.clock, home.epoch, region)
+        copy.read_only = True
+        return copy
 
     def keks(self) -> list[KeyEncryptionKey]:
         """The wrapping keys that are at hand; one that is kept elsewhere is left out.

@@ -7,17 +7,31 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import random
+import re
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from datetime import datetime
+from typing import Any, NamedTuple
 
-from fleet.errors import CorruptObjectError, NotFoundError
+from fleet.backup_evidence import ENGINE_VERSION, VerificationEvidence
+from fleet.errors import CorruptObjectError, NotFoundError, SchemaMismatchError
 from fleet.ports.object_store import ListedObject, ObjectStore
-from fleet.vault_keyspace import manifest_key, pack_key, parse_place
+from fleet.vault_keys import decode_wrap
+from fleet.vault_keyspace import VAULT_KEY, manifest_key, pack_key, parse_place
 from fleet.vault_log import SnapshotRecord
+from fleet.verification_sampling import is_in_slice, sample_size
+from resources.vault.contents import prove_contents
+from resources.vault.key_store import read_vault
+from resources.vault.manifest import Manifest, packs_of, select_items
 from resources.vault.network import NetworkVault, chain_of
 from resources.vault.pack_maps import packs_to_read
 from resources.vault.reading import read_items
+
+_NAMED = 20
+"""Agents and snapshots that one failure spells out."""
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_WRAP = re.compile(r"\d{4}/[^/]+\.json", re.ASCII)
 
 
 class Finding(NamedTuple):
@@ -37,7 +51,7 @@ class Verification(NamedTuple):
 
     level: str
     items: int
-    """V1: objects; V2: objects re-hashed; V3: states decrypted."""
+    """V1: objects; V2: objects re-hashed; V3: states and files decrypted."""
     size_bytes: int
     seconds: float
     findings: tuple[Finding, ...]
@@ -61,9 +75,10 @@ def verify_structure(vault: NetworkVault) -> Verification:
         return Verification("V1", 0, 0, vault.clock.monotonic_s() - began_s, tuple(findings))
     wrong: dict[str, tuple[str, list[str]]] = {}
     looked: set[str] = set()
+    findings += check_identity(vault)
     for snapshot_id, record in state.live.items():
         try:
-            expected = _expected_objects(vault, record)
+            expected = expected_objects(vault, record)
         except (CorruptObjectError, NotFoundError) as error:
             findings.append(Finding(snapshot_id, str(error), (snapshot_id,)))
             continue
@@ -78,8 +93,29 @@ def verify_structure(vault: NetworkVault) -> Verification:
     return Verification("V1", len(looked) + state.head, size_bytes, seconds, tuple(findings))
 
 
+def check_identity(vault: NetworkVault) -> list[Finding]:
+    """What is wrong with `vault.json` and the wraps of the network's data keys, without a key."""
+    findings = []
+    try:
+        read_vault(vault.store)
+    except (CorruptObjectError, NotFoundError, SchemaMismatchError) as error:
+        findings.append(Finding(VAULT_KEY, str(error)))
+    for key in list_wraps(vault.store, vault.network_id):
+        try:
+            decode_wrap(vault.store.get(key), key)
+        except (CorruptObjectError, NotFoundError, SchemaMismatchError) as error:
+            findings.append(Finding(key, str(error)))
+    return findings
+
+
+def list_wraps(store: ObjectStore, network_id: str) -> list[str]:
+    """Keys of the wraps of all data keys of a network."""
+    names = (one.key for one in store.list_objects(f"keys/{network_id}."))
+    return [key for key in names if _WRAP.fullmatch(key.removeprefix(f"keys/{network_id}."))]
+
+
 def verify_stored(
-    store: ObjectStore, network_id: str, *, workers: int | None = None
+    store: ObjectStore, network_id: str, *, workers: int | None = None, part: int | None = None
 ) -> tuple[int, int, tuple[Finding, ...]]:
     """V2 without keys: the bytes of each pack and manifest match the hash that is its name.
 
@@ -87,26 +123,43 @@ def verify_stored(
         store: the vault of any region.
         network_id: whose objects.
         workers: threads; None for one per core, at most 8.
+        part: of `slice_of(day)`, so that a week covers all; None for all at once.
 
     Returns:
         Objects, bytes, findings.
     """
     folders = (f"{kind}/{network_id}/" for kind in ("packs", "manifests"))
     listed = [one for folder in folders for one in store.list_objects(folder)]
+    # A key that is nothing a vault writes is looked at every day.
+    listed = [one for one in listed if is_in_slice(_name_of(one.key) or "0" * 8, part)]
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         found = list(pool.map(lambda one: _rehash(store, one), listed))
     return len(listed), sum(one.size_bytes for one in listed), tuple(f for f in found if f)
 
 
-def verify_bytes(vault: NetworkVault) -> Verification:
-    """V2: every stored pack and manifest is re-hashed; needs no key."""
+def verify_bytes(vault: NetworkVault, part: int | None = None) -> Verification:
+    """V2: every stored pack and manifest (of a part: `slice_of`) is re-hashed; needs no key."""
     began_s = vault.clock.monotonic_s()
-    items, size_bytes, findings = verify_stored(vault.store, vault.network_id)
+    items, size_bytes, findings = verify_stored(vault.store, vault.network_id, part=part)
     return Verification("V2", items, size_bytes, vault.clock.monotonic_s() - began_s, findings)
 
 
-def verify_content(vault: NetworkVault, snapshot_ids: Sequence[str] | None = None) -> Verification:
-    """V3: decrypt, decompress and hash every state of snapshots (None: of the newest)."""
+def verify_content(
+    vault: NetworkVault,
+    snapshot_ids: Sequence[str] | None = None,
+    *,
+    sample_share: float = 1.0,
+    seed: int = 0,
+) -> Verification:
+    """V3: decrypt, decompress and hash the states and files of snapshots.
+
+    Args:
+        vault: the opened network.
+        snapshot_ids: None for the newest; `select_snapshots` adds a random older one.
+        sample_share: share of each snapshot's items that is read, more than 0; at least one item.
+        seed: chooses them; the same seed chooses the same ones.
+    """
+    sample_size(1, sample_share)
     began_s = vault.clock.monotonic_s()
     findings: dict[str, tuple[str, set[str], set[str]]] = {}
     vault = vault.afresh()
@@ -117,6 +170,7 @@ def verify_content(vault: NetworkVault, snapshot_ids: Sequence[str] | None = Non
         for snapshot_id in chosen:
             try:
                 manifest = vault.read_manifest(vault.snapshot(snapshot_id))
+                manifest = _sample(manifest, sample_share, seed)
             except (CorruptObjectError, NotFoundError) as error:
                 findings[snapshot_id] = (str(error), {snapshot_id}, set())
                 continue
@@ -134,6 +188,9 @@ def verify_content(vault: NetworkVault, snapshot_ids: Sequence[str] | None = Non
             for item in read_items(vault.store, vault.keys, manifest, on_damage=note):
                 items += 1
                 size_bytes += len(item.body)
+            for content in prove_contents(vault, manifest, on_damage=note):
+                items += 1
+                size_bytes += content.size_bytes
     except (CorruptObjectError, NotFoundError) as error:
         findings[f"log/{vault.network_id}"] = (str(error), set(), set())
     listed = tuple(
@@ -143,7 +200,69 @@ def verify_content(vault: NetworkVault, snapshot_ids: Sequence[str] | None = Non
     return Verification("V3", items, size_bytes, vault.clock.monotonic_s() - began_s, listed)
 
 
-def _expected_objects(vault: NetworkVault, record: SnapshotRecord) -> dict[str, int]:
+def _sample(manifest: Manifest, share: float, seed: int) -> Manifest:
+    """Some items with all their pieces, drawn by seed."""
+    if share >= 1:
+        return manifest
+    ids = manifest.table["item_id"].unique().to_pylist()
+    drawn = random.Random(seed).sample(sorted(ids), sample_size(len(ids), share))
+    table = select_items(manifest.table, drawn)
+    return Manifest(table, packs_of(table, manifest.packs))
+
+
+def evidence_of(
+    vault: NetworkVault,
+    done: Verification,
+    started_at: datetime,
+    snapshot_id: str = "",
+    detail: Mapping[str, Any] | None = None,
+) -> VerificationEvidence:
+    """A verification as evidence of the vault's region, ready for `record_evidence`.
+
+    Args:
+        vault: opened with its region.
+        done: what was found.
+        started_at: by the clock of whoever ran it.
+        snapshot_id: that was verified; '' for the newest live one.
+        detail: slice, seed, share: what makes it repeatable.
+    """
+    live = list(vault.log.refresh().live) if not snapshot_id else []
+    return VerificationEvidence(
+        network_id=vault.network_id,
+        region=vault.region,
+        level=done.level,
+        snapshot_id=snapshot_id or (live[-1] if live else ""),
+        started_at=started_at,
+        seconds=done.seconds,
+        items=done.items,
+        bytes_checked=done.size_bytes,
+        failures=tuple(_in_words(one) for one in done.findings),
+        code_version=ENGINE_VERSION,
+        detail=dict(detail or {}),
+    )
+
+
+def _in_words(finding: Finding) -> str:
+    parts = [f"{finding.subject}: {finding.problem}"]
+    if finding.snapshots:
+        parts.append(f"snapshots {', '.join(finding.snapshots[:_NAMED])}")
+    if finding.agents:
+        more = len(finding.agents) - _NAMED
+        tail = f" and {more} more" if more > 0 else ""
+        parts.append(f"agents {', '.join(finding.agents[:_NAMED])}{tail}")
+    return "; ".join(parts)
+
+
+def _name_of(key: str) -> str | None:
+    """The hash that an object is named by; None for a key that a vault does not write."""
+    try:
+        name = parse_place(key, 0).sha256
+    except CorruptObjectError:
+        return None
+    return name if _SHA256.fullmatch(name) else None
+
+
+def expected_objects(vault: NetworkVault, record: SnapshotRecord) -> dict[str, int]:
     """Key and size of everything that a snapshot reads."""
     network_id = vault.network_id
     stored = vault.snapshot(record.snapshot_id)
@@ -162,7 +281,9 @@ def _expected_objects(vault: NetworkVault, record: SnapshotRecord) -> dict[str, 
 
 
 def _rehash(store: ObjectStore, listed: ListedObject) -> Finding | None:
-    name = parse_place(listed.key, listed.size_bytes).sha256
+    name = _name_of(listed.key)
+    if name is None:
+        return Finding(listed.key, "is nothing that a vault writes")
     try:
         found = hashlib.sha256(store.get(listed.key)).hexdigest()
     except NotFoundError:

@@ -71,7 +71,8 @@ def test_a_state_written_after_the_snapshot_is_covered_in_every_region(runs: Bac
     assert len(runs.objects(AWAY, "journal")) == len(runs.objects(HOME, "journal")) >= 1
     runs.judge()
     for row in read_rows(runs.lake, OBJECTIVES, RecoveryObjective):
-        assert (row.rpo_s or 0) < 10 < 600 < (row.backup_age_s or 0)
+        assert (row.rpo_s or 0) < 10
+        assert (row.backup_age_s or 0) > 600
 
 
 def test_events_come_once_a_minute_and_lose_no_number(runs: BackupRuns) -> None:

@@ -226,9 +226,13 @@ def test_a_damaged_evidence_log_stops_no_restore_and_is_mended(tmp_path: Path, d
         other = {"flipped": content[:50] + b"#" + content[51:], "emptied": b"", "foreign": b"{}"}
         path.write_bytes(other[damage])
     vault = fleet.vault(store)
-    for attempt in (read_evidence, lambda v, r: record_evidence(v, r, passed())):
-        with pytest.raises(CorruptObjectError, match="evidence log of region eu is damaged"):
-            attempt(vault, "eu")
+    with pytest.raises(CorruptObjectError, match="evidence log of region eu is damaged"):
+        read_evidence(vault, "eu")
+    torn = tmp_path / "local/eu/net/0000000006.json"
+    torn.write_bytes(b"torn")
+    with pytest.raises(CorruptObjectError, match="evidence log of region eu is damaged"):
+        record_evidence(vault, "eu", passed())
+    torn.unlink()
     assert fleet.restored(store, taken.snapshot_id) == fleet.bodies()
     assert mend_evidence(vault, "eu") == (2 if damage == "deleted" else 3)
     assert [one.snapshot_id for one in read_evidence(vault, "eu")] == ["s1", "s2"]

@@ -278,6 +278,22 @@ def test_one_pass_reads_the_change_log_once_for_all_networks() -> None:
     assert append_segment(vaults["other"], source).agents == 1
 
 
+def test_a_caller_that_remembers_the_networks_spares_the_listing(fleet: JournaledFleet) -> None:
+    """It is read again only for an agent that is not known yet."""
+    source, networks = CountingSource(fleet.store), dict[str, str]()
+    for listings in (1, 1):
+        fleet.change("agent-0001")
+        fleet.clock.advance(60)
+        append_segment(fleet.vault(fleet.objects), source, networks=networks)
+        assert source.listings == listings
+    del networks["agent-0002"]
+    fleet.change("agent-0002", "agent-0003")
+    fleet.clock.advance(60)
+    assert append_segment(fleet.vault(fleet.objects), source, networks=networks).agents == 2
+    assert source.listings == 2
+    assert networks == dict.fromkeys(fleet.agent_ids, "net")
+
+
 def test_many_changes_are_read_page_by_page(
     fleet: JournaledFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

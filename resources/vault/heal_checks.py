@@ -1,0 +1,83 @@
+"""What proves an object of a vault: its name, its HMAC, a key that opens it, or only its form."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from fleet.errors import CorruptObjectError, InvalidInputError, PermanentError, StateroomError
+from fleet.vault_keys import KeyEncryptionKey, decode_wrap, encode_wrap, unwrap_key
+from fleet.vault_keyspace import VAULT_KEY, log_folder, parse_place
+from resources.vault.network import NetworkVault
+
+
+class ObjectCheck:
+    """Tells good bytes from bad ones, wherever they come from.
+
+    Args:
+        vault: the network's keys and log.
+        keks: wrapping keys at hand; a wrap of another key is judged by its form alone.
+    """
+
+    def __init__(self, vault: NetworkVault, keks: Sequence[KeyEncryptionKey]) -> None:
+        """Nothing is read."""
+        self._vault = vault
+        self._keks = {one.kek_id: one for one in keks}
+
+    def fault_of(self, key: str, data: bytes | None) -> str | None:
+        """What is wrong with the bytes of an object, or None.
+
+        Args:
+            key: where they belong.
+            data: None for a missing object.
+        """
+        if data is None:
+            return "missing"
+        try:
+            if key == VAULT_KEY:
+                return _vault_fault(data)
+            if key.startswith("keys/"):
+                return self._wrap_fault(key, data)
+            if key.startswith(log_folder(self._vault.network_id)):
+                self._vault.log.authenticate(key, data)
+                return None
+            found = hashlib.sha256(data).hexdigest()
+            return None if found == parse_place(key, 0).sha256 else f"SHA-256 is {found}"
+        except StateroomError as error:
+            return str(error)
+
+    def is_proof(self, key: str) -> bool:
+        """Whether `fault_of` None proves the very bytes, beyond their form."""
+        if key == VAULT_KEY:
+            return False
+        if key.startswith("keys/"):
+            return key.rsplit("/", maxsplit=1)[-1].removesuffix(".json") in self._keks
+        return True
+
+    def _wrap_fault(self, key: str, data: bytes) -> str | None:
+        wrap = decode_wrap(data, key)
+        if encode_wrap(wrap) != data:
+            return "is not in its canonical form"
+        _, dek_id, name = key.split("/")
+        if (wrap.dek_id, f"{wrap.kek_id}.json") != (dek_id, name):
+            return "belongs elsewhere"
+        kek = self._keks.get(wrap.kek_id)
+        if kek is None or dek_id != self._vault.keys.dek_id:
+            return None
+        try:
+            opened = unwrap_key(wrap, kek)
+        except (PermanentError, CorruptObjectError, InvalidInputError) as error:
+            return str(error)
+        return None if opened == self._vault.keys.data_key else "wraps another data key"
+
+
+def _vault_fault(data: bytes) -> str | None:
+    """`vault.json` in its one canonical form; its values can only be compared with other copies."""
+    try:
+        fields = json.loads(data)
+        canonical = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+        known = fields["format"] == 1 and isinstance(fields["vault_id"], str)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return f"cannot be read: {error}"
+    return None if known and canonical == data else "is not in its canonical form"
