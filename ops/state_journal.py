@@ -103,7 +103,7 @@ def record_reach(
     now = clock.now()
     evidence = write_rows(lake, JOURNAL, network_id, rows, JournalReach, now)
     return dg.AssetMaterialization(
-        asset_key=JOURNAL, partition=network_id, metadata={**evidence, **_numbers(rows, now)}
+        asset_key=JOURNAL, partition=network_id, metadata={**_numbers(rows, now), **evidence}
     )
 
 
