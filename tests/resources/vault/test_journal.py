@@ -461,10 +461,10 @@ def test_a_replica_of_the_journal_is_a_valid_prefix_at_every_moment(
     def run(store: ObjectStore) -> None:
         copy_segments(fleet.opened(), fleet.opened(store))
 
-    total = count_operations(InMemoryObjectStore(fleet.clock), run)
+    total = count_operations(InMemoryObjectStore(fleet.clock.now), run)
     assert total >= 10
     for number in range(1, total + 1):
-        target = InMemoryObjectStore(fleet.clock)
+        target = InMemoryObjectStore(fleet.clock.now)
         with suppress(Crashed, StoreUnavailableError):
             run(CrashingStore(target, number, mode))
         assert segments(target) == segments(fleet.objects)[: len(segments(target))]
@@ -477,7 +477,7 @@ def test_a_replica_of_the_journal_is_a_valid_prefix_at_every_moment(
 
 def test_a_replica_restores_any_moment_alone(fleet: JournaledFleet) -> None:
     """Replication carries the journal; a second run copies only what is new."""
-    target = InMemoryObjectStore(fleet.clock)
+    target = InMemoryObjectStore(fleet.clock.now)
     step(fleet, "agent-0001")
     assert replicate(fleet.opened(), fleet.opened(target)).segments == 2
     step(fleet, "agent-0002")
@@ -490,7 +490,7 @@ def test_a_replica_that_was_away_begins_anew_behind_what_was_trimmed(
     fleet: JournaledFleet,
 ) -> None:
     """Its own old segments cannot be continued; a hole in the source is no trim."""
-    target = InMemoryObjectStore(fleet.clock)
+    target = InMemoryObjectStore(fleet.clock.now)
     copy_segments(fleet.opened(), fleet.opened(target))
     for _ in range(5):
         step(fleet, "agent-0001")

@@ -78,7 +78,8 @@ def test_what_exists_is_not_overwritten_unless_asked(vault: ArtefactVault, sourc
     """Not a file, not a folder, not a link that leads nowhere."""
     into = vault.root / "into"
     handle = vault.vault()
-    for make in (into.mkdir, into.touch, lambda: into.symlink_to("nowhere")):
+    makers = (into.mkdir, into.touch, lambda: into.symlink_to("nowhere"))
+    for number, make in enumerate(makers):
         make()
         before = into.lstat()
         with pytest.raises(VersionConflictError, match="exists"):
@@ -89,7 +90,7 @@ def test_what_exists_is_not_overwritten_unless_asked(vault: ArtefactVault, sourc
         assert tree(into) == tree(source)
         assert hidden(vault.root) == []
         restore_files.StagingFolder(into, "x").__exit__()
-        into.rename(vault.root / f"was-{before.st_ino}")
+        into.rename(vault.root / f"was-{number}")
 
 
 def test_a_target_that_cannot_be_is_refused(vault: ArtefactVault, source: Path) -> None:

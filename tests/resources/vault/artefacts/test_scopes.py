@@ -11,10 +11,11 @@ from fleet.backup import ArtefactDeclaration, BackupScope
 from fleet.errors import InvalidInputError, NotFoundError, StoreUnavailableError
 from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.backup import BackupResult, back_up
+from resources.vault.key_store import create_vault
 from resources.vault.manifest import FULL_BELOW_ROWS
 from resources.vault.restore_files import listed_artefacts, restore_artefact
 from resources.vault.verify import verify_bytes, verify_content, verify_structure
-from tests.fakes.vault_fleet import VaultFleet
+from tests.fakes.vault_fleet import AT, VaultFleet
 
 
 class Service:
@@ -25,6 +26,7 @@ class Service:
         self.root = root
         self.fleet = VaultFleet(5)
         self.store = DirectoryObjectStore(root / "vault")
+        create_vault(self.store, AT)
         for name in ("left", "right"):
             (root / name).mkdir()
             self.write(name, "first")
