@@ -11,12 +11,21 @@ from typing import Any
 import dagster as dg
 
 from assets.inventory import CONTROL_STORE
-from fleet.backup_tables import CATALOG, JOURNAL, OBJECTIVES, REPLICAS, SNAPSHOTS, VERIFICATIONS
+from fleet.backup_tables import (
+    CATALOG,
+    JOURNAL,
+    OBJECTIVES,
+    PLAN,
+    REPLICAS,
+    SNAPSHOTS,
+    VERIFICATIONS,
+)
 from ops.backup_replicas import replicate_op
 from ops.backup_verifications import verify_op
 from ops.backups import list_snapshots_op, take_snapshots_op
 from ops.inventory import STATES
 from ops.recovery_objectives import measure_objectives_op
+from ops.retention import retain_snapshots_op
 
 GROUP = "backups"
 OWNERS = ["team:fleet-operations"]
@@ -32,6 +41,10 @@ warning, two are a failure."""
 
 QUARTER_HOURLY = dg.FreshnessPolicy.time_window(
     fail_window=timedelta(hours=1), warn_window=timedelta(minutes=35)
+)
+
+DAILY = dg.FreshnessPolicy.time_window(
+    fail_window=timedelta(hours=50), warn_window=timedelta(hours=26)
 )
 
 MINUTELY = dg.FreshnessPolicy.time_window(
@@ -54,6 +67,11 @@ DESCRIPTIONS = {
         "Every snapshot that the vault's log knows: live, held, forgotten.\n\n"
         "Grain: one row per snapshot and look. Source: the log of the home region, authenticated "
         "record by record; the table can be rebuilt from it at any time."
+    ),
+    PLAN: (
+        "What becomes of each live snapshot, by which rule and which guard, in words.\n\n"
+        "Grain: one row per live snapshot and plan. Source: the vault's log and what was verified "
+        "in the home region. The daily run applies the plan; any other run only shows it."
     ),
     REPLICAS: (
         "How far each region's copy of each network has come, and what was copied last.\n\n"
@@ -110,6 +128,10 @@ def build_backup_assets(
     def backup_catalog(backup_snapshots: Any) -> Any:
         return list_snapshots_op(backup_snapshots)
 
+    @dg.graph_asset(**_catalogue(PLAN, by_network), ins=_beside(CATALOG))
+    def retention_plan(backup_catalog: Any) -> Any:
+        return retain_snapshots_op(backup_catalog)
+
     @dg.graph_asset(**_catalogue(REPLICAS, by_region), ins=_after(SNAPSHOTS))
     def backup_replicas(backup_snapshots: Any) -> Any:
         return replicate_op(backup_snapshots)
@@ -130,6 +152,7 @@ def build_backup_assets(
     fresh = [
         (backup_snapshots, HOURLY),
         (backup_catalog, HOURLY),
+        (retention_plan, DAILY),
         (backup_replicas, HOURLY),
         (backup_verifications, HOURLY),
         (recovery_objectives, QUARTER_HOURLY),

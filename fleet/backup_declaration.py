@@ -79,6 +79,9 @@ class BackupDeclaration:
     rto_max_s: int = 14_400
     restore_test_max_age_days: int = 8
     drill_max_age_days: int = 35
+    workspace: str = ""
+    """Folder for restore tests and drills: with a short path (it holds sockets), and room for
+    three times the largest network."""
 
     def __post_init__(self) -> None:
         """Refuse what no backup could be taken with."""

@@ -58,33 +58,62 @@ class TakenSnapshot(NamedTuple):
 
 
 class CataloguedSnapshot(NamedTuple):
-    """One snapshot that the log of the writing region knows."""
+    """One snapshot that the log of the home region knows, as `resources.vault.catalog` lists it."""
+
+    snapshot_id: str
+    network_id: str
+    epoch: int
+    seq: int
+    """Number of its record in the log."""
+    taken_at: datetime
+    """Moment of the cut."""
+    written_at: datetime
+    """Of the record."""
+    state: str
+    """`live`, `forgotten` (an undelete brings it back) or `condemned` (nothing does)."""
+    agents: int | None
+    changed: int | None
+    removed: int | None
+    bytes_logical: int | None
+    bytes_stored: int | None
+    """That it added to the vault when it was taken."""
+    packs: int | None
+    """Packs and manifests that a restore reads."""
+    manifest: str | None
+    """`full`, `delta`, or `same` when it wrote none."""
+    verified_level: str | None
+    """Highest level that it passed in the home region."""
+    verified_at: datetime | None
+    failed_level: str | None
+    failed_at: datetime | None
+    hold: str | None
+    """Reason of a hold in force."""
+    fate: str | None
+    """By the newest retention plan."""
+    reason: str | None
+    """Of its fate."""
+    run_id: str | None
+    """Dagster run that took it."""
+    code_version: str | None
+
+
+class PlannedSnapshot(NamedTuple):
+    """What becomes of one live snapshot, and why."""
 
     network_id: str
     snapshot_id: str
     seq: int
     taken_at: datetime
-    status: str
-    """`live`, `held` (live, and may not be forgotten) or `forgotten`."""
-    agents: int | None
-    changed: int | None
-    packs: int
-    """Packs and manifests that a restore reads."""
-    stored_bytes: int | None
-    """That it added to the vault when it was taken."""
-    run_id: str
+    fate: str
+    """`keep`, `held`, `pending`, `ineligible` or `forget`; all but the last leave it there."""
     reason: str
-
-
-class PlannedSnapshot(NamedTuple):
-    """What becomes of one snapshot, and why."""
-
-    network_id: str
-    snapshot_id: str
-    taken_at: datetime
-    keep: bool
-    reasons: tuple[str, ...]
-    """Every rule that keeps it, or the sentence that none does."""
+    """One sentence."""
+    rules: tuple[str, ...]
+    """Rules that keep it."""
+    guards: tuple[str, ...]
+    """Guards that apply to it, G1 to G8 (docs/formats/backup.md)."""
+    alarms: tuple[str, ...]
+    """What a person must look at; those of the plan as a whole stand with the newest snapshot."""
 
 
 class JournalReach(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from fleet.backup_tables import VERIFICATIONS
+from fleet.backup_tables import PLAN, VERIFICATIONS
 from ops.inventory_jobs import RANGE_END, RANGE_START, RUN_CLASS
 
 BACKUP_JOB, REPLICATE_JOB = "backup_job", "replicate_job"
@@ -23,7 +23,7 @@ DUTY = "stateroom/duty"
 
 REASON_MAX_CHARS = 200
 
-JOB_LEVELS = {SCRUB_JOB: ("V2", "V3")}
+JOB_LEVELS = {SCRUB_JOB: ("V2", "V3"), RESTORE_TEST_JOB: ("V4",), DRILL_JOB: ("V5",)}
 """Job -> levels that it verifies on; the others verify V1 or nothing."""
 
 
@@ -34,6 +34,8 @@ def asset_config(table: str, op: str, config: Mapping[str, Any]) -> dict[str, An
 
 def job_config(job: str) -> dict[str, Any]:
     """Run config that a job is started with; empty where the defaults are meant."""
+    if job == RETENTION_JOB:
+        return asset_config(PLAN, "retain_snapshots_op", {"apply": True})
     levels = JOB_LEVELS.get(job)
     if levels is None:
         return {}

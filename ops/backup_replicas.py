@@ -55,7 +55,7 @@ def _pull_network(
     vaults: RegionVaults, clock: Clock, region: str, network_id: str
 ) -> list[Replica]:
     """One network's row; none when the home has no snapshot of it yet."""
-    from resources.vault.catalogue import copy_head
+    from resources.vault.copy_head import copy_head
     from resources.vault.replicate import replicate
 
     source = vaults.home(network_id)

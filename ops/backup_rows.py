@@ -6,7 +6,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from fleet.errors import NotFoundError
 from fleet.ports.lake import Lake
-from ops.evidence import column_schema, object_evidence, table_preview
+from ops.evidence import PREVIEW_ROWS, column_schema, object_evidence, table_preview
 
 R = TypeVar("R", bound=tuple[Any, ...])
 
@@ -21,12 +21,38 @@ def write_rows(
     """
     from resources.lake.records import to_table
 
-    committed = lake.write(table, partition, to_table(rows, record), at)
+    return write_table(lake, table, partition, to_table(rows, record), record, at, rows)
+
+
+def write_table(
+    lake: Lake,
+    table: str,
+    partition: str,
+    found: Any,
+    record: type[R],
+    at: datetime,
+    rows: Sequence[R] | None = None,
+) -> dict[str, Any]:
+    """Commit a table that has the columns of a record; otherwise as `write_rows`.
+
+    Args:
+        lake: to write to.
+        table: its name.
+        partition: network or region.
+        found: a `pyarrow.Table`.
+        record: names and describes its columns.
+        at: the tick.
+        rows: the same as records, where they are at hand, for the preview.
+    """
+    from resources.lake.records import from_table
+
+    committed = lake.write(table, partition, found, at)
+    shown = from_table(found.slice(0, PREVIEW_ROWS), record) if rows is None else rows
     return {
         **object_evidence(committed),
         "dagster/table_name": table,
         "dagster/column_schema": column_schema(record),
-        "preview": table_preview(rows, tuple(get_type_hints(record))),
+        "preview": table_preview(shown, tuple(get_type_hints(record))),
     }
 
 

@@ -11,9 +11,11 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from fleet.backup_evidence import VerificationEvidence
 from fleet.backup_tables import VERIFICATIONS, ProvenLevel
 from fleet.errors import StateroomError
 from fleet.ports.clock import Clock
+from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
 from ops.backup_replicas import REGION, combined_error
 from ops.backup_rows import read_rows, write_rows
@@ -27,7 +29,8 @@ class VerificationConfig(dg.Config):
     """What a run of `backup_verifications` looks at."""
 
     levels: list[str] = Field(
-        default=["V1"], description="V1 structure, V2 stored bytes, V3 content; in this order."
+        default=["V1"],
+        description="V1 structure, V2 stored bytes, V3 content, V4 restore test, V5 drill.",
     )
 
 
@@ -40,6 +43,7 @@ def verify_op(
     context: dg.AssetExecutionContext,
     config: VerificationConfig,
     region_vaults: dg.ResourceParam[RegionVaults],
+    control_store: dg.ResourceParam[ControlStore],
     lake: dg.ResourceParam[Lake],
     clock: dg.ResourceParam[Clock],
 ) -> Recorded:
@@ -50,7 +54,9 @@ def verify_op(
         failed: dict[str, StateroomError] = {}
         for network_id in region_vaults.declaration.vault_networks:
             try:
-                fresh += _verify_network(region_vaults, region, network_id, config.levels)
+                fresh += _verify_network(
+                    region_vaults, control_store, region, network_id, config.levels
+                )
             except StateroomError as error:
                 failed[network_id] = error
         rows = newest_levels([*read_rows(lake, VERIFICATIONS, ProvenLevel, region), *fresh])
@@ -63,34 +69,38 @@ def verify_op(
 
 
 def _verify_network(
-    vaults: RegionVaults, region: str, network_id: str, levels: Iterable[str]
+    vaults: RegionVaults,
+    control_store: ControlStore,
+    region: str,
+    network_id: str,
+    levels: Iterable[str],
 ) -> list[ProvenLevel]:
-    """Evidence of one network; none while this copy has no record."""
-    from resources.vault.verification_runs import run_verification
+    """Evidence of one network; none while this copy has no snapshot."""
+    from resources.vault.verification_runs import VerificationRuns
 
-    vault = vaults.replica(region, network_id)
-    if not vault.log.refresh().head:
+    if not vaults.replica(region, network_id).log.refresh().live:
         return []
-    rows = []
-    for level in levels:
-        found = run_verification(vault, region, level)
-        rows.append(
-            ProvenLevel(
-                region=region,
-                network_id=network_id,
-                level=found.level,
-                snapshot_id=found.snapshot_id,
-                started_at=found.started_at,
-                verifying_s=found.seconds,
-                items=found.items,
-                checked_bytes=found.bytes_checked,
-                passed=found.ok,
-                failures=found.failures[:100],
-                code_version=found.code_version,
-                passed_at=found.started_at if found.ok else None,
-            )
-        )
-    return rows
+    runs = VerificationRuns(vaults, control_store, region, network_id)
+    return [_row(found) for level in levels for found in runs.run(level)]
+
+
+def _row(found: VerificationEvidence) -> ProvenLevel:
+    recovery_s = found.detail.get("rto_all_s")
+    return ProvenLevel(
+        region=found.region,
+        network_id=found.network_id,
+        level=found.level,
+        snapshot_id=found.snapshot_id,
+        started_at=found.started_at,
+        verifying_s=found.seconds,
+        items=found.items,
+        checked_bytes=found.bytes_checked,
+        passed=found.ok,
+        failures=found.failures[:100],
+        code_version=found.code_version,
+        passed_at=found.started_at if found.ok else None,
+        recovery_s=recovery_s if isinstance(recovery_s, float) else None,
+    )
 
 
 def newest_levels(rows: Iterable[ProvenLevel]) -> list[ProvenLevel]:

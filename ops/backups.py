@@ -14,7 +14,7 @@ from fleet.backup_tables import CATALOG, SNAPSHOTS, CataloguedSnapshot, TakenSna
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
-from ops.backup_rows import write_rows
+from ops.backup_rows import write_rows, write_table
 from ops.bulk import collector_paused
 from ops.evidence import number_evidence
 from ops.inventory import AFTER
@@ -71,8 +71,14 @@ def _take(
     run_id: str,
 ) -> TakenSnapshot:
     from resources.vault.backup import back_up
+    from resources.vault.verification_runs import code_version
 
-    notes = {"run_id": run_id, "reason": config.reason, "scheduled": config.scheduled}
+    notes = {
+        "run_id": run_id,
+        "reason": config.reason,
+        "scheduled": config.scheduled,
+        "code_version": code_version(),
+    }
     with collector_paused():
         done = back_up(vaults.home(network_id), control_store, notes=notes)
     return TakenSnapshot(
@@ -139,24 +145,25 @@ def list_snapshots_op(
     """Record every snapshot that the writing region knows."""
 
     def catalogue(network_id: str) -> dict[str, Any]:
-        from resources.vault.catalogue import catalogue_snapshots
+        from resources.vault.catalog import catalogue_snapshots
 
-        now = clock.now()
-        rows = catalogue_snapshots(region_vaults.home(network_id), now)
-        evidence = write_rows(lake, CATALOG, network_id, rows, CataloguedSnapshot, now)
-        return {**evidence, **_totals(rows)}
+        home = region_vaults.declaration.home_region
+        table = catalogue_snapshots(region_vaults.home(network_id), home)
+        evidence = write_table(lake, CATALOG, network_id, table, CataloguedSnapshot, clock.now())
+        return {**evidence, **_totals(table.to_pylist())}
 
     yield from record_partitions(context, CATALOG, NETWORK, catalogue)
 
 
-def _totals(rows: list[CataloguedSnapshot]) -> dict[str, Any]:
-    live = [row for row in rows if row.status != "forgotten"]
+def _totals(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    live = [row for row in rows if row["state"] == "live"]
     totals: dict[str, Any] = {
         "snapshots_live": len(live),
-        "snapshots_held": sum(row.status == "held" for row in rows),
+        "snapshots_held": sum(bool(row["hold"]) for row in live),
+        "snapshots_verified": sum(bool(row["verified_level"]) for row in live),
         "snapshots_forgotten": len(rows) - len(live),
     }
     if live:
-        totals["newest"] = dg.MetadataValue.timestamp(max(row.taken_at for row in live))
-        totals["oldest"] = dg.MetadataValue.timestamp(min(row.taken_at for row in live))
+        totals["newest"] = dg.MetadataValue.timestamp(max(row["taken_at"] for row in live))
+        totals["oldest"] = dg.MetadataValue.timestamp(min(row["taken_at"] for row in live))
     return totals

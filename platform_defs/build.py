@@ -36,6 +36,7 @@ from resources.cluster_resource import cluster_resource
 from resources.control_store.resource import ControlStoreResource
 from resources.gpu.resource import GpuResource
 from resources.lake.resource import LakeResource
+from resources.log_notifier import LogNotifier
 from resources.observation import fleet_observation_resource
 from resources.vault.resource import region_vaults_resource
 from sensors.inventory import build_fleet_change_sensor, build_inventory_schedule
@@ -108,6 +109,7 @@ def build_resources(deployment: Deployment) -> dict[str, Any]:
         "gpu": GpuResource(),
         "lake": LakeResource(path=deployment.lake_path),
         "lake_policy": deployment.lake_policy,
+        "notifier": LogNotifier(),
         "region_vaults": region_vaults_resource,
         "run_history_policy": deployment.run_history_policy,
     }

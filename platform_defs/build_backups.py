@@ -8,19 +8,24 @@ from assets.backup_checks import CLAIMS, build_backup_checks
 from assets.backups import build_backup_assets, build_journal_spec
 from fleet.backup_declaration import BackupDeclaration
 from fleet.backup_schedule import BackupCrons
-from fleet.backup_tables import CATALOG, OBJECTIVES, REPLICAS, SNAPSHOTS, VERIFICATIONS
+from fleet.backup_tables import CATALOG, OBJECTIVES, PLAN, REPLICAS, SNAPSHOTS, VERIFICATIONS
 from ops.backup_jobs import (
     BACKUP_CLASS,
     BACKUP_JOB,
+    DRILL_JOB,
     OBJECTIVES_JOB,
     PROOF_CLASS,
     REPLICATE_JOB,
+    RESTORE_TEST_JOB,
+    RETENTION_JOB,
     SCRUB_JOB,
     VERIFY_JOB,
     job_config,
 )
 from sensors.backup_journal import build_state_journal_sensor
-from sensors.backups import build_backup_schedules, build_backup_sensors
+from sensors.backup_schedules import build_backup_schedules
+from sensors.backups import build_backup_sensors
+from sensors.recovery_alerts import build_rpo_alert_sensor
 
 
 class BackupDefinitions(NamedTuple):
@@ -46,6 +51,7 @@ def build_backups(declaration: BackupDeclaration, crons: BackupCrons) -> BackupD
         sensors=[
             *build_backup_sensors(running=declaration.enabled),
             build_state_journal_sensor(declaration.journal_interval_s, running=declaration.enabled),
+            build_rpo_alert_sensor(running=declaration.enabled),
         ],
     )
 
@@ -58,6 +64,24 @@ def build_backup_jobs() -> list[Any]:
             (SNAPSHOTS, CATALOG),
             "Takes a snapshot of each network, and lists what the vault holds.",
             BACKUP_CLASS,
+        ),
+        _job(
+            RETENTION_JOB,
+            (PLAN,),
+            "Applies the retention plan: forgets snapshots, frees space, trims the journal.",
+            PROOF_CLASS,
+        ),
+        _job(
+            RESTORE_TEST_JOB,
+            (VERIFICATIONS, OBJECTIVES),
+            "Restores snapshots into an isolated place and opens them as their applications do.",
+            PROOF_CLASS,
+        ),
+        _job(
+            DRILL_JOB,
+            (VERIFICATIONS, OBJECTIVES),
+            "Brings each region's copy back with the recovery key alone, and measures how long.",
+            PROOF_CLASS,
         ),
         _job(
             REPLICATE_JOB,

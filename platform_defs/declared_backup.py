@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +15,9 @@ from platform_defs.settings import Settings
 
 REGION_KEY, RECOVERY_KEY = "region", "recovery"
 """Names of the two wrapping keys of a fleet whose settings name none."""
+
+WORKSPACE_PATH_MAX_BYTES = 56
+"""The kernel takes 107 bytes for a socket's path; a drill's folders and names need the rest."""
 
 
 def declared_backup(settings: Settings) -> BackupDeclaration:
@@ -38,6 +44,7 @@ def declared_backup(settings: Settings) -> BackupDeclaration:
         rto_max_s=backup.rto_max_s,
         restore_test_max_age_days=backup.restore_test_max_age_days,
         drill_max_age_days=backup.drill_max_age_days,
+        workspace=workspace_of(settings.fleet.state_dir),
     )
 
 
@@ -66,7 +73,21 @@ def simple_backup(
         vaults=tuple(VaultLocation(one, str(root / "vaults" / one)) for one in regions),
         keys=_key_files(root / "keys"),
         networks=tuple(networks),
+        workspace=workspace_of(root),
     )
+
+
+def workspace_of(state_dir: Path) -> str:
+    """Where restore tests and drills work.
+
+    In the state folder; where its path is too long for the sockets of their agents, in the folder
+    for temporary files.
+    """
+    folder = state_dir / "work"
+    if len(os.fsencode(folder)) <= WORKSPACE_PATH_MAX_BYTES:
+        return str(folder)
+    digest = hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:12]
+    return str(Path(tempfile.gettempdir()) / f"stateroom-work-{os.getuid()}-{digest}")
 
 
 def _location(settings: Settings, region: str) -> VaultLocation:

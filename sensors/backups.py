@@ -9,9 +9,7 @@ import dagster as dg
 
 from fleet.backup_declaration import BackupDeclaration
 from fleet.backup_schedule import (
-    BackupCrons,
     FirstLook,
-    decide_catch_up,
     is_look_due,
     select_first_snapshots,
 )
@@ -21,25 +19,18 @@ from fleet.ports.control_store import ControlStore
 from ops.backup_jobs import (
     BACKUP_JOB,
     DUTY,
-    OBJECTIVES_JOB,
     REPLICATE_JOB,
-    SCRUB_JOB,
-    VERIFY_JOB,
     asset_config,
     backup_requests,
 )
 from ops.backups import SNAPSHOT_OP
 
-HOURLY, NEW_NETWORK = "hourly-snapshot", "new-network"
+NEW_NETWORK = "new_network"
 
 ENDED_BADLY = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 WAITING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
 COUNTING = [status for status in dg.DagsterRunStatus if status not in ENDED_BADLY]
 """States of a run that does, or will do, what it was started for."""
-
-OBJECTIVES_CRON = "*/15 * * * *"
-"""Evidence ages without anything running: a quarter of an hour is the most that a stale claim stays
-green."""
 
 
 def newest_run_at(instance: dg.DagsterInstance, job: str, duty: str) -> datetime | None:
@@ -55,108 +46,9 @@ def covered_networks(instance: dg.DagsterInstance, declaration: BackupDeclaratio
     return [one for one in declaration.vault_networks if one in taken]
 
 
-def build_backup_schedules(crons: BackupCrons, *, running: bool) -> list[dg.ScheduleDefinition]:
-    """The schedules of the group.
-
-    Args:
-        crons: when each duty falls due, UTC.
-        running: whether they run unless somebody stops them in the UI.
-    """
-    status = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
-    return [
-        _snapshot_schedule(crons.snapshot, status),
-        _region_schedule(
-            "verify_structure_schedule",
-            VERIFY_JOB,
-            crons.structure,
-            status,
-            "Proves hourly that every region's copy is whole (V1).",
-        ),
-        _region_schedule(
-            "scrub_schedule",
-            SCRUB_JOB,
-            crons.scrub,
-            status,
-            "Hashes stored bytes (V2) and opens content (V3).",
-        ),
-        _region_schedule(
-            "recovery_objectives_schedule",
-            OBJECTIVES_JOB,
-            OBJECTIVES_CRON,
-            status,
-            "Judges every claim about backups anew: evidence must turn red by age alone.",
-        ),
-    ]
-
-
-def _snapshot_schedule(cron: str, status: dg.DefaultScheduleStatus) -> dg.ScheduleDefinition:
-    @dg.schedule(
-        name="snapshot_schedule",
-        job_name=BACKUP_JOB,
-        cron_schedule=cron,
-        execution_timezone="UTC",
-        default_status=status,
-        description="Backs up what has changed, of every network that has a snapshot already.",
-    )
-    def snapshot_schedule(
-        context: dg.ScheduleEvaluationContext,
-        backup_declaration: dg.ResourceParam[BackupDeclaration],
-        clock: dg.ResourceParam[Clock],
-    ) -> list[dg.RunRequest] | dg.SkipReason:
-        due = covered_networks(context.instance, backup_declaration)
-        if not due:
-            return dg.SkipReason("no network has a snapshot yet; its first one needs no schedule")
-        at = context.scheduled_execution_time
-        newest = newest_run_at(context.instance, BACKUP_JOB, HOURLY)
-        verdict = decide_catch_up(at, newest, clock.now())
-        if not verdict.request:
-            return dg.SkipReason(verdict.reason)
-        return backup_requests(
-            BACKUP_JOB,
-            backup_declaration.vault_networks,
-            due,
-            f"{HOURLY} {at.isoformat()}",
-            HOURLY,
-            verdict.reason,
-            snapshot_config(verdict.reason),
-        )
-
-    return snapshot_schedule
-
-
 def snapshot_config(reason: str) -> dict[str, Any]:
     """Run config of a snapshot that nobody asked for in person."""
     return asset_config(SNAPSHOTS, SNAPSHOT_OP, {"reason": reason, "scheduled": True})
-
-
-def _region_schedule(
-    name: str, job: str, cron: str, status: dg.DefaultScheduleStatus, description: str
-) -> dg.ScheduleDefinition:
-    """A schedule of a job over all regions."""
-
-    @dg.schedule(
-        name=name,
-        job_name=job,
-        cron_schedule=cron,
-        execution_timezone="UTC",
-        default_status=status,
-        description=description,
-    )
-    def schedule(
-        context: dg.ScheduleEvaluationContext,
-        backup_declaration: dg.ResourceParam[BackupDeclaration],
-        clock: dg.ResourceParam[Clock],
-    ) -> list[dg.RunRequest] | dg.SkipReason:
-        at = context.scheduled_execution_time
-        verdict = decide_catch_up(at, newest_run_at(context.instance, job, name), clock.now())
-        if not verdict.request:
-            return dg.SkipReason(verdict.reason)
-        regions = backup_declaration.regions
-        return backup_requests(
-            job, regions, regions, f"{name} {at.isoformat()}", name, verdict.reason
-        )
-
-    return schedule
 
 
 def build_backup_sensors(*, running: bool) -> list[dg.SensorDefinition]:

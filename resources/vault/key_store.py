@@ -103,7 +103,7 @@ def create_vault(store: ObjectStore, at: datetime) -> str:
         "vault_id": make_ulid(at, os.urandom(ULID_ENTROPY_BYTES)),
         "hash": "blake3-keyed",
         "pack_target": PACK_TARGET_BYTES,
-        "chunkers": ["whole", "fixed-16MiB"],
+        "chunkers": ["whole", "fixed-16MiB", "fixed-64KiB", "duckdb-256KiB", "fastcdc-256KiB"],
         "created_at": at.astimezone(UTC).isoformat(),
     }
     store.create(VAULT_KEY, json.dumps(fields, sort_keys=True, separators=(",", ":")).encode())

@@ -23,7 +23,7 @@ from fleet.errors import (
 from fleet.ports.control_store import AgentStateStore
 from fleet.vault_journal import microseconds
 from fleet.vault_moment import Identity
-from resources.vault.manifest import Manifest, packs_of, select_items
+from resources.vault.manifest import Manifest, of_kinds, packs_of, select_items
 from resources.vault.moment import Moment, Substitution, find_moment, listed_names
 from resources.vault.network import NetworkVault
 from resources.vault.reading import ReadItem, read_items
@@ -326,9 +326,9 @@ class FoundSnapshot(NamedTuple):
 
 
 def find_manifest(
-    vault: NetworkVault, at: datetime | None, snapshot_id: str | None
+    vault: NetworkVault, at: datetime | None, snapshot_id: str | None, *, states: bool = True
 ) -> tuple[FoundSnapshot, Manifest]:
-    """The rows of the snapshot that a moment or an id means.
+    """The agent states of the snapshot that a moment or an id means, or its artefacts.
 
     Raises:
         InvalidInputError: both are given, or the moment has no time zone.
@@ -348,7 +348,8 @@ def find_manifest(
             )
     taken_at: datetime = record.record.taken_at  # type: ignore[union-attr]
     found_id: str = record.record.snapshot_id  # type: ignore[union-attr]
-    return FoundSnapshot(found_id, taken_at), vault.read_manifest(record)
+    manifest = vault.read_manifest(record)
+    return FoundSnapshot(found_id, taken_at), of_kinds(manifest, states=states)
 
 
 def only_agents(manifest: Manifest, agent_ids: Sequence[str], snapshot_id: str) -> Manifest:

@@ -80,9 +80,8 @@ def _checks_of(one: ExpectedArtefact, path: Path) -> Iterator[ApplicationCheck]:
     if one.kind != FILES:
         yield check_artefact(one.kind, path, name=one.name, recorded=one.recorded)
         return
-    files = sorted(
-        each for each in ([path] if path.is_file() else path.rglob("*")) if _is_file(each)
-    )
+    below = [path] if path.is_file() else path.rglob("*")
+    files = sorted(each for each in below if each.is_file() and not each.is_symlink())
     yield ApplicationCheck(
         f"{FILES} {one.name}",
         passed=bool(files),

@@ -21,6 +21,7 @@ from fleet.vault_keys import decode_wrap
 from fleet.vault_keyspace import VAULT_KEY, manifest_key, pack_key, parse_place
 from fleet.vault_log import SnapshotRecord
 from fleet.verification_sampling import is_in_slice, sample_size
+from resources.vault.contents import prove_contents
 from resources.vault.key_store import read_vault
 from resources.vault.manifest import Manifest, packs_of, select_items
 from resources.vault.network import NetworkVault, chain_of
@@ -50,7 +51,7 @@ class Verification(NamedTuple):
 
     level: str
     items: int
-    """V1: objects; V2: objects re-hashed; V3: states decrypted."""
+    """V1: objects; V2: objects re-hashed; V3: states and files decrypted."""
     size_bytes: int
     seconds: float
     findings: tuple[Finding, ...]
@@ -150,7 +151,7 @@ def verify_content(
     sample_share: float = 1.0,
     seed: int = 0,
 ) -> Verification:
-    """V3: decrypt, decompress and hash the states of snapshots.
+    """V3: decrypt, decompress and hash the states and files of snapshots.
 
     Args:
         vault: the opened network.
@@ -187,6 +188,9 @@ def verify_content(
             for item in read_items(vault.store, vault.keys, manifest, on_damage=note):
                 items += 1
                 size_bytes += len(item.body)
+            for content in prove_contents(vault, manifest, on_damage=note):
+                items += 1
+                size_bytes += content.size_bytes
     except (CorruptObjectError, NotFoundError) as error:
         findings[f"log/{vault.network_id}"] = (str(error), set(), set())
     listed = tuple(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,13 @@ import dagster as dg
 from fleet.agents import StatePut
 from fleet.backup_declaration import BackupDeclaration
 from fleet.ports.lake import Lake
-from ops.backup_jobs import BACKUP_JOB, OBJECTIVES_JOB, REPLICATE_JOB, job_config
+from ops.backup_jobs import (
+    BACKUP_JOB,
+    OBJECTIVES_JOB,
+    REPLICATE_JOB,
+    RETENTION_JOB,
+    job_config,
+)
 from ops.inventory_jobs import INVENTORY_JOB, RANGE_END, RANGE_START
 from platform_defs.build import Deployment, build_defs
 from platform_defs.declared_backup import simple_backup
@@ -39,6 +47,7 @@ class BackupRuns:
     declaration: BackupDeclaration
     defs: dg.Definitions
     folder: Path
+    dated: set[Path] = field(default_factory=set)
 
     def run(self, job: str, *partitions: str, **config: Any) -> dg.ExecuteInProcessResult:
         """One run of a job over neighbouring partitions; a second passes first."""
@@ -53,7 +62,7 @@ class BackupRuns:
 
     def partitions(self, job: str) -> tuple[str, ...]:
         """What a job takes when nobody says: networks with agents, or all regions."""
-        return (NETWORK,) if job == BACKUP_JOB else self.declaration.regions
+        return (NETWORK,) if job in {BACKUP_JOB, RETENTION_JOB} else self.declaration.regions
 
     def request(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
         """Carry a request of a sensor or schedule out, as the daemon would."""
@@ -82,6 +91,19 @@ class BackupRuns:
         put = StatePut(agent_id, 1, state.version if state else 0, body)
         (result,) = self.store.put_states([put])
         assert result.error is None
+
+    def begin_days_ago(self, days: float) -> None:
+        """Set the clock back from this machine's, by which folders date their objects."""
+        self.clock.advance((datetime.now(UTC) - self.clock.now()).total_seconds() - days * 86_400)
+
+    def date_objects(self) -> None:
+        """Date what was stored since the last call by the fleet's clock."""
+        now = self.clock.now().timestamp()
+        for region in self.declaration.regions:
+            for path in self.objects(region, ""):
+                if path not in self.dated:
+                    os.utime(path, (now, now))
+                    self.dated.add(path)
 
     def vaults(self) -> RegionVaults:
         """The vaults as another process opens them."""

@@ -11,16 +11,28 @@ import pytest
 from fleet.backup_tables import (
     CATALOG,
     OBJECTIVES,
+    PLAN,
     REPLICAS,
     SNAPSHOTS,
     VERIFICATIONS,
     CataloguedSnapshot,
+    PlannedSnapshot,
     ProvenLevel,
     RecoveryObjective,
     Replica,
     TakenSnapshot,
 )
-from ops.backup_jobs import BACKUP_JOB, OBJECTIVES_JOB, REPLICATE_JOB, SCRUB_JOB, VERIFY_JOB
+from fleet.retention import RetentionPolicy
+from ops.backup_jobs import (
+    BACKUP_JOB,
+    OBJECTIVES_JOB,
+    REPLICATE_JOB,
+    RESTORE_TEST_JOB,
+    RETENTION_JOB,
+    SCRUB_JOB,
+    VERIFY_JOB,
+    asset_config,
+)
 from ops.backup_rows import read_rows
 from tests.assets.backup_runs import AWAY, HOME, NETWORK, BackupRuns, open_backups
 from tests.assets.inventory_runs import checked, materialized, red
@@ -49,7 +61,7 @@ def test_a_snapshot_is_materialized_with_its_numbers_and_names_its_run(runs: Bac
     extra = home.snapshot(row.snapshot_id).extra
     assert (extra["run_id"], extra["scheduled"]) == (result.run_id, False)
     (listed,) = read_rows(runs.lake, CATALOG, CataloguedSnapshot)
-    assert (listed.status, listed.run_id, listed.agents) == ("live", result.run_id, 8)
+    assert (listed.state, listed.run_id, listed.agents) == ("live", result.run_id, 8)
 
 
 def test_the_next_snapshot_stores_only_what_has_changed(runs: BackupRuns) -> None:
@@ -200,3 +212,61 @@ def test_judging_needs_no_vault(runs: BackupRuns) -> None:
     runs.back_up()
     (runs.folder / "vaults").rename(runs.folder / "away")
     assert runs.run(OBJECTIVES_JOB).success
+
+
+def scheduled(runs: BackupRuns) -> dg.ExecuteInProcessResult:
+    """A snapshot that counts: a person's waits for approval before retention relies on it."""
+    config = {"reason": "test", "scheduled": True}
+    return runs.run(BACKUP_JOB, **asset_config(SNAPSHOTS, "take_snapshots_op", config))
+
+
+def test_the_retention_plan_shows_every_snapshot_with_its_reason(runs: BackupRuns) -> None:
+    """Nothing is forgotten by looking: without `apply` a run only plans."""
+    scheduled(runs)
+    runs.run(REPLICATE_JOB)
+    runs.clock.advance(HOUR_S)
+    scheduled(runs)
+    result = runs.run(RETENTION_JOB, **asset_config(PLAN, "retain_snapshots_op", {"apply": False}))
+    assert result.success
+    pending, kept = read_rows(runs.lake, PLAN, PlannedSnapshot)
+    assert (pending.fate, kept.fate) == ("pending", "keep")
+    assert "not yet verified" in pending.reason
+    shown = materialized(result)[PLAN, NETWORK]
+    assert (shown["snapshots_keep"], shown["snapshots_pending"], shown["applied"]) == (1, 1, False)
+
+
+def test_retention_forgets_what_no_rule_and_no_guard_keeps(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    """What is older than two days goes; the newest two verified stay, whatever the policy says."""
+    policy = RetentionPolicy(last=1, hourly=0, daily=0, weekly=0, monthly=0, yearly=0)
+    with open_backups(instance, tmp_path, retention=policy) as runs:
+        runs.begin_days_ago(4.5)
+        for number in range(4):
+            runs.write("eu-1-a1", f"day {number}".encode())
+            assert scheduled(runs).success
+            assert runs.run(REPLICATE_JOB).success
+            runs.date_objects()
+            runs.clock.advance(24 * HOUR_S)
+        result = runs.run(RETENTION_JOB)
+        assert result.success
+        shown = materialized(result)[PLAN, NETWORK]
+        assert shown["applied"]
+        assert shown["snapshots_forget"] == shown["snapshots_forgotten"] == 2
+        assert shown["outcome"] == "forgot 2 snapshots"
+        state = runs.vaults().home(NETWORK).log.refresh()
+        assert (len(state.live), len(state.forgotten)) == (2, 2)
+        assert materialized(runs.run(RETENTION_JOB))[PLAN, NETWORK]["snapshots_forgotten"] == 0
+
+
+@pytest.mark.long
+def test_a_restore_test_is_evidence_of_its_own_level(runs: BackupRuns) -> None:
+    """V4 restores into an isolated place and opens what it restored, in each region."""
+    runs.back_up()
+    result = runs.run(RESTORE_TEST_JOB)
+    assert result.success
+    rows = {
+        (row.region, row.level): row for row in read_rows(runs.lake, VERIFICATIONS, ProvenLevel)
+    }
+    assert rows[HOME, "V4"].failures == rows[AWAY, "V4"].failures == ()
+    assert rows[AWAY, "V4"].passed

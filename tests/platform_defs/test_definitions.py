@@ -132,6 +132,7 @@ def test_the_lineage_leads_from_the_declaration_to_the_states() -> None:
         "agent_states": {"agent_inventory"},
         "backup_snapshots": {"agent_states", "control_store"},
         "backup_catalog": {"backup_snapshots"},
+        "retention_plan": {"backup_catalog"},
         "backup_replicas": {"backup_snapshots"},
         "backup_verifications": {"backup_replicas"},
         "state_journal": {"control_store"},

@@ -11,9 +11,17 @@ import dagster as dg
 import pytest
 
 from fleet.backup_schedule import BackupCrons
-from ops.backup_jobs import BACKUP_JOB, OBJECTIVES_JOB, REPLICATE_JOB, SCRUB_JOB
+from ops.backup_jobs import (
+    BACKUP_JOB,
+    DRILL_JOB,
+    OBJECTIVES_JOB,
+    REPLICATE_JOB,
+    RESTORE_TEST_JOB,
+    SCRUB_JOB,
+)
 from ops.inventory_jobs import RANGE_END, RANGE_START
-from sensors.backups import build_backup_schedules, build_backup_sensors
+from sensors.backup_schedules import build_backup_schedules
+from sensors.backups import build_backup_sensors
 from tests.assets.backup_runs import NETWORK, BackupRuns, open_backups
 from tests.assets.inventory_runs import materialized
 
@@ -127,7 +135,7 @@ def test_hourly_snapshots_wait_for_the_first_one(runs: BackupRuns) -> None:
     assert "no network has a snapshot yet" in (data.skip_message or "")
     runs.run(BACKUP_JOB)
     (request,) = evaluate(runs, "snapshot_schedule", runs.clock.now()).run_requests or ()
-    assert request.tags["stateroom/duty"] == "hourly-snapshot"
+    assert request.tags["stateroom/duty"] == "snapshot"
     result = runs.request(request)
     assert materialized(result)["backup_snapshots", NETWORK]["reason"].startswith("due at")
 
@@ -154,6 +162,8 @@ def test_missed_runs_are_made_up_for_once(runs: BackupRuns) -> None:
         ("verify_structure_schedule", "verify_job"),
         ("scrub_schedule", SCRUB_JOB),
         ("recovery_objectives_schedule", OBJECTIVES_JOB),
+        ("restore_test_schedule", RESTORE_TEST_JOB),
+        ("drill_schedule", DRILL_JOB),
     ],
 )
 def test_a_schedule_over_regions_asks_for_one_run_of_its_job(
