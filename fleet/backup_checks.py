@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
+from fleet.backup_declaration import PLATFORM_NETWORK
 from fleet.backup_tables import ProvenLevel, TakenSnapshot
 from fleet.inventory_checks import CheckVerdict, Offender, judge
 from fleet.recovery_objectives import (
     ObjectivePolicy,
     RecoveryFigures,
+    check_backup_age,
     check_replica_lag,
     check_rpo,
     check_rto,
@@ -60,6 +62,33 @@ def check_damaged_states(snapshots: Sequence[TakenSnapshot]) -> CheckVerdict:
     ]
     agents = sum(row.agents for row in snapshots)
     return judge("{offenders} of {checked} agents had a damaged live state", agents, offenders)
+
+
+def check_incomplete(snapshots: Sequence[TakenSnapshot]) -> CheckVerdict:
+    """No newest snapshot lacks an artefact that it was to hold."""
+    offenders = [
+        Offender(missing.partition(": ")[0], row.network_id, missing.partition(": ")[2])
+        for row in snapshots
+        for missing in row.incomplete
+    ]
+    checked = sum(len(row.artefacts) for row in snapshots)
+    claim = "{offenders} of {checked} artefacts are not whole in the newest snapshot"
+    return judge(claim, checked, offenders)
+
+
+def check_platform_age(
+    copies: Sequence[CopyFacts], policy: ObjectivePolicy, now: datetime
+) -> CheckVerdict:
+    """The fleet's own stores were backed up lately, and lie in every region."""
+    own = [copy.figures(now) for copy in copies if copy.facts.network_id == PLATFORM_NETWORK]
+    if not own:
+        return judge("the platform itself has no snapshot yet", 0, [])
+    return check_backup_age(own, policy)
+
+
+def agent_copies(copies: Sequence[CopyFacts]) -> list[CopyFacts]:
+    """Copies of agent networks: objectives are about what agents have done."""
+    return [copy for copy in copies if copy.facts.network_id != PLATFORM_NETWORK]
 
 
 def check_damage(levels: Sequence[ProvenLevel]) -> CheckVerdict:
