@@ -27,8 +27,9 @@ from fleet.errors import (
     StateroomError,
     StoreUnavailableError,
 )
+from fleet.ports.key_wrapper import KeyWrapper
 from fleet.ports.object_store import ObjectStore
-from fleet.vault_keys import WRAPS_MIN, KeyEncryptionKey
+from fleet.vault_keys import WRAPS_MIN
 from fleet.vault_keyspace import VAULT_KEY, manifest_key, quarantine_key
 from fleet.vault_log import SnapshotRecord, restorable_snapshots
 from resources.vault.evidence import read_local, record_evidence
@@ -61,7 +62,7 @@ def heal(
     *,
     home: str = "",
     part: int | None = None,
-    keks: Sequence[KeyEncryptionKey] = (),
+    keks: Sequence[KeyWrapper] = (),
     evidence: Iterable[Evidence] | None = None,
 ) -> HealResult:
     """Find what is damaged or missing in a region, and bring it back from the others.
@@ -95,7 +96,7 @@ class _Heal:
         self,
         vault: NetworkVault,
         others: Mapping[str, ObjectStore],
-        keks: Sequence[KeyEncryptionKey],
+        keks: Sequence[KeyWrapper],
         known: Sequence[Evidence],
     ) -> None:
         self._vault = vault

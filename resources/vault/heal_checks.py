@@ -7,7 +7,8 @@ import json
 from collections.abc import Sequence
 
 from fleet.errors import CorruptObjectError, InvalidInputError, PermanentError, StateroomError
-from fleet.vault_keys import KeyEncryptionKey, decode_wrap, encode_wrap, unwrap_key
+from fleet.ports.key_wrapper import KeyWrapper
+from fleet.vault_keys import decode_wrap, encode_wrap
 from fleet.vault_keyspace import VAULT_KEY, log_folder, parse_place
 from resources.vault.network import NetworkVault
 
@@ -20,7 +21,7 @@ class ObjectCheck:
         keks: wrapping keys at hand; a wrap of another key is judged by its form alone.
     """
 
-    def __init__(self, vault: NetworkVault, keks: Sequence[KeyEncryptionKey]) -> None:
+    def __init__(self, vault: NetworkVault, keks: Sequence[KeyWrapper]) -> None:
         """Nothing is read."""
         self._vault = vault
         self._keks = {one.kek_id: one for one in keks}
@@ -66,7 +67,7 @@ class ObjectCheck:
         if kek is None or dek_id != self._vault.keys.dek_id:
             return None
         try:
-            opened = unwrap_key(wrap, kek)
+            opened = kek.unwrap(wrap)
         except (PermanentError, CorruptObjectError, InvalidInputError) as error:
             return str(error)
         return None if opened == self._vault.keys.data_key else "wraps another data key"

@@ -21,8 +21,9 @@ from fleet.vault_log import SnapshotRecord
 from resources.vault.application_checks import ApplicationCheck
 from resources.vault.evidence import record_evidence
 from resources.vault.network import NetworkVault
-from resources.vault.region_vaults import RegionVaults, read_wrapping_key
+from resources.vault.region_vaults import RegionVaults
 from resources.vault.verify import Verification, verify_bytes, verify_content, verify_structure
+from resources.vault.wrapping_keys import read_wrapping_key
 
 Look = Callable[[NetworkVault], Verification]
 
