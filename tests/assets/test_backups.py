@@ -27,6 +27,7 @@ from ops.backup_jobs import (
     BACKUP_JOB,
     OBJECTIVES_JOB,
     REPLICATE_JOB,
+    RESTORE_JOB,
     RESTORE_TEST_JOB,
     RETENTION_JOB,
     SCRUB_JOB,
@@ -270,3 +271,41 @@ def test_a_restore_test_is_evidence_of_its_own_level(runs: BackupRuns) -> None:
     }
     assert rows[HOME, "V4"].failures == rows[AWAY, "V4"].failures == ()
     assert rows[AWAY, "V4"].passed
+
+
+def restore(runs: BackupRuns, **config: object) -> dg.ExecuteInProcessResult:
+    """A run of the restore job."""
+    op = {"restore_agents_op": {"config": {"network": NETWORK, **config}}}
+    return runs.defs.resolve_job_def(RESTORE_JOB).execute_in_process(
+        instance=runs.instance, run_config={"ops": op}, raise_on_error=False
+    )
+
+
+def test_an_agent_comes_back_from_another_regions_copy(runs: BackupRuns) -> None:
+    """A run like any other, that leaves an observation on the network's snapshots."""
+    runs.back_up()
+    before = runs.store.state("eu-1-a1")
+    assert before is not None
+    runs.clock.advance(60.0)
+    runs.write("eu-1-a1", b"ruined")
+    refused = restore(runs, agents=["eu-1-a1"], region=AWAY)
+    assert not refused.success
+    result = restore(runs, agents=["eu-1-a1"], region=AWAY, newer="overwrite")
+    assert result.success
+    now = runs.store.state("eu-1-a1")
+    assert now is not None
+    assert (now.body, now.version > before.version) == (before.body, True)
+    (event,) = result.get_asset_observation_events()
+    observed = event.asset_observation_data.asset_observation
+    assert observed.partition == NETWORK
+    assert observed.metadata["restored"].value == 1
+    assert observed.metadata["complete"].value is True
+
+
+def test_a_restore_without_a_zone_is_refused(runs: BackupRuns) -> None:
+    """An hour off would bring the wrong state back."""
+    runs.back_up()
+    result = restore(runs, at="2026-03-01T12:00:00")
+    (failure,) = (event.step_failure_data for event in result.get_step_failure_events())
+    assert failure.user_failure_data is not None
+    assert "a moment with its zone" in (failure.user_failure_data.description or "")
