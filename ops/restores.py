@@ -1,7 +1,8 @@
 """Brings agents back as they were: a run like any other, so that it stands in the history.
 
-Version-guarded, committed agent by agent (`resources/vault/restore.py`): what was written stays, and
-running again brings back the rest. `stateroom backups restore` does the same with a preview.
+Version-guarded, and committed agent by agent (`resources/vault/restore.py`): what was written
+stays, and running again brings back the rest. `stateroom backups restore` does the same with a
+preview.
 """
 
 from datetime import datetime
