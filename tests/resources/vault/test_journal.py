@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from threading import Thread
 from typing import Any
@@ -24,7 +25,7 @@ from resources.vault.removal import forget
 from resources.vault.replicate import replicate
 from resources.vault.restore import ControlStoreTarget, restore
 from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
-from tests.fakes.journaled_fleet import JournaledFleet
+from tests.fakes.journaled_fleet import DictTarget, JournaledFleet
 from tests.fakes.object_store import InMemoryObjectStore
 from tests.fakes.vault_fleet import VaultFleet, body_of
 from tests.resources.vault.test_crashes import Turns, TurnStore
@@ -593,6 +594,22 @@ def test_moments_that_cannot_be_known_are_one_clear_error_each(fleet: JournaledF
     empty = JournaledFleet(1)
     with pytest.raises(NotFoundError, match="there is no backup yet"):
         empty.restored_at(None)
+
+
+def test_segments_of_several_data_keys_are_restored_together(fleet: JournaledFleet) -> None:
+    """The newest key seals; without it what it sealed is refused, and nothing else."""
+    first = fleet.vault(fleet.objects).keys
+    later = PackKeys(b"n" * 32, "net.0002", "net")
+    rotated = NetworkVault(fleet.objects, replace(first, later=(later,)), fleet.clock)
+    fleet.change("agent-0001")
+    fleet.clock.advance(60)
+    covered = append_segment(rotated, fleet.store).covered_at
+    target = DictTarget()
+    rotated.read_only = True
+    restore(rotated, target, at=covered)
+    assert {one: item.body for one, item in target.items.items()} == fleet.bodies()
+    with pytest.raises(PermanentError, match=r"net\.0002 is needed"):
+        fleet.restored_at(covered)
 
 
 def test_nothing_of_an_agent_can_be_read_in_a_segment(fleet: JournaledFleet) -> None:

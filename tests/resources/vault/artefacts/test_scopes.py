@@ -9,13 +9,13 @@ import pytest
 
 from fleet.backup import ArtefactDeclaration, BackupScope
 from fleet.errors import InvalidInputError, NotFoundError, StoreUnavailableError
+from fleet.vault_keyspace import VAULT_KEY
 from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.backup import BackupResult, back_up
-from resources.vault.key_store import create_vault
 from resources.vault.manifest import FULL_BELOW_ROWS
 from resources.vault.restore_files import listed_artefacts, restore_artefact
 from resources.vault.verify import verify_bytes, verify_content, verify_structure
-from tests.fakes.vault_fleet import AT, VaultFleet
+from tests.fakes.vault_fleet import VaultFleet
 
 
 class Service:
@@ -26,7 +26,7 @@ class Service:
         self.root = root
         self.fleet = VaultFleet(5)
         self.store = DirectoryObjectStore(root / "vault")
-        create_vault(self.store, AT)
+        self.store.create(VAULT_KEY, b'{"format":1,"vault_id":"v"}')
         for name in ("left", "right"):
             (root / name).mkdir()
             self.write(name, "first")
