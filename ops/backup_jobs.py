@@ -43,7 +43,8 @@ def job_config(job: str) -> dict[str, Any]:
     levels = JOB_LEVELS.get(job)
     if levels is None:
         return {}
-    return asset_config(VERIFICATIONS, "verify_op", {"levels": list(levels)})
+    config = {"levels": list(levels), "heal": job == SCRUB_JOB}
+    return asset_config(VERIFICATIONS, "verify_op", config)
 
 
 def partition_runs(declared: Sequence[str], due: Collection[str]) -> list[tuple[str, str]]:

@@ -101,7 +101,7 @@ def build_backup_jobs() -> list[Any]:
         _job(
             SCRUB_JOB,
             (VERIFICATIONS, OBJECTIVES),
-            "Hashes what is stored (V2) and opens what is in it (V3).",
+            "Hashes what is stored (V2), opens what is in it (V3), heals from other regions.",
             PROOF_CLASS,
         ),
         build_restore_job(RESTORE_JOB, RESTORE_CLASS),

@@ -152,7 +152,8 @@ def test_damage_is_a_result_that_turns_its_claim_red_and_names_the_region(runs: 
     data[100] ^= 1  # within the first frame: behind a header of fewer bytes
     pack.chmod(0o600)
     pack.write_bytes(data)
-    result = runs.run(SCRUB_JOB)
+    look = asset_config(VERIFICATIONS, "verify_op", {"levels": ["V2", "V3"]})
+    result = runs.run(SCRUB_JOB, **look)
     assert result.success
     assert set(red(result)) == {"no_damage_was_found"}
     found = checked(result)["no_damage_was_found"]
@@ -160,6 +161,14 @@ def test_damage_is_a_result_that_turns_its_claim_red_and_names_the_region(runs: 
     assert regions == {AWAY}
     rows = read_rows(runs.lake, VERIFICATIONS, ProvenLevel, AWAY)
     assert {row.level: row.passed for row in rows} == {"V1": True, "V2": False, "V3": False}
+
+    healed = runs.run(SCRUB_JOB)
+    assert healed.success
+    assert red(healed) == {}
+    shown = materialized(healed)[VERIFICATIONS, AWAY]
+    assert f"healed from {HOME}" in shown["mended"][0]
+    rows = read_rows(runs.lake, VERIFICATIONS, ProvenLevel, AWAY)
+    assert all(row.passed for row in rows)
 
 
 RPO, V1 = "recovery_point_objective_holds", "structure_is_proven"
