@@ -18,6 +18,7 @@ from fleet.errors import StateroomError
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
+from fleet.ports.progress import Progress
 from ops.backup_replicas import REGION, combined_error
 from ops.backup_rows import read_rows, write_rows
 from ops.evidence import number_evidence
@@ -36,6 +37,10 @@ class VerificationConfig(dg.Config):
         default=["V1"],
         description="V1 structure, V2 stored bytes, V3 content, V4 restore test, V5 drill.",
     )
+    networks: list[str] = Field(default=[], description="Only these networks; empty for all.")
+    snapshots: list[str] = Field(
+        default=[], description="Snapshots that a V3 opens; empty for the newest of each network."
+    )
 
 
 @dg.op(
@@ -50,17 +55,17 @@ def verify_op(
     control_store: dg.ResourceParam[ControlStore],
     lake: dg.ResourceParam[Lake],
     clock: dg.ResourceParam[Clock],
+    progress: dg.ResourceParam[Progress],
 ) -> Recorded:
     """Verify every network of each region of the run, level by level."""
+    stores = (region_vaults, control_store)
 
     def verify(region: str) -> dict[str, Any]:
         fresh: list[ProvenLevel] = []
         failed: dict[str, StateroomError] = {}
-        for network_id in region_vaults.declaration.vault_networks:
+        for network_id in config.networks or region_vaults.declaration.vault_networks:
             try:
-                fresh += _verify_network(
-                    region_vaults, control_store, region, network_id, config.levels
-                )
+                fresh += _verify_network(*stores, region, network_id, config, progress)
             except StateroomError as error:
                 failed[network_id] = error
         rows = newest_levels([*read_rows(lake, VERIFICATIONS, ProvenLevel, region), *fresh])
@@ -77,17 +82,25 @@ def _verify_network(
     control_store: ControlStore,
     region: str,
     network_id: str,
-    levels: Iterable[str],
+    config: VerificationConfig,
+    progress: Progress,
 ) -> list[ProvenLevel]:
     """Evidence of one network; none while this copy has no snapshot."""
     from resources.vault.verification_runs import VerificationRuns
 
     if not vaults.replica(region, network_id).log.refresh().live:
         return []
-    runs = VerificationRuns(vaults, control_store, region, network_id)
+    runs = VerificationRuns(
+        vaults,
+        control_store,
+        region,
+        network_id,
+        snapshot_ids=config.snapshots,
+        on_phase=lambda phase: progress.finish(phase.name, phase.seconds),
+    )
     return [
         _row(found)
-        for level in levels
+        for level in config.levels
         if not (level == DRILL and network_id == PLATFORM_NETWORK)
         for found in runs.run(level)
     ]
