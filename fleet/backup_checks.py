@@ -26,6 +26,9 @@ from fleet.recovery_objectives import (
 )
 from fleet.recovery_rows import CopyFacts
 
+SERIES_MAX = 12
+"""Copies that have a plot of their own in a check."""
+
 Check = Callable[[Sequence[RecoveryFigures], ObjectivePolicy], CheckVerdict]
 
 
@@ -127,12 +130,30 @@ def check_recovery_point(
     copies: Sequence[CopyFacts], policy: ObjectivePolicy, now: datetime
 ) -> CheckVerdict:
     """No region would lose more than the objective if it had to bring a network back now."""
-    return check_rpo([copy.figures(now) for copy in copies], policy)
+    figures = [copy.figures(now) for copy in copies]
+    return _with_series(check_rpo(figures, policy), figures, "rpo_s")
 
 
 def check_lag(copies: Sequence[CopyFacts], policy: ObjectivePolicy, now: datetime) -> CheckVerdict:
     """No region's copy is further behind the home than a snapshot may be old."""
-    return check_replica_lag([copy.figures(now) for copy in copies], policy)
+    figures = [copy.figures(now) for copy in copies]
+    return _with_series(check_replica_lag(figures, policy), figures, "replica_lag_s")
+
+
+def _with_series(
+    verdict: CheckVerdict, figures: Sequence[RecoveryFigures], name: str
+) -> CheckVerdict:
+    """A verdict with the figure of each copy, which the UI plots over time.
+
+    Args:
+        verdict: about the figures.
+        figures: of all copies; the worst `SERIES_MAX` are shown.
+        name: of the figure.
+    """
+    known = [(getattr(one, name), one) for one in figures if getattr(one, name) is not None]
+    worst = sorted(known, key=lambda each: -each[0])[:SERIES_MAX]
+    series = {f"{name} of {one.network_id} in {one.region}": value for value, one in worst}
+    return verdict._replace(numbers={**verdict.numbers, **series})
 
 
 def _check_due(

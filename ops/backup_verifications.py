@@ -72,7 +72,7 @@ def verify_op(
         evidence = write_rows(lake, VERIFICATIONS, region, rows, ProvenLevel, clock.now())
         if failed:
             raise combined_error(failed)
-        return {**evidence, **_numbers(fresh), "levels": ", ".join(config.levels)}
+        return {"levels": ", ".join(config.levels), **_numbers(fresh), **evidence}
 
     yield from record_partitions(context, VERIFICATIONS, REGION, verify)
 

@@ -73,7 +73,7 @@ def take_snapshots_op(
     def take(network_id: str) -> dict[str, Any]:
         taken = _take(*stores, network_id, config, run_id)
         evidence = write_rows(lake, SNAPSHOTS, network_id, [taken], TakenSnapshot, taken.taken_at)
-        return {**evidence, **_numbers(taken), **_words(taken)}
+        return {**_words(taken), **_numbers(taken), **evidence}
 
     yield from record_partitions(context, SNAPSHOTS, NETWORK, take)
 
@@ -188,7 +188,7 @@ def list_snapshots_op(
         home = region_vaults.declaration.home_region
         table = catalogue_snapshots(region_vaults.home(network_id), home)
         evidence = write_table(lake, CATALOG, network_id, table, CataloguedSnapshot, clock.now())
-        return {**evidence, **_totals(table.to_pylist())}
+        return {**_totals(table.to_pylist()), **evidence}
 
     yield from record_partitions(context, CATALOG, NETWORK, catalogue)
 

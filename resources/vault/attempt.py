@@ -6,13 +6,12 @@ that an attempt creates lies under its own snapshot id and means nothing before 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from fleet.errors import CorruptObjectError, FencedError, NotFoundError, StoreUnavailableError
-from fleet.vault_keyspace import log_key, manifest_key
+from fleet.vault_keyspace import manifest_key
 from fleet.vault_log import SnapshotRecord, VaultState, decide_commit
 from resources.vault.blob_index import BlobIndex
 from resources.vault.manifest import (
@@ -28,7 +27,7 @@ from resources.vault.manifest import (
 from resources.vault.network import NetworkVault, chain_of
 from resources.vault.pack_maps import resolve_moves
 from resources.vault.packing import PackWriter, create_object
-from resources.vault.shredding import demand_unshredded
+from resources.vault.proof import StoredObjects
 
 _COMMIT_TRIES = 20
 
@@ -166,34 +165,7 @@ class Attempt:
             hint="The log shows whether it was committed; running again is safe.",
         ) from unanswered
 
-    def prove(self) -> None:
-        """V0: all that this attempt created is there in its size, and the record reads back."""
-        vault = self.vault
-        # Once more from the store: another region may have begun an epoch that left this out.
-        self._demand_live()
-        stored = vault.snapshot(self.snapshot_id)
-        for folder in ("packs", "manifests") if self.own else ():
-            prefix = f"{folder}/{vault.network_id}/{self.snapshot_id}/"
-            listed = {one.key: one.size_bytes for one in vault.store.list_objects(prefix)}
-            for sha256, key in self.own.items():
-                if key.startswith(prefix) and listed.get(key) != self.sizes[sha256]:
-                    self._demand_live()
-                    raise CorruptObjectError(
-                        f"object {key}: stored {self.sizes[sha256]} bytes, "
-                        f"the store lists {listed.get(key)}",
-                        hint="Run the backup again, distrusting this pack; check the store.",
-                    )
-        key = log_key(vault.network_id, stored.position.epoch, stored.position.seq)
-        if hashlib.sha256(vault.store.get(key)).hexdigest() != stored.sha256:
-            raise CorruptObjectError(f"log record {key} does not read back as written")
-        # A process that opened the network before it was shredded must not report a backup.
-        demand_unshredded(vault.store, vault.network_id)
-
-    def _demand_live(self) -> None:
-        """Tell a snapshot that somebody has removed already from one that was badly stored."""
-        if self.snapshot_id not in self.vault.log.refresh().live:
-            raise FencedError(
-                f"snapshot {self.snapshot_id} was committed, and forgotten (or left aside by "
-                "another region's epoch) before it was proven",
-                hint="Run the backup again.",
-            )
+    @property
+    def stored_objects(self) -> StoredObjects:
+        """What V0 has to find."""
+        return StoredObjects(self.snapshot_id, self.own, self.sizes)

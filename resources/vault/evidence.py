@@ -28,7 +28,7 @@ from fleet.errors import (
 )
 from fleet.vault_keyspace import quarantine_key
 from fleet.vault_log import EvidenceRecord
-from resources.vault.log_store import LocalLog
+from resources.vault.local_log import LocalLog
 from resources.vault.network import NetworkVault
 
 _TRIES = 20

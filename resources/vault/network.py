@@ -16,7 +16,8 @@ from fleet.vault_log import LogRecord, SnapshotRecord
 from fleet.vault_pack import PackKeys
 from fleet.vault_records import StoredRecord
 from resources.vault.key_store import load_data_key, read_vault
-from resources.vault.log_store import LocalLog, VaultLog
+from resources.vault.local_log import LocalLog
+from resources.vault.log_store import VaultLog
 from resources.vault.manifest import Manifest, ManifestRef, ManifestStore
 from resources.vault.pack_maps import moves_after, with_moves
 from resources.vault.segments import SegmentStore
@@ -75,6 +76,7 @@ class NetworkVault:
             )
         self.keys = keys
         self.manifests = ManifestStore(self.store, keys)
+        self.journal = SegmentStore(self.store, keys)
 
     def new_id(self) -> str:
         """A fresh id for a snapshot attempt or a hold."""

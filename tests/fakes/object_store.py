@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from threading import Lock
 
-from fleet.errors import NotFoundError
-from fleet.ports.object_store import ListedObject
-from resources.object_store.keys import validate_key
+from fleet.errors import NotFoundError, PermanentError
+from fleet.ports.object_store import ListedObject, StoreFeatures
+from resources.object_store.keys import validate_folder, validate_key
 from resources.object_store.probe import probe_store
 
 
@@ -59,6 +59,19 @@ class InMemoryObjectStore:
             with self._lock:
                 self.objects.pop(validate_key(key), None)
                 self.modified.pop(key, None)
+
+    def features(self) -> StoreFeatures:
+        """See the port."""
+        return StoreFeatures(versioned=False, lock_days=None, place="memory")
+
+    def extend_lock(self, keys: Iterable[str], until: datetime) -> int:
+        """See the port."""
+        raise PermanentError(f"store memory cannot lock objects until {until}", hint="Use S3.")
+
+    def purge(self, prefix: str) -> dict[str, datetime]:
+        """See the port."""
+        self.delete([one.key for one in self.list_objects(validate_folder(prefix))])
+        return {}
 
     def check(self) -> list[str]:
         """See the port."""

@@ -34,6 +34,7 @@ from fleet.vault_log import (
     refuse_map,
     refuse_undelete,
     replay,
+    restorable_snapshots,
 )
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -310,3 +311,27 @@ def test_replaying_in_two_parts_equals_replaying_at_once() -> None:
     run(world)
     for cut in range(len(world.log)):
         assert replay(world.log[cut:], replay(world.log[:cut])) == replay(world.log)
+
+
+def test_a_map_is_refused_when_a_gc_has_named_its_run_or_one_of_its_packs() -> None:
+    """A condemned old pack would come back to a snapshot that nobody may undelete any more."""
+    moved = MapRecord("a/p", "r/new", "r")
+    assert refuse_map(replay(snapshots("a", "b")), moved) is None
+    for condemned, aborted, why in (
+        ({"a/p"}, set(), "condemned pack a/p"),
+        ({"r/new"}, set(), "condemned pack r/new"),
+        (set(), {"r"}, "gave up the repack run r"),
+    ):
+        record = GcRecord(frozenset(condemned), frozenset(aborted))
+        assert why in (refuse_map(replay([*snapshots("a", "b"), record]), moved) or "")
+
+
+def test_whatever_an_undelete_or_a_hold_may_ask_for_is_restorable() -> None:
+    """A forgotten snapshot is, until a gc names one of its packs; a held one is for ever."""
+    log: list[LogRecord] = [*snapshots("a", "b", "c", "d")]
+    log += [
+        ForgetRecord(frozenset({"a", "b", "c"})),
+        HoldRecord("h", frozenset({"b"}), None, "drill"),
+        GcRecord(frozenset({"a/p", "b/p"}), frozenset()),
+    ]
+    assert restorable_snapshots(replay(log)).keys() == {"d", "c", "b"}

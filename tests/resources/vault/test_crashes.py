@@ -132,7 +132,10 @@ def test_a_replica_is_a_valid_prefix_at_every_moment(tmp_path: Path, mode: str) 
         try:
             run(CrashingStore(target, number, mode))
         except (Crashed, StoreUnavailableError):
-            assert verify_structure(vault(target)).findings == ()
+            findings = verify_structure(vault(target)).findings
+            # Killed before the very first object there is no vault yet, and V1 says so.
+            nothing = not target.list_objects("")
+            assert [one.subject for one in findings] == ([VAULT_KEY] if nothing else [])
         for snapshot_id in vault(target).log.refresh().live:
             assert history.fleet.restored(target, snapshot_id) == history.bodies[snapshot_id]
         run(target)

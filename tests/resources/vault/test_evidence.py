@@ -123,6 +123,14 @@ def test_long_lists_are_cut_and_counted_but_no_tainted_snapshot_is_left_out() ->
     assert (kept.snapshots, len(kept.agents)) == (many, NAMED_MAX + 1)
 
 
+def test_only_a_verification_without_failures_is_passed() -> None:
+    """And what is no taint and no heal changes no taint."""
+    assert passed().ok
+    assert not passed()._replace(failures=("pack x: gone",)).ok
+    note = NoteEvidence("net", "eu", "text", AT)
+    assert tainted_snapshots([passed(), note]) == frozenset()
+
+
 def test_a_taint_lasts_until_the_very_object_is_healed() -> None:
     """The heal of another object changes nothing; a new loss taints again."""
     taint = TaintEvidence("net", "eu", "a", "lost", ("s1", "s2"), (), 0, AT)

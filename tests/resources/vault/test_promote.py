@@ -25,10 +25,12 @@ from fleet.vault_epochs import (
     Slot,
     decide_claims,
     decode_claim,
+    decode_promotion,
     encode_claim,
     select_chain,
 )
 from fleet.vault_keyspace import VAULT_KEY, claim_key
+from fleet.vault_log import EvidenceRecord
 from fleet.vault_pack import derive_key
 from resources.vault.backup import back_up
 from resources.vault.network import NetworkVault
@@ -150,6 +152,14 @@ def test_a_claim_comes_back_and_a_forged_or_foreign_one_claims_for_nobody() -> N
         assert decode_claim(flipped, "net", 1, b"k" * 32) in {nobody, claim}
     for garbage in (b"", b"{}", b"[]", b"null", b"[" * 9999, b"\xff"):
         assert decode_claim(garbage, "net", 1, b"k" * 32) == nobody
+
+
+@pytest.mark.parametrize("detail", ["", "[]", "{}", '{"votes":1}', '{"votes":[],"x":1}'])
+def test_a_promotion_that_cannot_be_read_is_named(detail: str) -> None:
+    """Another record is no promotion; one that calls itself so must be one."""
+    assert decode_promotion(EvidenceRecord("note", detail)) is None
+    with pytest.raises(CorruptObjectError, match="promotion record"):
+        decode_promotion(EvidenceRecord("promote", detail))
 
 
 def test_the_chain_follows_the_forks_and_leaves_the_rest_aside() -> None:
