@@ -18,6 +18,7 @@ from fleet.errors import StateroomError
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
+from fleet.ports.progress import Progress
 from ops.backup_replicas import REGION, combined_error
 from ops.backup_rows import read_rows, write_rows
 from ops.evidence import number_evidence
@@ -43,6 +44,10 @@ class VerificationConfig(dg.Config):
         default=False,
         description="Bring what is damaged back from another region, and look at it once more.",
     )
+    networks: list[str] = Field(default=[], description="Only these networks; empty for all.")
+    snapshots: list[str] = Field(
+        default=[], description="Snapshots that a V3 opens; empty for the newest of each network."
+    )
 
 
 @dg.op(
@@ -57,18 +62,18 @@ def verify_op(
     control_store: dg.ResourceParam[ControlStore],
     lake: dg.ResourceParam[Lake],
     clock: dg.ResourceParam[Clock],
+    progress: dg.ResourceParam[Progress],
 ) -> Recorded:
     """Verify every network of each region of the run, level by level."""
+    stores = (region_vaults, control_store)
 
     def verify(region: str) -> dict[str, Any]:
         fresh: list[ProvenLevel] = []
         mended: list[str] = []
         failed: dict[str, StateroomError] = {}
-        for network_id in region_vaults.declaration.vault_networks:
+        for network_id in config.networks or region_vaults.declaration.vault_networks:
             try:
-                rows, words = _verify_network(
-                    region_vaults, control_store, region, network_id, config
-                )
+                rows, words = _verify_network(*stores, region, network_id, config, progress)
                 fresh += rows
                 mended += words
             except StateroomError as error:
@@ -91,6 +96,7 @@ def _verify_network(
     region: str,
     network_id: str,
     config: VerificationConfig,
+    progress: Progress,
 ) -> tuple[list[ProvenLevel], list[str]]:
     """Evidence of one network, and what was healed; none while this copy has no snapshot.
 
@@ -100,14 +106,25 @@ def _verify_network(
 
     if not vaults.replica(region, network_id).log.refresh().live:
         return [], []
-    runs = VerificationRuns(vaults, control_store, region, network_id)
+
+    def runs() -> VerificationRuns:
+        return VerificationRuns(
+            vaults,
+            control_store,
+            region,
+            network_id,
+            snapshot_ids=config.snapshots,
+            on_phase=lambda phase: progress.finish(phase.name, phase.seconds),
+        )
+
+    first = runs()
     levels = [one for one in config.levels if not (one == DRILL and network_id == PLATFORM_NETWORK)]
-    rows = [_row(found) for level in levels for found in runs.run(level)]
+    rows = [_row(found) for level in levels for found in first.run(level)]
     failed = sorted({row.level for row in rows if not row.passed})
     if not (config.heal and failed):
         return rows, []
-    healed = runs.heal()
-    again = VerificationRuns(vaults, control_store, region, network_id)
+    healed = first.heal()
+    again = runs()
     rows += [_row(found) for level in failed for found in again.run(level)]
     return rows, [
         *(f"{one.key} healed from {one.source}: {one.cause}" for one in healed.healed),
