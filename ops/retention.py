@@ -64,6 +64,8 @@ def retain_snapshots_op(
         rows = planned_rows(network_id, decided.plan)
         evidence = write_rows(lake, PLAN, network_id, rows, PlannedSnapshot, clock.now())
         shown: dict[str, Any] = {"applied": config.apply, **_numbers(rows)}
+        if decided.plan.alarms:
+            shown["alarm_texts"] = [f"{one.text} ({one.guard})" for one in decided.plan.alarms]
         if decided.plan.refused:
             shown["refused"] = decided.plan.refused
         if config.apply:
