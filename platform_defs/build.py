@@ -44,6 +44,7 @@ from resources.gpu.resource import GpuResource
 from resources.lake.resource import LakeResource
 from resources.log_notifier import LogNotifier
 from resources.observation import fleet_observation_resource
+from resources.silent_progress import SilentProgress
 from resources.vault.resource import region_vaults_resource
 from sensors.inventory import build_fleet_change_sensor, build_inventory_schedule
 from sensors.upkeep import (
@@ -119,6 +120,7 @@ def build_resources(deployment: Deployment) -> dict[str, Any]:
         "lake": LakeResource(path=deployment.lake_path),
         "lake_policy": deployment.lake_policy,
         "notifier": LogNotifier(),
+        "progress": SilentProgress(),
         "region_vaults": region_vaults_resource,
         "run_history_policy": deployment.run_history_policy,
     }

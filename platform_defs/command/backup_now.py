@@ -21,6 +21,7 @@ from platform_defs.command.vault_access import (
     networks_option,
     open_backups,
 )
+from platform_defs.settings import Settings
 
 if TYPE_CHECKING:
     from fleet.ports.control_store import ControlStore
@@ -39,7 +40,7 @@ def backup() -> None:
 
 @backup.command()
 @networks_option
-@click.option("--full", is_flag=True, help="Do not rely on the newest snapshot: read everything.")
+@click.option("--full", is_flag=True, help="Read every file again, and write a full manifest.")
 @click.option("--reason", default="asked for by a person", show_default=True,
               help="Kept with the snapshot.")  # fmt: skip
 @json_option
@@ -60,7 +61,7 @@ def now(networks: tuple[str, ...], full: bool, reason: str, as_json: bool) -> No
     backups = open_backups()
     wanted = backups.networks(networks)
     with fleet_store(backups.settings) as store, watched() as progress:
-        due = wanted if networks else _with_states(store, wanted)
+        due = wanted if networks else _with_something(backups.settings, store, wanted)
         for network_id in due:
             backups.open(network_id)
         run_ids, failed = _take(backups, store, progress, due, reason, full=full)
@@ -76,14 +77,19 @@ def now(networks: tuple[str, ...], full: bool, reason: str, as_json: bool) -> No
     raise_failures(failed)
 
 
-def _with_states(store: ControlStore, networks: Sequence[str]) -> tuple[str, ...]:
-    """Networks that have something to back up.
+def _with_something(
+    settings: Settings, store: ControlStore, networks: Sequence[str]
+) -> tuple[str, ...]:
+    """Networks that have something to back up: agents with a state, or declared artefacts.
 
     Raises:
         NotFoundError: none has.
     """
-    stated = {info.network_id for info in store.state_infos()}
-    due = tuple(one for one in networks if one in stated)
+    from platform_defs.declared_backup import declared_artefacts
+
+    filled = {info.network_id for info in store.state_infos()}
+    filled |= {one.network_id for one in declared_artefacts(settings)}
+    due = tuple(one for one in networks if one in filled)
     if not due:
         raise NotFoundError(
             f"no agent of {', '.join(networks)} has stored a state yet: nothing to back up",
@@ -105,14 +111,12 @@ def _take(
     from ops.backup_jobs import BACKUP_JOB, asset_config
     from ops.backups import SNAPSHOT_OP
     from platform_defs.command.job_runs import job_runner
-    from resources.vault.catalogue import copy_head
+    from resources.vault.copy_head import copy_head
 
     since = {one: copy_head(backups.open(one)).snapshot_at for one in due}
     reported = cast("ControlStore", ReportedStates(store, progress, since))
     resources: dict[str, Any] = {"region_vaults": backups.vaults, "control_store": reported}
-    options: dict[str, Any] = {"reason": reason, "scheduled": False}
-    if full:
-        options["full"] = True
+    options = {"reason": reason, "scheduled": False, "full": full}
     config = asset_config(SNAPSHOTS, SNAPSHOT_OP, options)
     with job_runner(backups.settings, **resources) as runner:
         failed = runner.run(
@@ -127,7 +131,7 @@ def _take(
 
 def snapshots_text(rows: Sequence[TakenSnapshot]) -> str:
     """What was taken, one line a network, and where to go on."""
-    headings = ("network", "snapshot", "cut", "agents", "changed", "stored", "took", "manifest")
+    headings = ("network", "snapshot", "cut", "agents", "changed", "files", "stored", "took")
     cells = [
         (
             row.network_id,
@@ -135,9 +139,9 @@ def snapshots_text(rows: Sequence[TakenSnapshot]) -> str:
             utc_text(row.taken_at),
             row.agents,
             row.changed,
+            row.items,
             size_text(row.stored_bytes),
             span_text(row.taking_s),
-            row.manifest,
         )
         for row in rows
     ]
@@ -150,6 +154,9 @@ def snapshots_text(rows: Sequence[TakenSnapshot]) -> str:
                 f"({names}); their last good version is kept. Restore them: `stateroom restore "
                 f"--network {row.network_id} --agent {row.damaged[0]}`"
             )
+        lines += [
+            f"  ! {row.network_id}: {said}; its last good copy is kept" for said in row.incomplete
+        ]
         if row.base_fault:
             lines.append(f"  ! {row.network_id}: everything was stored again: {row.base_fault}")
     return "\n".join(lines)

@@ -43,4 +43,4 @@ def known_snapshots(settings: Settings) -> list[str]:
     from fleet.backup_tables import CATALOG, CataloguedSnapshot
 
     rows = read_newest(settings, CATALOG, CataloguedSnapshot)
-    return [row.snapshot_id for row in rows if row.status != "forgotten"]
+    return [row.snapshot_id for row in rows if row.state == "live"]

@@ -292,16 +292,11 @@ def _find_runs(
 ) -> list[dict[str, Any]]:
     """Runs of neighbouring snapshots with the same version of an agent."""
     from resources.vault.catalog import catalogue_items
+    from resources.vault.manifest import kernels
 
     items = catalogue_items(backups.open(network_id, region))
-    rows = items.filter(_equals(items["item_id"], agent)).to_pylist()
+    rows = items.filter(kernels().equal(items["item_id"], agent)).to_pylist()
     return [{**row, "digest": row["digest"].hex()} for row in rows]
-
-
-def _equals(column: Any, value: str) -> Any:
-    import pyarrow.compute as pc
-
-    return pc.equal(column, value)
 
 
 def _runs_text(found: Sequence[Mapping[str, Any]]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -134,7 +134,7 @@ def _with_options(function: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @_with_options
 @click.pass_context
-def restore(ctx: click.Context, **options: Any) -> None:
+def restore(ctx: click.Context, /, **options: Any) -> None:
     """Bring agents of a network back as they were at a moment, running or not.
 
     Says first what would change, and asks. Everything wanted is read, decrypted and compared with
@@ -226,21 +226,12 @@ def _target(store: ControlStore, wanted: Wanted) -> RestoreTarget:
     return ControlStoreTarget(store)
 
 
-class _Nothing:
-    """A target that holds nothing yet: a new folder."""
-
-    def heads(self, agent_ids: Sequence[str]) -> dict[str, Any]:
-        """Nothing."""
-        del agent_ids
-        return {}
-
-
 def _preview(backups: Backups, store: ControlStore, wanted: Wanted) -> RestorePreview:
     from resources.vault.restore_preview import preview_restore
 
     vault = backups.open(wanted.network_id, wanted.region)
-    heads = _Nothing() if wanted.folder else _target(store, wanted)
-    return preview_restore(vault, heads, **wanted.source)
+    target = None if wanted.folder else _target(store, wanted)
+    return preview_restore(vault, target, **wanted.source)
 
 
 def _restore(

@@ -44,7 +44,7 @@ class RestorePreview(NamedTuple):
 
 def preview_restore(
     vault: NetworkVault,
-    target: RestoreTarget,
+    target: RestoreTarget | None,
     *,
     at: datetime | None = None,
     snapshot_id: str | None = None,
@@ -52,6 +52,14 @@ def preview_restore(
     best_effort: bool = False,
 ) -> RestorePreview:
     """Say what `restore` with the same arguments would do at this moment.
+
+    Args:
+        vault: the opened network.
+        target: where the states would go; None for a place that holds nothing yet.
+        at: moment wanted; None for the newest of all that is held.
+        snapshot_id: exactly one snapshot, in place of a moment.
+        agent_ids: whom; None for the whole network.
+        best_effort: go on past what is damaged or missing, and say so.
 
     Raises:
         NotFoundError: as `restore`.
@@ -91,14 +99,14 @@ def preview_restore(
     )
 
 
-def _fates(table: Any, target: RestoreTarget) -> dict[str, list[str]]:
+def _fates(table: Any, target: RestoreTarget | None) -> dict[str, list[str]]:
     """Agents by what a restore finds of them."""
     names = ("item_id", "version", "digest")
     wanted = {
         agent_id: (version, digest.hex())
         for agent_id, version, digest in zip(*(table[n].to_pylist() for n in names), strict=True)
     }
-    heads = target.heads(sorted(wanted))
+    heads = target.heads(sorted(wanted)) if target else {}
     fates: dict[str, list[str]] = {"absent": [], "older": [], "same": [], "newer": []}
     for agent_id, (version, digest) in sorted(wanted.items()):
         fates[_fate(heads.get(agent_id), version, digest)].append(agent_id)

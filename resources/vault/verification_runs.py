@@ -6,13 +6,13 @@ keeps it from looking at all is raised.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from fleet.backup_evidence import VerificationEvidence
-from fleet.drill_plan import DrillObjectives
+from fleet.drill_plan import DrillObjectives, DrillPhase
 from fleet.errors import InvalidInputError
 from fleet.inventory import Agent
 from fleet.ports.control_store import ControlStore
@@ -20,6 +20,7 @@ from fleet.reports import AgentDeclaration
 from fleet.vault_log import SnapshotRecord
 from resources.vault.application_checks import ApplicationCheck
 from resources.vault.evidence import record_evidence
+from resources.vault.heal import HealResult, heal
 from resources.vault.network import NetworkVault
 from resources.vault.region_vaults import RegionVaults
 from resources.vault.verify import Verification, verify_bytes, verify_content, verify_structure
@@ -47,12 +48,23 @@ class VerificationRuns:
         control_store: says which workloads a drill starts.
         region: whose copy.
         network_id: of which network.
+        snapshot_ids: live snapshots that a V3 opens; none for the newest. V1 and V2 look at all.
+        on_phase: is told of each phase of a drill as it ends; None for nobody.
     """
 
     def __init__(
-        self, vaults: RegionVaults, control_store: ControlStore, region: str, network_id: str
+        self,
+        vaults: RegionVaults,
+        control_store: ControlStore,
+        region: str,
+        network_id: str,
+        *,
+        snapshot_ids: Sequence[str] = (),
+        on_phase: Callable[[DrillPhase], None] | None = None,
     ) -> None:
         """Open the copy; nothing is looked at yet."""
+        self._snapshot_ids = tuple(snapshot_ids)
+        self._on_phase = on_phase
         self._vaults = vaults
         self._control_store = control_store
         self._region = region
@@ -72,6 +84,24 @@ class VerificationRuns:
         found = self._look(level)
         return [one._replace(seq=record_evidence(self._vault, self._region, one)) for one in found]
 
+    def heal(self) -> HealResult:
+        """Bring what is damaged or missing in this copy back from the other regions.
+
+        Raises:
+            CorruptObjectError: the copy's evidence log is damaged.
+            StoreUnavailableError: this region does not answer; what was healed stays.
+        """
+        declaration = self._vaults.declaration
+        others = {
+            one: self._vaults.store(one) for one in declaration.regions if one != self._region
+        }
+        return heal(
+            self._vault.afresh(),
+            others,
+            home=declaration.home_region,
+            keks=self._vaults.keks(),
+        )
+
     def _look(self, level: str) -> list[VerificationEvidence]:
         if level == "V4":
             return self._restore_test()
@@ -81,7 +111,9 @@ class VerificationRuns:
         if look is None:
             raise InvalidInputError("level", level, ", ".join([*LOOKS, "V4", "V5"]))
         started_at = self._vault.clock.now()
-        return [_evidence(self._vault, self._region, look(self._vault), started_at)]
+        chosen = self._snapshot_ids if level == "V3" else ()
+        found = verify_content(self._vault, chosen) if chosen else look(self._vault)
+        return [_evidence(self._vault, self._region, found, started_at, chosen)]
 
     def _restore_test(self) -> list[VerificationEvidence]:
         from resources.vault.restore_test import run_restore_test
@@ -115,7 +147,7 @@ class VerificationRuns:
             objectives=DrillObjectives(rto_all_s=float(declaration.rto_max_s)),
             code_version=code_version(),
         )
-        found = run_drill(request, self._workspace(), self._vault.clock)
+        found = run_drill(request, self._workspace(), self._vault.clock, self._on_phase)
         return found._replace(region=self._region)
 
     def _workspace(self) -> Path:
@@ -152,16 +184,20 @@ def declaration_of(agent: Agent) -> AgentDeclaration:
 
 
 def _evidence(
-    vault: NetworkVault, region: str, found: Verification, started_at: datetime
+    vault: NetworkVault,
+    region: str,
+    found: Verification,
+    started_at: datetime,
+    chosen: Sequence[str],
 ) -> VerificationEvidence:
     live = _live_at(vault, started_at)
-    looked = live if found.level != "V3" else live[-1:]
+    looked = live if found.level != "V3" else [*chosen] or live[-1:]
     failed = {one for finding in found.findings for one in finding.snapshots}
     return VerificationEvidence(
         network_id=vault.network_id,
         region=region,
         level=found.level,
-        snapshot_id=live[-1] if live else "",
+        snapshot_id=looked[-1] if looked else "",
         started_at=started_at,
         seconds=found.seconds,
         items=found.items,
