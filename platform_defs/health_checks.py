@@ -11,13 +11,14 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata, util
 from pathlib import Path
-from typing import NamedTuple
 
 from fleet.errors import StateroomError
+from platform_defs.backup_health import check_vaults, check_wrapping_keys
+from platform_defs.health_finding import Check, Context, Finding
 from platform_defs.settings import Settings
 from platform_defs.state_folder import StateFolder, UpRun
 
@@ -32,28 +33,6 @@ TICK_AGE_MAX_S = 60.0
 """The daemon looks at every sensor at least each 5 s; 30 s is its usual interval for assets."""
 _TIME_ERROR = 5
 """adjtimex(2): the clock is not synchronized."""
-
-
-class Finding(NamedTuple):
-    """What one check found."""
-
-    check: str
-    verdict: str
-    """`ok`, `skipped`, `warn` or `wrong`."""
-    said: str
-    remedy: str = ""
-
-
-class Context(NamedTuple):
-    """What the checks look at."""
-
-    settings: Settings
-    running: UpRun | None
-    root: Path
-    """Folder of constraints.txt."""
-
-
-Check = Callable[[Context], Iterator[Finding]]
 
 
 def run_checks(context: Context) -> list[Finding]:
@@ -311,6 +290,8 @@ CHECKS: tuple[Check, ...] = (
     check_ports,
     check_store,
     check_lake,
+    check_vaults,
+    check_wrapping_keys,
     check_dagster,
 )
 """In the order of cause and effect: the first one that is wrong explains those after it."""

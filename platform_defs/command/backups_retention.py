@@ -14,6 +14,8 @@ from platform_defs.command.moments import utc_text
 from platform_defs.command.output import cell_text, to_json
 from platform_defs.command.vault_access import (
     Backups,
+    complete_snapshot,
+    find_snapshot,
     json_option,
     networks_option,
     open_backups,
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 @click.option("--apply", "apply_it", is_flag=True, help="Carry the plan out, after asking.")
 @click.option("--approve-by", metavar="NAME",
               help="Approve a plan that forgets more than one may by itself.")  # fmt: skip
+@click.option("--snapshot", shell_complete=complete_snapshot, metavar="ID",
+              help="With --approve-by: believe this snapshot, not a plan.")  # fmt: skip
 @click.option("--reason", default="", help="Why it is approved; with --approve-by.")
 @yes_option
 @json_option
@@ -39,6 +43,7 @@ def plan(
     networks: tuple[str, ...],
     apply_it: bool,
     approve_by: str | None,
+    snapshot: str | None,
     reason: str,
     yes: bool,
     as_json: bool,
@@ -54,14 +59,19 @@ def plan(
       stateroom backups plan --network host-watch --apply
       stateroom backups plan --apply --yes --json
       stateroom backups plan --network host-watch --approve-by ada --reason "fewer hours wanted"
+      stateroom backups plan --snapshot 01JD3X0A7Q --approve-by ada --reason "taken by hand"
     """  # noqa: D301
     if bool(approve_by) != bool(reason.strip()):
         raise click.UsageError("--approve-by and --reason belong together")
+    if snapshot and not approve_by:
+        raise click.UsageError("--snapshot needs --approve-by and --reason")
     if as_json and apply_it and not yes:
         raise click.UsageError("--json --apply needs --yes: nobody can be asked")
     backups = open_backups()
+    if snapshot and approve_by:
+        networks = (_believe(backups, snapshot, networks, approve_by, reason),)
     planned = [(vault, _plan(backups, vault)) for vault in _vaults(backups, networks)]
-    if approve_by:
+    if approve_by and not snapshot:
         planned = [
             (vault, _approve(backups, vault, decided, approve_by, reason))
             for vault, decided in planned
@@ -90,6 +100,15 @@ def _plan(backups: Backups, vault: NetworkVault) -> VaultPlan:
     from resources.vault.retention_plan import plan_vault
 
     return plan_vault(vault, backups.home, backups.declaration.retention, GuardPolicy())
+
+
+def _believe(backups: Backups, text: str, networks: Sequence[str], by: str, reason: str) -> str:
+    """Record that a person believes a snapshot; its network."""
+    from resources.vault.retention_plan import approve
+
+    vault, snapshot_id = find_snapshot(backups, text, networks)
+    approve(vault, snapshot_id, by, reason)
+    return vault.network_id
 
 
 def _approve(
@@ -131,9 +150,13 @@ def plan_text(decided: VaultPlan) -> str:
     rows = decided.plan.rows
     lines = [f"network {decided.network_id}, as region {decided.region} has verified it:"]
     lines += [
-        f"  {row.snapshot_id}  {utc_text(row.taken_at)}  {cell_text(row.reason)}" for row in rows
+        f"  {row.snapshot_id}  {utc_text(row.taken_at)}\n      {cell_text(row.reason)}"
+        for row in rows
     ]
-    lines += [f"  ! {one.guard}: {one.snapshot_id} {one.text}" for one in decided.plan.alarms]
+    lines += [
+        f"  ! {one.guard}: {f'{one.snapshot_id} ' if one.snapshot_id else ''}{one.text}"
+        for one in decided.plan.alarms
+    ]
     counts = Counter(str(row.fate) for row in rows)
     total = ", ".join(f"{number} {fate}" for fate, number in sorted(counts.items()))
     lines.append(f"  {len(rows)} live snapshots: {total}")

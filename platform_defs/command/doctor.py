@@ -8,7 +8,8 @@ import click
 
 from platform_defs.command import exit_codes
 from platform_defs.command.output import coloured, colours_wanted, to_json
-from platform_defs.health_checks import Context, Finding, run_checks, running_in
+from platform_defs.health_checks import run_checks, running_in
+from platform_defs.health_finding import Context, Finding
 from platform_defs.settings import load_settings
 
 

@@ -157,8 +157,8 @@ def evidence_text(one: VerificationEvidence) -> str:
             f"{detail.get('covered_until') or detail.get('taken_at') or 'never'}"
         )
         lines.append(
-            f"  RTO {span_text(detail.get('rto_all_s'))} until all agents worked, "
-            f"{span_text(detail.get('rto_first_step_s'))} until the first did"
+            f"  RTO {span_text(detail.get('rto_all_s'))} until all agents ran, "
+            f"{span_text(detail.get('rto_first_step_s'))} until one of them stored new work"
         )
         lines.append(
             f"  {detail.get('agents')} agents restored, {detail.get('agents_running')} of "

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from fleet.errors import InvalidInputError
 from platform_defs.command import exit_codes
 from platform_defs.command.action_journal import journaled
 from platform_defs.command.moments import parse_moment, utc_text
 from platform_defs.command.output import to_json
 from platform_defs.command.progress_bar import watched
+from platform_defs.command.restore_artefact import WantedArtefact, restore_artefact_command
 from platform_defs.command.restore_texts import counted, preview_text, result_text
 from platform_defs.command.store_access import fleet_store
 from platform_defs.command.vault_access import (
@@ -98,7 +100,14 @@ _options = (
         help="Only this agent; may be repeated.",
     ),
     click.option(
-        "--into", metavar="NETWORK", help="As agents of another network, named by --prefix."
+        "--artefact",
+        metavar="NAME",
+        help="A file, folder or database, not agents; --into says where it goes.",
+    ),
+    click.option(
+        "--into",
+        metavar="NETWORK|PATH",
+        help="As agents of another network, named by --prefix; of an artefact, its new place.",
     ),
     click.option(
         "--prefix",
@@ -149,10 +158,23 @@ def restore(ctx: click.Context, /, **options: Any) -> None:
       stateroom restore --network host-watch --snapshot 01JD3X0A7Q --force --yes
       stateroom restore --network host-watch --region eu-central-1 --into-folder /tmp/old-states
       stateroom restore --network host-watch --into staging --prefix staging-
+      stateroom restore --network platform --artefact control-store --into /tmp/control.db
     """  # noqa: D301
     _demand_consistent(options)
     as_json, dry_run, yes = (options[name] for name in ("as_json", "dry_run", "yes"))
     backups, wanted = _resolve(options)
+    if options["artefact"]:
+        artefact = WantedArtefact(
+            wanted.network_id,
+            wanted.region,
+            options["artefact"],
+            Path(options["into"]),
+            wanted.at,
+            wanted.snapshot_id,
+            wanted.force,
+        )
+        restore_artefact_command(backups, artefact, dry_run=dry_run, yes=yes, as_json=as_json)
+        return
     with fleet_store(backups.settings) as store, watched() as progress:
         preview = _preview(backups, store, wanted)
         writes = len(preview.absent) + len(preview.older) + len(preview.newer) * wanted.force
@@ -179,11 +201,17 @@ def _demand_consistent(options: Mapping[str, Any]) -> None:
     moment, snapshot, into = (options[name] for name in ("moment", "snapshot", "into"))
     folder, force = options["folder"], options["force"]
     asks = not (options["yes"] or options["dry_run"])
+    artefact = options["artefact"]
     for problem, wrong in (
         ("--at and --snapshot exclude each other", moment and snapshot),
         ("--into and --into-folder exclude each other", into and folder),
         ("--prefix needs --into", options["prefix"] is not None and not into),
         ("--into-folder never overwrites anything; leave --force out", folder and force),
+        ("--artefact needs --into PATH", artefact and not into),
+        (
+            "--artefact goes with --network, --at, --snapshot, --region, --into and --force only",
+            artefact and (folder or options["agents"] or options["best_effort"]),
+        ),
         ("--json needs --yes or --dry-run: nobody can be asked", options["as_json"] and asks),
     ):
         if wrong:
@@ -198,6 +226,8 @@ def _resolve(options: Mapping[str, Any]) -> tuple[Backups, Wanted]:
     network, into, prefix = options["network"], options["into"], options["prefix"]
     (region,) = backups.regions(options["region"] or backups.home)
     backups.open(network, region)
+    if options["folder"] and options["folder"].exists():
+        raise InvalidInputError("--into-folder", str(options["folder"]), "one that does not exist")
     snapshot_id = None
     if options["snapshot"]:
         found = find_snapshot(backups, options["snapshot"], [network], region)

@@ -30,7 +30,10 @@ def preview_text(wanted: Wanted, found: RestorePreview) -> str:
         f"agents    {counted(found.agents, 'agent')}, {size_text(found.logical_bytes)}",
     ]
     lines += [f"into      {wanted.folder or wanted.into}"] if wanted.folder or wanted.into else []
-    lines += _names("comes back", "come back", found.absent, "no live state")
+    if wanted.folder:
+        lines += _names("is written", "are written", found.absent, "a file each")
+    else:
+        lines += _names("comes back", "come back", found.absent, "no live state")
     lines += _names("is replaced", "are replaced", found.older, "live state older or damaged")
     if found.unchanged:
         lines.append(f"  {found.unchanged} already as wanted")
@@ -41,7 +44,10 @@ def preview_text(wanted: Wanted, found: RestorePreview) -> str:
         lines += _names("is left alone", "are left alone", found.newer, why)
     lines += _notes(found.substitutions, found.missing, found.notes)
     if not found.absent and not found.older and not (wanted.force and found.newer):
-        lines.append("nothing to restore")
+        nothing = "nothing to restore"
+        if not found.agents:
+            nothing += ": no agent had a state then; files come back with --artefact"
+        lines.append(nothing)
     return "\n".join(lines)
 
 

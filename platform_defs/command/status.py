@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ import click
 from fleet.status import FleetStatus, summarize_fleet
 from platform_defs.command import exit_codes
 from platform_defs.command.output import age, cell_text, coloured, colours_wanted, table, to_json
+from platform_defs.command.status_backups import BackupLine, backup_text, read_backup_lines
 from platform_defs.command.store_access import fleet_store
 from platform_defs.settings import Settings, load_settings
 from platform_defs.state_folder import StateFolder, UpRun
@@ -47,14 +49,15 @@ def status(ctx: click.Context, as_json: bool, watch: bool, interval_s: float) ->
     folder = StateFolder(settings.fleet.state_dir)
     while True:
         found, running = _look(settings), folder.read_up()
+        now = datetime.now(UTC)
+        backups = read_backup_lines(settings)
         if as_json:
-            click.echo(to_json(status_document(settings, found, running)))
+            click.echo(to_json(status_document(settings, found, running, backups)))
         else:
             if watch:
                 click.clear()
-            click.echo(
-                status_text(settings, found, running, datetime.now(UTC), colours=colours_wanted())
-            )
+            colours = colours_wanted()
+            click.echo(status_text(settings, found, running, now, backups, colours=colours))
         if not watch:
             ctx.exit(exit_codes.OK if is_well(found, running) else exit_codes.FINDING)
         time.sleep(interval_s)
@@ -71,7 +74,10 @@ def _look(settings: Settings) -> FleetStatus:
 
 
 def status_document(
-    settings: Settings, found: FleetStatus, running: UpRun | None
+    settings: Settings,
+    found: FleetStatus,
+    running: UpRun | None,
+    backups: Sequence[BackupLine] = (),
 ) -> dict[str, Any]:
     """What `--json` prints; docs/command.md describes it."""
     numbers = {
@@ -86,15 +92,22 @@ def status_document(
         "healthy": is_well(found, running),
         **numbers,
         "regions": [region._asdict() for region in found.regions],
+        "backups": [line._asdict() for line in backups],
         "incidents": [incident._asdict() for incident in found.incidents],
         "findings": [*filter(None, [running and running.problem]), *found.findings],
     }
 
 
 def status_text(
-    settings: Settings, found: FleetStatus, running: UpRun | None, now: datetime, *, colours: bool
+    settings: Settings,
+    found: FleetStatus,
+    running: UpRun | None,
+    now: datetime,
+    backups: Sequence[BackupLine] = (),
+    *,
+    colours: bool,
 ) -> str:
-    """The screen: who runs it, a line per region, incidents, findings."""
+    """The screen: who runs it, a line per region and per network's backup, incidents, findings."""
     word = coloured("ok" if is_well(found, running) else "wrong", colours=colours)
     lines = [f"fleet {settings.fleet.name}: {word}", _running_text(running), ""]
     headings = (
@@ -126,6 +139,7 @@ def status_text(
         total = [sum(int(str(row[column])) for row in rows) for column in range(1, 8)]
         rows.append(("all", *total, age(found.oldest_report_at, now)))
     lines += [table(headings, rows) if rows else "no nodes are declared", ""]
+    lines += [backup_text(line, now) for line in backups]
     lines.append(_incidents_text(found))
     lines += [f"  ! {cell_text(sentence)}" for sentence in found.findings[: INCIDENTS_SHOWN * 2]]
     hidden = len(found.findings) - INCIDENTS_SHOWN * 2

@@ -11,7 +11,8 @@ import pytest
 
 from platform_defs import health_checks
 from platform_defs.command import exit_codes
-from platform_defs.health_checks import Context, Finding, daemon_finding, read_constraints
+from platform_defs.health_checks import daemon_finding, read_constraints
+from platform_defs.health_finding import Context, Finding
 from platform_defs.settings import load_settings
 from platform_defs.state_folder import UpRun
 from tests.platform_defs.command.conftest import Run
