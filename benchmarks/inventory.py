@@ -48,7 +48,7 @@ REGIONS = ("ap-southeast-2", "eu-central-1", "us-west-2")
 def seed(folder: Path, nodes: int, agents_per_node: int) -> tuple[FleetDeclaration, str]:
     """A store with every node's report and every agent's state; takes a while."""
     url = f"sqlite:///{folder / 'control.db'}"
-    declaration = declare_fleet(REGIONS, nodes // len(REGIONS))
+    declaration = declare_fleet(REGIONS, nodes // len(REGIONS), agents_per_node=agents_per_node)
     store = open_control_store(url, clock=SystemClock())
     try:
         fleet = SeededFleet(store, SystemClock(), declaration, agents_per_node)

@@ -33,6 +33,7 @@ from psycopg2.extras import execute_values
 from fleet.agents import Placement, StatePut
 from fleet.inventory import AgentPhase
 from fleet.leases import Lease, node_lease_name
+from fleet.ports.control_store import LeaseWish
 from fleet.reports import AgentDeclaration, AgentReport, NodeDeclaration, NodeReport
 from resources.control_store.opening import open_control_store
 from resources.control_store.store import SqlControlStore
@@ -204,15 +205,29 @@ def measure_single(store: SqlControlStore, raw: RawSqlite | RawPostgres, rounds:
     print(f"(b) ratio of medians {statistics.median(ours) / statistics.median(theirs):.2f}")
 
 
-def report_all(store: SqlControlStore, nodes: int, agents: int) -> float:
-    """A heartbeat of every node, each durable."""
-    leases: dict[int, Lease] = {
-        n: store.acquire_lease(node_lease_name(f"node-{n:05d}"), "boot", 3600.0)
-        for n in range(nodes)
-    }
+def hold_leases(store: SqlControlStore, nodes: int) -> list[Lease]:
+    """The leases of all nodes, taken in one transaction."""
+    names = [node_lease_name(f"node-{n:05d}") for n in range(nodes)]
+    results = store.acquire_leases([LeaseWish(name, "boot", 3600.0) for name in names])
+    return [result.lease for result in results if result.lease is not None]
+
+
+def report_each(store: SqlControlStore, leases: list[Lease], agents: int) -> float:
+    """A heartbeat of every node, each durable by itself; seconds."""
+    reports = [node_report(n, agents, len(leases)) for n in range(len(leases))]
     start = time.perf_counter()
-    for n, lease in leases.items():
-        store.report_node(node_report(n, agents, nodes), lease)
+    for report, lease in zip(reports, leases, strict=True):
+        store.report_node(report, lease)
+    return time.perf_counter() - start
+
+
+def report_together(store: SqlControlStore, leases: list[Lease], agents: int) -> float:
+    """The same in batches of a thousand, each durable; seconds."""
+    reports = [node_report(n, agents, len(leases)) for n in range(len(leases))]
+    given = list(zip(reports, leases, strict=True))
+    start = time.perf_counter()
+    for first in range(0, len(given), 1000):
+        store.report_nodes(given[first : first + 1000])
     return time.perf_counter() - start
 
 
@@ -225,7 +240,13 @@ def measure_fleet(store: SqlControlStore, nodes: int, agents: int, rounds: int) 
     second = timed(lambda: store.place_agents(again))
     store.place_agents([placement(n, nodes, 0) for n in range(moved, agents)])
     print(f"(d) place_agents of {moved}: first {first:.2f} s, move {second:.2f} s")
-    print(f"(d) heartbeat: {report_all(store, nodes, agents) / nodes * 1e3:.2f} ms each, durable")
+    took_s = timed(lambda: hold_leases(store, nodes))
+    print(f"(d) {nodes} leases in one transaction: {took_s:.2f} s")
+    leases = hold_leases(store, nodes)
+    each_s, together_s = report_each(store, leases, agents), report_together(store, leases, agents)
+    print(f"(d) heartbeat: {each_s / nodes * 1e3:.2f} ms each, durable")
+    print(f"(d) heartbeats of {nodes} nodes in batches: {together_s:.2f} s")
+    print(f"(d) ratio of one by one to batches {each_s / together_s:.1f}")
     for name, call in (
         ("agents()", store.agents),
         ("agents('r1')", lambda: store.agents("r1")),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from fleet.errors import InvalidInputError
 from fleet.names import validate_name
+from fleet.recovery_objectives import DAY_S, ObjectivePolicy
 from fleet.retention import RetentionPolicy
 
 PLATFORM_NETWORK = "platform"
@@ -78,6 +79,9 @@ class BackupDeclaration:
     rto_max_s: int = 14_400
     restore_test_max_age_days: int = 8
     drill_max_age_days: int = 35
+    workspace: str = ""
+    """Folder for restore tests and drills: with a short path (it holds sockets), and room for
+    three times the largest network."""
 
     def __post_init__(self) -> None:
         """Refuse what no backup could be taken with."""
@@ -128,3 +132,14 @@ class BackupDeclaration:
     def recovery_keys(self) -> Sequence[WrappingKeySource]:
         """The keys for disasters."""
         return [one for one in self.keys if one.recovery]
+
+
+def declared_objectives(declaration: BackupDeclaration) -> ObjectivePolicy:
+    """The objectives that are declared; what has no setting keeps its default."""
+    return ObjectivePolicy(
+        rpo_max_s=declaration.rpo_max_s,
+        rto_max_s=declaration.rto_max_s,
+        replica_lag_max_s=declaration.rpo_max_s,
+        v4_max_age_s=declaration.restore_test_max_age_days * DAY_S,
+        v5_max_age_s=declaration.drill_max_age_days * DAY_S,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from fleet.errors import InvalidInputError
 from fleet.heartbeats import HeartbeatPolicy
@@ -10,18 +11,29 @@ from fleet.names import validate_name
 from fleet.reports import NodeDeclaration
 
 
+class WorkloadReplicas(NamedTuple):
+    """How many agents of a workload there are to be, in all regions together."""
+
+    network_id: str
+    workload: str
+    replicas: int
+
+
 @dataclass(frozen=True, slots=True)
 class FleetDeclaration:
-    """Regions, nodes and the policy that their heartbeats are judged by.
+    """Regions, nodes, replicas, and the policy that heartbeats are judged by.
 
     Raises:
-        InvalidInputError: no region, a region twice, or a node in a region that is not declared.
+        InvalidInputError: no region, a region twice, a node in a region that is not declared, a
+            workload twice or with less than no replica.
     """
 
     regions: tuple[str, ...]
     """Sorted; they are the partitions of every inventory."""
     nodes: tuple[NodeDeclaration, ...]
     heartbeats: HeartbeatPolicy = field(default_factory=HeartbeatPolicy)
+    workloads: tuple[WorkloadReplicas, ...] = ()
+    """Each workload once; empty when nothing is declared of agents."""
 
     def __post_init__(self) -> None:
         """Refuse a declaration that no inventory can agree with."""
@@ -32,3 +44,13 @@ class FleetDeclaration:
         for node in self.nodes:
             if node.region not in self.regions:
                 raise InvalidInputError(f"region of node {node.node_id}", node.region, "a region")
+        seen: set[tuple[str, str]] = set()
+        for each in self.workloads:
+            name = (each.network_id, each.workload)
+            if name in seen:
+                raise InvalidInputError("workloads", "/".join(name), "each workload once")
+            seen.add(name)
+            if each.replicas < 0:
+                raise InvalidInputError(
+                    f"replicas of workload {'/'.join(name)}", each.replicas, "0 or more"
+                )

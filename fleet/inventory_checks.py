@@ -16,7 +16,6 @@ from fleet.gpu_fleet import check_gpus
 from fleet.gpus import SEVERITY as GPU_SEVERITY
 from fleet.heartbeats import HeartbeatPolicy, Readiness, classify_heartbeat
 from fleet.inventory import Agent, AgentPhase, Gpu, GpuState, Node
-from fleet.reports import NodeDeclaration
 
 OFFENDERS_MAX = 20
 """Most offenders that a verdict names."""
@@ -274,61 +273,6 @@ def _silence(node: Node, readiness: Readiness, age_s: float | None) -> str:
     """Say for how long a node has been silent, and what the infrastructure says of it."""
     heard = "no heartbeat yet" if age_s is None else f"last heartbeat {age_s:.1f} s ago"
     return f"{readiness}, {heard}, phase {node.phase}"
-
-
-SHAPE_FIELDS = (
-    "region",
-    "zone",
-    "cpu_milli",
-    "memory_bytes",
-    "bandwidth_bps",
-    "gpu_count",
-    "gpu_memory_bytes",
-)
-"""What must agree between a node and its declaration."""
-
-
-def check_declared(nodes: Iterable[Node], declared: Iterable[NodeDeclaration]) -> CheckVerdict:
-    """The nodes are those of the declaration, in the declared shape.
-
-    A missing node is an error; one too many, or one of another shape, is a warning: work that runs
-    on it is safe, yet the declaration no longer says what the fleet is.
-    """
-    wanted = {node.node_id: node for node in declared}
-    seen: set[str] = set()
-    offenders = []
-    extra = differing = 0
-    for node in nodes:
-        seen.add(node.node_id)
-        want = wanted.get(node.node_id)
-        differences = [] if want is None else _differences(node, want)
-        if want is None:
-            extra += 1
-            offenders.append(Offender(node.node_id, node.region, "not declared"))
-        elif differences:
-            differing += 1
-            detail = "differs: " + ", ".join(differences)
-            offenders.append(Offender(node.node_id, node.region, detail))
-    missing = wanted.keys() - seen
-    offenders += [Offender(n, wanted[n].region, "declared, but missing") for n in missing]
-    return judge(
-        f"of {len(wanted)} declared nodes {len(missing)} are missing and {differing} differ, "
-        f"{extra} nodes are not declared",
-        len(seen | wanted.keys()),
-        offenders,
-        severity=Severity.ERROR if missing else Severity.WARN,
-        worst=missing,
-        numbers={"missing": len(missing), "extra": extra, "differing": differing},
-    )
-
-
-def _differences(node: Node, want: NodeDeclaration) -> list[str]:
-    """List the fields of the shape that differ, with both values."""
-    return [
-        f"{field} {getattr(node, field)} instead of {getattr(want, field)}"
-        for field in SHAPE_FIELDS
-        if getattr(node, field) != getattr(want, field)
-    ]
 
 
 def check_gpu_health(

@@ -73,6 +73,30 @@ class WatchPolicy:
             raise InvalidInputError("agents_pause_s", self.agents_pause_s, "seconds, 0 or more")
 
 
+@dataclass(frozen=True, slots=True)
+class PollPolicy:
+    """How often one tick looks at the fleet, and for how long.
+
+    The sensor daemon passes every 5 s and leaves out a sensor whose last tick still runs, so a tick
+    must be over well before the next pass. Beside its looks it takes 0.1 to 0.3 s, on two cores at
+    load 15 up to 1.2 s.
+    """
+
+    span_s: float = 3.5
+    """From the first look to the end of the last."""
+    interval_s: float = 0.25
+    """Shortest pause between two looks."""
+    pause_ratio: float = 5.0
+    """A pause lasts at least so many times as long as the look before it: at 10,000 nodes, where a
+    look costs 0.13 s, looking takes a sixth of one processor."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would never look or never rest."""
+        for name in ("span_s", "interval_s", "pause_ratio"):
+            if not 0.0 < getattr(self, name) < float("inf"):
+                raise InvalidInputError(name, getattr(self, name), "a finite number above 0")
+
+
 class InventoryRunVerdict(NamedTuple):
     """Whether to take the inventory now, of which groups of regions, and why."""
 
@@ -132,6 +156,21 @@ def decide_inventory_run(
         waits = f"only agents changed, {policy.agents_pause_s - age_s:.0f} s to wait: {reason}"
         return InventoryRunVerdict((), waits)
     return InventoryRunVerdict(group_regions(looks), reason)
+
+
+def plan_next_look(elapsed_s: float, look_s: float, policy: PollPolicy) -> float | None:
+    """Say how long to pause before the next look of the same tick.
+
+    Args:
+        elapsed_s: since the tick began its first look.
+        look_s: what the last look took.
+        policy: how often and for how long.
+
+    Returns:
+        Seconds to pause; None when another look would not be over in time.
+    """
+    pause_s = max(policy.interval_s, policy.pause_ratio * look_s)
+    return pause_s if elapsed_s + pause_s + look_s <= policy.span_s else None
 
 
 def group_regions(looks: Mapping[str, RegionLook]) -> tuple[tuple[str, ...], ...]:

@@ -149,15 +149,15 @@ def plan_retention(
 NO_RULE = "no rule keeps it"
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
-_Bucket = tuple[int, ...]
-_BUCKETS: dict[str, Callable[[datetime, int], _Bucket]] = {
-    "last": lambda _at, number: (number,),
-    "hourly": lambda at, _number: (at.year, at.month, at.day, at.hour),
-    "daily": lambda at, _number: (at.year, at.month, at.day),
-    "weekly": lambda at, _number: tuple(at.isocalendar()[:2]),
-    "monthly": lambda at, _number: (at.year, at.month),
-    "yearly": lambda at, _number: (at.year,),
+_BUCKETS: dict[str, Callable[[datetime, int], str]] = {
+    "last": lambda _at, number: f"number {number + 1} by age",
+    "hourly": lambda at, _number: f"newest of {at.date()} {at.hour:02d} h",
+    "daily": lambda at, _number: f"newest of {at.date()}",
+    "weekly": lambda at, _number: "newest of {}-W{:02d}".format(*at.isocalendar()),
+    "monthly": lambda at, _number: f"newest of {at.year:04d}-{at.month:02d}",
+    "yearly": lambda at, _number: f"newest of {at.year:04d}",
 }
+"""What a rule says of the snapshot that it keeps: the words differ exactly when the bucket does."""
 
 
 class _Rule:
@@ -165,26 +165,33 @@ class _Rule:
 
     def __init__(self, kind: str, count: int, after: datetime | None, span: str = "") -> None:
         self._bucket_of = _BUCKETS.get(kind)
-        self._left = count
+        self._count = count
+        self._spent = 0
         self._after = after
-        self._last: _Bucket | None = None
-        self._name = f"{kind} within {span}" if span else f"{kind} snapshot"
-        if kind == "within":
-            self._name = f"within {span}"
+        self._last = ""
+        self._kind = kind
+        self._span = span
 
     def claim(self, at: datetime, number: int, is_oldest: bool) -> str | None:
         """The reason for which this rule keeps the next snapshot, or None."""
-        if self._left == 0 or (self._after is not None and not at > self._after):
+        if self._spent == self._count or (self._after is not None and not at > self._after):
             return None
         if self._bucket_of is None:
-            return self._name
+            return f"within {self._span}"
         bucket = self._bucket_of(at, number)
         is_same = bucket == self._last
         if is_same and not is_oldest:
             return None
         self._last = bucket
-        self._left -= self._left > 0
-        return f"oldest {self._name}" if is_same else self._name
+        self._spent += 1
+        return f"{'oldest of all' if is_same else bucket} ({self._which()})"
+
+    def _which(self) -> str:
+        """The rule, and which of its counts is spent: `daily 3 of 7`."""
+        if self._span:
+            return f"{self._kind} within {self._span}"
+        limit = "" if self._count == UNLIMITED else f" of {self._count}"
+        return f"{self._kind} {self._spent}{limit}"
 
 
 def _rules(policy: RetentionPolicy, newest: datetime) -> list[_Rule]:

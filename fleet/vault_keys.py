@@ -8,29 +8,31 @@ id and the wrapping key's id: a wrap cannot be passed off as another's.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from datetime import UTC, datetime
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fleet.errors import CorruptObjectError, InvalidInputError, PermanentError
 from fleet.names import validate_name
+from fleet.ports.key_wrapper import KMS_ALGORITHM, LOCAL_ALGORITHM, KeyWrapper, WrappedKey
 from fleet.vault_pack import KEY_BYTES
 
 WRAPS_MIN = 2
 """Key-encryption keys a data key must have: the region's and an offline recovery key."""
 NONCE_BYTES = 12
 """AES-GCM's nonce (NIST SP 800-38D)."""
-_ALGORITHM = "AES-256-GCM"
+_ALGORITHMS = (LOCAL_ALGORITHM, KMS_ALGORITHM)
 _FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
 class KeyEncryptionKey:
-    """A key that wraps data keys; its bytes never appear in a text."""
+    """A key at hand that wraps data keys; its bytes never appear in a text."""
 
     kek_id: str
     key: bytes = field(repr=False)
@@ -41,24 +43,27 @@ class KeyEncryptionKey:
         if len(self.key) != KEY_BYTES:
             raise InvalidInputError("key", f"{len(self.key)} bytes", f"{KEY_BYTES} bytes")
 
+    @property
+    def identity(self) -> str:
+        """A hash of the key: tells that two of different names are one."""
+        return f"sha256:{hashlib.sha256(b'stateroom key identity' + self.key).hexdigest()}"
 
-class WrappedKey(NamedTuple):
-    """A data key as one key-encryption key wraps it."""
+    def wrap(self, data_key: bytes, dek_id: str, network_id: str, nonce: bytes) -> WrappedKey:
+        """See `KeyWrapper.wrap`."""
+        return wrap_key(data_key, self, dek_id, network_id, nonce)
 
-    dek_id: str
-    kek_id: str
-    network_id: str
-    nonce: bytes
-    wrapped: bytes
+    def unwrap(self, wrap: WrappedKey) -> bytes:
+        """See `KeyWrapper.unwrap`."""
+        return unwrap_key(wrap, self)
 
 
-def require_keks(keks: Sequence[KeyEncryptionKey]) -> None:
+def require_keks(keks: Sequence[KeyWrapper]) -> None:
     """Demand enough different keys that losing one does not lose the data.
 
     Raises:
-        InvalidInputError: fewer than `WRAPS_MIN`, or two of one id or of equal bytes.
+        InvalidInputError: fewer than `WRAPS_MIN`, or two of one id or of one identity.
     """
-    ids, keys = {kek.kek_id for kek in keks}, {kek.key for kek in keks}
+    ids, keys = {kek.kek_id for kek in keks}, {kek.identity for kek in keks}
     if len(ids) < len(keks) or len(keys) < len(keks) or len(keks) < WRAPS_MIN:
         listed = ", ".join(kek.kek_id for kek in keks)
         raise InvalidInputError(
@@ -95,6 +100,12 @@ def unwrap_key(wrap: WrappedKey, kek: KeyEncryptionKey) -> bytes:
     Raises:
         PermanentError: the key is not the one that made this wrap, or the wrap was altered.
     """
+    if wrap.algorithm != LOCAL_ALGORITHM:
+        raise PermanentError(
+            f"data key {wrap.dek_id}: the wrap of {wrap.kek_id} is of {wrap.algorithm}, "
+            f"key {kek.kek_id} is of {LOCAL_ALGORITHM}",
+            hint="Two different keys share this name; give the one that made the wrap.",
+        )
     bound = _bound_to(wrap.dek_id, wrap.kek_id, wrap.network_id)
     try:
         return AESGCM(kek.key).decrypt(wrap.nonce, wrap.wrapped, bound)
@@ -110,13 +121,15 @@ def encode_wrap(wrap: WrappedKey) -> bytes:
     """The bytes of `keys/{dek_id}/{kek_id}.json`."""
     fields = {
         "format": _FORMAT,
-        "algorithm": _ALGORITHM,
+        "algorithm": wrap.algorithm,
         "dek_id": wrap.dek_id,
         "kek_id": wrap.kek_id,
         "network_id": wrap.network_id,
         "nonce": wrap.nonce.hex(),
         "wrapped": wrap.wrapped.hex(),
     }
+    if wrap.created_at is not None:
+        fields["created_at"] = wrap.created_at.astimezone(UTC).isoformat()
     return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -132,13 +145,16 @@ def decode_wrap(data: bytes, key: str) -> WrappedKey:
     """
     try:
         fields = json.loads(data)
-        known = (fields["format"], fields["algorithm"]) == (_FORMAT, _ALGORITHM)
+        known = fields["format"] == _FORMAT and fields["algorithm"] in _ALGORITHMS
+        created_at = fields.get("created_at")
         wrap = WrappedKey(
             str(fields["dek_id"]),
             str(fields["kek_id"]),
             str(fields["network_id"]),
             bytes.fromhex(fields["nonce"]),
             bytes.fromhex(fields["wrapped"]),
+            str(fields["algorithm"]),
+            None if created_at is None else datetime.fromisoformat(created_at),
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptObjectError(
@@ -146,7 +162,9 @@ def decode_wrap(data: bytes, key: str) -> WrappedKey:
             hint="Another wrap of the same data key still opens the vault.",
         ) from error
     if not known:
-        raise CorruptObjectError(f"key file {key} is not of format {_FORMAT}, {_ALGORITHM}")
+        raise CorruptObjectError(
+            f"key file {key} is not of format {_FORMAT}, {' or '.join(_ALGORITHMS)}"
+        )
     return wrap
 
 

@@ -6,6 +6,7 @@ replica cannot disagree on it.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import NamedTuple
 
@@ -14,7 +15,15 @@ from fleet.errors import CorruptObjectError, InvalidInputError
 VAULT_KEY = "vault.json"
 ULID_ENTROPY_BYTES = 10
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_SEGMENT_KEY = re.compile(r"journal/[^/]+/(?P<epoch>[0-9]{4,})/(?P<seq>[0-9]{10,})\.segment")
 _SUFFIXES = {"packs": ".pack", "manifests": ".manifest"}
+
+
+class SegmentPlace(NamedTuple):
+    """Where a journal segment stands; sorts in the order of the journal."""
+
+    epoch: int
+    seq: int
 
 
 class PackPlace(NamedTuple):
@@ -74,6 +83,11 @@ def local_prefix(region: str, network_id: str) -> str:
     return f"local/{region}/{network_id}/"
 
 
+def plan_key(network_id: str, sha256: str) -> str:
+    """Key of a stored retention plan."""
+    return f"plans/{network_id}/{sha256}.parquet"
+
+
 def claim_key(network_id: str, epoch: int) -> str:
     """Key of the claim to write under an epoch; one in the vault of every region."""
     return f"claims/{network_id}/{epoch:04d}"
@@ -96,3 +110,25 @@ def parse_place(key: str, size_bytes: int) -> PackPlace:
     if len(parts) != 3 or not suffix or not parts[2].endswith(suffix):
         raise CorruptObjectError(f"object {key} is nothing that a vault writes")
     return PackPlace(parts[1], parts[2].removesuffix(suffix), size_bytes)
+
+
+def journal_prefix(network_id: str) -> str:
+    """Folder of a network's journal segments, of all epochs."""
+    return f"journal/{network_id}/"
+
+
+def segment_key(network_id: str, place: SegmentPlace) -> str:
+    """Key of one journal segment."""
+    return f"{journal_prefix(network_id)}{place.epoch:04d}/{place.seq:010d}.segment"
+
+
+def parse_segment_key(key: str) -> SegmentPlace:
+    """Epoch and number of a segment from its key.
+
+    Raises:
+        CorruptObjectError: the key is none that a vault writes.
+    """
+    found = _SEGMENT_KEY.fullmatch(key)
+    if found is None:
+        raise CorruptObjectError(f"object {key} is nothing that a vault writes")
+    return SegmentPlace(int(found["epoch"]), int(found["seq"]))

@@ -33,14 +33,15 @@ def seal_manifest(keys: PackKeys, plain: bytes, salt: bytes) -> SealedManifest:
     """Seal a manifest.
 
     Args:
-        keys: data key, its id and the network.
+        keys: of the network; the newest one seals.
         plain: the Parquet file.
         salt: 32 fresh random bytes; never use one twice.
     """
     if len(salt) != SALT_BYTES:
         raise InvalidInputError("salt", f"{len(salt)} bytes", f"{SALT_BYTES} bytes")
-    dek_id = keys.dek_id.encode()
-    cipher = _cipher(keys, salt)
+    sealing = keys.newest
+    dek_id = sealing.dek_id.encode()
+    cipher = _cipher(sealing, salt)
     frames = max(1, -(-len(plain) // FRAME_BYTES))
     parts = [_MAGIC, bytes((len(dek_id),)), dek_id, salt]
     for number in range(frames):
@@ -55,12 +56,13 @@ def open_manifest(keys: PackKeys, data: bytes, name: str) -> bytes:
     """The Parquet file inside a manifest object.
 
     Args:
-        keys: data key and network.
+        keys: of the network.
         data: the object's bytes.
         name: SHA-256 that the log gives for it.
 
     Raises:
         CorruptObjectError: damaged, cut, exchanged, or sealed with another key.
+        PermanentError: it names a data key that was not opened.
     """
     if hashlib.sha256(data).hexdigest() != name:
         raise CorruptObjectError(
@@ -71,7 +73,8 @@ def open_manifest(keys: PackKeys, data: bytes, name: str) -> bytes:
     if start >= len(data):
         raise CorruptObjectError(f"manifest {name}: no manifest of this format")
     salt = data[start - SALT_BYTES : start]
-    cipher = _cipher(keys, salt)
+    dek_id = data[5 : start - SALT_BYTES].decode(errors="replace")
+    cipher = _cipher(keys.opening(dek_id), salt)
     frames = -(-(len(data) - start) // _SEALED_BYTES)
     parts = []
     try:

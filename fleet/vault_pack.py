@@ -11,7 +11,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from fleet.errors import CorruptObjectError, InvalidInputError
+from fleet.errors import CorruptObjectError, InvalidInputError, PermanentError
 
 PACK_TARGET_BYTES = 16 * 1024 * 1024
 """A pack is closed when it has grown to this size."""
@@ -67,22 +67,68 @@ class Pack(NamedTuple):
     data: bytes
     salt: bytes
     rows: tuple[PackRow, ...]
+    dek_id: str
+    """Data key that sealed it."""
     table_length: int = 0
     """Of the sealed table, which ends `TRAILER_BYTES` before the end of `data`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackKeys:
-    """What seals and opens the packs of one network under one data key."""
+    """The data keys of one network: what seals and opens its packs and manifests.
 
-    data_key: bytes
+    The first one authenticates the log and keys the blob ids for as long as the network lives, so
+    equal blobs meet across rotations. The newest one seals; each object names in its header the
+    one that sealed it.
+    """
+
+    data_key: bytes = field(repr=False)
+    """The network's first data key."""
     dek_id: str
+    """Of the first one."""
     network_id: str
+    later: tuple[PackKeys, ...] = ()
+    """Those that rotation added, oldest first."""
+    unopened: tuple[str, ...] = ()
+    """Ids of usable data keys that no key at hand opened."""
+    may_seal: bool = True
+    """False for a later key with too few wraps: a rotation that has not been completed."""
 
     def __post_init__(self) -> None:
         """Refuse a key of the wrong length before anything is sealed with it."""
         if len(self.data_key) != KEY_BYTES:
             raise InvalidInputError("data_key", f"{len(self.data_key)} bytes", f"{KEY_BYTES} bytes")
+
+    @property
+    def newest(self) -> PackKeys:
+        """What seals new objects.
+
+        Raises:
+            PermanentError: a newer data key exists that was not opened: sealing with an older one
+                would undo a rotation.
+        """
+        found = next((one for one in reversed(self.later) if one.may_seal), self)
+        newer = [one for one in self.unopened if one > found.dek_id]
+        if newer:
+            raise PermanentError(
+                f"network {self.network_id}: its newest data key {max(newer)} was not opened",
+                hint="Give a key that wraps it; nothing was written.",
+            )
+        return found
+
+    def opening(self, dek_id: str) -> PackKeys:
+        """What opens objects that name this data key; empty means the first one.
+
+        Raises:
+            PermanentError: it is not among those that were opened.
+        """
+        for one in (self, *self.later):
+            if dek_id in {"", one.dek_id}:
+                return one
+        raise PermanentError(
+            f"network {self.network_id}: data key {dek_id} is needed and was not opened",
+            hint="Open the network again with a key that wraps it; it may be new or shredded.",
+        )
 
     def blob_id(self, plain: bytes) -> bytes:
         """Keyed BLAKE3 of a blob: equal blobs meet, and nobody else can test for a known one."""
@@ -113,7 +159,7 @@ class PackBuilder:
     """Collects blobs until the pack is finished; not thread-safe, one per worker.
 
     Args:
-        keys: data key, its id and the network.
+        keys: of the network; the newest one seals.
         salt: 32 fresh random bytes; never use one twice.
     """
 
@@ -121,10 +167,11 @@ class PackBuilder:
         """Write the header."""
         if len(salt) != SALT_BYTES:
             raise InvalidInputError("salt", f"{len(salt)} bytes", f"{SALT_BYTES} bytes")
-        dek_id = keys.dek_id.encode()
-        self._keys = keys
+        sealing = keys.newest
+        dek_id = sealing.dek_id.encode()
+        self._keys = sealing
         self._salt = salt
-        self._cipher = keys.cipher(salt)
+        self._cipher = sealing.cipher(salt)
         self._parts = [_MAGIC, bytes((_VERSION, len(dek_id))), dek_id, salt]
         self._size = sum(len(part) for part in self._parts)
         self._rows: list[PackRow] = []
@@ -182,7 +229,7 @@ class PackBuilder:
         trailer = _TRAILER.pack(len(sealed), _MAGIC_END)
         data = b"".join((*self._parts, sealed, trailer))
         name = hashlib.sha256(data).hexdigest()
-        return Pack(name, data, self._salt, tuple(self._rows), len(sealed))
+        return Pack(name, data, self._salt, tuple(self._rows), self._keys.dek_id, len(sealed))
 
     def _body(self, plain: bytes, item_id: str) -> bytes:
         packed = self._compressor.compress(plain)
@@ -200,27 +247,31 @@ class PackBuilder:
         return self._cipher.encrypt(_nonce(frame), body, bound)
 
 
-def open_frame(keys: PackKeys, salt: bytes, row: PackRow, sealed: bytes, pack: str) -> bytes:
+def open_frame(
+    keys: PackKeys, salt: bytes, row: PackRow, sealed: bytes, pack: str, dek_id: str = ""
+) -> bytes:
     """The blob of one frame, proven to be the one that was stored.
 
     Args:
-        keys: data key and network.
+        keys: of the network.
         salt: of the pack.
         row: what the manifest (or the pack's table) says of the blob.
         sealed: `row.length` bytes at `row.offset`.
         pack: the pack's name, for the error.
+        dek_id: data key that the pack's header names; empty for the network's first one.
 
     Raises:
         CorruptObjectError: the frame was damaged, moved, exchanged, or sealed with another key.
+        PermanentError: that data key was not opened.
     """
-    return open_body(keys, salt, row, sealed, pack)[1]
+    return open_body(keys, salt, row, sealed, pack, dek_id)[1]
 
 
 def open_body(
-    keys: PackKeys, salt: bytes, row: PackRow, sealed: bytes, pack: str
+    keys: PackKeys, salt: bytes, row: PackRow, sealed: bytes, pack: str, dek_id: str = ""
 ) -> tuple[bytes, bytes]:
     """The body of a frame as it was sealed, and its blob; arguments and errors as `open_frame`."""
-    body, plain = _open(keys, salt, row.frame, row.kind, sealed, pack)
+    body, plain = _open(keys.opening(dek_id), salt, row.frame, row.kind, sealed, pack)
     if len(plain) != row.plain_length or keys.blob_id(plain) != row.blob_id:
         raise CorruptObjectError(f"pack {pack}: frame {row.frame} holds another blob")
     return body, plain
@@ -243,8 +294,12 @@ def _open(
         ) from error
 
 
+HEADER_MAX_BYTES = 6 + 255 + SALT_BYTES
+"""A pack's header is never longer."""
+
+
 def read_salt(data: bytes, pack: str) -> tuple[str, bytes]:
-    """Data key id and salt from a pack's header (its first 300 bytes are enough).
+    """Data key id and salt from a pack's header (`HEADER_MAX_BYTES` are enough).
 
     Raises:
         CorruptObjectError: this is no pack of this format.
@@ -264,14 +319,29 @@ def read_table(keys: PackKeys, data: bytes, pack: str) -> Sequence[PackRow]:
     Raises:
         CorruptObjectError: header, trailer or table are damaged.
     """
-    _, salt = read_salt(data, pack)
-    if len(data) < _TRAILER.size:
+    dek_id, salt = read_salt(data, pack)
+    return open_tail(keys.opening(dek_id), salt, data, pack)
+
+
+def open_tail(keys: PackKeys, salt: bytes, tail: bytes, pack: str) -> Sequence[PackRow]:
+    """The rows of a pack from its last bytes, for a reader that knows the salt.
+
+    Args:
+        keys: data key and network.
+        salt: of the pack.
+        tail: the pack from somewhere before its table to its end.
+        pack: the pack's name, for the error.
+
+    Raises:
+        CorruptObjectError: trailer or table are damaged.
+    """
+    if len(tail) < _TRAILER.size:
         raise CorruptObjectError(f"pack {pack}: trailer is cut off")
-    length, magic = _TRAILER.unpack(data[-_TRAILER.size :])
-    start = len(data) - _TRAILER.size - length
+    length, magic = _TRAILER.unpack(tail[-_TRAILER.size :])
+    start = len(tail) - _TRAILER.size - length
     if magic != _MAGIC_END or start < 0:
         raise CorruptObjectError(f"pack {pack}: trailer is damaged")
-    return open_table(keys, salt, data[start : -_TRAILER.size], pack)
+    return open_table(keys, salt, tail[start : -_TRAILER.size], pack)
 
 
 def open_table(keys: PackKeys, salt: bytes, sealed: bytes, pack: str) -> Sequence[PackRow]:

@@ -5,14 +5,15 @@ dies after it leaves an object that the next look supersedes. A region that fail
 the others from being written and recorded.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import dagster as dg
 
 from fleet.declaration import FleetDeclaration
-from fleet.errors import StateroomError, TransientError
 from fleet.inventory import Agent, AgentStateInfo, Gpu, Node
 from fleet.inventory_totals import (
     Numbers,
@@ -26,7 +27,7 @@ from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
 from ops.bulk import collector_paused
 from ops.evidence import column_schema, number_evidence, object_evidence, table_preview
-from ops.outcomes import failure_of, may_retry, retry_of
+from ops.partitions import Recorded, record_partitions
 from resources.observation import FleetObservation
 
 NODES, GPUS, AGENTS, STATES = "node_inventory", "gpu_inventory", "agent_inventory", "agent_states"
@@ -38,8 +39,6 @@ AFTER = {"after": dg.In(dg.Nothing)}
 """An op that starts when what stands before it in the lineage is done, and takes no data from it:
 rows travel through the lake."""
 
-Recorded = Iterator[dg.AssetMaterialization | dg.Output[None]]
-
 
 class Look(NamedTuple):
     """What one table holds of one region."""
@@ -49,78 +48,113 @@ class Look(NamedTuple):
     numbers: Numbers
 
 
-@dg.op(ins=AFTER, out=dg.Out(dg.Nothing), description="Write the nodes to the lake.")
-def record_nodes_op(
-    context: dg.AssetExecutionContext,
-    fleet_observation: dg.ResourceParam[FleetObservation],
-    fleet_declaration: dg.ResourceParam[FleetDeclaration],
-    lake: dg.ResourceParam[Lake],
-    clock: dg.ResourceParam[Clock],
-) -> Recorded:
-    """Record the nodes with their last report."""
-
-    def look(region: str) -> Look:
-        seen = fleet_observation.without_agents(region)
-        numbers = total_nodes(seen.nodes, seen.observed_at, fleet_declaration.heartbeats)
-        return Look(seen.observed_at, seen.nodes, numbers)
-
-    yield from _record_regions(context, lake, clock, NODES, Node, look)
+def _look_at_nodes(
+    region: str, fleet_observation: FleetObservation, fleet_declaration: FleetDeclaration
+) -> Look:
+    """The nodes with their last report."""
+    seen = fleet_observation.without_agents(region)
+    numbers = total_nodes(seen.nodes, seen.observed_at, fleet_declaration.heartbeats)
+    return Look(seen.observed_at, seen.nodes, numbers)
 
 
-@dg.op(ins=AFTER, out=dg.Out(dg.Nothing), description="Write the GPUs to the lake.")
-def record_gpus_op(
-    context: dg.AssetExecutionContext,
-    fleet_observation: dg.ResourceParam[FleetObservation],
-    lake: dg.ResourceParam[Lake],
-    clock: dg.ResourceParam[Clock],
-) -> Recorded:
-    """Record the GPUs as their nodes last reported them; also that a region has none."""
-
-    def look(region: str) -> Look:
-        seen = fleet_observation.without_agents(region)
-        return Look(seen.observed_at, seen.gpus, total_gpus(seen.gpus))
-
-    yield from _record_regions(context, lake, clock, GPUS, Gpu, look)
+def _look_at_gpus(region: str, fleet_observation: FleetObservation) -> Look:
+    """The GPUs as their nodes last reported them; also that a region has none."""
+    seen = fleet_observation.without_agents(region)
+    return Look(seen.observed_at, seen.gpus, total_gpus(seen.gpus))
 
 
-@dg.op(
-    ins=AFTER, out=dg.Out(dg.Nothing), description="Write the agents of each region to the lake."
-)
-def record_agents_op(
-    context: dg.AssetExecutionContext,
-    fleet_observation: dg.ResourceParam[FleetObservation],
-    lake: dg.ResourceParam[Lake],
-    clock: dg.ResourceParam[Clock],
-) -> Recorded:
-    """Record the agents with placement, allocation and what their nodes reported of them."""
+def _look_at_agents(region: str, fleet_observation: FleetObservation) -> Look:
+    """The agents with placement, allocation and what their nodes reported of them."""
+    seen = fleet_observation.snapshot(region)
+    return Look(seen.observed_at, seen.agents, total_agents(seen.agents, seen.nodes))
 
-    def look(region: str) -> Look:
-        seen = fleet_observation.snapshot(region)
-        return Look(seen.observed_at, seen.agents, total_agents(seen.agents, seen.nodes))
 
-    yield from _record_regions(context, lake, clock, AGENTS, Agent, look)
+def _look_at_states(region: str, control_store: ControlStore, clock: Clock) -> Look:
+    """Version, epoch, size and digest of every durable state."""
+    observed_at = clock.now()
+    states = control_store.state_infos(region)
+    return Look(observed_at, states, total_states(states, observed_at))
+
+
+def _release_agents(fleet_observation: FleetObservation) -> None:
     fleet_observation.release_agents()
 
 
-@dg.op(
-    ins=AFTER,
-    out=dg.Out(dg.Nothing),
-    description="Write the metadata of the agents' states to the lake; never the states.",
+def _nothing_left() -> None:
+    pass
+
+
+def _recording_op(
+    name: str,
+    table: str,
+    record: type[Any],
+    look: Callable[..., Look],
+    description: str,
+    *,
+    afterwards: Callable[..., None] = _nothing_left,
+) -> dg.OpDefinition:
+    """An op that records one table.
+
+    Args:
+        name: of the op.
+        table: to write to.
+        record: named tuple of its rows.
+        look: reads one region. Its parameters beside `region` name the resources that it needs, as
+            those of an op do; the op needs them, lake and clock, and no other.
+        description: shown in the UI.
+        afterwards: called once everything is recorded; its parameters name resources, too.
+    """
+    for_look, for_end = _parameters(look) - {"region"}, _parameters(afterwards)
+
+    @dg.op(
+        name=name,
+        ins=AFTER,
+        out=dg.Out(dg.Nothing),
+        description=description,
+        required_resource_keys={"lake", "clock"} | for_look | for_end,
+    )
+    def record_op(context: dg.AssetExecutionContext) -> Recorded:
+        def having(keys: Iterable[str]) -> dict[str, Any]:
+            return {key: getattr(context.resources, key) for key in keys}
+
+        yield from _record_regions(
+            context,
+            context.resources.lake,
+            context.resources.clock,
+            table,
+            record,
+            partial(look, **having(for_look)),
+        )
+        afterwards(**having(for_end))
+
+    return record_op
+
+
+def _parameters(function: Callable[..., object]) -> set[str]:
+    return set(inspect.signature(function).parameters)
+
+
+record_nodes_op = _recording_op(
+    "record_nodes_op", NODES, Node, _look_at_nodes, "Write the nodes to the lake."
 )
-def record_states_op(
-    context: dg.AssetExecutionContext,
-    control_store: dg.ResourceParam[ControlStore],
-    lake: dg.ResourceParam[Lake],
-    clock: dg.ResourceParam[Clock],
-) -> Recorded:
-    """Record version, epoch, size and digest of every durable state."""
-
-    def look(region: str) -> Look:
-        observed_at = clock.now()
-        states = control_store.state_infos(region)
-        return Look(observed_at, states, total_states(states, observed_at))
-
-    yield from _record_regions(context, lake, clock, STATES, AgentStateInfo, look)
+record_gpus_op = _recording_op(
+    "record_gpus_op", GPUS, Gpu, _look_at_gpus, "Write the GPUs to the lake."
+)
+record_agents_op = _recording_op(
+    "record_agents_op",
+    AGENTS,
+    Agent,
+    _look_at_agents,
+    "Write the agents of each region to the lake.",
+    afterwards=_release_agents,
+)
+record_states_op = _recording_op(
+    "record_states_op",
+    STATES,
+    AgentStateInfo,
+    _look_at_states,
+    "Write the metadata of the agents' states to the lake; never the states.",
+)
 
 
 def _record_regions(
@@ -131,37 +165,13 @@ def _record_regions(
     record: type[Any],
     look: Callable[[str], Look],
 ) -> Recorded:
-    """Record each region of the run; a failed one fails the run after the others are recorded.
-
-    Dagster materializes every partition of a run when the op's output appears. When a region has
-    failed there is no output, so the others are materialized one by one.
-
-    Raises:
-        dg.RetryRequested: a region failed for a transient reason, and retries are left.
-        dg.Failure: a region failed; the reason names it.
-    """
-    recorded: dict[str, dict[str, Any]] = {}
-    failed: dict[str, StateroomError] = {}
-    for region in context.partition_keys:
-        try:
-            recorded[region] = _record_region(lake, clock, table, record, region, look)
-        except StateroomError as error:
-            failed[region] = error
-            context.log.exception("%s of region %s. %s", table, region, error.hint)
-    if not failed:
-        for region, evidence in recorded.items():
-            context.add_asset_metadata(evidence, partition_key=region)
-        yield dg.Output(None)
-        return
-    first = next(iter(failed.values()))
-    transient = any(isinstance(error, TransientError) for error in failed.values())
-    if transient and may_retry(context.retry_number):
-        raise retry_of(context.retry_number) from first
-    for region, evidence in recorded.items():
-        yield dg.AssetMaterialization(
-            asset_key=context.asset_key, partition=region, metadata=evidence
-        )
-    raise _failure(table, failed) from first
+    """Record each region of the run; a failed one fails the run after the others are recorded."""
+    yield from record_partitions(
+        context,
+        table,
+        "region",
+        lambda region: _record_region(lake, clock, table, record, region, look),
+    )
 
 
 def _record_region(
@@ -187,19 +197,3 @@ def _record_region(
         "dagster/column_schema": column_schema(record),
         "preview": table_preview(seen.records, record._fields),
     }
-
-
-def _failure(table: str, failed: dict[str, StateroomError]) -> dg.Failure:
-    """One failure for all failed regions; each is named with its error and hint."""
-    if len(failed) == 1:
-        ((region, error),) = failed.items()
-        failure = failure_of(error)
-        failure.description = f"{table} of region {region}: {error}"
-        return failure
-    said = "; ".join(f"{region}: {error}" for region, error in failed.items())
-    hints = {error.hint for error in failed.values() if error.hint}
-    metadata: dict[str, Any] = {
-        "hint": " ".join(sorted(hints)) or "none",
-        "failed_regions": len(failed),
-    }
-    return dg.Failure(f"{table} of {said}", metadata=metadata, allow_retries=False)

@@ -1,6 +1,9 @@
 """Pools: how many steps of a kind may run at once, over all runs and processes."""
 
 LAKE_UPKEEP = "lake_upkeep"
+BACKUP_SNAPSHOTS = "backup_snapshots"
+VAULT_REMOVAL = "vault_removal"
 
-POOL_LIMITS = {LAKE_UPKEEP: 1}
-"""Pool -> limit. Two compactions of one day would do the same work twice."""
+POOL_LIMITS = {LAKE_UPKEEP: 1, BACKUP_SNAPSHOTS: 1, VAULT_REMOVAL: 1}
+"""Pool -> limit. Two compactions of one day would do the same work twice; so would two snapshots of
+one network, which are safe together (docs/formats/backup.md) and use every core alone."""

@@ -14,6 +14,8 @@ from assets.inventory import build_external_specs, build_inventory_assets
 from assets.inventory_checks import build_inventory_checks
 from assets.upkeep import ACTIVITY_HISTORY, LAKE_CATALOG, RUN_HISTORY, build_upkeep_assets
 from fleet.agents import ActivityPolicy
+from fleet.backup_declaration import BackupDeclaration
+from fleet.backup_schedule import BackupCrons
 from fleet.declaration import FleetDeclaration
 from fleet.heartbeats import HeartbeatPolicy
 from fleet.lake import LakePolicy
@@ -25,14 +27,18 @@ from ops.inventory_jobs import (
     INVENTORY_JOB,
     RUN_CLASS,
 )
-from platform_defs.declared_fleet import declared_nodes
+from platform_defs.build_backups import build_backups
+from platform_defs.declared_backup import backup_crons, declared_backup, simple_backup
+from platform_defs.declared_fleet import declared_nodes, declared_replicas
 from platform_defs.settings import Settings
 from resources.clock_resource import ClockResource
 from resources.cluster_resource import cluster_resource
 from resources.control_store.resource import ControlStoreResource
 from resources.gpu.resource import GpuResource
 from resources.lake.resource import LakeResource
+from resources.log_notifier import LogNotifier
 from resources.observation import fleet_observation_resource
+from resources.vault.resource import region_vaults_resource
 from sensors.inventory import build_fleet_change_sensor, build_inventory_schedule
 from sensors.upkeep import (
     ACTIVITY_HISTORY_JOB,
@@ -55,6 +61,9 @@ class Deployment:
     lake_policy: LakePolicy = field(default_factory=LakePolicy)
     activity_policy: ActivityPolicy = field(default_factory=ActivityPolicy)
     run_history_policy: RunHistoryPolicy = field(default_factory=RunHistoryPolicy)
+    backup: BackupDeclaration | None = None
+    """None: a folder below `state_dir` for each region, and no network."""
+    backup_crons: BackupCrons = field(default_factory=BackupCrons)
 
 
 def deployment_of(settings: Settings) -> Deployment:
@@ -65,6 +74,7 @@ def deployment_of(settings: Settings) -> Deployment:
             regions=tuple(sorted(region.name for region in settings.regions)),
             nodes=tuple(declared_nodes(settings)),
             heartbeats=HeartbeatPolicy(node.heartbeat_late_s, node.heartbeat_lost_s),
+            workloads=tuple(declared_replicas(settings)),
         ),
         control_store_url=settings.control_store.url,
         lake_path=str(settings.lake.path),
@@ -72,13 +82,23 @@ def deployment_of(settings: Settings) -> Deployment:
         state_dir=str(settings.fleet.state_dir),
         activity_policy=ActivityPolicy(settings.control_store.keep_activities_days),
         lake_policy=LakePolicy(settings.lake.keep_ticks_hours, settings.lake.keep_days),
+        backup=declared_backup(settings),
+        backup_crons=backup_crons(settings),
     )
+
+
+def backup_of(deployment: Deployment) -> BackupDeclaration:
+    """What is declared of backups, or the least that the regions need."""
+    if deployment.backup is not None:
+        return deployment.backup
+    return simple_backup(deployment.declaration.regions, deployment.state_dir)
 
 
 def build_resources(deployment: Deployment) -> dict[str, Any]:
     """Every resource by its key; nothing is opened before a run or a tick needs it."""
     return {
         "activity_policy": deployment.activity_policy,
+        "backup_declaration": backup_of(deployment),
         "clock": ClockResource(),
         "cluster": cluster_resource.configured(
             {"kind": deployment.cluster, "state_dir": deployment.state_dir}
@@ -89,6 +109,8 @@ def build_resources(deployment: Deployment) -> dict[str, Any]:
         "gpu": GpuResource(),
         "lake": LakeResource(path=deployment.lake_path),
         "lake_policy": deployment.lake_policy,
+        "notifier": LogNotifier(),
+        "region_vaults": region_vaults_resource,
         "run_history_policy": deployment.run_history_policy,
     }
 
@@ -144,18 +166,20 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
     unknown = overrides.keys() - resources.keys()
     if unknown:
         raise KeyError(f"no such resource: {sorted(unknown)}; there are {sorted(resources)}")
-    checks = build_inventory_checks()
+    backups = build_backups(backup_of(deployment), deployment.backup_crons)
+    checks = [*build_inventory_checks(), *backups.checks]
     check_keys = [key for each in checks for key in each.check_keys]
     return dg.Definitions(
         assets=[
             *build_external_specs(),
             *build_inventory_assets(deployment.declaration.regions),
+            *backups.assets,
             *build_upkeep_assets(check_keys),
         ],
         asset_checks=checks,
-        jobs=build_jobs(),
-        sensors=[build_fleet_change_sensor()],
-        schedules=[build_inventory_schedule(), *build_upkeep_schedules()],
+        jobs=[*build_jobs(), *backups.jobs],
+        sensors=[build_fleet_change_sensor(), *backups.sensors],
+        schedules=[build_inventory_schedule(), *build_upkeep_schedules(), *backups.schedules],
         resources={**resources, **overrides},
         executor=dg.in_process_executor,
     )

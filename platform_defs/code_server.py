@@ -10,17 +10,34 @@ table with two heads, and nothing starts).
 from __future__ import annotations
 
 import runpy
+import signal
 import sys
+from types import FrameType
 
 import dagster as dg
 
 from platform_defs.bootstrap import apply_pool_limits
+from resources.clock import end_pauses
 
 MODULE = "platform_defs.definitions"
 
 
+def end_pauses_when_interrupted() -> None:
+    """Let the ticks that wait finish when this process is asked to end; main thread only.
+
+    Dagster gives SIGTERM the handler that SIGINT has, and lets running ticks finish before it ends.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        end_pauses()
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, interrupt)
+
+
 def main(arguments: list[str]) -> None:
     """Set up the instance of DAGSTER_HOME, then become `dagster api grpc`; does not return."""
+    end_pauses_when_interrupted()
     with dg.DagsterInstance.get() as instance:
         apply_pool_limits(instance)
     sys.argv = ["dagster", "api", "grpc", "--module-name", MODULE, *arguments]

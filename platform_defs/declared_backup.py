@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from fleet.backup_declaration import BackupDeclaration, VaultLocation, WrappingKeySource
+from fleet.backup_schedule import BackupCrons
 from fleet.retention import RetentionPolicy
 from platform_defs.settings import Settings
 
 REGION_KEY, RECOVERY_KEY = "region", "recovery"
 """Names of the two wrapping keys of a fleet whose settings name none."""
+
+WORKSPACE_PATH_MAX_BYTES = 56
+"""The kernel takes 107 bytes for a socket's path; a drill's folders and names need the rest."""
 
 
 def declared_backup(settings: Settings) -> BackupDeclaration:
@@ -36,7 +44,50 @@ def declared_backup(settings: Settings) -> BackupDeclaration:
         rto_max_s=backup.rto_max_s,
         restore_test_max_age_days=backup.restore_test_max_age_days,
         drill_max_age_days=backup.drill_max_age_days,
+        workspace=workspace_of(settings.fleet.state_dir),
     )
+
+
+def backup_crons(settings: Settings) -> BackupCrons:
+    """When each duty falls due."""
+    backup = settings.backup
+    return BackupCrons(
+        snapshot=backup.snapshot_cron,
+        nightly=backup.nightly_cron,
+        control_store=backup.control_store_cron,
+        retention=backup.retention_cron,
+        structure=backup.structure_cron,
+        scrub=backup.scrub_cron,
+        restore_test=backup.restore_test_cron,
+        drill=backup.drill_cron,
+    )
+
+
+def simple_backup(
+    regions: Sequence[str], state_dir: str, networks: Sequence[str] = ()
+) -> BackupDeclaration:
+    """Vaults and two key files below a folder, as on one machine without settings of backups."""
+    root = Path(state_dir)
+    return BackupDeclaration(
+        home_region=regions[0],
+        vaults=tuple(VaultLocation(one, str(root / "vaults" / one)) for one in regions),
+        keys=_key_files(root / "keys"),
+        networks=tuple(networks),
+        workspace=workspace_of(root),
+    )
+
+
+def workspace_of(state_dir: Path) -> str:
+    """Where restore tests and drills work.
+
+    In the state folder; where its path is too long for the sockets of their agents, in the folder
+    for temporary files.
+    """
+    folder = state_dir / "work"
+    if len(os.fsencode(folder)) <= WORKSPACE_PATH_MAX_BYTES:
+        return str(folder)
+    digest = hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:12]
+    return str(Path(tempfile.gettempdir()) / f"stateroom-work-{os.getuid()}-{digest}")
 
 
 def _location(settings: Settings, region: str) -> VaultLocation:
@@ -55,15 +106,17 @@ def _location(settings: Settings, region: str) -> VaultLocation:
 
 
 def _keys(settings: Settings) -> tuple[WrappingKeySource, ...]:
-    folder: Path = settings.fleet.state_dir / "keys"
     if not settings.wrapping_keys:
-        return (
-            WrappingKeySource(REGION_KEY, file=str(folder / f"{REGION_KEY}.key")),
-            WrappingKeySource(
-                RECOVERY_KEY, file=str(folder / f"{RECOVERY_KEY}.key"), recovery=True
-            ),
-        )
+        return _key_files(settings.fleet.state_dir / "keys")
     return tuple(
         WrappingKeySource(one.name, one.file, one.env, one.kms, one.recovery)
         for one in settings.wrapping_keys
+    )
+
+
+def _key_files(folder: Path) -> tuple[WrappingKeySource, ...]:
+    """The two keys of a fleet whose settings name none."""
+    return (
+        WrappingKeySource(REGION_KEY, file=str(folder / f"{REGION_KEY}.key")),
+        WrappingKeySource(RECOVERY_KEY, file=str(folder / f"{RECOVERY_KEY}.key"), recovery=True),
     )

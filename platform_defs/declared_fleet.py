@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fleet.agents import Workload
+from fleet.declaration import WorkloadReplicas
 from fleet.reports import AgentDeclaration, NodeDeclaration
 from platform_defs.settings import Settings
 from platform_defs.settings_records import MIB
@@ -30,6 +31,15 @@ def declared_nodes(settings: Settings) -> list[NodeDeclaration]:
 def declared_workloads(settings: Settings) -> list[Workload]:
     """Every workload, in the order of the settings."""
     return [workload.workload() for workload in settings.workloads]
+
+
+def declared_replicas(settings: Settings) -> list[WorkloadReplicas]:
+    """How many of `declared_agents` each workload has, without making them."""
+    nodes = sum(len(region.node_ids) for region in settings.regions)
+    return [
+        WorkloadReplicas(workload.network, workload.name, workload.replicas_per_node * nodes)
+        for workload in settings.workloads
+    ]
 
 
 def declared_agents(settings: Settings) -> list[AgentDeclaration]:

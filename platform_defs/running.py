@@ -15,6 +15,7 @@ from typing import Protocol
 
 from fleet.errors import PermanentError, StateroomError, TransientError
 from platform_defs import dagster_processes as dagster
+from platform_defs.backup_start import prepare_backups
 from platform_defs.processes import ManagedProcess, ProcessSpec
 from platform_defs.settings import Settings
 from platform_defs.state_folder import StateFolder, UpRun
@@ -121,6 +122,8 @@ class FleetRun:
             self._launch(dagster.code_server_spec(self._settings))
         self._say("starting nodes ..." if self._ui_port is None else "starting nodes and UI ...")
         self._say(self._nodes.start())
+        # While the code server imports, so that the UI is not up a moment later for it.
+        self._problem = prepare_backups(self._settings, self._say)
         if self._ui_port is None:
             self._say(f"fleet {self._settings.fleet.name} is up without a UI; Ctrl-C stops it")
             return

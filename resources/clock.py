@@ -1,9 +1,20 @@
-"""The clock of this machine, as the port `fleet.ports.Clock` wants it."""
+"""The clock of this machine, as the ports `Clock` and `PatientClock` of `fleet` want it."""
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime, timedelta
+
+_ENDING = threading.Event()
+
+
+def end_pauses() -> None:
+    """Let every pause of this process return at once from now on, because the process ends.
+
+    For signal handlers: a thread that pauses would otherwise keep its process from ending.
+    """
+    _ENDING.set()
 
 
 class SystemClock:
@@ -16,6 +27,10 @@ class SystemClock:
     def monotonic_s(self) -> float:
         """Seconds that never go back; only differences mean anything."""
         return time.monotonic()
+
+    def pause(self, seconds: float) -> bool:
+        """Sleep; False, at once, when `end_pauses` was called before or meanwhile."""
+        return not _ENDING.wait(seconds)
 
 
 class SteadyClock:

@@ -1,13 +1,20 @@
-"""When the inventory is taken: at once when the fleet changes, and every two minutes anyway."""
+"""When the inventory is taken: at once when the fleet changes, and every two minutes anyway.
 
-from collections.abc import Iterator, Mapping
+The sensor daemon passes every 5 s, too rarely to see a change at once. A tick is therefore a long
+poll: it looks at the fleet again and again until there is something to do, or its time is over.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from typing import NamedTuple
 
 import dagster as dg
 
 from fleet.declaration import FleetDeclaration
 from fleet.errors import StateroomError
 from fleet.inventory_watch import (
+    InventoryRunVerdict,
+    PollPolicy,
     RegionLook,
     WatchCursor,
     WatchPolicy,
@@ -16,14 +23,15 @@ from fleet.inventory_watch import (
     encode_cursor,
     group_regions,
     look_at_region,
+    plan_next_look,
     unreadable_look,
 )
-from fleet.ports.clock import Clock
+from fleet.ports.clock import Clock, PatientClock
 from fleet.ports.cluster import FleetReader
 from ops.inventory_jobs import INVENTORY_JOB, inventory_request
 
 INTERVAL_S = 4
-"""Below 5, so that every pass of the sensor daemon (5 s) takes a look."""
+"""Below 5, so that every pass of the sensor daemon (5 s) starts a tick."""
 
 WAITING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
 
@@ -43,6 +51,45 @@ def take_looks(
     return looks
 
 
+class FleetWatch(NamedTuple):
+    """What the last look of a tick found."""
+
+    at: datetime
+    looks: Mapping[str, RegionLook]
+    verdict: InventoryRunVerdict
+
+
+def watch_fleet(
+    cluster: FleetReader,
+    declaration: FleetDeclaration,
+    clock: PatientClock,
+    before: WatchCursor | None,
+    is_queued: Callable[[], bool],
+) -> FleetWatch:
+    """Look until an inventory is to be taken, for a few seconds at most.
+
+    Args:
+        cluster: what is looked at.
+        declaration: its regions.
+        clock: what is waited on.
+        before: what the last requested inventory was based on.
+        is_queued: whether an inventory waits to be taken; it will see the change, so another one
+            is not asked for while it waits.
+    """
+    started_s = clock.monotonic_s()
+    while True:
+        at, began_s = clock.now(), clock.monotonic_s()
+        looks = take_looks(cluster, declaration, at)
+        verdict = decide_inventory_run(before, looks, at, WatchPolicy())
+        if verdict.groups and is_queued():
+            reason = f"an inventory is queued already, it will see: {verdict.reason}"
+            verdict = InventoryRunVerdict((), reason)
+        ended_s = clock.monotonic_s()
+        pause_s = plan_next_look(ended_s - started_s, ended_s - began_s, PollPolicy())
+        if verdict.groups or pause_s is None or not clock.pause(pause_s):
+            return FleetWatch(at, looks, verdict)
+
+
 def _requests(
     groups: tuple[tuple[str, ...], ...], now: datetime, reason: str
 ) -> Iterator[dg.RunRequest]:
@@ -52,7 +99,7 @@ def _requests(
 
 
 def build_fleet_change_sensor() -> dg.SensorDefinition:
-    """The sensor that looks at the fleet every few seconds."""
+    """The sensor that looks at the fleet several times a second."""
 
     @dg.sensor(
         name="fleet_change_sensor",
@@ -65,19 +112,21 @@ def build_fleet_change_sensor() -> dg.SensorDefinition:
         context: dg.SensorEvaluationContext,
         cluster: dg.ResourceParam[FleetReader],
         fleet_declaration: dg.ResourceParam[FleetDeclaration],
-        clock: dg.ResourceParam[Clock],
+        clock: dg.ResourceParam[PatientClock],
     ) -> dg.SensorResult | dg.SkipReason:
-        now = clock.now()
-        looks = take_looks(cluster, fleet_declaration, now)
-        verdict = decide_inventory_run(decode_cursor(context.cursor), looks, now, WatchPolicy())
+        waiting = dg.RunsFilter(job_name=INVENTORY_JOB, statuses=WAITING)
+        at, looks, verdict = watch_fleet(
+            cluster,
+            fleet_declaration,
+            clock,
+            decode_cursor(context.cursor),
+            lambda: context.instance.get_runs_count(waiting) > 0,
+        )
         if not verdict.groups:
             return dg.SkipReason(verdict.reason)
-        waiting = dg.RunsFilter(job_name=INVENTORY_JOB, statuses=WAITING)
-        if context.instance.get_runs_count(waiting):
-            return dg.SkipReason(f"an inventory is queued already, it will see: {verdict.reason}")
         return dg.SensorResult(
-            run_requests=list(_requests(verdict.groups, now, verdict.reason)),
-            cursor=encode_cursor(WatchCursor(now, looks)),
+            run_requests=list(_requests(verdict.groups, at, verdict.reason)),
+            cursor=encode_cursor(WatchCursor(at, looks)),
         )
 
     return fleet_change_sensor

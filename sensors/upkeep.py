@@ -9,28 +9,25 @@ ACTIVITY_HISTORY_JOB = "trim_activities_job"
 def build_upkeep_schedules() -> list[dg.ScheduleDefinition]:
     """Three nightly schedules; after a downtime only the latest missed night is made up for."""
     return [
-        dg.ScheduleDefinition(
-            name="lake_upkeep_schedule",
-            job_name=LAKE_UPKEEP_JOB,
-            cron_schedule="17 3 * * *",
-            execution_timezone="UTC",
-            default_status=dg.DefaultScheduleStatus.RUNNING,
-            description="Merges finished days of the lake and removes old ones.",
-        ),
-        dg.ScheduleDefinition(
-            name="trim_activities_schedule",
-            job_name=ACTIVITY_HISTORY_JOB,
-            cron_schedule="32 3 * * *",
-            execution_timezone="UTC",
-            default_status=dg.DefaultScheduleStatus.RUNNING,
-            description="Forgets old activities of agents.",
-        ),
-        dg.ScheduleDefinition(
-            name="prune_run_history_schedule",
-            job_name=RUN_HISTORY_JOB,
-            cron_schedule="47 3 * * *",
-            execution_timezone="UTC",
-            default_status=dg.DefaultScheduleStatus.RUNNING,
-            description="Forgets old runs of Dagster.",
-        ),
+        _nightly(LAKE_UPKEEP_JOB, "17 3", "Merges finished days of the lake and removes old ones."),
+        _nightly(ACTIVITY_HISTORY_JOB, "32 3", "Forgets old activities of agents."),
+        _nightly(RUN_HISTORY_JOB, "47 3", "Forgets old runs of Dagster."),
     ]
+
+
+def _nightly(job_name: str, minute_hour: str, description: str) -> dg.ScheduleDefinition:
+    """The schedule of an upkeep job, named after it.
+
+    Args:
+        job_name: ends in `_job`.
+        minute_hour: of each day, UTC, as cron writes them.
+        description: what the job does.
+    """
+    return dg.ScheduleDefinition(
+        name=f"{job_name.removesuffix('_job')}_schedule",
+        job_name=job_name,
+        cron_schedule=f"{minute_hour} * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=description,
+    )

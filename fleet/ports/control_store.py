@@ -16,7 +16,7 @@ from fleet.agents import (
     StateRestore,
     Workload,
 )
-from fleet.errors import FencedError, TooLargeError
+from fleet.errors import FencedError, LeaseLostError, NotFoundError, TooLargeError
 from fleet.inventory import Agent, AgentStateInfo, Gpu, Node
 from fleet.journal import JournalEntry
 from fleet.leases import Lease
@@ -32,6 +32,34 @@ class PutResult(NamedTuple):
     error: FencedError | TooLargeError | None
     updated_at: datetime | None = None
     """When it was stored, by the store's clock; None when it was refused."""
+
+
+class ReportResult(NamedTuple):
+    """Outcome of one report of a batch, as `report_node` would have given it."""
+
+    node_id: str
+    lease: Lease | None
+    """Renewed; None when the report was refused."""
+    error: LeaseLostError | NotFoundError | None
+    """Why it was refused; None when it was stored."""
+
+
+class LeaseWish(NamedTuple):
+    """A request for a lease."""
+
+    name: str
+    holder: str
+    ttl_s: float
+
+
+class LeaseResult(NamedTuple):
+    """Outcome of one request of a batch, as `acquire_lease` would have given it."""
+
+    name: str
+    lease: Lease | None
+    """None when somebody else holds it."""
+    error: LeaseLostError | None
+    """Who holds it, and until when; None when it was had."""
 
 
 class NodeStore(Protocol):
@@ -51,6 +79,22 @@ class NodeStore(Protocol):
         Raises:
             LeaseLostError: another boot of this node holds the lease; nothing was stored.
             NotFoundError: the node is not declared (any more); nothing was stored.
+        """
+        ...
+
+    def report_nodes(self, reports: Sequence[tuple[NodeReport, Lease]]) -> list[ReportResult]:
+        """Store the reports of many nodes, and renew their leases, in one transaction.
+
+        Each has the outcome that `report_node` would have given it, one after another in the given
+        order; a refused one stores nothing and does not stop the others. All are judged at one
+        moment of the store's clock. The caller chunks: other writers wait meanwhile.
+
+        Returns:
+            One result for each report, in the same order.
+
+        Raises:
+            InvalidInputError: a lease of another name than its report's, or a value that means
+                nothing; nothing at all was stored.
         """
         ...
 
@@ -82,6 +126,17 @@ class LeaseStore(Protocol):
 
         Raises:
             LeaseLostError: somebody else holds it; the message says who and until when.
+        """
+        ...
+
+    def acquire_leases(self, wishes: Sequence[LeaseWish]) -> list[LeaseResult]:
+        """Take or renew many leases in one transaction, in order, each as `acquire_lease` would.
+
+        Returns:
+            One result for each wish, in the same order; refused ones do not stop the others.
+
+        Raises:
+            InvalidInputError: a wish without name, holder or a sensible time; none was granted.
         """
         ...
 

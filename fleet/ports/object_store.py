@@ -16,6 +16,17 @@ class ListedObject(NamedTuple):
     """By the store's own clock."""
 
 
+class StoreFeatures(NamedTuple):
+    """What a store offers beyond the one primitive."""
+
+    versioned: bool
+    """A delete only hides: the bytes stay until their lock ends and somebody purges them."""
+    lock_days: int | None
+    """How long each new object is locked against deletion; None for no lock."""
+    place: str
+    """Where it is, for people: `s3://bucket/prefix`, or a folder."""
+
+
 class ObjectStore(Protocol):
     """Immutable objects under keys with '/': the one primitive is create-only.
 
@@ -53,5 +64,35 @@ class ObjectStore(Protocol):
 
         Creates and deletes objects under `probe/`: the second create of one key must be refused,
         a listing must show the object at once, a ranged read must give the range.
+        """
+        ...
+
+    def features(self) -> StoreFeatures:
+        """What this store offers; asks the store where that is not known.
+
+        Raises:
+            StoreUnavailableError: it cannot be asked now.
+            PermanentError: a lock is wanted that this store cannot give.
+        """
+        ...
+
+    def extend_lock(self, keys: Iterable[str], until: datetime) -> int:
+        """Lock objects at least until a moment; how many locks were extended.
+
+        Those that are locked for longer already are left alone: no lock is ever shortened, so the
+        same call may be repeated.
+
+        Raises:
+            NotFoundError: an object does not exist.
+            PermanentError: this store has no locks.
+        """
+        ...
+
+    def purge(self, prefix: str) -> dict[str, datetime]:
+        """Delete everything below a folder (ends in '/'), with all hidden versions.
+
+        Returns:
+            What a lock still keeps, by key, with the end of its lock; that is hidden, and a later
+            call deletes it. Empty when nothing is left.
         """
         ...

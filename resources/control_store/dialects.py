@@ -97,7 +97,12 @@ def translate_common(error: BaseException, name: str) -> StateroomError | None:
     if isinstance(error, sa.exc.DataError) or isinstance(
         original, (OverflowError, UnicodeError, ValueError)
     ):
-        return InvalidInputError(
-            "value", str(original), "64-bit whole numbers, text without NUL or lone surrogates"
-        )
+        return unfit_value(original)
     return None
+
+
+def unfit_value(error: BaseException) -> InvalidInputError:
+    """A value that no column can hold."""
+    return InvalidInputError(
+        "value", str(error), "64-bit whole numbers, text without NUL or lone surrogates"
+    )

@@ -1,5 +1,7 @@
 """Leases in SQL: one row per name, whose term only ever rises.
 
+One lease or ten thousand: all rows are locked in the order of their names, judged at one moment and
+written together (`LockedLeases`), so that two transactions never wait for each other.
 Committed where each method returns. The judge of time is the store's clock (PostgreSQL's own; the
 host's on SQLite). A clock that jumps back cannot shorten a lease: for the same holder `renewed_at`
 and `expires_at` only rise. It can lengthen one by the jump, which delays a takeover and never
@@ -8,13 +10,15 @@ allows two holders: a takeover raises the term, and every renewal names its term
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from fleet.errors import InvalidInputError, LeaseLostError
 from fleet.leases import Lease
-from resources.control_store.database import Feature
+from fleet.ports.control_store import LeaseResult, LeaseWish
+from resources.control_store.database import Feature, upsert
 from resources.control_store.dialects import Dialect
 from resources.control_store.driver_sql import DriverStatement
 from resources.control_store.schema import leases
@@ -32,37 +36,39 @@ class SqlLeases(Feature):
 
     def acquire_lease(self, name: str, holder: str, ttl_s: float) -> Lease:
         """Take a free or expired lease (term + 1), or renew one's own live one (same term)."""
-        validate_lease(name, holder, ttl_s)
+        (result,) = self.acquire_leases([LeaseWish(name, holder, ttl_s)])
+        if result.lease is None:
+            assert result.error is not None, "refused without a reason"
+            raise result.error
+        return result.lease
+
+    def acquire_leases(self, wishes: Sequence[LeaseWish]) -> list[LeaseResult]:
+        """Take or renew many leases in one transaction, in order."""
+        for wish in wishes:
+            validate_lease(*wish)
+        if not wishes:
+            return []
+        dialect, results = self._database.dialect, []
+        rows = [_Stored(wish.name, NOBODY, 0, wish.ttl_s, 0, 0) for wish in sorted(wishes)]
         with self._database.write() as connection:
-            # The row is made first, so that two first takers meet in its lock.
-            connection.execute(
-                self._database.insert_new(leases),
-                {
-                    "name": name,
-                    "holder": NOBODY,
-                    "term": 0,
-                    "ttl_s": ttl_s,
-                    "renewed_at": 0,
-                    "expires_at": 0,
-                },
-            )
-            dialect = self._database.dialect
-            stored = _stored(dialect, connection, name)
-            now = dialect.now_us(connection)
-            assert stored is not None, "just made"
-            live = stored.holder != NOBODY and now < stored.expires_at
-            if live and stored.holder != holder:
-                raise _lost(_lease(stored), f"{holder} wants it")
-            term = stored.term if live else stored.term + 1
-            wanted = Lease(name, holder, term, ttl_s, from_us(now), from_us(now))
-            if stored.holder != holder:
-                return _store(dialect, connection, wanted, now, 0, 0)
-            return _store(dialect, connection, wanted, now, stored.renewed_at, stored.expires_at)
+            # The rows are made first, so that two first takers meet in their locks.
+            _MAKE.insert_rows(dialect, connection, rows)
+            locked = LockedLeases(dialect, connection, (wish.name for wish in wishes))
+            for wish in wishes:
+                try:
+                    results.append(LeaseResult(wish.name, locked.acquire(wish), None))
+                except LeaseLostError as error:
+                    results.append(LeaseResult(wish.name, None, error))
+            locked.store(connection)
+        return results
 
     def renew_lease(self, lease: Lease) -> Lease:
         """Extend one's lease by its ttl; also after its end, when nobody has taken it."""
         with self._database.write() as connection:
-            return renew(self._database.dialect, connection, lease)
+            locked = LockedLeases(self._database.dialect, connection, [lease.name])
+            renewed = locked.renew(lease)
+            locked.store(connection)
+        return renewed
 
     def release_lease(self, lease: Lease) -> None:
         """Give the lease up; nothing happens when it is not held any more."""
@@ -82,23 +88,6 @@ class SqlLeases(Feature):
         with self._database.read() as connection:
             row = connection.execute(sa.select(leases).where(leases.c.name == name)).one_or_none()
         return None if row is None else _lease(row)
-
-
-def renew(dialect: Dialect, connection: sa.Connection, lease: Lease) -> Lease:
-    """Extend a lease inside a transaction of the caller's.
-
-    Raises:
-        LeaseLostError: somebody else has taken it, or it was released.
-    """
-    stored = _stored(dialect, connection, lease.name)
-    if stored is None:
-        raise LeaseLostError(
-            f"lease {lease.name} does not exist", hint="Acquire the lease before renewing it."
-        )
-    if (stored.holder, stored.term) != (lease.holder, lease.term):
-        raise _lost(_lease(stored), f"{lease.holder} wants to renew term {lease.term}")
-    now = dialect.now_us(connection)
-    return _store(dialect, connection, lease, now, stored.renewed_at, stored.expires_at)
 
 
 def validate_lease(name: str, holder: str, ttl_s: float) -> None:
@@ -126,47 +115,88 @@ class _Stored(NamedTuple):
     expires_at: int
 
 
-def _stored(dialect: Dialect, connection: sa.Connection, name: str) -> _Stored | None:
-    """The row, locked until the end of the transaction."""
-    rows = _SELECT.rows(dialect, connection, name=name)
-    return _Stored._make(rows[0]) if rows else None
+class LockedLeases:
+    """Leases of one transaction: locked, judged at one moment, written together by `store`."""
 
+    def __init__(self, dialect: Dialect, connection: sa.Connection, names: Iterable[str]) -> None:
+        """Lock the leases of these names that exist; the clock is read once they are held."""
+        self._dialect = dialect
+        keys = dialect.keys(sorted(set(names)))
+        rows = map(_Stored._make, _SELECT.rows(dialect, connection, keys=keys))
+        self._stored = {row.name: row for row in rows}
+        self._now = dialect.now_us(connection)
+        self._changed: set[str] = set()
 
-def _store(
-    dialect: Dialect,
-    connection: sa.Connection,
-    lease: Lease,
-    now: int,
-    renewed_at: int,
-    expires_at: int,
-) -> Lease:
-    """Write the lease from `now` on, never earlier than what it was renewed to before."""
-    renewed_at = max(now, renewed_at)
-    expires_at = max(now + round(lease.ttl_s * 1e6), expires_at)
-    _UPDATE.run(
-        dialect,
-        connection,
-        lease_name=lease.name,
-        holder=lease.holder,
-        term=lease.term,
-        ttl_s=lease.ttl_s,
-        renewed_at=renewed_at,
-        expires_at=expires_at,
-    )
-    return lease._replace(renewed_at=from_us(renewed_at), expires_at=from_us(expires_at))
+    def acquire(self, wish: LeaseWish) -> Lease:
+        """Take a lease that was made before, or renew one's own.
+
+        Raises:
+            LeaseLostError: somebody else holds it.
+        """
+        stored = self._stored[wish.name]
+        live = stored.holder != NOBODY and self._now < stored.expires_at
+        if live and stored.holder != wish.holder:
+            raise _lost(_lease(stored), f"{wish.holder} wants it")
+        before = stored if stored.holder == wish.holder else None
+        return self._keep(wish, stored.term if live else stored.term + 1, before)
+
+    def check(self, lease: Lease) -> _Stored:
+        """The row of a lease that is still its holder's.
+
+        Raises:
+            LeaseLostError: somebody else has taken it, or it was released.
+        """
+        stored = self._stored.get(lease.name)
+        if stored is None:
+            raise LeaseLostError(
+                f"lease {lease.name} does not exist", hint="Acquire the lease before renewing it."
+            )
+        if (stored.holder, stored.term) != (lease.holder, lease.term):
+            raise _lost(_lease(stored), f"{lease.holder} wants to renew term {lease.term}")
+        return stored
+
+    def renew(self, lease: Lease) -> Lease:
+        """Extend a lease.
+
+        Raises:
+            LeaseLostError: somebody else has taken it, or it was released.
+        """
+        stored = self.check(lease)
+        wish = LeaseWish(lease.name, lease.holder, lease.ttl_s)
+        return self._keep(wish, lease.term, stored)
+
+    def _keep(self, wish: LeaseWish, term: int, before: _Stored | None) -> Lease:
+        """The lease from now on, never earlier than what it was renewed to before."""
+        renewed_at, expires_at = self._now, self._now + round(wish.ttl_s * 1e6)
+        if before is not None:
+            renewed_at = max(renewed_at, before.renewed_at)
+            expires_at = max(expires_at, before.expires_at)
+        kept = _Stored(wish.name, wish.holder, term, wish.ttl_s, renewed_at, expires_at)
+        self._stored[wish.name] = kept
+        self._changed.add(wish.name)
+        return _lease(kept)
+
+    def store(self, connection: sa.Connection) -> None:
+        """Write what was taken and renewed."""
+        rows = [self._stored[name] for name in sorted(self._changed)]
+        if rows:
+            _STORE.insert_rows(self._dialect, connection, rows)
 
 
 _SELECT = DriverStatement(
-    lambda _: sa.select(leases).where(leases.c.name == sa.bindparam("name")).with_for_update()
-)
-
-_UPDATE = DriverStatement(
-    lambda _: (
-        leases.update()
-        .where(leases.c.name == sa.bindparam("lease_name"))
-        .values({name: sa.bindparam(name) for name in _Stored._fields[1:]})
+    lambda dialect: (
+        sa.select(leases)
+        .where(dialect.one_of(leases.c.name, sa.bindparam("keys")))
+        .order_by(leases.c.name)  # the same order for everybody: no deadlocks
+        .with_for_update()
     )
 )
+
+_MAKE = DriverStatement(
+    lambda dialect: dialect.insert(leases).on_conflict_do_nothing(), _Stored._fields
+)
+
+_STORE = DriverStatement(lambda dialect: upsert(dialect, leases), _Stored._fields)
 
 
 def _lease(row: _Stored | sa.Row[Any]) -> Lease:

@@ -1,24 +1,25 @@
 """Nodes in SQL: declarations, one report row per node, and counts for status screens.
 
-A heartbeat is one transaction of two row updates (report, lease), committed when `report_node`
-returns; a report under a lost lease stores nothing.
+Heartbeats, one or thousands, are one transaction of two row updates each (report, lease), committed
+when `report_nodes` returns; a report under a lost lease stores nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from fleet.errors import InvalidInputError, NotFoundError
+from fleet.errors import InvalidInputError, LeaseLostError, NotFoundError
 from fleet.inventory import AgentPhase, Gpu, Node, NodePhase
 from fleet.leases import Lease, node_lease_name
+from fleet.ports.control_store import ReportResult
 from fleet.reports import NodeDeclaration, NodeReport
 from resources.control_store import schema
 from resources.control_store.database import Feature, upsert
 from resources.control_store.driver_sql import DriverStatement
-from resources.control_store.leases import NOBODY, renew
+from resources.control_store.leases import NOBODY, LockedLeases
 from resources.control_store.report_codec import decode_gpus, encode_agents, encode_gpus
 from resources.control_store.schema import leases
 from resources.control_store.times import from_us_or_none, to_us
@@ -43,22 +44,38 @@ class SqlNodes(Feature):
 
     def report_node(self, report: NodeReport, lease: Lease) -> Lease:
         """Store a report and renew the node's lease in one transaction."""
-        if lease.name != node_lease_name(report.node_id):
-            raise InvalidInputError(
-                "lease.name", lease.name, f"{node_lease_name(report.node_id)!r} for this report"
-            )
-        row = _report_row(report)
-        dialect = self._database.dialect
-        with self._database.write() as connection:
-            renewed = renew(dialect, connection, lease)
-            if not _DECLARED.rows(dialect, connection, node_id=report.node_id):
-                raise NotFoundError(
-                    f"node {report.node_id} is not declared; its report was not stored",
-                    hint="Declare the node in stateroom.toml, or stop its supervisor.",
+        (result,) = self.report_nodes([(report, lease)])
+        if result.lease is None:
+            assert result.error is not None, "refused without a reason"
+            raise result.error
+        return result.lease
+
+    def report_nodes(self, reports: Sequence[tuple[NodeReport, Lease]]) -> list[ReportResult]:
+        """Store the reports of many nodes, and renew their leases, in one transaction."""
+        for report, lease in reports:
+            if lease.name != node_lease_name(report.node_id):
+                raise InvalidInputError(
+                    "lease.name", lease.name, f"{node_lease_name(report.node_id)!r} for this report"
                 )
-            row["received_at"] = to_us(renewed.renewed_at)
-            _STORE.insert_rows(dialect, connection, [tuple(row[name] for name in _REPORT_COLUMNS)])
-        return renewed
+        if not reports:
+            return []
+        encoded = [_report_row(report) for report, _ in reports]
+        dialect, results = self._database.dialect, []
+        rows: dict[str, tuple[Any, ...]] = {}
+        with self._database.write() as connection:
+            locked = LockedLeases(dialect, connection, (lease.name for _, lease in reports))
+            keys = dialect.keys(sorted({report.node_id for report, _ in reports}))
+            declared = {node_id for (node_id,) in _DECLARED.rows(dialect, connection, keys=keys)}
+            for (report, lease), row in zip(reports, encoded, strict=True):
+                result = _judge(report.node_id, lease, locked, declared)
+                results.append(result)
+                if result.lease is not None:
+                    row["received_at"] = to_us(result.lease.renewed_at)
+                    rows[report.node_id] = tuple(row[name] for name in _REPORT_COLUMNS)
+            locked.store(connection)
+            if rows:
+                _STORE.insert_rows(dialect, connection, [rows[name] for name in sorted(rows)])
+        return results
 
     def nodes(self, region: str | None = None) -> list[Node]:
         """All nodes with their last report, ordered by node_id."""
@@ -87,9 +104,10 @@ LEASE_OF_NODE = leases.c.name == sa.literal("node/").concat(schema.nodes.c.node_
 
 # Locked against a retirement at the same moment, which would leave a report of no node.
 _DECLARED = DriverStatement(
-    lambda _: (
+    lambda dialect: (
         sa.select(schema.nodes.c.node_id)
-        .where(schema.nodes.c.node_id == sa.bindparam("node_id"))
+        .where(dialect.one_of(schema.nodes.c.node_id, sa.bindparam("keys")))
+        .order_by(schema.nodes.c.node_id)
         .with_for_update(read=True, key_share=True)
     )
 )
@@ -129,6 +147,23 @@ _NODES = (
     .select_from(DECLARED_NODES)
     .order_by(schema.nodes.c.node_id)
 )
+
+
+def _judge(
+    node_id: str, lease: Lease, locked: LockedLeases, declared: Collection[str]
+) -> ReportResult:
+    """Renew the lease of one report, or say why the report is refused."""
+    try:
+        locked.check(lease)
+    except LeaseLostError as error:
+        return ReportResult(node_id, None, error)
+    if node_id not in declared:
+        undeclared = NotFoundError(
+            f"node {node_id} is not declared; its report was not stored",
+            hint="Declare the node in stateroom.toml, or stop its supervisor.",
+        )
+        return ReportResult(node_id, None, undeclared)
+    return ReportResult(node_id, locked.renew(lease), None)
 
 
 def _report_row(report: NodeReport) -> dict[str, Any]:

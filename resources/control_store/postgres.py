@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import psycopg2 as psycopg2_dialect
 
 from fleet.errors import StateroomError, StoreUnavailableError
-from resources.control_store.dialects import empty_temporary, translate_common
+from resources.control_store.dialects import empty_temporary, translate_common, unfit_value
 
 _MIGRATION_LOCK = 0x5374_6174_6500
 """Advisory lock of PostgreSQL that a starter holds while it migrates ("State" in ASCII)."""
@@ -146,4 +146,6 @@ class PostgresDialect:
             return StoreUnavailableError(
                 f"{self._shown}: {text}", hint="Check that the server runs and can be reached."
             )
+        if isinstance(original, psycopg2.DataError):  # of the bare driver (`driver_sql`)
+            return unfit_value(original)
         return translate_common(error, self._shown)

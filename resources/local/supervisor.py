@@ -24,7 +24,6 @@ import uvloop
 
 from fleet.errors import (
     StateroomError,
-    StoreUnavailableError,
     TransientError,
 )
 from fleet.inventory import NodePhase
@@ -36,22 +35,21 @@ from resources.local.agent_directory import AgentDirectory
 from resources.local.agent_processes import AgentProcesses
 from resources.local.agent_store import AgentStore
 from resources.local.event_log import EventLog
-from resources.local.heartbeat import BeatCounts, Heartbeat
+from resources.local.heartbeat import Heartbeat
 from resources.local.linux_processes import (
     become_subreaper,
     end_children,
     identify,
     set_process_name,
 )
-from resources.local.node_health import CheckResult, check_lake, check_store, run_check
-from resources.local.node_http import Readiness, build_node_app
+from resources.local.node_http import build_node_app
 from resources.local.node_lease import NodeLease
 from resources.local.node_lock import lock_node
-from resources.local.node_metrics import NodeCollector, NodeFigures
-from resources.local.node_readings import own_cpu_s, read_machine
+from resources.local.node_readings import read_machine
 from resources.local.node_servers import NodeServers
 from resources.local.node_spec import NodeRun, NodeSpec, read_spec, write_run
 from resources.local.process_watch import Watch
+from resources.local.running_node import RunningNode
 from resources.local.upkeep import Upkeep
 from resources.local.write_batcher import WriteBatcher
 from resources.local.zygote_client import ZygoteClient
@@ -75,20 +73,12 @@ class Supervisor:
         self._started_at = self._clock.now()
         self._events = EventLog(Path(spec.state_dir) / "run" / "events.jsonl")
         self._stopping = asyncio.Event()
-        self._stop_reason = ""
-        self._store: ControlStore | None = None
-        self._batcher: WriteBatcher | None = None
-        self._reconcile_lock = asyncio.Lock()
-        self._reconcile_asked = asyncio.Event()
         self._address = ""
-        self._heartbeat: Heartbeat | None = None
-        self._zygote_losses = 0
         self._servers = NodeServers()
         self._tasks: list[asyncio.Task[None]] = []
         self._lock: int | None = None
         self._leases_won = 0
         self._directory = AgentDirectory(self._clock)
-        self._collector = NodeCollector(spec.node.node_id, spec.node.region)
         self._zygote = ZygoteClient(self._on_zygote_event)
         self._lease = NodeLease(
             self._zygote,
@@ -107,8 +97,8 @@ class Supervisor:
             steady_now=self._steady.now,
             on_failed=self._on_agent_failed,
         )
-
         self._upkeep = Upkeep(spec, self._processes.log_paths, self._clock)
+        self._node = RunningNode(spec, self._lease, self._processes, self._zygote, self._record)
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -129,12 +119,14 @@ class Supervisor:
         watch = self._watch_owner()
         try:
             host, port, node_id = self.spec.http_host, self.spec.http_port, self.spec.node.node_id
-            app = build_node_app(self, node_id=node_id, boot_id=self.boot_id, token=self._token)
+            app = build_node_app(
+                self._node, node_id=node_id, boot_id=self.boot_id, token=self._token
+            )
             self._address = await self._servers.serve_node(app, host, port)
             self._write_run(NodePhase.RUNNING, "")
-            self._store = await self._open_store()
-            if self._store is not None:
-                await self._work(self._store)
+            self._node.store = await self._open_store()
+            if self._node.store is not None:
+                await self._work(self._node.store)
         finally:
             await self._wind_up()
             if watch is not None:
@@ -145,16 +137,16 @@ class Supervisor:
         """Begin the orderly end; `run` returns when it is done."""
         if not self._stopping.is_set():
             _log.info("stopping: %s", reason)
-            self._stop_reason = reason
+            self._node.stop_reason = reason
             self._stopping.set()
 
     async def _work(self, store: ControlStore) -> None:
         """Serve agents and beat until the order to stop, or until a task ends that never should."""
         agent_store = AgentStore(store, self._directory, self._clock)
-        self._batcher = WriteBatcher(agent_store, self._clock)
-        app = build_agent_app(self._directory, self._batcher, agent_store, self._clock)
+        self._node.batcher = WriteBatcher(agent_store, self._clock)
+        app = build_agent_app(self._directory, self._node.batcher, agent_store, self._clock)
         await self._servers.serve_agents(app, Path(self.spec.socket_path))
-        self._heartbeat = Heartbeat(
+        self._node.heartbeat = heartbeat = Heartbeat(
             store,
             self._lease,
             self._report,
@@ -162,7 +154,7 @@ class Supervisor:
             interval_s=self.spec.heartbeat_interval_s,
             fault_path=self.spec.fault_path,
         )
-        for loop in (self._heartbeat.run(), self._reconcile_loop(), self._upkeep.run()):
+        for loop in (heartbeat.run(), self._node.follow_placements(), self._upkeep.run()):
             self._tasks.append(asyncio.create_task(loop))
         stop = asyncio.create_task(self._stopping.wait())
         tasks = [stop, *self._tasks, *self._servers.tasks]
@@ -175,21 +167,21 @@ class Supervisor:
     async def _wind_up(self) -> None:
         """Agents first (they checkpoint), then writes, lease, servers, zygote, run file."""
         failure = sys.exception()
-        reason = self._stop_reason or (f"failed: {failure}" if failure else "stopped")
+        reason = self._node.stop_reason or (f"failed: {failure}" if failure else "stopped")
         await self._processes.stop_all(f"the node is stopping: {reason}")
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._batcher is not None:
-            await asyncio.to_thread(self._batcher.close)
-        if self._store is not None:
-            await self._last_report(self._store)
+        if self._node.batcher is not None:
+            await asyncio.to_thread(self._node.batcher.close)
+        if self._node.store is not None:
+            await self._last_report(self._node.store)
         await self._servers.stop()
         await self._zygote.stop()
         self._lease.close()
         await self._upkeep.close()
-        if self._store is not None:
-            self._store.close()
+        if self._node.store is not None:
+            self._node.store.close()
         self._write_run(NodePhase.STOPPED, reason)
         self._record("node_stopped", self.spec.node.node_id, reason)
 
@@ -221,8 +213,6 @@ class Supervisor:
                     await asyncio.wait_for(self._stopping.wait(), STORE_RETRY_S)
         return None
 
-    # -- loops ----------------------------------------------------------------------------------
-
     def _report(self) -> NodeReport:
         reading = read_machine(Path(self.spec.state_dir))
         return NodeReport(
@@ -239,24 +229,14 @@ class Supervisor:
             gpus=self._upkeep.gpus,
         )
 
-    async def _reconcile_loop(self) -> None:
-        while True:
-            try:
-                await self.reconcile_now()
-            except TransientError as error:
-                _log.warning("placements: %s", error)
-            self._reconcile_asked.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._reconcile_asked.wait(), self.spec.reconcile_interval_s)
-
     # -- events ---------------------------------------------------------------------------------
 
     def _on_zygote_event(self, event: dict[str, Any]) -> None:
         if event["event"] == "lost" and not self._stopping.is_set():
-            self._zygote_losses += 1
+            self._node.zygote_losses += 1
             _log.error("the zygote ended with code %s", event["code"])
             end_children()  # what agents had started themselves has come to us
-            if self._zygote_losses > ZYGOTE_LOSSES_MAX:
+            if self._node.zygote_losses > ZYGOTE_LOSSES_MAX:
                 self.stop("the zygote ended again and again")
             else:
                 self._zygote.start()
@@ -272,7 +252,7 @@ class Supervisor:
         self._record(kind, self.spec.node.node_id, detail)
         if not self._stopping.is_set():
             self._processes.release()
-            self._reconcile_asked.set()
+            self._node.ask_reconcile()
 
     def _on_lease_lost(self, reason: str) -> None:
         if self._stopping.is_set():
@@ -308,70 +288,6 @@ class Supervisor:
             reason=reason,
         )
         write_run(self.spec.run_path, run)
-
-    # -- what the endpoints ask (node_http.NodeService) -----------------------------------------
-
-    def readiness(self) -> Readiness:
-        """Whether agents may run."""
-        if self._stopping.is_set():
-            return Readiness(ready=False, reason=f"stopping: {self._stop_reason}")
-        return Readiness(self._lease.held, self._lease.reason)
-
-    async def check_deep(self) -> list[CheckResult]:
-        """Try store, lake and lease, at the same time."""
-        remaining_s = self._lease.remaining_s()
-        detail = f"{remaining_s:.1f} s left, term {self._lease.term}"
-        lease = CheckResult("lease", self._lease.held, 0.0, self._lease.reason or detail)
-        store, lake = await asyncio.gather(
-            run_check("store", lambda: check_store(self._store)),
-            run_check("lake", lambda: check_lake(Path(self.spec.lake_path))),
-        )
-        return [store, lake, lease]
-
-    def metrics(self) -> bytes:
-        """Prometheus exposition text of this moment."""
-        beats = BeatCounts() if self._heartbeat is None else self._heartbeat.counts
-        stats = None if self._batcher is None else self._batcher.stats()
-        outcomes = ("writes", "refused", "given_up", "retries")
-        return self._collector.render(
-            NodeFigures(
-                ready=self.readiness().ready,
-                lease_remaining_s=self._lease.remaining_s(),
-                lease_term=self._lease.term,
-                heartbeats=beats.stored,
-                heartbeats_late=beats.late,
-                heartbeats_failed=beats.failed,
-                heartbeat_duration_s=beats.duration_s,
-                agents=self._processes.counts(),
-                agent_restarts=self._processes.restarts_total,
-                agent_memory_bytes=self._processes.memory_bytes(),
-                writes={} if stats is None else {name: getattr(stats, name) for name in outcomes},
-                writes_queued=0 if stats is None else stats.queued,
-                zygote_losses=self._zygote_losses,
-                supervisor_cpu_s=own_cpu_s([os.getpid(), self._zygote.pid or 0]),
-            )
-        )
-
-    async def reconcile_now(self) -> int:
-        """Read this node's placements and act on them; returns the number of actions.
-
-        Raises:
-            StoreUnavailableError: the placements cannot be read now; what runs goes on.
-        """
-        store = self._store
-        if store is None:
-            raise StoreUnavailableError("the control store has not been reached yet")
-        async with self._reconcile_lock:
-            node_id = self.spec.node.node_id
-            placements = await asyncio.to_thread(store.placements, node_id)
-            workloads = await asyncio.to_thread(store.workloads)
-            return len(self._processes.reconcile(placements, workloads))
-
-    async def evict(self, agent_id: str, epoch: int, grace_s: float) -> str:
-        """Stop an agent; returns when it is gone, with the reason."""
-        reason = await self._processes.evict(agent_id, epoch, grace_s)
-        self._record("agent_evicted", agent_id, f"epoch {epoch} on {self.spec.node.node_id}")
-        return reason
 
 
 def main(arguments: list[str] | None = None) -> int:

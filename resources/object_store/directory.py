@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fleet.errors import NotFoundError, StoreUnavailableError
-from fleet.ports.object_store import ListedObject
-from resources.object_store.keys import validate_key
+from fleet.errors import NotFoundError, PermanentError, StoreUnavailableError
+from fleet.ports.object_store import ListedObject, StoreFeatures
+from resources.object_store.keys import validate_folder, validate_key
 from resources.object_store.probe import probe_store
 
 _STAGING = ".tmp"
@@ -84,6 +84,23 @@ class DirectoryObjectStore:
                 (self._root / validate_key(key)).unlink(missing_ok=True)
             except OSError as error:
                 raise _unavailable(key, error) from error
+
+    def features(self) -> StoreFeatures:
+        """See `fleet.ports.ObjectStore.features`; a directory has neither versions nor locks."""
+        return StoreFeatures(versioned=False, lock_days=None, place=str(self._root))
+
+    def extend_lock(self, keys: Iterable[str], until: datetime) -> int:
+        """See `fleet.ports.ObjectStore.extend_lock`; refused, whatever the keys."""
+        first = next(iter(keys), "none")
+        raise PermanentError(
+            f"store {self._root} is a directory: it cannot lock {first} until {until.isoformat()}",
+            hint="Use a bucket with object lock, or protect the folder by other means.",
+        )
+
+    def purge(self, prefix: str) -> dict[str, datetime]:
+        """See `fleet.ports.ObjectStore.purge`; nothing is hidden and nothing locked."""
+        self.delete([one.key for one in self.list_objects(validate_folder(prefix))])
+        return {}
 
     def check(self) -> list[str]:
         """See `fleet.ports.ObjectStore.check`."""

@@ -22,3 +22,15 @@ def validate_key(key: str) -> str:
             "object key", key, "segments of letters, digits, '.', '_', '=', '-', split by '/'"
         )
     return key
+
+
+def validate_folder(prefix: str) -> str:
+    """Return the prefix of a whole folder unchanged.
+
+    Raises:
+        InvalidInputError: it does not end in '/', or is no key otherwise.
+    """
+    if not prefix.endswith("/"):
+        raise InvalidInputError("folder", prefix, "a key that ends in '/'")
+    validate_key(prefix.removesuffix("/"))
+    return prefix

@@ -6,17 +6,20 @@ or dead is not written, and its lease runs out by the store's clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from fleet.agents import Placement
 from fleet.errors import LeaseLostError, StaleEpochError
 from fleet.leases import Lease, node_lease_name
-from fleet.ports.control_store import ControlStore
+from fleet.ports.control_store import ControlStore, LeaseWish
 from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport
 
 BATCH_ROWS = 5_000
 """Rows of one transaction: bounds what a crash repeats, and how long the store is locked."""
+
+BATCH_REPORTS = 1_000
+"""Reports of one transaction. Each carries its agents, and others want to write once a second."""
 
 _T = TypeVar("_T")
 
@@ -79,16 +82,16 @@ class StorePublisher:
         Raises:
             StaleEpochError: the store holds another placement of an agent: it has been planned on.
         """
-        for nodes in _batches(self._cluster.node_declarations()):
+        for nodes in _batches(self._cluster.node_declarations(), BATCH_ROWS):
             self._store.declare_nodes(nodes)
-        for agents in _batches(self._cluster.agent_declarations()):
+        for agents in _batches(self._cluster.agent_declarations(), BATCH_ROWS):
             self._store.declare_agents(agents)
         wanted = [p for p in self._cluster.placements() if p.epoch > 0]
         stored = {p.agent_id: p.epoch for p in self._store.placements()}
         for before in range(max((p.epoch for p in wanted), default=0)):
             # The store raises epochs by one a placement, and never by more.
             due = [p for p in wanted if p.epoch > before and stored.get(p.agent_id, 0) == before]
-            for batch in _batches(due):
+            for batch in _batches(due, BATCH_ROWS):
                 planned = [p._replace(epoch=before) for p in batch]
                 placed = self._store.place_agents(planned)
                 stored.update((p.agent_id, p.epoch) for p in placed)
@@ -114,36 +117,60 @@ class StorePublisher:
     def publish(self) -> PublishResult:
         """Write the last report of every node that has been heard of within its lease.
 
-        Each report is committed by itself; a crash leaves some nodes with their older report, as
-        in a real fleet.
-        """
-        reported = silent = refused = 0
-        for node_id, (boot, age_s) in sorted(self._cluster.last_beats().items()):
-            if age_s > self._cluster.lease_ttl_s:
-                silent += 1
-            elif self._publish_node(node_id, boot):
-                reported += 1
-            else:
-                refused += 1
-        return PublishResult(reported, silent, refused)
+        Each batch of reports is one transaction; a crash leaves some nodes with their older report,
+        as in a real fleet.
 
-    def _publish_node(self, node_id: str, boot: int) -> bool:
-        """Write one report under the lease of its boot; False while that cannot be had."""
-        report = self._cluster.report(node_id)
-        if report is None:
-            return False
-        held_boot, lease = self._leases.get(node_id, (0, None))
-        try:
-            if lease is None or held_boot != boot:
-                lease = self._store.acquire_lease(
-                    node_lease_name(node_id), report.boot_id, self._cluster.lease_ttl_s
-                )
-            self._leases[node_id] = (boot, self._store.report_node(report, lease))
-        except LeaseLostError:
-            # Expected after a quick reboot: the next round tries again, and the count tells.
+        Raises:
+            NotFoundError: a node of the cluster is not declared in the store; the other reports of
+                its batch were stored.
+        """
+        beats = sorted(self._cluster.last_beats().items())
+        heard = [
+            (node, boot) for node, (boot, age_s) in beats if age_s <= self._cluster.lease_ttl_s
+        ]
+        reported = 0
+        for batch in _batches(heard, BATCH_REPORTS):
+            reported += self._publish_nodes(batch)
+        return PublishResult(reported, len(beats) - len(heard), len(heard) - reported)
+
+    def _publish_nodes(self, nodes: Sequence[tuple[str, int]]) -> int:
+        """Write the reports of these (node_id, boot); returns how many the store took.
+
+        A lease that cannot be had is expected after a quick reboot: the next round tries again, and
+        the count tells.
+        """
+        found = [(node_id, boot, self._cluster.report(node_id)) for node_id, boot in nodes]
+        reports = {node_id: (boot, said) for node_id, boot, said in found if said is not None}
+        self._lease({node_id: (boot, said.boot_id) for node_id, (boot, said) in reports.items()})
+        results = self._store.report_nodes(
+            [
+                (report, self._leases[node_id][1])
+                for node_id, (_, report) in reports.items()
+                if node_id in self._leases
+            ]
+        )
+        for result in results:
+            if result.lease is not None:
+                self._leases[result.node_id] = (reports[result.node_id][0], result.lease)
+            elif isinstance(result.error, LeaseLostError):
+                del self._leases[result.node_id]
+            elif result.error is not None:
+                raise result.error
+        return sum(result.lease is not None for result in results)
+
+    def _lease(self, boots: Mapping[str, tuple[int, str]]) -> None:
+        """Hold the leases of these node_id -> (boot, boot_id), as far as they can be had."""
+        wanted = [n for n, (boot, _) in boots.items() if self._leases.get(n, (0,))[0] != boot]
+        if not wanted:
+            return
+        ttl_s = self._cluster.lease_ttl_s
+        results = self._store.acquire_leases(
+            [LeaseWish(node_lease_name(node_id), boots[node_id][1], ttl_s) for node_id in wanted]
+        )
+        for node_id, result in zip(wanted, results, strict=True):
             self._leases.pop(node_id, None)
-            return False
-        return True
+            if result.lease is not None:
+                self._leases[node_id] = (boots[node_id][0], result.lease)
 
     def follow(self) -> int:
         """Apply placements of the store that are newer than the cluster's; returns how many.
@@ -163,6 +190,6 @@ class StorePublisher:
         return len(newer)
 
 
-def _batches(rows: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    for first in range(0, len(rows), BATCH_ROWS):
-        yield rows[first : first + BATCH_ROWS]
+def _batches(rows: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
+    for first in range(0, len(rows), size):
+        yield rows[first : first + size]

@@ -1,9 +1,8 @@
-"""Keys in an object store: made once, loaded by any key at hand, rotated, shredded.
+"""A vault's identity and a network's keys: made once, loaded by any key at hand.
 
 A data key is committed by its first wrap (that of the key-encryption key whose id sorts first);
 two creators therefore agree on one. Killed behind it, the data key has fewer wraps than asked for:
-`create_data_key` with the same keys completes them. A rotation is committed by the new wrap and is
-complete when the old one is deleted; killed in between, both open the vault.
+`create_data_key` with the same keys completes them.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,28 +20,16 @@ from fleet.errors import (
     NotFoundError,
     PermanentError,
     SchemaMismatchError,
-    StoreUnavailableError,
+    TransientError,
 )
 from fleet.names import validate_name
+from fleet.ports.key_wrapper import KeyWrapper
 from fleet.ports.object_store import ObjectStore
-from fleet.vault_keys import (
-    NONCE_BYTES,
-    WRAPS_MIN,
-    KeyEncryptionKey,
-    decode_wrap,
-    encode_wrap,
-    require_keks,
-    unwrap_key,
-    wrap_key,
-)
-from fleet.vault_keyspace import (
-    ULID_ENTROPY_BYTES,
-    VAULT_KEY,
-    dek_id_of,
-    make_ulid,
-    wrap_key_prefix,
-)
+from fleet.vault_keys import WRAPS_MIN, KeyEncryptionKey, require_keks
+from fleet.vault_keyspace import ULID_ENTROPY_BYTES, VAULT_KEY, dek_id_of, make_ulid
 from fleet.vault_pack import KEY_BYTES, PACK_TARGET_BYTES, PackKeys
+from resources.vault.key_wraps import list_wraps, make_data_key, open_data_key
+from resources.vault.shredding import demand_unshredded
 
 _FORMAT = 1
 _HEX_CHARS = 2 * KEY_BYTES
@@ -74,6 +62,29 @@ def read_kek_file(kek_id: str, path: Path) -> KeyEncryptionKey:
     return KeyEncryptionKey(kek_id, content)
 
 
+def read_kek_text(kek_id: str, source: str, text: str) -> KeyEncryptionKey:
+    """Read a key-encryption key from a text, such as the value of an environment variable.
+
+    Args:
+        kek_id: name of the key.
+        source: where the text is from, for the error: `STATEROOM_BACKUP_KEY`.
+        text: 64 hexadecimal digits.
+
+    Raises:
+        InvalidInputError: it is something else; the message does not repeat it.
+    """
+    digits = text.strip()
+    try:
+        key = bytes.fromhex(digits) if len(digits) == _HEX_CHARS else b""
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise InvalidInputError(
+            f"key in {source}", f"{len(digits)} characters", f"{_HEX_CHARS} hexadecimal digits"
+        )
+    return KeyEncryptionKey(kek_id, key)
+
+
 def create_vault(store: ObjectStore, at: datetime) -> str:
     """Create `vault.json` unless it is there; the vault's id.
 
@@ -92,7 +103,7 @@ def create_vault(store: ObjectStore, at: datetime) -> str:
         "vault_id": make_ulid(at, os.urandom(ULID_ENTROPY_BYTES)),
         "hash": "blake3-keyed",
         "pack_target": PACK_TARGET_BYTES,
-        "chunkers": ["whole", "fixed-16MiB"],
+        "chunkers": ["whole", "fixed-16MiB", "fixed-64KiB", "duckdb-256KiB", "fastcdc-256KiB"],
         "created_at": at.astimezone(UTC).isoformat(),
     }
     store.create(VAULT_KEY, json.dumps(fields, sort_keys=True, separators=(",", ":")).encode())
@@ -125,124 +136,65 @@ def read_vault(store: ObjectStore) -> str:
 
 
 def create_data_key(
-    store: ObjectStore, network_id: str, keks: Sequence[KeyEncryptionKey]
+    store: ObjectStore,
+    network_id: str,
+    keks: Sequence[KeyWrapper],
+    at: datetime | None = None,
 ) -> PackKeys:
-    """Make the data key of a network, or complete its wraps; committed by the first wrap.
+    """Make the first data key of a network, or complete its wraps; committed by the first wrap.
+
+    Args:
+        store: where the vault lies.
+        network_id: whose data it seals.
+        keks: at least two; the one whose id sorts first wraps first.
+        at: now, noted in the wraps; None notes nothing.
 
     Raises:
         InvalidInputError: fewer than two different key-encryption keys.
-        PermanentError: the network has records but no wrap: it was shredded.
+        PermanentError: the network was shredded, or a key may not be used.
     """
     require_keks(keks)
     dek_id = dek_id_of(validate_name("network_id", network_id))
-    ordered = sorted(keks, key=lambda kek: kek.kek_id)
-    if store.list_objects(wrap_key_prefix(dek_id)):
-        keys = load_data_key(store, network_id, ordered)
-    elif store.list_objects(f"log/{network_id}/"):
+    demand_unshredded(store, network_id)
+    is_new = dek_id not in list_wraps(store, network_id)
+    if is_new and store.list_objects(f"log/{network_id}/"):
         raise PermanentError(
-            f"network {network_id} has backups, but no wrap of its data key: it was shredded",
-            hint="Nothing can open its backups any more; use another network id.",
+            f"network {network_id} has backups, but no wrap of its first data key",
+            hint="Copy the folder keys/ back from another region, or use another network id.",
         )
-    else:
-        keys = PackKeys(os.urandom(KEY_BYTES), dek_id, network_id)
-        if not _add_wrap(store, keys, ordered[0]):
-            keys = load_data_key(store, network_id, ordered)
-    for kek in ordered:
-        _add_wrap(store, keys, kek)
-        _verify_wrap(store, keys, kek)
-    return keys
+    make_data_key(store, PackKeys(os.urandom(KEY_BYTES), dek_id, network_id), keks, at)
+    return load_data_key(store, network_id, keks)
 
 
-def load_data_key(
-    store: ObjectStore, network_id: str, keks: Sequence[KeyEncryptionKey]
-) -> PackKeys:
-    """Open the data key of a network with whichever of the keys has a wrap.
+def load_data_key(store: ObjectStore, network_id: str, keks: Sequence[KeyWrapper]) -> PackKeys:
+    """Open the data keys of a network with whichever of the given keys has a wrap.
+
+    Costs a listing, a request for each data key, and as many calls of a key service.
 
     Raises:
-        NotFoundError: the network has no data key here (never backed up, or shredded).
-        PermanentError: no given key opens it; the message says which wraps there are.
+        NotFoundError: the network has no data key here (never backed up, or its wraps are lost).
+        PermanentError: it was shredded, or no given key opens its first data key; the message says
+            which wraps there are.
+        TransientError: the same, and a key service did not answer.
     """
-    dek_id = dek_id_of(validate_name("network_id", network_id))
-    prefix = wrap_key_prefix(dek_id)
-    found = {one.key: one for one in store.list_objects(prefix)}
-    if not found:
+    demand_unshredded(store, network_id)
+    first_id = dek_id_of(network_id)
+    found = list_wraps(store, network_id)
+    if first_id not in found:
         raise NotFoundError(
             f"network {network_id} has no data key in this vault",
-            hint="It was never backed up here, or it was shredded.",
+            hint="It was never backed up here, or its wraps are lost: look in another region.",
         )
-    refusals = []
-    for kek in keks:
-        key = f"{prefix}{kek.kek_id}.json"
-        if key not in found:
-            continue
+    first = open_data_key(store, network_id, first_id, found.pop(first_id), keks)
+    later: list[PackKeys] = []
+    unopened: list[str] = []
+    for dek_id, wraps in found.items():
+        is_usable = len(wraps) >= WRAPS_MIN
         try:
-            wrap = decode_wrap(store.get(key), key)
-            if (wrap.dek_id, wrap.kek_id, wrap.network_id) != (dek_id, kek.kek_id, network_id):
-                raise CorruptObjectError(f"key file {key} belongs elsewhere")
-            return PackKeys(unwrap_key(wrap, kek), dek_id, network_id)
-        except PermanentError as error:
-            refusals.append(error)
-    names = ", ".join(key.removeprefix(prefix).removesuffix(".json") for key in sorted(found))
-    given = ", ".join(kek.kek_id for kek in keks) or "none"
-    why = "; ".join(str(one) for one in refusals) or "none of the given keys has a wrap"
-    raise PermanentError(
-        f"network {network_id}: no key opens its data key; "
-        f"wrapped by {names}; given {given}: {why}",
-        hint="Give one of the keys that wrap it; nothing was written.",
-    ) from (refusals[0] if refusals else None)
-
-
-def rotate_kek(store: ObjectStore, keys: PackKeys, old_kek_id: str, new: KeyEncryptionKey) -> None:
-    """Exchange a key-encryption key: add the new wrap, prove that it opens, delete the old one.
-
-    No data is touched. Killed at any step and called again, it completes.
-
-    Raises:
-        InvalidInputError: the new key has the old one's id.
-        PermanentError: the new wrap does not open to the same key, or too few wraps would remain;
-            the old one stays.
-    """
-    if new.kek_id == old_kek_id:
-        raise InvalidInputError("kek_id", new.kek_id, "an id other than the old key's")
-    _add_wrap(store, keys, new)
-    _verify_wrap(store, keys, new)
-    prefix = wrap_key_prefix(keys.dek_id)
-    old_key = f"{prefix}{old_kek_id}.json"
-    remaining = {one.key for one in store.list_objects(prefix)} - {old_key}
-    if len(remaining) < WRAPS_MIN:
-        raise PermanentError(
-            f"data key {keys.dek_id}: without {old_kek_id} only {len(remaining)} wrap remains",
-            hint="Wrap it with one more key first.",
-        )
-    store.delete([old_key])
-
-
-def shred_network(store: ObjectStore, network_id: str) -> int:
-    """Delete every wrap of a network's data key: its backups in this store open no more.
-
-    Repeat it in each region before the next replication. Returns how many wraps were deleted.
-    """
-    prefix = wrap_key_prefix(dek_id_of(validate_name("network_id", network_id)))
-    wraps = [one.key for one in store.list_objects(prefix)]
-    store.delete(wraps)
-    left = store.list_objects(prefix)
-    if left:
-        raise StoreUnavailableError(
-            f"network {network_id}: {len(left)} wraps are still there; shred it again"
-        )
-    return len(wraps)
-
-
-def _add_wrap(store: ObjectStore, keys: PackKeys, kek: KeyEncryptionKey) -> bool:
-    nonce = os.urandom(NONCE_BYTES)
-    wrap = wrap_key(keys.data_key, kek, keys.dek_id, keys.network_id, nonce)
-    return store.create(f"{wrap_key_prefix(keys.dek_id)}{kek.kek_id}.json", encode_wrap(wrap))
-
-
-def _verify_wrap(store: ObjectStore, keys: PackKeys, kek: KeyEncryptionKey) -> None:
-    key = f"{wrap_key_prefix(keys.dek_id)}{kek.kek_id}.json"
-    if unwrap_key(decode_wrap(store.get(key), key), kek) != keys.data_key:
-        raise PermanentError(
-            f"key file {key} holds another data key",
-            hint="Two vaults were mixed up; do not write to this one.",
-        )
+            one = open_data_key(store, network_id, dek_id, wraps, keks)
+        except (PermanentError, TransientError):
+            if is_usable:
+                unopened.append(dek_id)
+        else:
+            later.append(replace(one, may_seal=is_usable))
+    return replace(first, later=tuple(later), unopened=tuple(unopened))

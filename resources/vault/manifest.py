@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fleet.backup import STATE_KIND
 from fleet.errors import CorruptObjectError
 from fleet.inventory import AgentStateInfo
 from fleet.ports.object_store import ObjectStore
@@ -24,8 +25,9 @@ CHAIN_DELTAS_MAX = 24
 """Deltas on one full manifest."""
 FULL_BELOW_ROWS = 20_000
 """A manifest of fewer rows is always written in full."""
-STATE = "state"
+STATE = STATE_KIND
 _METADATA = b"stateroom"
+_ATTRIBUTES = "attributes"
 _FORMAT = 1
 _CACHED_MANIFESTS = 32
 _CACHED_BYTES = 64 * 1024 * 1024
@@ -40,6 +42,8 @@ class PackMove(NamedTuple):
     salt: bytes
     size_bytes: int
     table_length: int
+    dek_id: str
+    """Data key that sealed the new pack."""
 
 
 class PackInfo(NamedTuple):
@@ -48,8 +52,13 @@ class PackInfo(NamedTuple):
     owner: str
     salt: bytes
     size_bytes: int
+    dek_id: str = ""
+    """Data key that sealed it; empty for the network's first one, or where the manifest is silent:
+    the pack's header says it."""
     moved: PackMove | None = None
     """The pack to read in its place; rows are translated by `resources.vault.pack_maps`."""
+    key: str = ""
+    """Key of the object where it is no pack but a journal segment; empty for a pack."""
 
 
 class ManifestRef(NamedTuple):
@@ -111,6 +120,7 @@ def manifest_schema() -> Any:
             ("digest", pa.binary(32)),
             ("updated_at", pa.timestamp("us", tz="UTC")),
             ("removed", pa.bool_()),
+            (_ATTRIBUTES, pa.string()),
         ]
     )
 
@@ -135,17 +145,23 @@ def encode_manifest(keys: PackKeys, manifest: Manifest, base: str | None) -> Sea
         "format": _FORMAT,
         "network_id": keys.network_id,
         "base": base,
-        "packs": {
-            sha256: [one.owner, one.salt.hex(), one.size_bytes]
-            for sha256, one in manifest.packs.items()
-        },
+        "packs": {sha256: _pack_fields(one, keys.dek_id) for sha256, one in manifest.packs.items()},
     }
     order = [(name, "ascending") for name in ("kind", "item_id", "chunk")]
     table = manifest.table.sort_by(order)
+    if table[_ATTRIBUTES].null_count == len(table):
+        # States have none: their manifests stay readable for versions that know no artefacts.
+        table = table.drop_columns([_ATTRIBUTES])
     table = table.replace_schema_metadata({_METADATA: json.dumps(fields, sort_keys=True)})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", row_group_size=1 << 20, use_dictionary=True)
     return seal_manifest(keys, sink.getvalue().to_pybytes(), os.urandom(SALT_BYTES))
+
+
+def _pack_fields(info: PackInfo, first_dek_id: str) -> list[Any]:
+    """The data key is named only where it is not the first: other vaults stay as they were."""
+    named = [info.dek_id] if info.dek_id not in {"", first_dek_id} else []
+    return [info.owner, info.salt.hex(), info.size_bytes, *named]
 
 
 def decode_manifest(keys: PackKeys, data: bytes, name: str, base: str | None) -> Manifest:
@@ -162,10 +178,12 @@ def decode_manifest(keys: PackKeys, data: bytes, name: str, base: str | None) ->
         table = pq.read_table(pa.BufferReader(plain)).combine_chunks()
         fields = json.loads((table.schema.metadata or {})[_METADATA])
         packs = {
-            sha256: PackInfo(owner, bytes.fromhex(salt), size)
-            for sha256, (owner, salt, size) in fields["packs"].items()
+            sha256: PackInfo(owner, bytes.fromhex(salt), size, *dek_id)
+            for sha256, (owner, salt, size, *dek_id) in fields["packs"].items()
         }
         found = (fields["format"], fields["network_id"], fields["base"])
+        if _ATTRIBUTES not in table.column_names:
+            table = table.append_column(_ATTRIBUTES, pa.nulls(len(table), pa.string()))
         table = table.replace_schema_metadata().cast(manifest_schema())
     except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
         raise CorruptObjectError(f"manifest {name} cannot be read: {error}") from error
@@ -217,6 +235,17 @@ def select_items(table: Any, item_ids: Iterable[str]) -> Any:
     return table.filter(pc.is_in(table["item_id"], value_set=wanted))
 
 
+def of_kinds(manifest: Manifest, *, states: bool) -> Manifest:
+    """Only the agent states of a snapshot, or everything else."""
+    pc = kernels()
+
+    chosen = pc.equal(manifest.table["kind"], STATE)
+    table = manifest.table.filter(chosen if states else pc.invert(chosen))
+    if len(table) == len(manifest.table):
+        return manifest
+    return Manifest(table, packs_of(table, manifest.packs))
+
+
 def without_items(table: Any, item_ids: Any) -> Any:
     """The rows of all others; `item_ids` is an Arrow array."""
     pc = kernels()
@@ -224,20 +253,21 @@ def without_items(table: Any, item_ids: Any) -> Any:
     return table.filter(pc.invert(pc.is_in(table["item_id"], value_set=item_ids)))
 
 
-def tombstones(item_ids: Any) -> Any:
-    """Rows that say that agents are gone."""
+def tombstones(item_ids: Any, kind: str = STATE) -> Any:
+    """Rows that say that agents, or items of another kind, are gone."""
     pa = arrow()
 
     count = len(item_ids)
     zero = bytes(32)
     values: Mapping[str, Any] = {
-        "kind": [STATE] * count,
+        "kind": [kind] * count,
         "item_id": item_ids,
         "blob_id": [zero] * count,
         "pack": [""] * count,
         "digest": [zero] * count,
         "updated_at": [None] * count,
         "removed": [True] * count,
+        _ATTRIBUTES: [None] * count,
     }
     schema = manifest_schema()
     columns = [pa.array(values.get(one.name, [0] * count), one.type) for one in schema]

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from fleet.errors import CorruptObjectError, NotFoundError
+from fleet.errors import CorruptObjectError, NotFoundError, PermanentError
 from fleet.ports.clock import Clock
+from fleet.ports.key_wrapper import KeyWrapper
 from fleet.ports.object_store import ListedObject, ObjectStore
-from fleet.vault_keys import KeyEncryptionKey
 from fleet.vault_keyspace import ULID_ENTROPY_BYTES, make_ulid
 from fleet.vault_log import LogRecord, SnapshotRecord
 from fleet.vault_pack import PackKeys
@@ -20,6 +20,7 @@ from resources.vault.local_log import LocalLog
 from resources.vault.log_store import VaultLog
 from resources.vault.manifest import Manifest, ManifestRef, ManifestStore
 from resources.vault.pack_maps import moves_after, with_moves
+from resources.vault.segments import SegmentStore
 
 
 class NetworkVault:
@@ -46,6 +47,9 @@ class NetworkVault:
         self.network_id = keys.network_id
         self.log = VaultLog(store, keys.network_id, epoch, keys.data_key, region)
         self.manifests = ManifestStore(store, keys)
+        self.journal = SegmentStore(store, keys)
+        self.read_only = False
+        """True for a replica: nothing may be appended to its log, not even a hold."""
 
     def afresh(self) -> NetworkVault:
         """The same vault without anything cached: it sees what is stored now."""
@@ -58,6 +62,20 @@ class NetworkVault:
             InvalidInputError: the vault was opened without its region.
         """
         return LocalLog(self.store, self.network_id, region or self.region, self.keys.data_key)
+
+    def use_keys(self, keys: PackKeys) -> None:
+        """Seal and open with these keys from now on; the network's first data key stays.
+
+        Raises:
+            PermanentError: they are of another network or vault.
+        """
+        if (keys.network_id, keys.data_key) != (self.network_id, self.keys.data_key):
+            raise PermanentError(
+                f"network {self.network_id}: these are the keys of another network or vault",
+                hint="Open it anew; nothing was written.",
+            )
+        self.keys = keys
+        self.manifests = ManifestStore(self.store, keys)
 
     def new_id(self) -> str:
         """A fresh id for a snapshot attempt or a hold."""
@@ -118,16 +136,17 @@ class NetworkVault:
 def open_network(
     store: ObjectStore,
     network_id: str,
-    keks: Sequence[KeyEncryptionKey],
+    keks: Sequence[KeyWrapper],
     clock: Clock,
     epoch: int = 0,
     region: str = "",
 ) -> NetworkVault:
-    """Open a network of an existing vault with any of its keys.
+    """Open a network of an existing vault with any of its keys, and all its data keys.
 
     Raises:
         NotFoundError: there is no vault, or it does not know the network.
-        PermanentError: none of the keys opens it.
+        PermanentError: none of the keys opens it, or it was shredded.
+        TransientError: none of the keys opens it, and a key service did not answer.
     """
     read_vault(store)
     return NetworkVault(store, load_data_key(store, network_id, keks), clock, epoch, region)

@@ -27,6 +27,7 @@ def encode_move(move: PackMove) -> dict[str, Any]:
         "salt": move.salt.hex(),
         "size_bytes": move.size_bytes,
         "table_length": move.table_length,
+        "dek_id": move.dek_id,
     }
 
 
@@ -95,7 +96,7 @@ def resolve_moves(store: ObjectStore, keys: PackKeys, manifest: Manifest) -> Man
     table = pa.concat_tables([manifest.table.filter(pc.invert(chosen)), rows]).combine_chunks()
     packs = {sha256: info for sha256, info in manifest.packs.items() if sha256 not in moved}
     for move in moved.values():
-        packs[move.sha256] = PackInfo(move.owner, move.salt, move.size_bytes)
+        packs[move.sha256] = PackInfo(move.owner, move.salt, move.size_bytes, move.dek_id)
     return Manifest(table, packs)
 
 
@@ -107,7 +108,7 @@ def packs_to_read(packs: Mapping[str, PackInfo]) -> dict[str, PackInfo]:
             found[sha256] = info
         else:
             move = info.moved
-            found[move.sha256] = PackInfo(move.owner, move.salt, move.size_bytes)
+            found[move.sha256] = PackInfo(move.owner, move.salt, move.size_bytes, move.dek_id)
     return found
 
 
@@ -121,7 +122,8 @@ def _read_table(store: ObjectStore, keys: PackKeys, move: PackMove) -> dict[byte
             f"pack {move.sha256} is missing",
             hint="Heal this region, or restore from another one.",
         ) from error
-    return {row.blob_id: row for row in open_table(keys, move.salt, sealed, move.sha256)}
+    opening = keys.opening(move.dek_id)
+    return {row.blob_id: row for row in open_table(opening, move.salt, sealed, move.sha256)}
 
 
 def _decode_move(stored: StoredRecord, record: MapRecord) -> PackMove:
@@ -129,7 +131,12 @@ def _decode_move(stored: StoredRecord, record: MapRecord) -> PackMove:
     try:
         salt = bytes.fromhex(extra["salt"])
         return PackMove(
-            record.new, record.owner, salt, int(extra["size_bytes"]), int(extra["table_length"])
+            record.new,
+            record.owner,
+            salt,
+            int(extra["size_bytes"]),
+            int(extra["table_length"]),
+            str(extra["dek_id"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptObjectError(

@@ -64,6 +64,7 @@ class PackWriter:
         owner: snapshot id that owns the packs.
         known: finds blobs that need not be stored again.
         workers: threads; None for one per core, at most 8.
+        kind: of the rows; a frame is bound to it, so blobs are shared within a kind only.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class PackWriter:
         owner: str,
         known: KnownBlobs,
         workers: int | None = None,
+        kind: str = STATE,
     ) -> None:
         """Start no thread before the first batch."""
         count = workers or min(8, os.cpu_count() or 1)
@@ -80,10 +82,11 @@ class PackWriter:
         self._keys = keys
         self._owner = owner
         self._known = known
+        self._kind = kind
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="vault-pack")
         self._room = BoundedSemaphore(count + _BATCHES_WAITING)
         self._lock = Lock()
-        self._futures: list[Future[None]] = []
+        self._futures: list[Future[Any]] = []
         self._builders: list[PackBuilder] = []
         self._items: list[_Item] = []
         self._blobs: dict[bytes, StoredBlob] = {}
@@ -114,11 +117,29 @@ class PackWriter:
         Raises:
             StoreUnavailableError: an earlier batch could not be stored.
         """
+        self._submit(self._store_batch, states)
+
+    def add_blobs(self, blobs: Sequence[tuple[str, bytes]]) -> Future[list[bytes]]:
+        """Hand blobs with the ids of their items to a worker; their blob ids, in order.
+
+        Their rows are the caller's: `place` says after `finish` where each blob lies.
+
+        Raises:
+            StoreUnavailableError: an earlier batch could not be stored.
+        """
+        return self._submit(self._store_blobs, blobs)
+
+    def place(self, blob_id: bytes) -> StoredBlob:
+        """Where a blob lies that was added before `finish`."""
+        return self._blobs[blob_id]
+
+    def _submit(self, work: Callable[[Any], Any], batch: Sequence[Any]) -> Future[Any]:
         self._raise_failures()
         self._room.acquire()
-        future = self._pool.submit(self._store_batch, states)
+        future = self._pool.submit(work, batch)
         future.add_done_callback(lambda _: self._room.release())
         self._futures.append(future)
+        return future
 
     def finish(self) -> Any:
         """Store what is still open; the rows of everything added, as an Arrow table."""
@@ -142,21 +163,31 @@ class PackWriter:
 
     def _store_batch(self, states: Sequence[AgentState]) -> None:
         pieces = [piece for state in states for piece in self._cut(state)]
-        known = self._known([item.blob_id for item, _ in pieces])
+        with self._lock:
+            self._items += [item for item, _ in pieces]
+        self._pack([(item.blob_id, plain, item.agent_id, item.version) for item, plain in pieces])
+
+    def _store_blobs(self, blobs: Sequence[tuple[str, bytes]]) -> list[bytes]:
+        pieces = [(self._keys.blob_id(plain), plain, item_id, 0) for item_id, plain in blobs]
+        self._pack(pieces)
+        return [one[0] for one in pieces]
+
+    def _pack(self, pieces: Sequence[tuple[bytes, bytes, str, int]]) -> None:
+        """Store what is not known of blob id, bytes, item id and version."""
+        known = self._known([one[0] for one in pieces])
         with self._lock:
             builder = self._builders.pop() if self._builders else self._new_builder()
             self._blobs.update(known)
-            self._items += [item for item, _ in pieces]
-            self.bytes_logical += sum(len(plain) for _, plain in pieces)
-        for item, plain in pieces:
+            self.bytes_logical += sum(len(one[1]) for one in pieces)
+        for blob_id, plain, item_id, version in pieces:
             with self._lock:
-                if item.blob_id in self._blobs or item.blob_id in self._claimed:
+                if blob_id in self._blobs or blob_id in self._claimed:
                     continue
-                self._claimed.add(item.blob_id)
+                self._claimed.add(blob_id)
             if builder.size_bytes + len(plain) > PACK_MAX_BYTES - CHUNK_BYTES // 16:
                 self._close(builder)
                 builder = self._new_builder()
-            builder.add(item.blob_id, plain, STATE, item.agent_id, item.version)
+            builder.add(blob_id, plain, self._kind, item_id, version)
             if builder.size_bytes >= PACK_TARGET_BYTES:
                 self._close(builder)
                 builder = self._new_builder()
@@ -187,7 +218,7 @@ class PackWriter:
             for row in pack.rows
         }
         with self._lock:
-            self.packs[pack.sha256] = PackInfo(self._owner, pack.salt, len(pack.data))
+            self.packs[pack.sha256] = PackInfo(self._owner, pack.salt, len(pack.data), pack.dek_id)
             self._blobs.update(placed)
 
 
@@ -213,6 +244,7 @@ def _rows(items: Sequence[_Item], blobs: dict[bytes, StoredBlob]) -> Any:
     values = {
         "kind": [STATE] * len(items),
         "removed": [False] * len(items),
+        "attributes": [None] * len(items),
         **{
             name: [getattr(item, name) for item in items]
             for name in _Item._fields

@@ -12,6 +12,7 @@ from fleet.errors import CorruptObjectError, FencedError, StateroomError
 from fleet.vault_keyspace import log_key
 from resources.vault.evidence import record_evidence
 from resources.vault.network import NetworkVault
+from resources.vault.shredding import demand_unshredded
 
 
 class StoredObjects(NamedTuple):
@@ -65,6 +66,8 @@ def _prove(vault: NetworkVault, stored: StoredObjects) -> None:
     key = log_key(vault.network_id, record.position.epoch, record.position.seq)
     if hashlib.sha256(vault.store.get(key)).hexdigest() != record.sha256:
         raise CorruptObjectError(f"log record {key} does not read back as written")
+    # A process that opened the network before it was shredded must not report a backup.
+    demand_unshredded(vault.store, vault.network_id)
 
 
 def _demand_live(vault: NetworkVault, snapshot_id: str) -> None:

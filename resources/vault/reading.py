@@ -17,14 +17,16 @@ from typing import Any, NamedTuple
 from fleet.errors import CorruptObjectError, NotFoundError
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import pack_key
-from fleet.vault_pack import PackKeys, PackRow, open_frame
-from resources.vault.manifest import Manifest, arrow, kernels
+from fleet.vault_pack import HEADER_MAX_BYTES, PackKeys, PackRow, open_frame, read_salt
+from resources.vault.manifest import STATE, Manifest, PackInfo, arrow, kernels, of_kinds
 from resources.vault.pack_maps import resolve_moves
 
 _GAP_BYTES = 256 * 1024
 """Frames closer than this are fetched by one request."""
 _RANGE_BYTES = 2 * 1024 * 1024
 """Longest range, so that memory stays bounded."""
+_PLAIN_BYTES = 16 * 1024 * 1024
+"""Most plain bytes of a range: blobs may compress a thousandfold."""
 
 
 class ReadItem(NamedTuple):
@@ -37,7 +39,10 @@ class ReadItem(NamedTuple):
     body: bytes
 
 
-class _Row(NamedTuple):
+class StoredRow(NamedTuple):
+    """A row of a manifest, as far as reading its blob needs it."""
+
+    kind: str
     item_id: str
     version: int
     chunk: int
@@ -63,7 +68,7 @@ def read_items(
     workers: int | None = None,
     on_damage: Damaged | None = None,
 ) -> Iterator[ReadItem]:
-    """Read every item of a manifest, in the order of the packs.
+    """Read every agent state of a manifest, in the order of the packs.
 
     Args:
         store: where the vault lies.
@@ -75,29 +80,58 @@ def read_items(
     Raises:
         CorruptObjectError: a pack is damaged or missing, or an item differs from its digest.
     """
-    manifest = _where_to_read(store, keys, manifest, on_damage)
-    ranges = _plan_ranges(manifest.table)
-    count = workers or min(8, os.cpu_count() or 1)
+    manifest = where_to_read(store, keys, of_kinds(manifest, states=True), on_damage)
     partial: dict[str, dict[int, bytes]] = {}
     chunks = _chunks_expected(manifest.table)
+    ranges = _plan_ranges(manifest.table, ("pack", "offset"))
+    for results in _fetch_ranges(store, keys, manifest, ranges, workers):
+        yield from _whole(results, partial, chunks, on_damage)
 
-    def fetch(rows: Sequence[_Row]) -> list[tuple[_Row, bytes | CorruptObjectError]]:
+
+def read_in_order(
+    store: ObjectStore, keys: PackKeys, manifest: Manifest, *, workers: int | None = None
+) -> Iterator[tuple[StoredRow, bytes | CorruptObjectError]]:
+    """Read the blobs of all rows, item by item and each from its first blob to its last.
+
+    Memory is a few ranges of 2 MiB, whatever the size of an item. What cannot be read is yielded
+    as the error; whole items are compared with their digest by the caller, who sees all of them.
+    """
+    manifest = resolve_moves(store, keys, manifest)
+    ranges = _plan_ranges(manifest.table, ("kind", "item_id", "chunk"))
+    for results in _fetch_ranges(store, keys, manifest, ranges, workers):
+        yield from results
+
+
+Fetched = list[tuple[StoredRow, bytes | CorruptObjectError]]
+
+
+def _fetch_ranges(
+    store: ObjectStore,
+    keys: PackKeys,
+    manifest: Manifest,
+    ranges: Iterator[list[StoredRow]],
+    workers: int | None,
+) -> Iterator[Fetched]:
+    """Ranges read by threads, handed on in their order."""
+    count = workers or min(8, os.cpu_count() or 1)
+
+    def fetch(rows: Sequence[StoredRow]) -> Fetched:
         return _fetch_range(store, keys, manifest, rows)
 
     pool = ThreadPoolExecutor(count, thread_name_prefix="vault-read")
     try:
-        waiting: deque[Future[list[tuple[_Row, bytes | CorruptObjectError]]]] = deque()
+        waiting: deque[Future[Fetched]] = deque()
         for rows in ranges:
             waiting.append(pool.submit(fetch, rows))
             if len(waiting) > count:
-                yield from _whole(waiting.popleft().result(), partial, chunks, on_damage)
+                yield waiting.popleft().result()
         while waiting:
-            yield from _whole(waiting.popleft().result(), partial, chunks, on_damage)
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _where_to_read(
+def where_to_read(
     store: ObjectStore, keys: PackKeys, manifest: Manifest, on_damage: Damaged | None
 ) -> Manifest:
     """Rows translated through repacks; what cannot be translated is told and left out."""
@@ -129,37 +163,40 @@ def _where_to_read(
     return manifest
 
 
-def _plan_ranges(table: Any) -> Iterator[list[_Row]]:
-    """Rows grouped into ranges of one pack each, small gaps included."""
-    order = [("pack", "ascending"), ("offset", "ascending")]
-    ordered = table.sort_by(order).select(list(_Row._fields))
-    group: list[_Row] = []
+def _plan_ranges(table: Any, order: Sequence[str]) -> Iterator[list[StoredRow]]:
+    """Rows in an order, grouped into ranges of one pack each, small gaps included."""
+    ordered = table.sort_by([(name, "ascending") for name in order])
+    ordered = ordered.select(list(StoredRow._fields))
+    group: list[StoredRow] = []
+    plain_bytes = 0
     for batch in ordered.to_batches(max_chunksize=10_000):
         for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            row = _Row(*values)
-            if group and not _joins(group, row):
+            row = StoredRow(*values)
+            plain_bytes += row.plain_length
+            if group and (plain_bytes > _PLAIN_BYTES or not _joins(group, row)):
                 yield group
-                group = []
+                group, plain_bytes = [], row.plain_length
             group.append(row)
     if group:
         yield group
 
 
-def _joins(group: Sequence[_Row], row: _Row) -> bool:
+def _joins(group: Sequence[StoredRow], row: StoredRow) -> bool:
     first, last = group[0], group[-1]
     return (
         row.pack == first.pack
+        and row.offset >= last.offset
         and row.offset - (last.offset + last.length) <= _GAP_BYTES
         and row.offset + row.length - first.offset <= _RANGE_BYTES
     )
 
 
 def _fetch_range(
-    store: ObjectStore, keys: PackKeys, manifest: Manifest, rows: Sequence[_Row]
-) -> list[tuple[_Row, bytes | CorruptObjectError]]:
+    store: ObjectStore, keys: PackKeys, manifest: Manifest, rows: Sequence[StoredRow]
+) -> Fetched:
     first, last = rows[0], rows[-1]
     info = manifest.packs[first.pack]
-    key = pack_key(keys.network_id, info.owner, first.pack)
+    key = info.key or pack_key(keys.network_id, info.owner, first.pack)
     try:
         data = store.get(key, first.offset, last.offset + last.length - first.offset)
     except NotFoundError as error:
@@ -169,8 +206,23 @@ def _fetch_range(
         )
         missing.__cause__ = error
         return [(row, missing) for row in rows]
-    results: list[tuple[_Row, bytes | CorruptObjectError]] = []
+    results = _open_rows(keys, info, rows, data)
+    silent = not info.dek_id and keys.later
+    if silent and any(isinstance(plain, CorruptObjectError) for _, plain in results):
+        # The manifest does not name the data key: perhaps the pack's header names a later one.
+        dek_id, salt = read_salt(store.get(key, 0, HEADER_MAX_BYTES), first.pack)
+        if salt == info.salt and dek_id in {one.dek_id for one in keys.later}:
+            return _open_rows(keys, info._replace(dek_id=dek_id), rows, data)
+    return results
+
+
+def _open_rows(keys: PackKeys, info: PackInfo, rows: Sequence[StoredRow], data: bytes) -> Fetched:
+    first = rows[0]
+    results: Fetched = []
     for row in rows:
+        if row.kind != STATE and results and results[-1][0].blob_id == row.blob_id:
+            results.append((row, results[-1][1]))  # one blob many times over: a sparse file
+            continue
         sealed = data[row.offset - first.offset : row.offset - first.offset + row.length]
         packed = PackRow(
             row.blob_id,
@@ -178,20 +230,21 @@ def _fetch_range(
             row.offset,
             row.length,
             row.plain_length,
-            "state",
+            row.kind,
             row.item_id,
             row.version,
         )
         try:
-            plain = open_frame(keys, info.salt, packed, sealed, row.pack)
-            _compare_whole(row, plain)
+            plain = open_frame(keys, info.salt, packed, sealed, row.pack, info.dek_id)
+            if row.kind == STATE:
+                _compare_whole(row, plain)
             results.append((row, plain))
         except CorruptObjectError as error:
             results.append((row, error))
     return results
 
 
-def _compare_whole(row: _Row, plain: bytes) -> None:
+def _compare_whole(row: StoredRow, plain: bytes) -> None:
     """Compare a blob that is a whole item; pieces are compared when they are put together."""
     if row.chunk == 0 and hashlib.sha256(plain).digest() == row.digest:
         return
@@ -216,7 +269,7 @@ def _chunks_expected(table: Any) -> dict[str, int]:
 
 
 def _whole(
-    results: Sequence[tuple[_Row, bytes | CorruptObjectError]],
+    results: Fetched,
     partial: dict[str, dict[int, bytes]],
     chunks: dict[str, int],
     on_damage: Damaged | None,

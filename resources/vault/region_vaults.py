@@ -1,23 +1,24 @@
 """The vaults of all regions behind one handle: what ops, sensors and commands open backups with.
 
 Opened stores and keys live as long as the handle (a run, a tick, a command); networks are opened
-at the first use. Nothing is read or written before that.
+at the first use. Nothing is read or written before that, nor is a cipher imported: the definitions
+name this class, and every run would pay for it.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fleet.backup_declaration import BackupDeclaration, VaultLocation, WrappingKeySource
 from fleet.errors import NotFoundError, PermanentError
 from fleet.ports.clock import Clock
 from fleet.ports.object_store import ObjectStore
-from fleet.vault_keys import KeyEncryptionKey
-from fleet.vault_pack import KEY_BYTES
-from resources.vault.key_store import create_data_key, create_vault, read_kek_file
-from resources.vault.network import NetworkVault, open_network
+
+if TYPE_CHECKING:
+    from fleet.vault_keys import KeyEncryptionKey
+    from resources.vault.network import NetworkVault
 
 _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 60
@@ -56,18 +57,39 @@ class RegionVaults:
             NotFoundError: there is no vault yet, or it does not know the network.
             PermanentError: none of the keys opens it.
         """
+        from resources.vault.network import open_network
+
         found = self._networks.get((region, network_id))
         if found is None:
             self.declaration.demand_network(network_id)
             found = open_network(
                 self.store(region), network_id, self.keks(), self.clock, region=region
             )
+            # A hold in a copy's log would make it diverge from the log that it is a copy of.
+            found.read_only = region != self.declaration.home_region
             self._networks[region, network_id] = found
         return found
 
     def home(self, network_id: str) -> NetworkVault:
         """A network in the vault that is written."""
         return self.network(self.declaration.home_region, network_id)
+
+    def replica(self, region: str, network_id: str) -> NetworkVault:
+        """A region's copy of a network, opened with the home's keys: it may still be empty.
+
+        Raises:
+            InvalidInputError: no such region or network is declared.
+            NotFoundError: the home has no vault yet, or it does not know the network.
+            PermanentError: none of the keys opens the home's.
+        """
+        from resources.vault.network import NetworkVault
+
+        home = self.home(network_id)
+        if region == self.declaration.home_region:
+            return home
+        copy = NetworkVault(self.store(region), home.keys, self.clock, home.epoch, region)
+        copy.read_only = True
+        return copy
 
     def keks(self) -> list[KeyEncryptionKey]:
         """The wrapping keys that are at hand; one that is kept elsewhere is left out.
@@ -89,22 +111,28 @@ class RegionVaults:
             )
         return found
 
-    def prepare(self) -> None:
+    def prepare(self) -> list[Path]:
         """Create what is missing: key files, the home's vault, a data key for each network.
 
         Safe to repeat; committed key by key (see `create_data_key`).
 
+        Returns:
+            The key files that were made: whoever loses them all loses every backup.
+
         Raises:
             PermanentError: a store fails its self-test, or backups exist whose keys are gone.
         """
+        from resources.vault.key_store import create_data_key, create_vault
+
         home = self.declaration.home_region
+        made: list[Path] = []
         if not self._holds_backups(home):
-            for source in self.declaration.keys:
-                create_key_file(source)
+            made = [Path(one.file) for one in self.declaration.keys if create_key_file(one)]
         create_vault(self.store(home), self.clock.now())
         keks = [read_wrapping_key(source) for source in self.declaration.keys]
         for network_id in self.declaration.vault_networks:
             create_data_key(self.store(home), network_id, keks)
+        return made
 
     def _holds_backups(self, region: str) -> bool:
         """Whether a vault has keys already: a missing key file is then a loss, not a beginning."""
@@ -146,6 +174,10 @@ def read_wrapping_key(source: WrappingKeySource) -> KeyEncryptionKey:
         NotFoundError: it is not there.
         InvalidInputError: something else is there.
     """
+    from fleet.vault_keys import KeyEncryptionKey
+    from fleet.vault_pack import KEY_BYTES
+    from resources.vault.key_store import read_kek_file
+
     if source.file:
         return read_kek_file(source.kek_id, Path(source.file))
     text = os.environ.get(source.env, "")
@@ -168,6 +200,8 @@ def create_key_file(source: WrappingKeySource) -> bool:
 
     Committed by the link of a synced file, so a key that wraps anything is never half there.
     """
+    from fleet.vault_pack import KEY_BYTES
+
     if not source.file:
         return False
     path = Path(source.file)

@@ -119,6 +119,7 @@ def collect_garbage(vault: NetworkVault, grace: timedelta = GRACE) -> GcResult:
         vault: the opened network.
         grace: how long packs without a committed owner are left alone, by the store's clock.
     """
+    append = _Appending(vault)
     for _ in range(_TRIES):
         # Packs are listed BEFORE the log is read: what is committed in between is then seen.
         now = store_time(vault.store)
@@ -137,7 +138,7 @@ def collect_garbage(vault: NetworkVault, grace: timedelta = GRACE) -> GcResult:
         )
         if not (fresh.condemned or fresh.aborted):
             return result
-        if _append(vault, fresh):
+        if append(fresh):
             return result
     raise _too_busy(vault)
 
@@ -181,9 +182,10 @@ def append_next(vault: NetworkVault, decide: Callable[[VaultState], LogRecord | 
         decide: the record for a state; None when the state is already as wanted, which is also
             how a lost answer is found out.
     """
+    append = _Appending(vault)
     for _ in range(_TRIES):
         record = decide(vault.log.refresh())
-        if record is None or _append(vault, record):
+        if record is None or append(record):
             return
     raise _too_busy(vault)
 
@@ -200,12 +202,24 @@ def store_time(store: ObjectStore) -> datetime:
         store.delete([key])
 
 
-def _append(vault: NetworkVault, record: LogRecord) -> bool:
-    """Append; an unanswered one counts as not done, and the next look at the log finds out."""
-    try:
-        return vault.log.append(record, vault.clock.now())
-    except StoreUnavailableError:
-        return False
+class _Appending:
+    """Appends; an unanswered one counts as not done, and the next look at the log finds out.
+
+    A second silence is raised: a store that reads and does not write would else be asked for ever.
+    """
+
+    def __init__(self, vault: NetworkVault) -> None:
+        self._vault = vault
+        self._was_silent = False
+
+    def __call__(self, record: LogRecord) -> bool:
+        try:
+            return self._vault.log.append(record, self._vault.clock.now())
+        except StoreUnavailableError:
+            if self._was_silent:
+                raise
+            self._was_silent = True
+            return False
 
 
 def _as_pack(listed: ListedObject, now: datetime) -> ListedPack:

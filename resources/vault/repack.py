@@ -192,7 +192,7 @@ class _Run:
         """The wanted frames of a pack, each proven to be its blob."""
         vault = self._vault
         data = vault.store.get(pack_key(vault.network_id, self._owners[old].owner, old))
-        _, salt = read_salt(data, old)
+        dek_id, salt = read_salt(data, old)
         rows = [row for row in read_table(vault.keys, data, old) if row.blob_id in wanted]
         missing = wanted - {row.blob_id for row in rows}
         if missing:
@@ -200,7 +200,7 @@ class _Run:
         frames = []
         for row in rows:
             sealed = data[row.offset : row.offset + row.length]
-            body, _ = open_body(vault.keys, salt, row, sealed, old)
+            body, _ = open_body(vault.keys, salt, row, sealed, old, dek_id)
             frames.append((row, body))
         return frames
 
@@ -208,7 +208,9 @@ class _Run:
         """Append the map record at a head where it loses nothing; whether it stands."""
         vault = self._vault
         record = MapRecord(old, pack.sha256, owner)
-        move = PackMove(pack.sha256, owner, pack.salt, len(pack.data), pack.table_length)
+        move = PackMove(
+            pack.sha256, owner, pack.salt, len(pack.data), pack.table_length, pack.dek_id
+        )
         for _ in range(_TRIES):
             state = vault.log.refresh()
             if any(one.record == record for one in vault.log.records):

@@ -11,11 +11,14 @@ from typing import NamedTuple
 
 from fleet.errors import CorruptObjectError, FencedError, PermanentError
 from fleet.ports.object_store import ObjectStore
-from fleet.vault_keyspace import VAULT_KEY, log_key, parse_place, wrap_key_prefix
+from fleet.vault_keyspace import VAULT_KEY, log_key, parse_place
 from fleet.vault_log import MapRecord, SnapshotRecord
 from fleet.vault_records import StoredRecord
+from resources.vault.journal_upkeep import copy_segments
+from resources.vault.key_wraps import list_wraps
 from resources.vault.network import NetworkVault
 from resources.vault.packing import create_object
+from resources.vault.shredding import demand_unshredded
 
 
 class ReplicationResult(NamedTuple):
@@ -24,6 +27,8 @@ class ReplicationResult(NamedTuple):
     records: int
     objects: int
     size_bytes: int
+    segments: int = 0
+    """Of the journal."""
 
 
 def replicate(source: NetworkVault, target: NetworkVault) -> ReplicationResult:
@@ -34,12 +39,14 @@ def replicate(source: NetworkVault, target: NetworkVault) -> ReplicationResult:
 
     Raises:
         FencedError: the target is of a higher epoch: its region was promoted.
-        PermanentError: the two are different vaults, or the replica has records of its own.
+        PermanentError: the two are different vaults, the replica has records of its own, or the
+            network was shredded in one of them.
         CorruptObjectError: a source object does not match its name; the replica stays a valid
             prefix, without the record that needs it.
     """
-    _copy_identity(source, target)
+    # The log before the keys: a data key has its wraps before a record can need it.
     state = source.log.refresh()
+    _copy_identity(source, target)
     target.log.refresh()
     records = source.log.records
     common = _common_records(source, target)
@@ -56,19 +63,23 @@ def replicate(source: NetworkVault, target: NetworkVault) -> ReplicationResult:
         _copy_record(source, target, stored)
         copied += 1
     target.log.refresh()
-    return ReplicationResult(copied, objects, size_bytes)
+    journal = copy_segments(source, target)
+    return ReplicationResult(copied, objects, size_bytes + journal.size_bytes, journal.segments)
 
 
 def _copy_identity(source: NetworkVault, target: NetworkVault) -> None:
-    """Copy vault.json and wraps; a region's own wraps are left alone."""
+    """Copy vault.json and the wraps of all data keys; a region's own wraps are left alone."""
+    for store in (source.store, target.store):
+        demand_unshredded(store, source.network_id)
     identity = source.store.get(VAULT_KEY)
     create_object(target.store, VAULT_KEY, identity)
     if target.store.get(VAULT_KEY) != identity:
         raise PermanentError(
             "the replica's store holds another vault", hint="Give the replica an empty store."
         )
-    for listed in source.store.list_objects(wrap_key_prefix(source.keys.dek_id)):
-        create_object(target.store, listed.key, source.store.get(listed.key))
+    for wraps in list_wraps(source.store, source.network_id).values():
+        for listed in wraps.values():
+            create_object(target.store, listed.key, source.store.get(listed.key))
 
 
 def _common_records(source: NetworkVault, target: NetworkVault) -> int:

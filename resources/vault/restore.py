@@ -7,11 +7,10 @@ by batch; killed in between and run again, it skips what is there already.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
-from typing import IO, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import IO, NamedTuple
 
 from fleet.agents import StateRestore
 from fleet.errors import (
@@ -22,34 +21,43 @@ from fleet.errors import (
     VersionConflictError,
 )
 from fleet.ports.control_store import AgentStateStore
-from resources.vault.manifest import Manifest, packs_of, select_items
+from fleet.vault_journal import microseconds
+from fleet.vault_moment import Identity
+from resources.vault.manifest import Manifest, of_kinds, packs_of, select_items
+from resources.vault.moment import Moment, Substitution, find_moment, listed_names
 from resources.vault.network import NetworkVault
 from resources.vault.reading import ReadItem, read_items
+from resources.vault.removal import hold, release
+from resources.vault.staging import (
+    LiveHead,
+    RestoreTarget,
+    StagedItem,
+    stage_items,
+    switch_items,
+)
+
+__all__ = [
+    "HOLD_ABOVE_AGENTS",
+    "HOLD_LASTS",
+    "NEWER_MODES",
+    "ControlStoreTarget",
+    "FoundSnapshot",
+    "LiveHead",
+    "RestoreResult",
+    "RestoreTarget",
+    "find_manifest",
+    "restore",
+]
 
 NEWER_MODES = ("refuse", "skip", "overwrite")
 _STAGED_IN_MEMORY_BYTES = 16 * 1024 * 1024
-_BATCH_BYTES = 8 * 1024 * 1024
-_BATCH_AGENTS = 500
 _NAMED = 5
-
-
-class LiveHead(NamedTuple):
-    """What the target holds of an agent now."""
-
-    version: int
-    digest: str
-
-
-class RestoreTarget(Protocol):
-    """Where restored states go."""
-
-    def heads(self, agent_ids: Sequence[str]) -> Mapping[str, LiveHead]:
-        """The live versions of these agents; those without a state are left out."""
-        ...
-
-    def write(self, items: Sequence[tuple[ReadItem, int]]) -> list[StateroomError | None]:
-        """Write items, each only if the live version is still the given one."""
-        ...
+HOLD_LASTS = timedelta(hours=24)
+"""A restore's hold ends by itself after this time, should the restore be killed."""
+HOLD_ABOVE_AGENTS = 100
+"""Smaller restores take no hold: they are over in a few requests, and plan again when packs go."""
+_PLANS_MAX = 50
+"""Plans of one tolerant restore; each goes one version further back where something is damaged."""
 
 
 class RestoreResult(NamedTuple):
@@ -66,13 +74,21 @@ class RestoreResult(NamedTuple):
     """Agents that the target refused, with the reason: moved on meanwhile, or not declared."""
     bytes_logical: int
     seconds: float
-
-
-class _Staged(NamedTuple):
-    item: ReadItem
-    """Without its body."""
-    offset: int
-    length: int
+    achieved: datetime | None = None
+    """Moment that the states are of."""
+    from_snapshot: int = 0
+    """Agents whose wanted state came from a snapshot, unchanged ones included."""
+    from_journal: int = 0
+    """Agents whose wanted state came from the journal, unchanged ones included."""
+    substitutions: tuple[Substitution, ...] = ()
+    """Agents that got another version than the one of that moment, or may have."""
+    missing: tuple[tuple[str, str], ...] = ()
+    """Agents that had a state then of which nothing could be restored, with the reason."""
+    notes: tuple[str, ...] = ()
+    """What was damaged, not recorded, or not held while the restore ran."""
+    certain: bool = True
+    """Whoever is not among the substitutions or the missing is exactly as at the moment; False
+    when part of the journal is lost (best effort), so that anybody may have had a newer version."""
 
 
 class ControlStoreTarget:
@@ -117,45 +133,188 @@ def restore(
     agent_ids: Sequence[str] | None = None,
     newer: str = "refuse",
     staging: str | None = None,
+    best_effort: bool = False,
 ) -> RestoreResult:
     """Bring agents back as they were.
 
     Args:
         vault: the opened network.
         target: where the states go.
-        at: moment wanted: the newest snapshot taken at or before it; None for the newest.
-        snapshot_id: a snapshot in place of a moment.
+        at: moment wanted, to the microsecond as far as the journal reaches; None for the newest
+            of all that is held.
+        snapshot_id: exactly one snapshot, in place of a moment.
         agent_ids: whom to restore; None for the whole network.
         newer: what to do when live states are newer: `refuse` all before anything is written,
             `skip` those agents, or `overwrite` them (their version still rises).
         staging: folder for what does not fit into memory; None for the system's.
+        best_effort: where something wanted is damaged, take the newest older good version of that
+            agent, and report it, in place of refusing all.
 
     Raises:
-        NotFoundError: no such snapshot, none at that moment, or unknown agents.
+        NotFoundError: no such snapshot; the moment lies before the first backup or after what is
+            covered; or agents were unknown then.
         VersionConflictError: live states are newer and `newer` is `refuse`; nothing was written.
         CorruptObjectError: something wanted is damaged; nothing was written.
     """
     if newer not in NEWER_MODES:
         raise InvalidInputError("newer", newer, ", ".join(NEWER_MODES))
     began_s = vault.clock.monotonic_s()
-    stored, manifest = find_manifest(vault, at, snapshot_id)
-    if agent_ids is not None:
-        manifest = _only(manifest, agent_ids, stored.snapshot_id)
-    heads = target.heads(manifest.table["item_id"].unique().to_pylist())
-    manifest, unchanged, skipped = _guard(manifest, heads, newer)
-    with tempfile.SpooledTemporaryFile(_STAGED_IN_MEMORY_BYTES, dir=staging) as spool:
-        staged = list(_stage(read_items(vault.store, vault.keys, manifest), spool))
-        refused = _switch(target, staged, spool, heads)
+    plan = _Plan(vault, at, snapshot_id, agent_ids, best_effort=best_effort)
+    try:
+        with tempfile.SpooledTemporaryFile(_STAGED_IN_MEMORY_BYTES, dir=staging) as spool:
+            ready = plan.stage(target, newer, spool)
+            refused = switch_items(target, ready.staged, spool, ready.heads)
+    finally:
+        plan.release()
+    moment = ready.moment
+    agents = len(moment.manifest.table["item_id"].unique())
     return RestoreResult(
-        snapshot_id=stored.snapshot_id,
-        taken_at=stored.taken_at,
-        restored=len(staged) - len(refused),
-        unchanged=unchanged,
-        skipped=skipped,
+        snapshot_id=moment.snapshot_id,
+        taken_at=moment.taken_at,
+        restored=len(ready.staged) - len(refused),
+        unchanged=ready.unchanged,
+        skipped=ready.skipped,
         refused=tuple(refused),
-        bytes_logical=sum(one.length for one in staged),
+        bytes_logical=sum(one.length for one in ready.staged),
         seconds=vault.clock.monotonic_s() - began_s,
+        achieved=moment.achieved,
+        from_snapshot=agents - len(moment.from_journal),
+        from_journal=len(moment.from_journal),
+        substitutions=moment.substitutions,
+        missing=moment.missing,
+        notes=(*moment.notes, *plan.notes),
+        certain=moment.certain,
     )
+
+
+class _Ready(NamedTuple):
+    """Everything wanted, read, proven and staged."""
+
+    moment: Moment
+    staged: Sequence[StagedItem]
+    heads: Mapping[str, LiveHead]
+    unchanged: int
+    skipped: tuple[str, ...]
+
+
+class _Plan:
+    """Finds what is wanted, holds it, and reads it; plans again when something is gone."""
+
+    def __init__(
+        self,
+        vault: NetworkVault,
+        at: datetime | None,
+        snapshot_id: str | None,
+        agent_ids: Sequence[str] | None,
+        *,
+        best_effort: bool,
+    ) -> None:
+        self._vault = vault
+        self._at = at
+        self._snapshot_id = snapshot_id
+        self._agent_ids = agent_ids
+        self._best_effort = best_effort
+        self._excluded: dict[str, set[Identity]] = {}
+        self._held: tuple[str, ...] = ()
+        self._hold_id = ""
+        self.notes: list[str] = []
+
+    def stage(self, target: RestoreTarget, newer: str, spool: IO[bytes]) -> _Ready:
+        """Read everything wanted; nothing is handed to the target yet."""
+        moment = self._find()
+        self._hold(moment)
+        for number in range(_PLANS_MAX):
+            manifest = moment.manifest
+            heads = target.heads(manifest.table["item_id"].unique().to_pylist())
+            manifest, unchanged, skipped = _guard(manifest, heads, newer)
+            damaged: dict[str, CorruptObjectError] = {}
+            spool.seek(0)
+            spool.truncate()
+            staged = self._read(manifest, spool, damaged)
+            if not damaged:
+                return _Ready(moment, staged, heads, unchanged, skipped)
+            moment = self._plan_again(moment, damaged, number)
+        raise CorruptObjectError(
+            f"{len(damaged)} agents are damaged in each of {_PLANS_MAX} versions",
+            hint="Restore from another region; nothing was written.",
+        )
+
+    def _find(self) -> Moment:
+        if self._snapshot_id is None:
+            return find_moment(
+                self._vault,
+                self._at,
+                self._agent_ids,
+                excluded=self._excluded,
+                tolerant=self._best_effort,
+            )
+        stored, manifest = find_manifest(self._vault, self._at, self._snapshot_id)
+        if self._agent_ids is not None:
+            manifest = _only(manifest, self._agent_ids, stored.snapshot_id)
+        return Moment(
+            stored.snapshot_id,
+            stored.taken_at,
+            (stored.snapshot_id,),
+            stored.taken_at,
+            manifest,
+            frozenset(),
+            (),
+            (),
+            (),
+        )
+
+    def _hold(self, moment: Moment) -> None:
+        """Keep the snapshots from being forgotten meanwhile; a vault that is down is still read."""
+        few = self._agent_ids is not None and len(self._agent_ids) <= HOLD_ABOVE_AGENTS
+        if self._vault.read_only or few or self._hold_id:
+            return
+        expires_at = self._vault.clock.now() + HOLD_LASTS
+        try:
+            self._hold_id = hold(self._vault, moment.snapshots, "restore", expires_at)
+        except StateroomError as error:
+            self.notes.append(f"restored without a hold: {error}")
+
+    def release(self) -> None:
+        """End the hold; when that fails it ends by itself."""
+        if self._hold_id:
+            try:
+                release(self._vault, self._hold_id)
+            except StateroomError as error:
+                self.notes.append(f"hold {self._hold_id} was not released, it expires: {error}")
+
+    def _read(
+        self, manifest: Manifest, spool: IO[bytes], damaged: dict[str, CorruptObjectError]
+    ) -> list[StagedItem]:
+        def note(_: str, agent_ids: Sequence[str], error: CorruptObjectError) -> None:
+            damaged.update(dict.fromkeys(agent_ids, error))
+
+        items = read_items(self._vault.store, self._vault.keys, manifest, on_damage=note)
+        return list(stage_items(items, spool))
+
+    def _plan_again(
+        self, moment: Moment, damaged: Mapping[str, CorruptObjectError], number: int
+    ) -> Moment:
+        """Once with fresh eyes; then, where allowed, without the damaged versions."""
+        table = moment.manifest.table
+        if number == 0:
+            self._vault.journal.forget()
+            again = self._find()
+            if not again.manifest.table.equals(table):
+                return again
+        if not self._best_effort or self._snapshot_id is not None:
+            first = damaged[min(damaged)]
+            raise CorruptObjectError(
+                f"{len(damaged)} agents cannot be restored: {listed_names(sorted(damaged))}; "
+                f"{first}",
+                hint=f"{first.hint} Or take older versions of them (best effort); "
+                "nothing was written.",
+            ) from first
+        for row in (
+            select_items(table, damaged).select(["item_id", "version", "updated_at"]).to_pylist()
+        ):
+            identity = (row["version"], microseconds(row["updated_at"]))
+            self._excluded.setdefault(row["item_id"], set()).add(identity)
+        return self._find()
 
 
 class FoundSnapshot(NamedTuple):
@@ -166,9 +325,9 @@ class FoundSnapshot(NamedTuple):
 
 
 def find_manifest(
-    vault: NetworkVault, at: datetime | None, snapshot_id: str | None
+    vault: NetworkVault, at: datetime | None, snapshot_id: str | None, *, states: bool = True
 ) -> tuple[FoundSnapshot, Manifest]:
-    """The rows of the snapshot that a moment or an id means.
+    """The agent states of the snapshot that a moment or an id means, or its artefacts.
 
     Raises:
         InvalidInputError: both are given, or the moment has no time zone.
@@ -188,7 +347,8 @@ def find_manifest(
             )
     taken_at: datetime = record.record.taken_at  # type: ignore[union-attr]
     found_id: str = record.record.snapshot_id  # type: ignore[union-attr]
-    return FoundSnapshot(found_id, taken_at), vault.read_manifest(record)
+    manifest = vault.read_manifest(record)
+    return FoundSnapshot(found_id, taken_at), of_kinds(manifest, states=states)
 
 
 def _only(manifest: Manifest, agent_ids: Sequence[str], snapshot_id: str) -> Manifest:
@@ -196,7 +356,7 @@ def _only(manifest: Manifest, agent_ids: Sequence[str], snapshot_id: str) -> Man
     unknown = sorted(set(agent_ids) - set(table["item_id"].to_pylist()))
     if unknown:
         raise NotFoundError(
-            f"snapshot {snapshot_id} does not hold {_listed(unknown)}",
+            f"snapshot {snapshot_id} does not hold {listed_names(unknown)}",
             hint="Choose another moment; nothing was written.",
         )
     return Manifest(table, packs_of(table, manifest.packs))
@@ -220,7 +380,7 @@ def _guard(
             ahead.add(agent_id)
     if ahead and newer == "refuse":
         raise VersionConflictError(
-            f"{len(ahead)} live states are newer than the snapshot: {_listed(sorted(ahead))}",
+            f"{len(ahead)} live states are newer than the snapshot: {listed_names(sorted(ahead))}",
             hint="Skip them, or overwrite them on purpose (--force); nothing was written.",
         )
     skipped = tuple(sorted(ahead)) if newer == "skip" else ()
@@ -229,47 +389,3 @@ def _guard(
     if len(wanted) < len(table):
         table = select_items(table, wanted)
     return Manifest(table, packs_of(table, manifest.packs)), len(same), skipped
-
-
-def _stage(items: Iterator[ReadItem], spool: IO[bytes]) -> Iterator[_Staged]:
-    offset = 0
-    for item in items:
-        spool.write(item.body)
-        yield _Staged(item._replace(body=b""), offset, len(item.body))
-        offset += len(item.body)
-
-
-def _switch(
-    target: RestoreTarget,
-    staged: Sequence[_Staged],
-    spool: IO[bytes],
-    heads: Mapping[str, LiveHead],
-) -> list[tuple[str, str]]:
-    """Hand staged items to the target in batches; those that it refused, with the reason."""
-    refused: list[tuple[str, str]] = []
-    batch: list[tuple[ReadItem, int]] = []
-    size = 0
-    for number, one in enumerate(staged):
-        head = heads.get(one.item.agent_id)
-        batch.append((_unstage(one, spool), head.version if head else 0))
-        size += one.length
-        if size >= _BATCH_BYTES or len(batch) >= _BATCH_AGENTS or number == len(staged) - 1:
-            for (item, _), error in zip(batch, target.write(batch), strict=True):
-                if error is not None:
-                    refused.append((item.agent_id, str(error)))
-            batch, size = [], 0
-    return refused
-
-
-def _unstage(staged: _Staged, spool: IO[bytes]) -> ReadItem:
-    """Read a staged body back and compare it once more: disks fail as well."""
-    spool.seek(staged.offset)
-    body = spool.read(staged.length)
-    if hashlib.sha256(body).hexdigest() != staged.item.digest:
-        raise CorruptObjectError(f"{staged.item.agent_id}: the staged copy was damaged on disk")
-    return staged.item._replace(body=body)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

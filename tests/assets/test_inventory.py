@@ -38,7 +38,7 @@ def test_one_run_materializes_every_table_of_every_region_with_its_own_numbers(
 def test_a_healthy_fleet_is_green_in_every_claim(runs: InventoryRuns) -> None:
     """No claim fails without a fault."""
     result = runs.run()
-    assert len(checked(result)) == 9
+    assert len(checked(result)) == 10
     assert red(result) == {}
 
 

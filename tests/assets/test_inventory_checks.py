@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from fleet.inventory import Gpu
+from fleet.inventory import AgentPhase, Gpu
 from fleet.inventory_checks import OFFENDERS_MAX
 from tests.assets.inventory_runs import InventoryRuns, checked, open_runs, red
 
@@ -74,6 +74,18 @@ def repeat_agent(runs: InventoryRuns) -> None:
     runs.alter("us", agents=[*agents, twin])
 
 
+def lose_agent(runs: InventoryRuns) -> None:
+    """An agent that is declared is not there."""
+    runs.alter("us", agents=runs.cluster.snapshot("us").agents[1:])
+
+
+def fail_agent(runs: InventoryRuns) -> None:
+    """An agent has crashed more often than it may."""
+    agents = runs.cluster.snapshot("us").agents
+    failed = agents[0]._replace(phase=AgentPhase.FAILED)
+    runs.alter("us", agents=[failed, *agents[1:]])
+
+
 def move_agent(runs: InventoryRuns) -> None:
     """An agent is placed on a node of another region."""
     agents = runs.cluster.snapshot("us").agents
@@ -108,7 +120,9 @@ FAULTS: list[tuple[Callable[[InventoryRuns], None], dict[str, str]]] = [
     ),
     (add_node, {"nodes_are_as_declared": "WARN"}),
     (shrink_node, {"nodes_are_as_declared": "WARN", "allocations_fit_every_node": "ERROR"}),
-    (repeat_agent, {"no_two_agents_share_an_id": "ERROR"}),
+    (repeat_agent, {"no_two_agents_share_an_id": "ERROR", "agents_are_as_declared": "WARN"}),
+    (lose_agent, {"agents_are_as_declared": "ERROR"}),
+    (fail_agent, {"agents_are_as_declared": "ERROR"}),
     (move_agent, {"every_agent_is_on_a_known_node": "ERROR"}),
     (overcommit, {"allocations_fit_every_node": "ERROR"}),
     (lose_gpu, {"every_gpu_is_healthy": "ERROR"}),
@@ -181,6 +195,7 @@ def test_a_damaged_object_is_named_by_its_claims_and_replaced_by_the_next_run(
         "no_two_agents_share_an_id",
         "every_agent_is_on_a_known_node",
         "allocations_fit_every_node",
+        "agents_are_as_declared",
     }
     reason = checked(result)["no_two_agents_share_an_id"].description
     assert reason.startswith("cannot be judged for all regions: agent_inventory of eu:")

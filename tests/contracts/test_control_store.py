@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import pytest
 
@@ -29,7 +31,7 @@ from fleet.errors import (
 from fleet.inventory import AgentPhase, Gpu, NodePhase
 from fleet.journal import JournalEntry
 from fleet.leases import Lease, node_lease_name
-from fleet.ports.control_store import ControlStore
+from fleet.ports.control_store import ControlStore, LeaseWish, ReportResult
 from fleet.reports import AgentDeclaration, AgentReport, NodeDeclaration, NodeReport
 from tests.contracts.store_harness import StoreHarness
 
@@ -137,6 +139,82 @@ class TestNodes:
         with pytest.raises(InvalidInputError, match="node/node-1"):
             store.report_node(report(), lease._replace(name="leader"))
 
+    def test_reports_of_a_batch_have_the_outcome_they_would_have_alone(
+        self, harness: StoreHarness
+    ) -> None:
+        """Fenced and undeclared nodes are refused one by one, and the others are stored."""
+        harness.clear()
+        store = harness.store
+        store.declare_nodes([NODE._replace(node_id=f"node-{n}") for n in (1, 2, 3)])
+        old = node_lease(store, "node-1", ttl_s=5.0)
+        harness.advance(6.0)
+        store.acquire_lease(old.name, "boot-2", 60.0)
+        ghost, second = node_lease(store, "node-9"), node_lease(store, "node-2")
+        never = Lease(node_lease_name("node-3"), "boot-1", 1, 5.0, AT, AT)
+        agents, gpus = (running("a"),), (Gpu("g", "node-2", "eu", 0),)
+        given = [
+            (report("node-9"), ghost),
+            (report("node-1"), old),
+            (report("node-2", agents, gpus), second),
+            (report("node-3"), never),
+        ]
+        results = store.report_nodes(given)
+        assert [result.node_id for result in results] == ["node-9", "node-1", "node-2", "node-3"]
+        kinds = [type(result.error) for result in results]
+        assert kinds == [NotFoundError, LeaseLostError, type(None), LeaseLostError]
+        assert "boot-2" in str(results[1].error)
+        assert [result.lease is None for result in results] == [True, True, False, True]
+        assert store.lease(ghost.name) == ghost
+        assert store.lease(second.name) == results[2].lease
+        assert [node.boot_id for node in store.nodes()] == [None, "boot-1", None]
+        assert store.nodes()[1].heartbeat_at == results[2].lease.renewed_at  # type: ignore[union-attr]
+        assert store.gpus() == list(gpus)
+        assert store.report_nodes([]) == []
+
+    def test_two_reports_of_one_node_in_a_batch_are_taken_in_order(
+        self, store: ControlStore
+    ) -> None:
+        """The later one is what is seen; both are told the lease that they renewed."""
+        store.declare_nodes([NODE])
+        lease = node_lease(store)
+        first, second = report(), report()._replace(pid=43)
+        results = store.report_nodes([(first, lease), (second, lease)])
+        assert [result.error for result in results] == [None, None]
+        assert store.nodes()[0].pid == 43
+        assert store.lease(lease.name) == results[1].lease
+
+    def test_batches_of_the_same_nodes_in_any_order_do_not_wait_for_each_other(
+        self, store: ControlStore
+    ) -> None:
+        """Four callers, each with an order of its own: none is refused, none is a deadlock."""
+        node_ids = [f"node-{n}" for n in range(24)]
+        store.declare_nodes([NODE._replace(node_id=node_id) for node_id in node_ids])
+        leases = {node_id: node_lease(store, node_id) for node_id in node_ids}
+
+        def report_often(seed: int) -> list[ReportResult]:
+            order, found = Random(seed), []
+            for _ in range(5):
+                chosen = order.sample(node_ids, 16)
+                store.acquire_leases([LeaseWish(leases[n].name, "boot-1", 60.0) for n in chosen])
+                found += store.report_nodes([(report(n), leases[n]) for n in chosen])
+            return found
+
+        with ThreadPoolExecutor(4) as threads:
+            results = [each for found in threads.map(report_often, range(4)) for each in found]
+        assert len(results) == 4 * 5 * 16
+        assert [result.error for result in results if result.error] == []
+
+    def test_a_batch_with_a_report_that_means_nothing_stores_nothing(
+        self, store: ControlStore
+    ) -> None:
+        """A lease of another name is a mistake of the caller's, not a state of the fleet."""
+        store.declare_nodes([NODE, NODE._replace(node_id="node-2")])
+        lease, other = node_lease(store), node_lease(store, "node-2")
+        with pytest.raises(InvalidInputError, match="node/node-2"):
+            store.report_nodes([(report(), lease), (report("node-2"), lease)])
+        assert [node.boot_id for node in store.nodes()] == [None, None]
+        assert [store.lease(each.name) for each in (lease, other)] == [lease, other]
+
     def test_a_node_is_unknown_when_its_lease_ends_and_stopped_when_it_gave_it_up(
         self, harness: StoreHarness
     ) -> None:
@@ -190,6 +268,31 @@ class TestLeases:
         assert lease.expires_at.isoformat() in str(caught.value)
         assert store.lease("leader") == lease
         assert store.lease("nothing") is None
+
+    def test_leases_of_a_batch_are_had_or_refused_one_by_one(self, harness: StoreHarness) -> None:
+        """New, expired, one's own, held by another, and twice in one batch."""
+        harness.clear()
+        store = harness.store
+        store.acquire_lease("expired", "one", 5.0)
+        harness.advance(6.0)
+        own = store.acquire_lease("own", "two", 30.0)
+        held = store.acquire_lease("held", "one", 30.0)
+        names = ["new", "expired", "own", "held"]
+        results = store.acquire_leases(
+            [*(LeaseWish(name, "two", 30.0) for name in names), LeaseWish("new", "three", 30.0)]
+        )
+        assert [result.name for result in results] == [*names, "new"]
+        terms = [result.lease and result.lease.term for result in results]
+        assert terms == [1, 2, own.term, None, None]
+        assert [type(result.error) for result in results[3:]] == [LeaseLostError, LeaseLostError]
+        assert "one" in str(results[3].error)
+        assert "two" in str(results[4].error)
+        assert [store.lease(name) for name in names[:3]] == [each.lease for each in results[:3]]
+        assert store.lease("held") == held
+        with pytest.raises(InvalidInputError, match="ttl_s"):
+            store.acquire_leases([LeaseWish("free", "two", 1.0), LeaseWish("free", "two", 0.0)])
+        assert store.lease("free") is None
+        assert store.acquire_leases([]) == []
 
     def test_acquiring_ones_own_live_lease_renews_it(self, harness: StoreHarness) -> None:
         """The term stays: the right to act was never interrupted."""

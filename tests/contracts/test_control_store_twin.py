@@ -14,7 +14,7 @@ from fleet.agents import Placement, StatePut
 from fleet.errors import StateroomError
 from fleet.inventory import AgentPhase
 from fleet.leases import Lease, node_lease_name
-from fleet.ports.control_store import ControlStore
+from fleet.ports.control_store import ControlStore, LeaseWish
 from fleet.reports import AgentDeclaration, AgentReport, NodeDeclaration, NodeReport
 from tests.contracts.store_harness import MemoryHarness, StoreHarness
 
@@ -67,11 +67,26 @@ STEPS = st.lists(
         st.tuples(st.just("renew"), NODES),
         st.tuples(st.just("release"), NODES),
         st.tuples(st.just("report"), NODES, REPORTS),
+        st.tuples(
+            st.just("report_all"), st.lists(st.tuples(NODES, REPORTS), min_size=1, max_size=4)
+        ),
+        st.tuples(
+            st.just("acquire_all"),
+            st.lists(
+                st.tuples(NODES, st.sampled_from(["h1", "h2"]), st.sampled_from([5, 9])),
+                min_size=1,
+                max_size=4,
+            ),
+        ),
         st.tuples(st.just("advance"), st.integers(0, 8)),
     ),
     min_size=4,
     max_size=30,
 )
+
+
+def _said(node_id: str, agents: list[AgentReport]) -> NodeReport:
+    return NodeReport(node_id, "b", 1, "h:1", AT, AT, None, None, None, tuple(agents), ())
 
 
 class History:
@@ -111,11 +126,10 @@ class History:
             "renew": lambda node: self._keep(self.store.renew_lease(self._lease(node))),
             "release": lambda node: self.store.release_lease(self._lease(node)),
             "report": lambda node, agents: self._keep(
-                self.store.report_node(
-                    NodeReport(node, "b", 1, "h:1", AT, AT, None, None, None, tuple(agents), ()),
-                    self._lease(node),
-                )
+                self.store.report_node(_said(node, agents), self._lease(node))
             ),
+            "report_all": self._report_all,
+            "acquire_all": self._acquire_all,
             "advance": self.harness.advance,
         }
 
@@ -127,6 +141,23 @@ class History:
         return self._keep(
             self.store.acquire_lease(node_lease_name(node_id), holder, float(ttl_s) * 1000)
         )
+
+    def _report_all(self, reports: list[tuple[str, list[AgentReport]]]) -> list[Any]:
+        given = [(_said(node, agents), self._lease(node)) for node, agents in reports]
+        return [
+            (result.node_id, type(result.error), result.lease and self._keep(result.lease))
+            for result in self.store.report_nodes(given)
+        ]
+
+    def _acquire_all(self, wishes: list[tuple[str, str, int]]) -> list[Any]:
+        given = [
+            LeaseWish(node_lease_name(node_id), holder, float(ttl_s) * 1000)
+            for node_id, holder, ttl_s in wishes
+        ]
+        return [
+            (result.name, type(result.error), result.lease and self._keep(result.lease))
+            for result in self.store.acquire_leases(given)
+        ]
 
     def _keep(self, lease: Lease) -> Any:
         self.leases[lease.name] = lease

@@ -15,6 +15,7 @@ from fleet.errors import InvalidInputError, NotFoundError, PermanentError, Store
 from fleet.ports.object_store import ObjectStore
 from resources.object_store.directory import DirectoryObjectStore
 from resources.object_store.probe import probe_store
+from resources.object_store.retrying import Retrying
 from resources.object_store.s3 import S3ObjectStore
 from tests.fakes.object_store import InMemoryObjectStore
 
@@ -169,7 +170,7 @@ def test_a_missing_bucket_or_endpoint_is_one_clear_error(s3_endpoint: str) -> No
     client.close()  # type: ignore[attr-defined]
     nowhere = s3_client("http://127.0.0.1:9")
     with pytest.raises(StoreUnavailableError, match="object a"):
-        S3ObjectStore(nowhere, "b").get("a")
+        S3ObjectStore(nowhere, "b", retrying=Retrying(deadline_s=0.5)).get("a")
     nowhere.close()  # type: ignore[attr-defined]
 
 

@@ -33,7 +33,7 @@ from fleet.journal import JournalEntry
 from fleet.leases import Lease, is_lease_live, node_lease_name
 from fleet.names import validate_text
 from fleet.ports.clock import Clock
-from fleet.ports.control_store import PutResult
+from fleet.ports.control_store import LeaseResult, LeaseWish, PutResult, ReportResult
 from fleet.reports import (
     AgentDeclaration,
     NodeDeclaration,
@@ -97,6 +97,23 @@ class InMemoryControlStore:
                 raise NotFoundError(f"node {report.node_id} is not declared")
             self._reports[report.node_id] = (report, renewed.renewed_at)
             return renewed
+
+    def report_nodes(self, reports: Sequence[tuple[NodeReport, Lease]]) -> list[ReportResult]:
+        """One after another; a refused one leaves everything as it was."""
+        for report, lease in reports:
+            name = node_lease_name(report.node_id)
+            if lease.name != name:
+                raise InvalidInputError("lease.name", lease.name, f"{name!r} for this report")
+        results = []
+        with self._lock:
+            for report, lease in reports:
+                try:
+                    renewed = self.report_node(report, lease)
+                except (LeaseLostError, NotFoundError) as error:
+                    results.append(ReportResult(report.node_id, None, error))
+                else:
+                    results.append(ReportResult(report.node_id, renewed, None))
+        return results
 
     def nodes(self, region: str | None = None) -> list[Node]:
         """All nodes with their last report."""
@@ -198,12 +215,7 @@ class InMemoryControlStore:
 
     def acquire_lease(self, name: str, holder: str, ttl_s: float) -> Lease:
         """Take a free or expired lease, or renew one's own."""
-        if not name:
-            raise InvalidInputError("lease name", name, "a text that is not empty")
-        if not holder:
-            raise InvalidInputError("lease holder", holder, "a text that is not empty")
-        if not 0.0 < ttl_s <= 366 * 86400.0:
-            raise InvalidInputError("ttl_s", ttl_s, "seconds above 0, at most a year")
+        _validate_wish(LeaseWish(name, holder, ttl_s))
         with self._lock:
             stored = self._leases.get(name)
             now = self.clock.now()
@@ -213,6 +225,19 @@ class InMemoryControlStore:
             term = 1 if stored is None else stored.term if live else stored.term + 1
             mine = stored if stored and stored.holder == holder else None
             return self._store_lease(Lease(name, holder, term, ttl_s, now, now), mine)
+
+    def acquire_leases(self, wishes: Sequence[LeaseWish]) -> list[LeaseResult]:
+        """One after another."""
+        for wish in wishes:
+            _validate_wish(wish)
+        results = []
+        with self._lock:
+            for wish in wishes:
+                try:
+                    results.append(LeaseResult(wish.name, self.acquire_lease(*wish), None))
+                except LeaseLostError as error:
+                    results.append(LeaseResult(wish.name, None, error))
+        return results
 
     def renew_lease(self, lease: Lease) -> Lease:
         """Extend one's lease by its ttl."""
@@ -500,6 +525,15 @@ class InMemoryControlStore:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def _validate_wish(wish: LeaseWish) -> None:
+    if not wish.name:
+        raise InvalidInputError("lease name", wish.name, "a text that is not empty")
+    if not wish.holder:
+        raise InvalidInputError("lease holder", wish.holder, "a text that is not empty")
+    if not 0.0 < wish.ttl_s <= 366 * 86400.0:
+        raise InvalidInputError("ttl_s", wish.ttl_s, "seconds above 0, at most a year")
 
 
 def _lost(held: Lease) -> LeaseLostError:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from threading import Lock
 from typing import TypeVar
 
 from fleet.errors import StoreUnavailableError
-from fleet.ports.object_store import ListedObject, ObjectStore
+from fleet.ports.object_store import ListedObject, ObjectStore, StoreFeatures
 
 T = TypeVar("T")
 
@@ -68,6 +69,18 @@ class CrashingStore:
     def check(self) -> list[str]:
         """Counted as one."""
         return self._run("check", self.inner.check)
+
+    def features(self) -> StoreFeatures:
+        """Counted as one."""
+        return self._run("features", self.inner.features)
+
+    def extend_lock(self, keys: Iterable[str], until: datetime) -> int:
+        """Counted as one."""
+        return self._run("extend_lock", lambda: self.inner.extend_lock(list(keys), until))
+
+    def purge(self, prefix: str) -> dict[str, datetime]:
+        """Counted as one."""
+        return self._run("purge", lambda: self.inner.purge(prefix))
 
 
 def count_operations(store: ObjectStore, work: Callable[[CrashingStore], object]) -> int:

@@ -2,9 +2,10 @@
 
 import random
 from collections.abc import Iterable
+from datetime import datetime
 
 from fleet.errors import StoreUnavailableError
-from fleet.ports.object_store import ListedObject, ObjectStore
+from fleet.ports.object_store import ListedObject, ObjectStore, StoreFeatures
 
 
 class FaultyStore:
@@ -47,3 +48,18 @@ class FaultyStore:
     def check(self) -> list[str]:
         """Not damaged: the self-test is about the store itself."""
         return self.inner.check()
+
+    def features(self) -> StoreFeatures:
+        """Fails before the answer."""
+        self._maybe_fail("features")
+        return self.inner.features()
+
+    def extend_lock(self, keys: Iterable[str], until: datetime) -> int:
+        """Fails before the extension."""
+        self._maybe_fail("extend_lock")
+        return self.inner.extend_lock(keys, until)
+
+    def purge(self, prefix: str) -> dict[str, datetime]:
+        """Fails before the deletion."""
+        self._maybe_fail(prefix)
+        return self.inner.purge(prefix)

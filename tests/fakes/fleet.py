@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from fleet.agents import Placement, StatePut
-from fleet.declaration import FleetDeclaration
+from fleet.declaration import FleetDeclaration, WorkloadReplicas
 from fleet.heartbeats import HeartbeatPolicy
 from fleet.inventory import AgentPhase, Gpu, Node
 from fleet.leases import Lease, node_lease_name
 from fleet.ports.clock import Clock
 from fleet.ports.cluster import FleetReader, FleetSnapshot
-from fleet.ports.control_store import ControlStore
+from fleet.ports.control_store import ControlStore, LeaseWish
 from fleet.reports import AgentDeclaration, AgentReport, NodeDeclaration, NodeReport
 
 REGIONS = ("eu", "us")
@@ -21,9 +21,12 @@ MIB = 1024**2
 
 
 def declare_fleet(
-    regions: Sequence[str] = REGIONS, nodes_per_region: int = 2, gpu_count: int = 0
+    regions: Sequence[str] = REGIONS,
+    nodes_per_region: int = 2,
+    gpu_count: int = 0,
+    agents_per_node: int = 2,
 ) -> FleetDeclaration:
-    """A fleet of equal nodes `<region>-1`, `<region>-2`, ..."""
+    """A fleet of equal nodes `<region>-1`, `<region>-2`, ..., with one workload."""
     nodes = tuple(
         NodeDeclaration(
             node_id=f"{region}-{number}",
@@ -36,7 +39,8 @@ def declare_fleet(
         for region in regions
         for number in range(1, nodes_per_region + 1)
     )
-    return FleetDeclaration(tuple(sorted(regions)), nodes, HeartbeatPolicy(5.0, 10.0))
+    work = WorkloadReplicas("net", "work", agents_per_node * len(nodes))
+    return FleetDeclaration(tuple(sorted(regions)), nodes, HeartbeatPolicy(5.0, 10.0), (work,))
 
 
 class SeededFleet:
@@ -71,21 +75,32 @@ class SeededFleet:
         )
 
     def beat(self, *silent: str) -> None:
-        """Every node reports once, but the `silent` ones."""
-        for node in self.declaration.nodes:
-            if node.node_id not in silent:
-                self.report(node.node_id)
+        """Every node reports once, but the `silent` ones; one transaction."""
+        here = [n.node_id for n in self.declaration.nodes if n.node_id not in silent]
+        self._report(here, AgentPhase.RUNNING)
 
     def report(self, node_id: str, phase: AgentPhase = AgentPhase.RUNNING) -> None:
         """One heartbeat of one node, with all its agents in `phase`."""
-        name = node_lease_name(node_id)
-        lease = self.leases.get(node_id) or self.store.acquire_lease(name, "boot-1", LEASE_TTL_S)
+        self._report([node_id], phase)
+
+    def _report(self, node_ids: Sequence[str], phase: AgentPhase) -> None:
+        new = [node_id for node_id in node_ids if node_id not in self.leases]
+        wishes = [LeaseWish(node_lease_name(node_id), "boot-1", LEASE_TTL_S) for node_id in new]
+        for node_id, acquired in zip(new, self.store.acquire_leases(wishes), strict=True):
+            assert acquired.lease is not None, acquired.error
+            self.leases[node_id] = acquired.lease
+        reports = [(self._said(node_id, phase), self.leases[node_id]) for node_id in node_ids]
+        for stored in self.store.report_nodes(reports):
+            assert stored.lease is not None, stored.error
+            self.leases[stored.node_id] = stored.lease
+
+    def _said(self, node_id: str, phase: AgentPhase) -> NodeReport:
         now = self.clock.now()
         agents = tuple(
             AgentReport(agent.agent_id, 1, phase, 4000 + n, now, now, 0, 1.0, 8 * MIB, "")
             for n, agent in enumerate(self.agents[node_id])
         )
-        report = NodeReport(
+        return NodeReport(
             node_id=node_id,
             boot_id="boot-1",
             pid=4000,
@@ -98,7 +113,6 @@ class SeededFleet:
             agents=agents,
             gpus=self.gpus.get(node_id, ()),
         )
-        self.leases[node_id] = self.store.report_node(report, lease)
 
     def write_states(self, body: bytes = b"{}") -> None:
         """Every agent stores a first state."""

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from threading import Lock
 
-from fleet.errors import NotFoundError
-from fleet.ports.object_store import ListedObject
-from resources.object_store.keys import validate_key
+from fleet.errors import NotFoundError, PermanentError
+from fleet.ports.object_store import ListedObject, StoreFeatures
+from resources.object_store.keys import validate_folder, validate_key
 from resources.object_store.probe import probe_store
 
 
@@ -60,6 +60,23 @@ class InMemoryObjectStore:
                 self.objects.pop(validate_key(key), None)
                 self.modified.pop(key, None)
 
+    def features(self) -> StoreFeatures:
+        """See the port: nothing is hidden and nothing locked."""
+        return StoreFeatures(versioned=False, lock_days=None, place="memory")
+
+    def extend_lock(self, keys: Iterable[str], until: datetime) -> int:
+        """Refused, as a directory refuses it."""
+        raise PermanentError(f"memory cannot lock {next(iter(keys), 'none')} until {until}")
+
+    def purge(self, prefix: str) -> dict[str, datetime]:
+        """See the port."""
+        self.delete([one.key for one in self.list_objects(validate_folder(prefix))])
+        return {}
+
     def check(self) -> list[str]:
         """See the port."""
         return probe_store(self, uuid.uuid4().hex)
+
+    def replace(self, key: str, data: bytes) -> None:
+        """What no port can do: damage, or an enemy."""
+        self.objects[key] = data

@@ -78,6 +78,8 @@ class VaultFleet:
         """What a snapshot holds, by a full restore into an empty control store."""
         empty = InMemoryControlStore(self.clock)
         self.declare(empty, self.agent_ids)
-        result = restore(self.vault(store), ControlStoreTarget(empty), snapshot_id=snapshot_id)
+        vault = self.vault(store)
+        vault.read_only = True  # to look must not append a hold
+        result = restore(vault, ControlStoreTarget(empty), snapshot_id=snapshot_id)
         assert result.refused == ()
         return {one.agent_id: one.body for one in empty.states(self.agent_ids)}

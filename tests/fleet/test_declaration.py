@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleet.declaration import FleetDeclaration
+from fleet.declaration import FleetDeclaration, WorkloadReplicas
 from fleet.errors import InvalidInputError
 from tests.fleet.inventory_records import a_node, declared
 
@@ -21,3 +21,14 @@ def test_a_node_lies_in_a_declared_region() -> None:
     with pytest.raises(InvalidInputError, match=r"region of node n1: 'us'"):
         FleetDeclaration(("eu",), (declared(a_node("n1", "us")),))
     assert FleetDeclaration(("us",), (declared(a_node("n1", "us")),)).nodes
+
+
+def test_a_workload_is_declared_once_with_a_number_of_replicas() -> None:
+    """The error names the workload; one name may be in two networks."""
+    cpu = WorkloadReplicas("net", "cpu", 1)
+    with pytest.raises(InvalidInputError, match=r"net/cpu.*each workload once"):
+        FleetDeclaration(("eu",), (), workloads=(cpu, cpu._replace(replicas=2)))
+    with pytest.raises(InvalidInputError, match="replicas of workload net/cpu: -1"):
+        FleetDeclaration(("eu",), (), workloads=(cpu._replace(replicas=-1),))
+    other = cpu._replace(network_id="web", replicas=0)
+    assert FleetDeclaration(("eu",), (), workloads=(cpu, other)).workloads == (cpu, other)

@@ -11,17 +11,15 @@ from fleet.heartbeats import HeartbeatPolicy
 from fleet.inventory import Agent, AgentPhase, Node, NodePhase
 from fleet.inventory_checks import (
     OFFENDERS_MAX,
-    SHAPE_FIELDS,
     CheckVerdict,
     Offender,
     Severity,
     check_allocations,
-    check_declared,
     check_heartbeats,
     check_known_nodes,
     check_unique,
 )
-from tests.fleet.inventory_records import AGENTS, NODES, NOW, a_node, an_agent, declared
+from tests.fleet.inventory_records import AGENTS, NODES, NOW, a_node, an_agent
 
 SEEN = dict.fromkeys(["eu", "us", "ap"], NOW)
 POLICY = HeartbeatPolicy(late_s=5.0, lost_s=10.0)
@@ -111,22 +109,6 @@ def test_the_heartbeat_check_passes_exactly_when_all_expected_heartbeats_are_rec
         assert (verdict.severity == Severity.ERROR) == bool(verdict.numbers["lost"])
 
 
-@given(NODE_LISTS, NODE_LISTS)
-def test_drift_is_empty_exactly_when_nodes_and_declarations_agree(
-    nodes: list[Node], wanted: list[Node]
-) -> None:
-    """Twin: compare the sets of (id, shape)."""
-    nodes = list({node.node_id: node for node in nodes}.values())
-    wanted = list({node.node_id: node for node in wanted}.values())
-
-    def shapes(group: list[Node]) -> set[tuple[object, ...]]:
-        return {(n.node_id, *(getattr(n, f) for f in SHAPE_FIELDS)) for n in group}
-
-    verdict = check_declared(nodes, [declared(node) for node in wanted])
-    assert verdict.passed == (shapes(nodes) == shapes(wanted))
-    assert subjects(verdict) == {shape[0] for shape in shapes(nodes) ^ shapes(wanted)}
-
-
 @given(st.integers(0, 60), st.integers(0, 3))
 def test_offenders_are_bounded_counted_exactly_and_lost_nodes_come_first(
     late: int, lost: int
@@ -190,16 +172,6 @@ def test_reasons_read_as_sentences_with_the_facts() -> None:
         "1 of 1 nodes are allocated beyond their capacity; "
         "first: n1 (us): allocated cpu_milli 300 of 200"
     )
-    wanted = [declared(a_node("n1"), cpu_milli=1), declared(a_node("n5"))]
-    drift = check_declared([a_node("n1"), a_node("n4")], wanted)
-    assert drift.reason == (
-        "of 2 declared nodes 1 are missing and 1 differ, 1 nodes are not declared; "
-        "first: n5 (us): declared, but missing"
-    )
-    assert [o.detail for o in drift.offenders[1:]] == [
-        "differs: cpu_milli 2000 instead of 1",
-        "not declared",
-    ]
 
 
 def test_many_regions_of_one_id_are_named_briefly() -> None:
@@ -214,4 +186,3 @@ def test_an_empty_fleet_passes_every_check() -> None:
     assert check_known_nodes([], []).passed
     assert check_allocations([], []).passed
     assert check_heartbeats([], SEEN, POLICY).passed
-    assert check_declared([], []).passed

@@ -14,6 +14,7 @@ from fleet.heartbeats import HeartbeatPolicy
 from fleet.inventory import Node, NodePhase
 from fleet.inventory_watch import (
     InventoryRunVerdict,
+    PollPolicy,
     RegionLook,
     WatchCursor,
     WatchPolicy,
@@ -21,6 +22,7 @@ from fleet.inventory_watch import (
     decode_cursor,
     encode_cursor,
     look_at_region,
+    plan_next_look,
     unreadable_look,
 )
 from tests.fleet.inventory_records import NODES, NOW, a_node
@@ -172,3 +174,26 @@ def test_a_negative_pause_is_refused() -> None:
     """The error names the field."""
     with pytest.raises(InvalidInputError, match="agents_pause_s"):
         WatchPolicy(agents_pause_s=-1.0)
+
+
+@given(st.floats(0.0, 10.0), st.floats(0.0, 10.0))
+def test_a_look_costs_a_small_share_of_the_time_and_is_over_in_time(
+    elapsed_s: float, look_s: float
+) -> None:
+    """However slow the store is; the pause is never shorter than the interval."""
+    policy = PollPolicy(span_s=4.0, interval_s=0.25, pause_ratio=5.0)
+    pause_s = plan_next_look(elapsed_s, look_s, policy)
+    if pause_s is None:
+        assert elapsed_s + max(0.25, 5.0 * look_s) + look_s > 4.0
+    else:
+        assert pause_s >= 0.25
+        assert look_s <= pause_s / 5.0
+        assert elapsed_s + pause_s + look_s <= 4.0
+
+
+@pytest.mark.parametrize("name", ["span_s", "interval_s", "pause_ratio"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_poll_that_never_looks_or_never_rests_is_refused(name: str, value: float) -> None:
+    """The error names the field."""
+    with pytest.raises(InvalidInputError, match=name):
+        PollPolicy(**{name: value})

@@ -1,6 +1,6 @@
 """Retention keeps what restic would keep, says why, and never depends on when it runs."""
 
-import itertools
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -66,8 +66,8 @@ def test_a_young_network_keeps_its_first_snapshot_and_says_so() -> None:
     """While coarse rules have counts left, the oldest snapshot stays."""
     oldest = plan_retention(every(6 * HOUR, 20, NOON), GFS, NOW)[-1]
     assert oldest.keep
-    assert "oldest monthly snapshot" in oldest.reasons
-    assert "oldest yearly snapshot" in oldest.reasons
+    assert "oldest of all (monthly 2 of 12)" in oldest.reasons
+    assert "oldest of all (yearly 2 of 3)" in oldest.reasons
 
 
 def test_an_outage_ages_nothing_away() -> None:
@@ -135,7 +135,7 @@ def test_within_rules_keep_one_of_each_bucket_without_a_count() -> None:
     policy = RetentionPolicy(0, 0, 0, 0, 0, 0, within_daily=CalendarSpan(days=3))
     plan = [one for one in plan_retention(every(6 * HOUR, 40, NOON), policy, NOW) if one.keep]
     assert [one.snapshot_id for one in plan] == ["s0", "s3", "s7", "s11"]
-    assert plan[0].reasons == ("daily within 3d",)
+    assert plan[0].reasons == ("newest of 2026-06-17 (daily within 3d)",)
 
 
 def test_when_every_snapshot_lies_in_the_future_within_keeps_all() -> None:
@@ -208,13 +208,32 @@ def test_applying_the_plan_twice_removes_nothing_more(
 def test_no_rule_keeps_more_than_its_count(
     snapshots: list[Snapshot], policy: RetentionPolicy
 ) -> None:
-    """The number of reasons of a kind never exceeds the count, unless unlimited."""
-    plan = plan_retention(snapshots, policy, NOW)
-    reasons = list(itertools.chain.from_iterable(one.reasons for one in plan))
+    """Each rule numbers what it keeps from 1 on, without a gap, and never beyond its count."""
+    reasons = [why for one in plan_retention(snapshots, policy, NOW) for why in one.reasons]
     for kind in ("last", "hourly", "daily", "weekly", "monthly", "yearly"):
         count = getattr(policy, kind)
-        spent = sum(1 for why in reasons if why.removeprefix("oldest ") == f"{kind} snapshot")
-        assert count == -1 or spent <= count
+        numbers = [int(found[1]) for why in reasons if (found := re.search(rf"{kind} (\d+)", why))]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert count == -1 or len(numbers) <= count
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        (RetentionPolicy(5, 0, 0, 0, 0, 0), "number 3 by age (last 3 of 5)"),
+        (RetentionPolicy(0, 48, 0, 0, 0, 0), "newest of 2026-06-15 12 h (hourly 3 of 48)"),
+        (RetentionPolicy(0, 0, 7, 0, 0, 0), "newest of 2026-06-15 (daily 3 of 7)"),
+        (RetentionPolicy(0, 0, -1, 0, 0, 0), "newest of 2026-06-15 (daily 3)"),
+        (RetentionPolicy(0, 0, 0, 4, 0, 0), "oldest of all (weekly 2 of 4)"),
+        (RetentionPolicy(0, 0, 0, 0, 12, 0), "oldest of all (monthly 2 of 12)"),
+        (RetentionPolicy(0, 0, 0, 0, 0, 3), "oldest of all (yearly 2 of 3)"),
+    ],
+)
+def test_a_reason_names_the_bucket_and_which_of_the_counts_is_spent(
+    policy: RetentionPolicy, reason: str
+) -> None:
+    """What an operator reads beside the oldest of three daily snapshots."""
+    assert plan_retention(every(DAY, 3, NOON), policy, NOW)[-1].reasons == (reason,)
 
 
 @given(histories, policies)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import dagster as dg
@@ -17,6 +18,7 @@ import platform_defs
 import resources
 import sensors
 from platform_defs.build import Deployment, build_defs, deployment_of
+from platform_defs.declared_fleet import declared_agents
 from platform_defs.settings import load_settings
 from tests.fakes.fleet import declare_fleet
 
@@ -56,6 +58,9 @@ HEAVY = {
     "numpy",
     "torch",
     "psutil",
+    "cryptography",
+    "blake3",
+    "zstandard",
 }
 
 
@@ -101,6 +106,15 @@ def test_the_shipped_settings_make_loadable_definitions() -> None:
     assert partitions.get_partition_keys() == ["ap-southeast-2", "eu-central-1", "us-west-2"]
 
 
+def test_the_declaration_counts_the_agents_that_up_would_declare() -> None:
+    """Twin: make them all, in every region, and count them by workload."""
+    settings = load_settings(ROOT / "stateroom.toml", {})
+    made = Counter((agent.network_id, agent.workload) for agent in declared_agents(settings))
+    workloads = deployment_of(settings).declaration.workloads
+    assert {each[:2]: each.replicas for each in workloads} == made
+    assert len(workloads) == 4
+
+
 def test_the_lineage_leads_from_the_declaration_to_the_states() -> None:
     """What Dagster draws is what the ops do."""
     deployment = Deployment(declaration=declare_fleet(), control_store_url="", lake_path="")
@@ -116,6 +130,13 @@ def test_the_lineage_leads_from_the_declaration_to_the_states() -> None:
         "gpu_inventory": {"node_inventory"},
         "agent_inventory": {"node_inventory"},
         "agent_states": {"agent_inventory"},
+        "backup_snapshots": {"agent_states", "control_store"},
+        "backup_catalog": {"backup_snapshots"},
+        "retention_plan": {"backup_catalog"},
+        "backup_replicas": {"backup_snapshots"},
+        "backup_verifications": {"backup_replicas"},
+        "state_journal": {"control_store"},
+        "recovery_objectives": {"backup_replicas", "backup_verifications", "state_journal"},
         "lake_catalog": set(),
         "activity_history": {"control_store"},
         "run_history": set(),
@@ -130,7 +151,7 @@ def test_every_asset_has_owner_group_description_and_freshness() -> None:
         node = graph.get(key)
         assert node.owners, key
         assert node.description, key
-        assert node.group_name in {"inventory", "upkeep"}, key
+        assert node.group_name in {"inventory", "backups", "upkeep"}, key
         assert node.kinds, key
         if node.is_materializable:
             assert node.freshness_policy is not None, key

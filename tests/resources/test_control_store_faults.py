@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from fleet.agents import StatePut
 from fleet.errors import InvalidInputError, StaleEpochError, StoreUnavailableError
 from fleet.inventory import AgentPhase
+from fleet.ports.control_store import LeaseWish
 from fleet.reports import AgentDeclaration, AgentReport, NodeDeclaration, NodeReport
 from resources.control_store.opening import open_control_store
 from resources.control_store.store import SqlControlStore
@@ -47,6 +48,23 @@ def sqlite_store(tmp_path: Path) -> Iterator[SqlControlStore]:
     with closing(open_control_store(url, clock=ManualClock(), busy_timeout_s=0.1)) as store:
         place(store, "a", "b")
         yield store
+
+
+def assert_batches_are_whole(store: SqlControlStore) -> None:
+    """A batch whose last report cannot be written leaves leases and reports as they were."""
+    names = ["n1", "n2"]
+    store.declare_nodes([NodeDeclaration(name, "eu", "z", 1, 1) for name in names])
+    now = ManualClock().now()
+    wishes = [LeaseWish(f"node/{name}", "boot", 60.0) for name in names]
+    leases = [result.lease for result in store.acquire_leases(wishes) if result.lease]
+    good, bad = (
+        NodeReport(name, "boot", pid, "h:1", now, now, None, None, None, (), ())
+        for name, pid in zip(names, (1, 1 << 63), strict=True)
+    )
+    with pytest.raises(InvalidInputError):
+        store.report_nodes([(good, leases[0]), (bad, leases[1])])
+    assert [node.boot_id for node in store.nodes()] == [None, None]
+    assert [store.lease(lease.name) for lease in leases] == leases
 
 
 class TestSqlite:
@@ -130,6 +148,12 @@ class TestSqlite:
         """64 bits are the limit of both databases."""
         with pytest.raises(InvalidInputError):
             sqlite_store.declare_agents([AgentDeclaration("c", "n", "w", "r", 1 << 63, 1)])
+
+    def test_a_batch_of_reports_that_fails_half_way_stores_nothing(
+        self, sqlite_store: SqlControlStore
+    ) -> None:
+        """The leases are written first, and their renewal is undone with the rest."""
+        assert_batches_are_whole(sqlite_store)
 
     def test_more_callers_than_connections_is_unavailable(
         self, sqlite_store: SqlControlStore
@@ -391,6 +415,12 @@ class TestPostgres:
         """64 bits are the limit of both databases."""
         with pytest.raises(InvalidInputError):
             postgres_store.declare_agents([AgentDeclaration("c", "n", "w", "r", 1 << 63, 1)])
+
+    def test_a_batch_of_reports_that_fails_half_way_stores_nothing(
+        self, postgres_store: SqlControlStore
+    ) -> None:
+        """The leases are written first, and their renewal is undone with the rest."""
+        assert_batches_are_whole(postgres_store)
 
     def test_leases_go_by_the_servers_clock(self, postgres_store: SqlControlStore) -> None:
         """The caller's clock stands still in 2026-03 here, and nobody asks it."""

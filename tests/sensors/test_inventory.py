@@ -1,4 +1,4 @@
-"""The inventory is requested once for each change, and never twice for none."""
+"""The inventory is requested once for each change, at once, and never twice for none."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from fleet.errors import NodeUnavailableError
+from fleet.inventory_watch import PollPolicy
 from ops.inventory_jobs import RANGE_END, RANGE_START
 from sensors.inventory import INTERVAL_S, build_fleet_change_sensor, build_inventory_schedule
 from tests.assets.inventory_runs import InventoryRuns, materialized, open_runs, red
@@ -16,8 +17,9 @@ from tests.assets.inventory_runs import InventoryRuns, materialized, open_runs, 
 
 @pytest.fixture
 def runs() -> Iterator[InventoryRuns]:
-    """A small fleet on fakes."""
+    """A small fleet on fakes, whose nodes go on reporting while a tick pauses."""
     with dg.DagsterInstance.ephemeral() as instance, open_runs(instance, None) as made:
+        made.clock.on_pause = made.fleet.beat
         yield made
 
 
@@ -57,8 +59,8 @@ def test_a_killed_node_requests_one_run_that_turns_its_check_red(runs: Inventory
     runs.clock.advance(3.0)
     runs.fleet.beat()
     assert ticker.tick().skip_message == "no change in 2 regions"
-    runs.clock.advance(5.0)
-    runs.fleet.beat("us-1")
+    runs.clock.on_pause = lambda: runs.fleet.beat("us-1")
+    runs.clock.pause(5.0)
     (request,) = ticker.tick().run_requests or ()
     assert "us: 2 ready, 4 agents running -> 1 ready, 1 late" in request.tags["stateroom/reason"]
     job = runs.defs.resolve_job_def("inventory_job")
@@ -66,6 +68,52 @@ def test_a_killed_node_requests_one_run_that_turns_its_check_red(runs: Inventory
     assert len(materialized(result)) == 8
     assert red(result) == {"every_node_heartbeat_is_recent": "WARN"}
     assert not ticker.tick().run_requests
+
+
+def test_a_node_that_falls_silent_during_a_tick_is_seen_by_that_tick(runs: InventoryRuns) -> None:
+    """The request is made within a pause of the moment at which the node became late."""
+    ticker = Ticker(runs)
+    ticker.tick()
+    runs.clock.advance(4.0)
+    runs.fleet.beat("us-1")
+    runs.clock.on_pause = lambda: runs.fleet.beat("us-1")
+    began_s = runs.clock.monotonic_s()
+    (request,) = ticker.tick().run_requests or ()
+    assert "us: 2 ready, 4 agents running -> 1 ready, 1 late" in request.tags["stateroom/reason"]
+    assert runs.clock.monotonic_s() - began_s == pytest.approx(1.0)
+
+
+def test_a_tick_without_a_change_ends_before_the_daemon_passes_again(runs: InventoryRuns) -> None:
+    """It uses its time and no more: the daemon leaves out a sensor that still runs."""
+    ticker = Ticker(runs)
+    ticker.tick()
+    assert runs.clock.pauses == []
+    looks = len(runs.cluster.looks)
+    began_s = runs.clock.monotonic_s()
+    assert ticker.tick().skip_message == "no change in 2 regions"
+    took_s = runs.clock.monotonic_s() - began_s
+    assert PollPolicy().span_s - PollPolicy().interval_s < took_s <= PollPolicy().span_s
+    assert len(runs.cluster.looks) - looks == 2 * (len(runs.clock.pauses) + 1)
+
+
+def test_a_tick_ends_at_once_when_its_process_is_asked_to(runs: InventoryRuns) -> None:
+    """Otherwise `stateroom down` would wait for it."""
+    ticker = Ticker(runs)
+    ticker.tick()
+    runs.clock.ending = True
+    assert ticker.tick().skip_message == "no change in 2 regions"
+    assert len(runs.clock.pauses) == 1
+
+
+def test_a_run_that_leaves_the_queue_during_a_tick_is_followed_by_the_next(
+    runs: InventoryRuns,
+) -> None:
+    """Whether it has seen the change cannot be known, so another is asked for at once."""
+    job = runs.defs.resolve_job_def("inventory_job")
+    queued = runs.instance.create_run_for_job(job, status=dg.DagsterRunStatus.NOT_STARTED)
+    runs.clock.on_pause = lambda: runs.instance.delete_run(queued.run_id)
+    assert spans(Ticker(runs).tick()) == [("eu", "us")]
+    assert len(runs.clock.pauses) == 1
 
 
 def test_keys_of_requests_never_repeat_even_when_the_cursor_is_lost(runs: InventoryRuns) -> None:

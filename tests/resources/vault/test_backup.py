@@ -119,7 +119,7 @@ def test_unchanged_agents_are_neither_read_nor_stored(
 
 
 def test_one_agent_takes_at_most_four_requests(tmp_path: Path, small_manifests: None) -> None:
-    """For a reader that knew the log up to the snapshot before; with a full manifest or a delta."""
+    """For a reader that knows the snapshot's record; with a full manifest or a delta."""
     inner, fleet = DirectoryObjectStore(tmp_path), VaultFleet(50)
     back_up(fleet.vault(inner), fleet.store)
     store = CrashingStore(inner)
@@ -130,6 +130,7 @@ def test_one_agent_takes_at_most_four_requests(tmp_path: Path, small_manifests: 
     back_up(fleet.vault(inner), fleet.store)
     wanted = fleet.bodies()["agent-0007"]
     fleet.change("agent-0007")
+    reader.log.refresh()
     store.calls = 0
     result = restore(reader, target, agent_ids=["agent-0007"], newer="overwrite")
     assert result.restored == 1
@@ -177,8 +178,10 @@ def test_a_moment_means_the_newest_snapshot_before_it(tmp_path: Path) -> None:
     vault = fleet.vault(store)
     for moment, snapshot_id in taken:
         assert restore(vault, target, at=moment).snapshot_id == snapshot_id
-        later = moment + timedelta(seconds=59)
+        later = min(moment + timedelta(seconds=59), taken[-1][0])
         assert restore(vault, target, at=later).snapshot_id == snapshot_id
+    with pytest.raises(NotFoundError, match="is covered until 2026-11-20T14:03:00"):
+        restore(vault, target, at=taken[-1][0] + timedelta(microseconds=1))
     with pytest.raises(NotFoundError, match="the oldest is of 2026-11-20T14:01:00"):
         restore(vault, target, at=taken[0][0] - timedelta(seconds=1))
     with pytest.raises(NotFoundError, match="no snapshot nothing"):

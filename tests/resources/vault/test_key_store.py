@@ -17,10 +17,7 @@ from resources.vault.key_store import (
     load_data_key,
     read_kek_file,
     read_vault,
-    rotate_kek,
-    shred_network,
 )
-from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
 
 AT = datetime(2026, 11, 21, tzinfo=UTC)
 REGION, OFFLINE, NEXT = (
@@ -98,58 +95,6 @@ def test_a_wrap_does_not_open_in_another_place() -> None:
     for damaged in (b"", b"{}", b"[]", encode_wrap(wrap)[:-1], b'{"format":2}'):
         with pytest.raises(CorruptObjectError, match="key file k"):
             decode_wrap(damaged, "k")
-
-
-def test_a_rotated_key_opens_and_the_old_one_no_more(store: DirectoryObjectStore) -> None:
-    """No data is touched; too few remaining wraps refuse."""
-    keys = create_data_key(store, "net", [REGION, OFFLINE])
-    rotate_kek(store, keys, "region", NEXT)
-    assert load_data_key(store, "net", [NEXT]) == keys
-    with pytest.raises(PermanentError):
-        load_data_key(store, "net", [REGION])
-    with pytest.raises(InvalidInputError, match="other than the old"):
-        rotate_kek(store, keys, "offline", OFFLINE)
-    with pytest.raises(PermanentError, match="only 1 wrap remains"):
-        rotate_kek(store, keys, "offline", NEXT)
-    assert load_data_key(store, "net", [OFFLINE]) == keys
-
-
-@pytest.mark.parametrize("mode", ["before", "after"])
-def test_killed_at_any_step_a_rotation_leaves_the_data_key_open(tmp_path: Path, mode: str) -> None:
-    """And the same call completes it."""
-
-    def rotate(store: CrashingStore) -> None:
-        keys = load_data_key(store, "net", [OFFLINE])
-        rotate_kek(store, keys, "region", NEXT)
-
-    def prepared(name: str) -> DirectoryObjectStore:
-        store = DirectoryObjectStore(tmp_path / name)
-        create_data_key(store, "net", [REGION, OFFLINE])
-        return store
-
-    total = count_operations(prepared("count"), rotate)
-    assert total > 4
-    for number in range(1, total + 1):
-        store = prepared(str(number))
-        with pytest.raises(Crashed):
-            rotate(CrashingStore(store, number, mode))
-        keys = load_data_key(store, "net", [OFFLINE])
-        assert load_data_key(store, "net", [REGION, NEXT]) == keys
-        rotate_kek(store, keys, "region", NEXT)
-        assert load_data_key(store, "net", [NEXT]) == keys
-
-
-def test_a_shredded_network_opens_no_more_and_others_do(store: DirectoryObjectStore) -> None:
-    """A network whose name begins alike is untouched; the id cannot be taken again."""
-    create_data_key(store, "net", [REGION, OFFLINE])
-    other = create_data_key(store, "net.0001", [REGION, OFFLINE])
-    store.create("log/net/0000/0000000001.json", b"{}")
-    assert shred_network(store, "net") == 2
-    with pytest.raises(NotFoundError, match="no data key"):
-        load_data_key(store, "net", [REGION])
-    with pytest.raises(PermanentError, match="was shredded"):
-        create_data_key(store, "net", [REGION, OFFLINE])
-    assert load_data_key(store, "net.0001", [OFFLINE]) == other
 
 
 def test_key_files_are_hex_or_raw(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from fleet.vault_keyspace import VAULT_KEY
 from fleet.vault_log import GcRecord, MapRecord
 from fleet.vault_pack import PACK_TARGET_BYTES
 from fleet.vault_repack import RepackPolicy, StoredPack, plan_repack
-from resources.vault.backup import _Attempt, back_up
+from resources.vault.attempt import Attempt
+from resources.vault.backup import back_up
 from resources.vault.removal import collect_garbage, forget, sweep, undelete
 from resources.vault.repack import plan_for, repack
 from resources.vault.replicate import replicate
@@ -268,9 +269,8 @@ def test_a_snapshot_that_needs_a_frame_which_was_not_copied_makes_the_map_void()
     forget(vault(world.store), others)
     remove_dead(world, world.store)
     # A writer reads its base now: all three states in one pack. It will change one of them.
-    late = vault(world.store)
-    attempt = _Attempt(late, world.fleet.store, 1, frozenset())
-    attempt._current = attempt._read_base(late.log.refresh())
+    late = Attempt(vault(world.store), 1, frozenset())
+    late.read_base(late.vault.log.refresh())
     kept = world.fleet.bodies()
     # Meanwhile two agents move on, and the base is forgotten for good.
     world.fleet.change("agent-0000", "agent-0001")
@@ -286,15 +286,14 @@ def test_a_snapshot_that_needs_a_frame_which_was_not_copied_makes_the_map_void()
     outcomes: Counter[str] = Counter()
     for number in range(1, total + 1):
         store = world.store.copy()
-        fresh = vault(store)
-        again = _Attempt(fresh, world.fleet.store, 1, frozenset())
-        again._snapshot_id = attempt._snapshot_id
-        again._current, again._base_chain = attempt._current, ()
+        again = Attempt(vault(store), 1, frozenset())
+        again.snapshot_id, again.current = late.snapshot_id, late.current
 
-        def commit(again: _Attempt = again) -> None:
-            again._write_manifest(None)
-            again._commit(AT, 3)
-            world.bodies[again._snapshot_id] = kept
+        def commit(again: Attempt = again) -> None:
+            again.create_manifest(again.current.table, ())
+            chain = [list(one) for one in again.chain]
+            again.commit(AT, lambda: {"manifests": chain}, pytest.fail)
+            world.bodies[again.snapshot_id] = kept
 
         result = repack(vault(Meanwhile(store, number, commit)), EAGER)
         outcomes["void"] += any("needs more of it" in one for one in result.left.values())

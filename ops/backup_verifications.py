@@ -1,0 +1,132 @@
+"""Verifies each region's copies on one or more levels, and records the evidence.
+
+Evidence is committed in the region's own log in the vault (`resources/vault/evidence.py`); the
+lake keeps the newest of each level for checks and SQL, and its history. What a verification finds
+is a result: the run succeeds, the check turns red.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from fleet.backup_evidence import VerificationEvidence
+from fleet.backup_tables import VERIFICATIONS, ProvenLevel
+from fleet.errors import StateroomError
+from fleet.ports.clock import Clock
+from fleet.ports.control_store import ControlStore
+from fleet.ports.lake import Lake
+from ops.backup_replicas import REGION, combined_error
+from ops.backup_rows import read_rows, write_rows
+from ops.evidence import number_evidence
+from ops.inventory import AFTER
+from ops.partitions import Recorded, record_partitions
+from resources.vault.region_vaults import RegionVaults
+
+
+class VerificationConfig(dg.Config):
+    """What a run of `backup_verifications` looks at."""
+
+    levels: list[str] = Field(
+        default=["V1"],
+        description="V1 structure, V2 stored bytes, V3 content, V4 restore test, V5 drill.",
+    )
+
+
+@dg.op(
+    ins=AFTER,
+    out=dg.Out(dg.Nothing),
+    description="Look at each region's copies, and record what was found.",
+)
+def verify_op(
+    context: dg.AssetExecutionContext,
+    config: VerificationConfig,
+    region_vaults: dg.ResourceParam[RegionVaults],
+    control_store: dg.ResourceParam[ControlStore],
+    lake: dg.ResourceParam[Lake],
+    clock: dg.ResourceParam[Clock],
+) -> Recorded:
+    """Verify every network of each region of the run, level by level."""
+
+    def verify(region: str) -> dict[str, Any]:
+        fresh: list[ProvenLevel] = []
+        failed: dict[str, StateroomError] = {}
+        for network_id in region_vaults.declaration.vault_networks:
+            try:
+                fresh += _verify_network(
+                    region_vaults, control_store, region, network_id, config.levels
+                )
+            except StateroomError as error:
+                failed[network_id] = error
+        rows = newest_levels([*read_rows(lake, VERIFICATIONS, ProvenLevel, region), *fresh])
+        evidence = write_rows(lake, VERIFICATIONS, region, rows, ProvenLevel, clock.now())
+        if failed:
+            raise combined_error(failed)
+        return {**evidence, **_numbers(fresh), "levels": ", ".join(config.levels)}
+
+    yield from record_partitions(context, VERIFICATIONS, REGION, verify)
+
+
+def _verify_network(
+    vaults: RegionVaults,
+    control_store: ControlStore,
+    region: str,
+    network_id: str,
+    levels: Iterable[str],
+) -> list[ProvenLevel]:
+    """Evidence of one network; none while this copy has no snapshot."""
+    from resources.vault.verification_runs import VerificationRuns
+
+    if not vaults.replica(region, network_id).log.refresh().live:
+        return []
+    runs = VerificationRuns(vaults, control_store, region, network_id)
+    return [_row(found) for level in levels for found in runs.run(level)]
+
+
+def _row(found: VerificationEvidence) -> ProvenLevel:
+    recovery_s = found.detail.get("rto_all_s")
+    return ProvenLevel(
+        region=found.region,
+        network_id=found.network_id,
+        level=found.level,
+        snapshot_id=found.snapshot_id,
+        started_at=found.started_at,
+        verifying_s=found.seconds,
+        items=found.items,
+        checked_bytes=found.bytes_checked,
+        passed=found.ok,
+        failures=found.failures[:100],
+        code_version=found.code_version,
+        passed_at=found.started_at if found.ok else None,
+        recovery_s=recovery_s if isinstance(recovery_s, float) else None,
+    )
+
+
+def newest_levels(rows: Iterable[ProvenLevel]) -> list[ProvenLevel]:
+    """The newest row of each network and level, by network and level.
+
+    It keeps the moment when the level passed last, though it may have failed since.
+
+    Args:
+        rows: of one region, in the order in which they came about.
+    """
+    newest: dict[tuple[str, str], ProvenLevel] = {}
+    for row in rows:
+        key = (row.network_id, row.level)
+        before = newest.get(key)
+        passed_at = row.passed_at or (before.passed_at if before else None)
+        newest[key] = row._replace(passed_at=passed_at)
+    return [newest[key] for key in sorted(newest)]
+
+
+def _numbers(fresh: Sequence[ProvenLevel]) -> dict[str, int | float]:
+    return number_evidence(
+        {
+            "networks": len({row.network_id for row in fresh}),
+            "items_checked": sum(row.items for row in fresh),
+            "checked_bytes": sum(row.checked_bytes for row in fresh),
+            "failures": sum(len(row.failures) for row in fresh),
+            "verifying_s": sum(row.verifying_s for row in fresh),
+        }
+    )

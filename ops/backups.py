@@ -1,0 +1,169 @@
+"""Takes snapshots, and lists what the vaults hold.
+
+A snapshot is committed by its record in the vault's log, nowhere else (see
+`resources/vault/backup.py`); the lake's row and the materialization are evidence of it. An op that
+dies between the two leaves a snapshot that the catalogue shows and the next run builds on.
+"""
+
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from fleet.backup_tables import CATALOG, SNAPSHOTS, CataloguedSnapshot, TakenSnapshot
+from fleet.ports.clock import Clock
+from fleet.ports.control_store import ControlStore
+from fleet.ports.lake import Lake
+from ops.backup_rows import write_rows, write_table
+from ops.bulk import collector_paused
+from ops.evidence import number_evidence
+from ops.inventory import AFTER
+from ops.partitions import Recorded, record_partitions
+from ops.pools import BACKUP_SNAPSHOTS
+from resources.vault.region_vaults import RegionVaults
+
+NETWORK = "network"
+
+SNAPSHOT_OP = "take_snapshots_op"
+"""Where the run config of a snapshot stands, in the graph of its asset."""
+
+
+class SnapshotConfig(dg.Config):
+    """What a run of `backup_snapshots` takes."""
+
+    reason: str = Field(default="asked for by a person", description="Kept with the snapshot.")
+    scheduled: bool = Field(
+        default=False,
+        description="Whether a schedule or sensor asks. Retention counts on a snapshot that a "
+        "person asked for only once somebody has approved it.",
+    )
+
+
+@dg.op(
+    ins=AFTER,
+    out=dg.Out(dg.Nothing),
+    pool=BACKUP_SNAPSHOTS,
+    description="Store what has changed since the newest snapshot, and commit a new one.",
+)
+def take_snapshots_op(
+    context: dg.AssetExecutionContext,
+    config: SnapshotConfig,
+    region_vaults: dg.ResourceParam[RegionVaults],
+    control_store: dg.ResourceParam[ControlStore],
+    lake: dg.ResourceParam[Lake],
+) -> Recorded:
+    """Take a snapshot of each network of the run, in the region that writes."""
+    run_id = context.run.run_id
+
+    def take(network_id: str) -> dict[str, Any]:
+        taken = _take(region_vaults, control_store, network_id, config, run_id)
+        evidence = write_rows(lake, SNAPSHOTS, network_id, [taken], TakenSnapshot, taken.taken_at)
+        return {**evidence, **_numbers(taken), **_words(taken)}
+
+    yield from record_partitions(context, SNAPSHOTS, NETWORK, take)
+
+
+def _take(
+    vaults: RegionVaults,
+    control_store: ControlStore,
+    network_id: str,
+    config: SnapshotConfig,
+    run_id: str,
+) -> TakenSnapshot:
+    from resources.vault.backup import back_up
+    from resources.vault.verification_runs import code_version
+
+    notes = {
+        "run_id": run_id,
+        "reason": config.reason,
+        "scheduled": config.scheduled,
+        "code_version": code_version(),
+    }
+    with collector_paused():
+        done = back_up(vaults.home(network_id), control_store, notes=notes)
+    return TakenSnapshot(
+        network_id=network_id,
+        snapshot_id=done.snapshot_id,
+        seq=done.seq,
+        taken_at=done.taken_at,
+        base_id=done.base_id,
+        manifest=done.manifest,
+        agents=done.agents,
+        changed=done.changed,
+        removed=done.removed,
+        damaged=done.damaged,
+        logical_bytes=done.bytes_logical,
+        stored_bytes=done.bytes_stored,
+        taking_s=done.seconds,
+        base_fault=done.base_fault,
+        reason=config.reason,
+        scheduled=config.scheduled,
+        run_id=run_id,
+    )
+
+
+def _numbers(taken: TakenSnapshot) -> dict[str, int | float]:
+    """What plots."""
+    return number_evidence(
+        {
+            "agents": taken.agents,
+            "agents_changed": taken.changed,
+            "agents_removed": taken.removed,
+            "agents_damaged": len(taken.damaged),
+            "logical_bytes": taken.logical_bytes,
+            "stored_bytes": taken.stored_bytes,
+            "taking_s": taken.taking_s,
+            "log_record": taken.seq,
+        }
+    )
+
+
+def _words(taken: TakenSnapshot) -> dict[str, str]:
+    """What a person reads: the fields that are empty say nothing, and are left out."""
+    words = {
+        "snapshot_id": taken.snapshot_id,
+        "base": taken.base_id or "none: the first snapshot",
+        "manifest": taken.manifest,
+        "reason": taken.reason,
+        "damaged": ", ".join(taken.damaged[:20]),
+        "base_fault": taken.base_fault,
+    }
+    return {name: word for name, word in words.items() if word}
+
+
+@dg.op(
+    ins=AFTER,
+    out=dg.Out(dg.Nothing),
+    description="List what the log of each network knows, live and forgotten.",
+)
+def list_snapshots_op(
+    context: dg.AssetExecutionContext,
+    region_vaults: dg.ResourceParam[RegionVaults],
+    lake: dg.ResourceParam[Lake],
+    clock: dg.ResourceParam[Clock],
+) -> Recorded:
+    """Record every snapshot that the writing region knows."""
+
+    def catalogue(network_id: str) -> dict[str, Any]:
+        from resources.vault.catalog import catalogue_snapshots
+
+        home = region_vaults.declaration.home_region
+        table = catalogue_snapshots(region_vaults.home(network_id), home)
+        evidence = write_table(lake, CATALOG, network_id, table, CataloguedSnapshot, clock.now())
+        return {**evidence, **_totals(table.to_pylist())}
+
+    yield from record_partitions(context, CATALOG, NETWORK, catalogue)
+
+
+def _totals(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    live = [row for row in rows if row["state"] == "live"]
+    totals: dict[str, Any] = {
+        "snapshots_live": len(live),
+        "snapshots_held": sum(bool(row["hold"]) for row in live),
+        "snapshots_verified": sum(bool(row["verified_level"]) for row in live),
+        "snapshots_forgotten": len(rows) - len(live),
+    }
+    if live:
+        totals["newest"] = dg.MetadataValue.timestamp(max(row["taken_at"] for row in live))
+        totals["oldest"] = dg.MetadataValue.timestamp(min(row["taken_at"] for row in live))
+    return totals

@@ -1,0 +1,146 @@
+"""Plans which snapshots stay, forgets the others, and frees what nobody needs any more.
+
+The plan is written to the lake and into the vault before anything is forgotten; each step after it
+is a record of the log first and a deletion a day later (docs/formats/backup.md). A run that dies
+anywhere is made up for by the next: it plans anew at the head of the log.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from fleet.backup_tables import PLAN, PlannedSnapshot
+from fleet.ports.clock import Clock
+from fleet.ports.control_store import ControlStore
+from fleet.ports.lake import Lake
+from fleet.retention_guards import RetentionPlan
+from fleet.snapshot_fitness import GuardPolicy
+from ops.backup_rows import write_rows
+from ops.backups import NETWORK
+from ops.evidence import number_evidence
+from ops.inventory import AFTER
+from ops.outcomes import outcomes
+from ops.partitions import Recorded, record_partitions
+from ops.pools import VAULT_REMOVAL
+from resources.vault.region_vaults import RegionVaults
+
+
+class RetentionConfig(dg.Config):
+    """What a run of `retention_plan` does."""
+
+    apply: bool = Field(
+        default=False,
+        description="Forget what the plan forgets and free space; without it, plan only.",
+    )
+
+
+@dg.op(
+    ins=AFTER,
+    out=dg.Out(dg.Nothing),
+    pool=VAULT_REMOVAL,
+    description="Decide what becomes of each snapshot; where asked to, carry it out.",
+)
+def retain_snapshots_op(
+    context: dg.AssetExecutionContext,
+    config: RetentionConfig,
+    region_vaults: dg.ResourceParam[RegionVaults],
+    control_store: dg.ResourceParam[ControlStore],
+    lake: dg.ResourceParam[Lake],
+    clock: dg.ResourceParam[Clock],
+) -> Recorded:
+    """Plan, record, and carry out the retention of each network of the run."""
+
+    def retain(network_id: str) -> dict[str, Any]:
+        from resources.vault.retention_plan import plan_vault
+
+        home = region_vaults.declaration.home_region
+        vault = region_vaults.home(network_id)
+        decided = plan_vault(vault, home, region_vaults.declaration.retention, GuardPolicy())
+        rows = planned_rows(network_id, decided.plan)
+        evidence = write_rows(lake, PLAN, network_id, rows, PlannedSnapshot, clock.now())
+        shown = {**evidence, **_numbers(rows), "applied": config.apply}
+        if decided.plan.refused:
+            shown["refused"] = decided.plan.refused
+        if config.apply:
+            shown |= _carry_out(region_vaults, network_id, decided)
+        return shown
+
+    yield from record_partitions(context, PLAN, NETWORK, retain)
+    if config.apply:
+        with outcomes(context.op_execution_context.retry_number):
+            trimmed = _trim_changes(region_vaults, control_store)
+        context.log.info("%d entries of the change log trimmed", trimmed)
+
+
+def planned_rows(network_id: str, plan: RetentionPlan) -> list[PlannedSnapshot]:
+    """The plan as rows, newest snapshot first."""
+    alarms: dict[str, list[str]] = defaultdict(list)
+    newest = plan.rows[0].snapshot_id if plan.rows else ""
+    for alarm in plan.alarms:
+        alarms[alarm.snapshot_id or newest].append(f"{alarm.text} ({alarm.guard})")
+    return [
+        PlannedSnapshot(
+            network_id=network_id,
+            snapshot_id=row.snapshot_id,
+            seq=row.seq,
+            taken_at=row.taken_at,
+            fate=row.fate.value,
+            reason=row.reason,
+            rules=row.rules,
+            guards=tuple(map(str, row.guards)),
+            alarms=tuple(alarms[row.snapshot_id]),
+        )
+        for row in plan.rows
+    ]
+
+
+def _numbers(rows: Sequence[PlannedSnapshot]) -> Mapping[str, int | float]:
+    counts = {f"snapshots_{fate}": 0 for fate in ("keep", "held", "pending", "ineligible")}
+    counts["snapshots_forget"] = 0
+    for row in rows:
+        counts[f"snapshots_{row.fate}"] += 1
+    return number_evidence({**counts, "alarms": sum(len(row.alarms) for row in rows)})
+
+
+def _carry_out(vaults: RegionVaults, network_id: str, decided: Any) -> dict[str, Any]:
+    """Forget, repack, condemn, sweep and trim: each finds nothing to do when it is repeated."""
+    from resources.vault.journal_upkeep import trim_journal
+    from resources.vault.removal import collect_garbage, sweep
+    from resources.vault.repack import repack
+    from resources.vault.retention_plan import apply_plan
+
+    vault = vaults.home(network_id)
+    outcome = apply_plan(vault, decided)
+    repacked = repack(vault)
+    condemned = collect_garbage(vault)
+    swept = sweep(vault)
+    trimmed = trim_journal(vault, timedelta(hours=vaults.declaration.journal_keep_hours))
+    return {
+        "outcome": outcome.reason,
+        "snapshots_forgotten": len(outcome.decided.plan.forget) if outcome.applied else 0,
+        "packs_repacked": repacked.packs_old,
+        "packs_condemned": condemned.condemned,
+        "condemned_bytes": condemned.bytes_condemned,
+        "objects_swept": swept.objects,
+        "swept_bytes": swept.bytes_freed,
+        "segments_trimmed": trimmed.segments,
+        "trimmed_bytes": trimmed.bytes_freed,
+    }
+
+
+def _trim_changes(vaults: RegionVaults, control_store: ControlStore) -> int:
+    """Let go of change log entries that every journal has passed; how many there were.
+
+    A network without any snapshot has no journal to begin: when its first snapshot comes, that
+    reads the states themselves, and misses no entry.
+    """
+    from resources.vault.journal import trimmable_cursor
+
+    networks = {one: vaults.home(one) for one in vaults.declaration.networks}
+    begun = {one: vault for one, vault in networks.items() if vault.log.refresh().live}
+    cursor = trimmable_cursor(begun)
+    return control_store.trim_state_changes(cursor) if cursor else 0

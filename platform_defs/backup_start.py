@@ -1,0 +1,37 @@
+"""What `stateroom up` does for backups: keys and vault exist before the first snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fleet.errors import StateroomError
+from platform_defs.declared_backup import declared_backup
+from platform_defs.settings import Settings
+
+
+def prepare_backups(settings: Settings, say: Callable[[str], None]) -> str:
+    """Make the keys and the vault that are missing; what is wrong, or nothing.
+
+    A vault that cannot be prepared does not keep the fleet from starting: its agents are worth more
+    running and not backed up than not running.
+
+    Args:
+        settings: of the fleet.
+        say: takes one line for the operator, only when keys were made.
+    """
+    from resources.clock import SystemClock
+    from resources.vault.region_vaults import RegionVaults
+
+    declaration = declared_backup(settings)
+    try:
+        made = RegionVaults(declaration, SystemClock()).prepare()
+    except StateroomError as error:
+        problem = f"no backup can be taken: {error} {error.hint}".strip()
+        say(problem)
+        return problem
+    recovery = [one.file for one in declaration.recovery_keys() if one.file]
+    for path in made:
+        if str(path) in recovery:
+            say(f"recovery key of the backups made: {path}")
+            say("put a copy of it where a disaster here does not reach; no backup opens without it")
+    return ""

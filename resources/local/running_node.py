@@ -1,0 +1,146 @@
+"""A running node as others see it: ready or not, its checks and figures, its placements obeyed.
+
+Implements `node_http.NodeService` for the supervisor, which hands over each part as soon as it
+exists; until then the answers say what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from fleet.errors import StoreUnavailableError, TransientError
+from fleet.ports.control_store import ControlStore
+from resources.local.agent_processes import AgentProcesses
+from resources.local.heartbeat import BeatCounts, Heartbeat
+from resources.local.node_health import CheckResult, check_lake, check_store, run_check
+from resources.local.node_http import Readiness
+from resources.local.node_lease import NodeLease
+from resources.local.node_metrics import NodeCollector, NodeFigures
+from resources.local.node_readings import own_cpu_s
+from resources.local.node_spec import NodeSpec
+from resources.local.write_batcher import WriteBatcher
+from resources.local.zygote_client import ZygoteClient
+
+_log = logging.getLogger(__name__)
+
+
+class RunningNode:
+    """What the endpoints ask, and the loop that follows the placements."""
+
+    def __init__(
+        self,
+        spec: NodeSpec,
+        lease: NodeLease,
+        processes: AgentProcesses,
+        zygote: ZygoteClient,
+        record: Callable[[str, str, str], None],
+    ) -> None:
+        """A node that has not reached its store yet.
+
+        Args:
+            spec: of the node.
+            lease: without it no agent may run.
+            processes: the agents.
+            zygote: counted into the node's own costs.
+            record: takes kind, subject and detail of an event.
+        """
+        self._spec = spec
+        self._lease = lease
+        self._processes = processes
+        self._zygote = zygote
+        self._record = record
+        self._collector = NodeCollector(spec.node.node_id, spec.node.region)
+        self._reconcile_lock = asyncio.Lock()
+        self._reconcile_asked = asyncio.Event()
+        self.store: ControlStore | None = None
+        """None until it was reached."""
+        self.heartbeat: Heartbeat | None = None
+        """None until the node beats."""
+        self.batcher: WriteBatcher | None = None
+        """None until agents are served."""
+        self.stop_reason: str | None = None
+        """Why the node is stopping; None while it is not."""
+        self.zygote_losses = 0
+
+    def readiness(self) -> Readiness:
+        """Whether agents may run."""
+        if self.stop_reason is not None:
+            return Readiness(ready=False, reason=f"stopping: {self.stop_reason}")
+        return Readiness(self._lease.held, self._lease.reason)
+
+    async def check_deep(self) -> list[CheckResult]:
+        """Try store, lake and lease, at the same time."""
+        remaining_s = self._lease.remaining_s()
+        detail = f"{remaining_s:.1f} s left, term {self._lease.term}"
+        lease = CheckResult("lease", self._lease.held, 0.0, self._lease.reason or detail)
+        store, lake = await asyncio.gather(
+            run_check("store", lambda: check_store(self.store)),
+            run_check("lake", lambda: check_lake(Path(self._spec.lake_path))),
+        )
+        return [store, lake, lease]
+
+    def metrics(self) -> bytes:
+        """Prometheus exposition text of this moment."""
+        beats = BeatCounts() if self.heartbeat is None else self.heartbeat.counts
+        stats = None if self.batcher is None else self.batcher.stats()
+        outcomes = ("writes", "refused", "given_up", "retries")
+        return self._collector.render(
+            NodeFigures(
+                ready=self.readiness().ready,
+                lease_remaining_s=self._lease.remaining_s(),
+                lease_term=self._lease.term,
+                heartbeats=beats.stored,
+                heartbeats_late=beats.late,
+                heartbeats_failed=beats.failed,
+                heartbeat_duration_s=beats.duration_s,
+                agents=self._processes.counts(),
+                agent_restarts=self._processes.restarts_total,
+                agent_memory_bytes=self._processes.memory_bytes(),
+                writes={} if stats is None else {name: getattr(stats, name) for name in outcomes},
+                writes_queued=0 if stats is None else stats.queued,
+                zygote_losses=self.zygote_losses,
+                supervisor_cpu_s=own_cpu_s([os.getpid(), self._zygote.pid or 0]),
+            )
+        )
+
+    async def reconcile_now(self) -> int:
+        """Read this node's placements and act on them; returns the number of actions.
+
+        Raises:
+            StoreUnavailableError: the placements cannot be read now; what runs goes on.
+        """
+        store = self.store
+        if store is None:
+            raise StoreUnavailableError("the control store has not been reached yet")
+        async with self._reconcile_lock:
+            node_id = self._spec.node.node_id
+            placements = await asyncio.to_thread(store.placements, node_id)
+            workloads = await asyncio.to_thread(store.workloads)
+            return len(self._processes.reconcile(placements, workloads))
+
+    def ask_reconcile(self) -> None:
+        """Let `follow_placements` look at once."""
+        self._reconcile_asked.set()
+
+    async def follow_placements(self) -> None:
+        """Reconcile for ever: at each interval, and when asked to."""
+        while True:
+            try:
+                await self.reconcile_now()
+            except TransientError as error:
+                _log.warning("placements: %s", error)
+            self._reconcile_asked.clear()
+            with suppress(TimeoutError):
+                interval_s = self._spec.reconcile_interval_s
+                await asyncio.wait_for(self._reconcile_asked.wait(), interval_s)
+
+    async def evict(self, agent_id: str, epoch: int, grace_s: float) -> str:
+        """Stop an agent; returns when it is gone, with the reason."""
+        reason = await self._processes.evict(agent_id, epoch, grace_s)
+        self._record("agent_evicted", agent_id, f"epoch {epoch} on {self._spec.node.node_id}")
+        return reason

@@ -1,0 +1,157 @@
+"""Verifications as evidence: run on one region's copy, and recorded in that region's own log.
+
+Damage that a verification finds is its result, not an error: it is recorded like a pass. Only what
+keeps it from looking at all is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from fleet.backup_evidence import VerificationEvidence
+from fleet.drill_plan import DrillObjectives
+from fleet.errors import InvalidInputError
+from fleet.inventory import Agent
+from fleet.ports.control_store import ControlStore
+from fleet.reports import AgentDeclaration
+from fleet.vault_log import SnapshotRecord
+from resources.vault.evidence import record_evidence
+from resources.vault.network import NetworkVault
+from resources.vault.region_vaults import RegionVaults, read_wrapping_key
+from resources.vault.verify import Verification, verify_bytes, verify_content, verify_structure
+
+Look = Callable[[NetworkVault], Verification]
+
+LOOKS: dict[str, Look] = {"V1": verify_structure, "V2": verify_bytes, "V3": verify_content}
+"""Level -> what looks at a copy; V0 is part of every backup, V4 and V5 have runs of their own."""
+
+
+def code_version() -> str:
+    """Version of Stateroom that looks, as installed; `unknown` when it was not installed."""
+    try:
+        return version("stateroom")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+class VerificationRuns:
+    """Verifies one region's copy of one network, on any level from V1 to V5.
+
+    Args:
+        vaults: of all regions.
+        control_store: says which workloads a drill starts.
+        region: whose copy.
+        network_id: of which network.
+    """
+
+    def __init__(
+        self, vaults: RegionVaults, control_store: ControlStore, region: str, network_id: str
+    ) -> None:
+        """Open the copy; nothing is looked at yet."""
+        self._vaults = vaults
+        self._control_store = control_store
+        self._region = region
+        self._vault = vaults.replica(region, network_id)
+
+    def run(self, level: str) -> list[VerificationEvidence]:
+        """Look at the copy on one level, and record what was found.
+
+        Returns:
+            One piece of evidence; of a restore test, one for each snapshot that was restored, the
+            newest last.
+
+        Raises:
+            InvalidInputError: no such level.
+            StoreUnavailableError: the store does not answer; nothing was recorded.
+        """
+        found = self._look(level)
+        return [one._replace(seq=record_evidence(self._vault, self._region, one)) for one in found]
+
+    def _look(self, level: str) -> list[VerificationEvidence]:
+        if level == "V4":
+            return self._restore_test()
+        if level == "V5":
+            return [self._drill()]
+        look = LOOKS.get(level)
+        if look is None:
+            raise InvalidInputError("level", level, ", ".join([*LOOKS, "V4", "V5"]))
+        started_at = self._vault.clock.now()
+        return [_evidence(self._vault, self._region, look(self._vault), started_at)]
+
+    def _restore_test(self) -> list[VerificationEvidence]:
+        from resources.vault.restore_test import run_restore_test
+
+        found = run_restore_test(
+            self._vault, self._workspace(), region=self._region, code_version=code_version()
+        )
+        return list(reversed(found))
+
+    def _drill(self) -> VerificationEvidence:
+        """All other regions are taken as lost: this one's copy must do, with the recovery key."""
+        from resources.vault.drill import DrillRequest, run_drill
+
+        declaration, network_id = self._vaults.declaration, self._vault.network_id
+        (source, *_) = declaration.recovery_keys()
+        request = DrillRequest(
+            network_id=network_id,
+            replicas={self._region: self._vaults.store(self._region)},
+            kek_id=source.kek_id,
+            read_recovery_key=lambda: read_wrapping_key(source),
+            workloads=self._control_store.workloads(),
+            agents=[
+                declaration_of(agent)
+                for agent in self._control_store.agents()
+                if agent.network_id == network_id
+            ],
+            objectives=DrillObjectives(rto_all_s=float(declaration.rto_max_s)),
+            code_version=code_version(),
+        )
+        found = run_drill(request, self._workspace(), self._vault.clock)
+        return found._replace(region=self._region)
+
+    def _workspace(self) -> Path:
+        return Path(self._vaults.declaration.workspace)
+
+
+def declaration_of(agent: Agent) -> AgentDeclaration:
+    """What an agent was declared with."""
+    return AgentDeclaration(*(getattr(agent, name) for name in AgentDeclaration._fields))
+
+
+def _evidence(
+    vault: NetworkVault, region: str, found: Verification, started_at: datetime
+) -> VerificationEvidence:
+    live = _live_at(vault, started_at)
+    looked = live if found.level != "V3" else live[-1:]
+    failed = {one for finding in found.findings for one in finding.snapshots}
+    return VerificationEvidence(
+        network_id=vault.network_id,
+        region=region,
+        level=found.level,
+        snapshot_id=live[-1] if live else "",
+        started_at=started_at,
+        seconds=found.seconds,
+        items=found.items,
+        bytes_checked=found.size_bytes,
+        failures=tuple(f"{one.subject}: {one.problem}" for one in found.findings),
+        code_version=code_version(),
+        detail={"snapshots": looked, "failed_snapshots": sorted(failed)},
+    )
+
+
+def _live_at(vault: NetworkVault, moment: datetime) -> list[str]:
+    """Live snapshots that were recorded before a moment, in the order of commit.
+
+    One committed while the verification ran may not have been looked at: it is not vouched for.
+    """
+    state = vault.log.refresh()
+    return [
+        stored.record.snapshot_id
+        for stored in vault.log.records
+        if isinstance(stored.record, SnapshotRecord)
+        and stored.record.snapshot_id in state.live
+        and stored.written_at <= moment
+    ]

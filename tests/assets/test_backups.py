@@ -1,0 +1,272 @@
+"""Snapshots, replicas and their proof, through the real jobs on real vaults in folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from fleet.backup_tables import (
+    CATALOG,
+    OBJECTIVES,
+    PLAN,
+    REPLICAS,
+    SNAPSHOTS,
+    VERIFICATIONS,
+    CataloguedSnapshot,
+    PlannedSnapshot,
+    ProvenLevel,
+    RecoveryObjective,
+    Replica,
+    TakenSnapshot,
+)
+from fleet.retention import RetentionPolicy
+from ops.backup_jobs import (
+    BACKUP_JOB,
+    OBJECTIVES_JOB,
+    REPLICATE_JOB,
+    RESTORE_TEST_JOB,
+    RETENTION_JOB,
+    SCRUB_JOB,
+    VERIFY_JOB,
+    asset_config,
+)
+from ops.backup_rows import read_rows
+from tests.assets.backup_runs import AWAY, HOME, NETWORK, BackupRuns, open_backups
+from tests.assets.inventory_runs import checked, materialized, red
+
+HOUR_S = 3600.0
+
+
+@pytest.fixture
+def runs(instance: dg.DagsterInstance, tmp_path: Path) -> Iterator[BackupRuns]:
+    """A fleet with states and prepared vaults."""
+    with open_backups(instance, tmp_path) as made:
+        yield made
+
+
+def test_a_snapshot_is_materialized_with_its_numbers_and_names_its_run(runs: BackupRuns) -> None:
+    """Evidence, lake row and the vault's own log agree on what was taken, and by whom."""
+    result = runs.run(BACKUP_JOB)
+    assert result.success
+    shown = materialized(result)[SNAPSHOTS, NETWORK]
+    (row,) = read_rows(runs.lake, SNAPSHOTS, TakenSnapshot)
+    assert (shown["agents"], shown["agents_changed"], shown["manifest"]) == (8, 8, "full")
+    assert shown["snapshot_id"] == row.snapshot_id
+    assert (row.run_id, row.scheduled) == (result.run_id, False)
+    home = runs.vaults().home(NETWORK)
+    home.log.refresh()
+    extra = home.snapshot(row.snapshot_id).extra
+    assert (extra["run_id"], extra["scheduled"]) == (result.run_id, False)
+    (listed,) = read_rows(runs.lake, CATALOG, CataloguedSnapshot)
+    assert (listed.state, listed.run_id, listed.agents) == ("live", result.run_id, 8)
+
+
+def test_the_next_snapshot_stores_only_what_has_changed(runs: BackupRuns) -> None:
+    """The second row compares with the first, and the catalogue knows both."""
+    runs.run(BACKUP_JOB)
+    runs.write("eu-1-a1", b"changed")
+    shown = materialized(runs.run(BACKUP_JOB))
+    assert shown[SNAPSHOTS, NETWORK]["agents_changed"] == 1
+    assert shown[CATALOG, NETWORK]["snapshots_live"] == 2
+    first, second = (
+        row["snapshot_id"]
+        for row in runs.lake.query(
+            "SELECT snapshot_id FROM backup_snapshots_history ORDER BY taken_at"
+        ).to_pylist()
+    )
+    assert shown[SNAPSHOTS, NETWORK]["snapshot_id"] == second
+    assert shown[SNAPSHOTS, NETWORK]["base"] == first
+
+
+def test_a_snapshot_is_copied_proven_and_judged_in_every_region(runs: BackupRuns) -> None:
+    """One replication later the other region holds it, verified, and every claim is green."""
+    runs.back_up()
+    rows = {row.region: row for row in read_rows(runs.lake, REPLICAS, Replica)}
+    assert rows[HOME].is_home
+    assert not rows[AWAY].is_home
+    assert rows[AWAY].snapshot_id == rows[HOME].snapshot_id
+    assert rows[AWAY].copied_records == rows[HOME].records == 1
+    proven = read_rows(runs.lake, VERIFICATIONS, ProvenLevel)
+    assert {(row.region, row.level, row.passed) for row in proven} == {
+        (HOME, "V1", True),
+        (AWAY, "V1", True),
+    }
+    result = runs.judge()
+    assert red(result) == {}
+    assert len(checked(result)) == 11
+    objectives = {row.region: row for row in read_rows(runs.lake, OBJECTIVES, RecoveryObjective)}
+    assert objectives[AWAY].snapshot_id == objectives[HOME].snapshot_id
+    assert 0 < (objectives[AWAY].rpo_s or 0) < 60
+    assert objectives[AWAY].replica_lag_s == 0
+    assert objectives[AWAY].verified_age_v1_s is not None
+    assert materialized(result)[OBJECTIVES, AWAY]["rpo_s"] < 60
+
+
+def test_every_table_answers_sql(runs: BackupRuns) -> None:
+    """What the UI shows can be asked for in one language."""
+    runs.back_up()
+    runs.judge()
+    for table in (SNAPSHOTS, CATALOG, REPLICAS, VERIFICATIONS, OBJECTIVES):
+        (row,) = runs.lake.query(f"SELECT count(*) AS rows FROM {table}").to_pylist()
+        assert row["rows"] >= 1, table
+
+
+def test_a_network_without_states_fails_its_run_and_says_why(runs: BackupRuns) -> None:
+    """A backup of nothing would only hide that the states are gone."""
+    runs.store._states.clear()
+    result = runs.run(BACKUP_JOB)
+    assert not result.success
+    (failure,) = (event.step_failure_data for event in result.get_step_failure_events())
+    assert failure.user_failure_data is not None
+    said = failure.user_failure_data.description or ""
+    assert f"backup_snapshots of network {NETWORK}" in said
+    assert "no agent state" in said
+
+
+def test_a_region_that_cannot_be_written_does_not_hide_the_others(
+    runs: BackupRuns, no_delays: None
+) -> None:
+    """The home's partition is recorded; the failure names the region, and its check goes red."""
+    runs.run(BACKUP_JOB)
+    vault = Path(runs.declaration.location(AWAY).path)
+    vault.parent.mkdir(exist_ok=True)
+    vault.write_text("not a folder")
+    result = runs.run(REPLICATE_JOB)
+    assert not result.success
+    assert (REPLICAS, HOME) in materialized(result)
+    assert (REPLICAS, AWAY) not in materialized(result)
+    (failure,) = (event.step_failure_data for event in result.get_step_failure_events())
+    assert failure.user_failure_data is not None
+    assert f"backup_replicas of region {AWAY}" in (failure.user_failure_data.description or "")
+
+
+def test_damage_is_a_result_that_turns_its_claim_red_and_names_the_region(runs: BackupRuns) -> None:
+    """One flipped byte in one region's pack: the run succeeds, the claim does not."""
+    runs.back_up()
+    pack = runs.objects(AWAY, "packs")[0]
+    data = bytearray(pack.read_bytes())
+    data[100] ^= 1  # within the first frame: behind a header of fewer bytes
+    pack.chmod(0o600)
+    pack.write_bytes(data)
+    result = runs.run(SCRUB_JOB)
+    assert result.success
+    assert set(red(result)) == {"no_damage_was_found"}
+    found = checked(result)["no_damage_was_found"]
+    regions = {row.data["region"] for row in found.metadata["offending"].value.records}
+    assert regions == {AWAY}
+    rows = read_rows(runs.lake, VERIFICATIONS, ProvenLevel, AWAY)
+    assert {row.level: row.passed for row in rows} == {"V1": True, "V2": False, "V3": False}
+
+
+RPO, V1 = "recovery_point_objective_holds", "structure_is_proven"
+V2, V3 = "stored_bytes_are_proven", "content_is_proven"
+V4, V5, RTO = "restores_are_tested", "drills_are_run", "recovery_time_objective_holds"
+
+
+@pytest.mark.parametrize(
+    ("hours", "stale"),
+    [
+        (0.5, set()),
+        (1.5, {RPO}),
+        (3.5, {RPO, V1}),
+        (24 * 2.1, {RPO, V1, V2}),
+        (24 * 8.1, {RPO, V1, V2, V3, V4}),
+        (24 * 35.1, {RPO, V1, V2, V3, V4, V5, RTO}),
+    ],
+    ids=lambda each: f"{each:.3g} h" if isinstance(each, float) else "",
+)
+def test_claims_turn_red_by_age_alone(runs: BackupRuns, hours: float, stale: set[str]) -> None:
+    """Nothing fails and nothing runs but the judgement itself."""
+    runs.back_up()
+    runs.clock.advance(hours * HOUR_S)
+    assert set(red(runs.judge())) == stale
+
+
+def test_fresh_evidence_turns_a_stale_claim_green_again(runs: BackupRuns) -> None:
+    """V1 is old after a night without power; one verification later it is not."""
+    runs.back_up()
+    runs.clock.advance(12 * HOUR_S)
+    assert "structure_is_proven" in red(runs.judge())
+    result = runs.run(VERIFY_JOB)
+    assert checked(result)["structure_is_proven"].passed
+
+
+def test_a_damaged_live_state_is_named_and_does_not_stop_the_others(runs: BackupRuns) -> None:
+    """Seven of eight agents are backed up anew, the eighth keeps its last good version."""
+    runs.run(BACKUP_JOB)
+    for agent_id in ("eu-1-a1", "eu-1-a2"):
+        runs.write(agent_id, b"newer")
+    state = runs.store._states["eu-1-a1"]
+    runs.store._states["eu-1-a1"] = state._replace(body=b"torn")
+    result = runs.run(BACKUP_JOB)
+    assert result.success
+    assert set(red(result)) == {"no_live_state_was_damaged"}
+    assert materialized(result)[SNAPSHOTS, NETWORK]["damaged"] == "eu-1-a1"
+
+
+def test_judging_needs_no_vault(runs: BackupRuns) -> None:
+    """The quarter-hourly judgement reads the lake alone: it works while every store is away."""
+    runs.back_up()
+    (runs.folder / "vaults").rename(runs.folder / "away")
+    assert runs.run(OBJECTIVES_JOB).success
+
+
+def scheduled(runs: BackupRuns) -> dg.ExecuteInProcessResult:
+    """A snapshot that counts: a person's waits for approval before retention relies on it."""
+    config = {"reason": "test", "scheduled": True}
+    return runs.run(BACKUP_JOB, **asset_config(SNAPSHOTS, "take_snapshots_op", config))
+
+
+def test_the_retention_plan_shows_every_snapshot_with_its_reason(runs: BackupRuns) -> None:
+    """Nothing is forgotten by looking: without `apply` a run only plans."""
+    scheduled(runs)
+    runs.run(REPLICATE_JOB)
+    runs.clock.advance(HOUR_S)
+    scheduled(runs)
+    result = runs.run(RETENTION_JOB, **asset_config(PLAN, "retain_snapshots_op", {"apply": False}))
+    assert result.success
+    pending, kept = read_rows(runs.lake, PLAN, PlannedSnapshot)
+    assert (pending.fate, kept.fate) == ("pending", "keep")
+    assert "not yet verified" in pending.reason
+    shown = materialized(result)[PLAN, NETWORK]
+    assert (shown["snapshots_keep"], shown["snapshots_pending"], shown["applied"]) == (1, 1, False)
+
+
+def test_retention_forgets_what_no_rule_and_no_guard_keeps(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    """What is older than two days goes; the newest two verified stay, whatever the policy says."""
+    policy = RetentionPolicy(last=1, hourly=0, daily=0, weekly=0, monthly=0, yearly=0)
+    with open_backups(instance, tmp_path, retention=policy) as runs:
+        runs.begin_days_ago(4.5)
+        for number in range(4):
+            runs.write("eu-1-a1", f"day {number}".encode())
+            assert scheduled(runs).success
+            assert runs.run(REPLICATE_JOB).success
+            runs.date_objects()
+            runs.clock.advance(24 * HOUR_S)
+        result = runs.run(RETENTION_JOB)
+        assert result.success
+        shown = materialized(result)[PLAN, NETWORK]
+        assert shown["applied"]
+        assert shown["snapshots_forget"] == shown["snapshots_forgotten"] == 2
+        assert shown["outcome"] == "forgot 2 snapshots"
+        state = runs.vaults().home(NETWORK).log.refresh()
+        assert (len(state.live), len(state.forgotten)) == (2, 2)
+        assert materialized(runs.run(RETENTION_JOB))[PLAN, NETWORK]["snapshots_forgotten"] == 0
+
+
+@pytest.mark.long
+def test_a_restore_test_is_evidence_of_its_own_level(runs: BackupRuns) -> None:
+    """V4 restores into an isolated place and opens what it restored, in each region."""
+    runs.back_up()
+    result = runs.run(RESTORE_TEST_JOB)
+    assert result.success
+    rows = {
+        (row.region, row.level): row for row in read_rows(runs.lake, VERIFICATIONS, ProvenLevel)
+    }
+    assert rows[HOME, "V4"].failures == rows[AWAY, "V4"].failures == ()
+    assert rows[AWAY, "V4"].passed

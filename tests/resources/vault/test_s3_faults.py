@@ -1,0 +1,283 @@
+"""Every vault verb against a store that fails over HTTP: whole or cleanly refused, then healthy.
+
+A verb that returns has done its work; one that does not says which store failed and what to do.
+Whatever happened, every live snapshot restores byte for byte and the same verb succeeds afterwards.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import pytest
+
+from fleet.errors import PermanentError, StateroomError
+from fleet.ports.object_store import ObjectStore
+from resources.object_store.directory import DirectoryObjectStore
+from resources.object_store.retrying import Retrying
+from resources.object_store.s3 import S3ObjectStore
+from resources.vault.backup import back_up
+from resources.vault.network import NetworkVault
+from resources.vault.removal import GRACE, collect_garbage
+from resources.vault.replicate import replicate
+from resources.vault.verify import verify_content, verify_structure
+from tests.fakes.fault_proxy import FaultProxy, Plan, Request, fault_proxy, nth, since
+from tests.resources.vault.test_crashes import History
+from tests.servers.moto_server import aws_client, moto_server
+
+HASTY = Retrying(deadline_s=3.0, first_delay_s=0.01, delay_max_s=0.05, calls_at_once_max=4)
+BRIEF = HASTY._replace(deadline_s=0.3)
+PATIENT = Retrying(deadline_s=60.0, first_delay_s=0.01, delay_max_s=0.05)
+PASSING = ("internal", "slow_down", "conflict", "reset_before", "reset_after", "timeout_before")
+PASSING += ("timeout_after", "short_body", "slow")
+"""Faults of one request that a verb must overcome by itself."""
+ALTERING = ("bit_flip", "wrong_etag")
+"""Faults of one request that it may report."""
+FINAL = ("expired", "no_space", "quota", "too_large", "skewed", "denied")
+"""Faults that somebody must remove: not asked again."""
+LASTING = (*FINAL, "internal", "slow_down", "reset_before", "timeout_before")
+
+
+class Site(NamedTuple):
+    """A server, a proxy that fails in front of it, and clients of both."""
+
+    proxy: FaultProxy
+    direct: Any
+    through: Any
+    history: History
+    objects: dict[str, bytes]
+    healthy: dict[str, tuple[int, list[int]]]
+
+    def stores(self, name: str, retrying: Retrying) -> tuple[S3ObjectStore, S3ObjectStore]:
+        """A fresh copy of the vault: as it is, and as it is seen through the proxy."""
+        self.direct.create_bucket(Bucket=name)
+        sound = S3ObjectStore(self.direct, name, retrying=PATIENT)
+        for key, data in self.objects.items():
+            sound.create(key, data)
+        return sound, S3ObjectStore(self.through, name, retrying=retrying)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Started once; each test has buckets of its own."""
+    root = tmp_path_factory.mktemp("site") / "vault"
+    history = History(root)
+    store = DirectoryObjectStore(root)
+    objects = {one.key: store.get(one.key) for one in store.list_objects("")}
+    with (
+        moto_server() as url,
+        fault_proxy(url) as proxy,
+        aws_client("s3", url, 60) as direct,
+        aws_client("s3", proxy.url, 1.0) as through,
+    ):
+        yield Site(proxy, direct, through, history, objects, {})
+    shutil.rmtree(root)
+
+
+Run = Callable[[ObjectStore, ObjectStore], object]
+
+
+def runs(history: History) -> dict[str, Run]:
+    """The verbs: each is given the vault and the store of a replica."""
+    vault = history.fleet.vault
+
+    def verify(store: ObjectStore, _: ObjectStore) -> None:
+        for found in (verify_structure(vault(store)), verify_content(vault(store))):
+            if found.findings:
+                raise PermanentError(f"store s3://: {found.findings}", hint="Heal it.")
+
+    def restore(store: ObjectStore, _: ObjectStore) -> None:
+        restored = history.fleet.restored(store, history.second)
+        assert restored == history.bodies[history.second]
+
+    return {
+        "back_up": lambda store, _: history.back_up(store),
+        "restore": restore,
+        "forget": lambda store, _: history.forget(store),
+        "gc": lambda store, _: history.gc(store),
+        "sweep": lambda store, _: history.sweep(store),
+        "replicate": lambda store, target: replicate(vault(store), vault(target)),
+        "verify": verify,
+    }
+
+
+VERBS = ("back_up", "restore", "forget", "gc", "sweep", "replicate", "verify")
+
+
+class Trial:
+    """One verb under one plan of faults, and what must hold afterwards."""
+
+    def __init__(self, site: Site, verb: str, name: str, retrying: Retrying | None = None) -> None:
+        """Copy the vault into fresh buckets, named after the fault."""
+        site.proxy.set_plan(lambda _: None)
+        self.site = site
+        self.run = runs(site.history)[verb]
+        name = f"{verb}-{name}-{uuid.uuid4().hex[:8]}".replace("_", "-")
+        self.sound, self.faulty = site.stores(name, retrying or HASTY)
+        site.direct.create_bucket(Bucket=f"{name}-copy")
+        self.sound_copy = S3ObjectStore(site.direct, f"{name}-copy", retrying=PATIENT)
+        self.copy = S3ObjectStore(site.through, f"{name}-copy", retrying=retrying or HASTY)
+
+    def under(self, plan: Plan) -> StateroomError | None:
+        """Run the verb; the error that it ended with."""
+        self.site.proxy.set_plan(plan)
+        try:
+            self.run(self.faulty, self.copy)
+        except StateroomError as error:
+            return error
+        finally:
+            self.requests = self.site.proxy.count
+            self.site.proxy.set_plan(lambda _: None)
+        assert verify_structure(self.site.history.fleet.vault(self.sound)).ok
+        return None
+
+    def recover(self) -> None:
+        """Nothing live is lost, and the verb succeeds on the healthy store."""
+        history = self.site.history
+        history.check(self.sound)
+        self.run(self.sound, self.sound_copy)
+        assert verify_structure(history.fleet.vault(self.sound)).ok
+        replica = NetworkVault(
+            self.sound_copy, history.fleet.vault(self.sound).keys, history.fleet.clock
+        )
+        assert verify_structure(replica).ok
+
+
+def writes_of(site: Site, verb: str) -> tuple[int, list[int]]:
+    """How many requests a healthy run takes, and which of them write; found out once."""
+    if verb not in site.healthy:
+        seen: list[str] = []
+
+        def watch(request: Request) -> None:
+            seen.append(request.method)
+
+        assert Trial(site, verb, "healthy").under(watch) is None
+        writes = [number for number, one in enumerate(seen, 1) if one == "PUT"]
+        site.healthy[verb] = (len(seen), writes)
+    return site.healthy[verb]
+
+
+def trials(quick: dict[str, tuple[str, ...]], faults: tuple[str, ...]) -> list[Any]:
+    """Every verb with every fault; those that are not quick are run by `make test-all`."""
+    return [
+        pytest.param(verb, fault, marks=() if fault in quick.get(verb, quick["*"]) else LONG)
+        for verb in VERBS
+        for fault in faults
+    ]
+
+
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    ("verb", "fault"), trials({"*": ("reset_after",), "back_up": PASSING}, PASSING)
+)
+def test_a_fault_of_one_request_is_overcome(site: Site, verb: str, fault: str) -> None:
+    """At the commit (or in the middle of what only reads), whatever a request may suffer."""
+    total, writes = writes_of(site, verb)
+    trial = Trial(site, verb, fault)
+    assert trial.under(nth(writes[-1] if writes else total // 2, fault)) is None
+    assert trial.requests >= total
+    trial.recover()
+
+
+@pytest.mark.parametrize(
+    ("verb", "fault"), trials({"*": ("expired",), "back_up": LASTING}, LASTING)
+)
+def test_a_lasting_fault_is_refused_cleanly(site: Site, verb: str, fault: str) -> None:
+    """From the first write or the commit on; what somebody must change is not asked for again."""
+    total, writes = writes_of(site, verb)
+    at = (writes or [total // 2])[-1 if len(fault) % 2 else 0]
+    trial = Trial(site, verb, fault, BRIEF)
+    error = trial.under(since(at, fault))
+    assert error is not None
+    assert "store s3://" in str(error)
+    assert error.hint
+    if fault in FINAL:
+        assert isinstance(error, PermanentError)
+        # The failing one, and what other threads had begun.
+        assert trial.requests < at + 8
+    trial.recover()
+
+
+@pytest.mark.parametrize(
+    ("verb", "fault"), trials({"*": (), "back_up": ALTERING, "restore": ALTERING}, ALTERING)
+)
+def test_altered_bytes_are_never_taken_for_the_truth(site: Site, verb: str, fault: str) -> None:
+    """A flipped bit on the way in, a wrong checksum on the way out: healed, or named."""
+    total, writes = writes_of(site, verb)
+    for at in {total // 2, (writes or [total])[0]}:
+        trial = Trial(site, verb, fault)
+        error = trial.under(nth(at, fault))
+        if fault == "wrong_etag" and at in writes:
+            assert "checksum of other bytes" in str(error)
+        trial.recover()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("fault", [*PASSING, *ALTERING, *FINAL])
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_fault_at_each_request_leaves_a_whole_vault(site: Site, verb: str, fault: str) -> None:
+    """Every position, once and for ever."""
+    total, _ = writes_of(site, verb)
+    for number in range(1, total + 1):
+        for plan in (nth, since) if fault in FINAL else (nth,):
+            trial = Trial(site, verb, fault)
+            error = trial.under(plan(number, fault))
+            assert fault not in PASSING or error is None
+            assert fault not in FINAL or error is not None
+            trial.recover()
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_clocks_that_are_a_day_off_condemn_nothing_young(site: Site, days: int) -> None:
+    """Of the store, of this machine, and of both: orphans are aged by the store's clock alone."""
+    for store_days, local_days in ((days, 0), (0, days), (days, -days)):
+        trial = Trial(site, "gc", "clock")
+        history = site.history
+        site.proxy.store_clock = timedelta(days=store_days)
+        history.fleet.clock.jump(86400 * local_days)
+        try:
+            orphans = {one.key for one in trial.sound.list_objects("packs/")}
+            result = collect_garbage(history.fleet.vault(trial.faulty), GRACE)
+            assert result.aborted == 0
+            history.back_up(trial.faulty)
+            assert {one.key for one in trial.sound.list_objects("packs/")} >= orphans
+        finally:
+            site.proxy.store_clock = timedelta(0)
+            history.fleet.clock.jump(-86400 * local_days)
+        trial.recover()
+
+
+def test_a_store_that_is_overrun_is_asked_by_fewer_at_once(site: Site) -> None:
+    """Each wave of SlowDown halves the calls at once; they grow again with success."""
+    trial = Trial(site, "back_up", "overrun")
+    limit = trial.faulty._retrier.limit
+    assert limit.now == 4
+    site.proxy.set_plan(lambda request: "slow_down" if request.number <= 2 else None)
+    result = back_up(site.history.fleet.vault(trial.faulty), site.history.fleet.store)
+    assert result.agents
+    assert limit.now < 4
+    for _ in range(80):
+        trial.faulty.list_objects("nothing/")
+    assert limit.now == 4
+
+
+def test_a_silent_store_is_given_up_once_and_then_asked_briefly(site: Site) -> None:
+    """A run of many calls against a store that fails for good takes few requests."""
+    trial = Trial(site, "forget", "silent")
+    site.proxy.set_plan(since(1, "internal"))
+    for _ in range(2):
+        with pytest.raises(StateroomError):
+            trial.faulty.list_objects("log/")
+    first = site.proxy.count
+    for _ in range(5):
+        with pytest.raises(StateroomError):
+            trial.faulty.list_objects("log/")
+    assert site.proxy.count == first + 5
+    site.proxy.set_plan(nth(2, "internal"))
+    for _ in range(3):
+        assert trial.faulty.list_objects("log/")

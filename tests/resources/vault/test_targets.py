@@ -1,0 +1,110 @@
+"""Old states beside the live ones: in a folder, or under other ids in another network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fleet.agents import Placement
+from fleet.errors import CorruptObjectError, InvalidInputError, NotFoundError, PermanentError
+from fleet.reports import AgentDeclaration
+from resources.vault.restore import restore
+from resources.vault.targets import (
+    DirectoryTarget,
+    RenamedTarget,
+    prefixed,
+    restore_into_directory,
+)
+from tests.fakes.journaled_fleet import JournaledFleet
+from tests.fakes.vault_fleet import AT
+from tests.resources.vault.test_journal import step
+
+
+@pytest.fixture
+def fleet() -> JournaledFleet:
+    """Three agents, a snapshot, a journal."""
+    fleet = JournaledFleet(3)
+    fleet.snapshot()
+    step(fleet)
+    step(fleet, "agent-0001")
+    return fleet
+
+
+def test_a_folder_holds_one_file_an_agent_and_what_they_are(
+    tmp_path: Path, fleet: JournaledFleet
+) -> None:
+    """As they were at the moment; nothing else is left beside it, and no hold either."""
+    at = fleet.covered[0]
+    folder = tmp_path / "old"
+    result = restore_into_directory(fleet.opened(), folder, at=at)
+    assert result.restored == 3
+    expected = fleet.expected_at(at)
+    assert {one.name: one.read_bytes() for one in folder.glob("*.state")} == {
+        f"{agent_id}.state": one.body for agent_id, one in expected.items()
+    }
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["moment"] == at.isoformat()
+    assert [(one["agent_id"], one["version"]) for one in manifest["agents"]] == [
+        (agent_id, one.version) for agent_id, one in sorted(expected.items())
+    ]
+    assert list(tmp_path.iterdir()) == [folder]
+    assert fleet.bodies() == {k: v.body for k, v in fleet.expected_at(None).items()}
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path, fleet: JournaledFleet) -> None:
+    """On a fault nothing is left; an existing folder is never touched."""
+    folder = tmp_path / "old"
+    for one in fleet.objects.list_objects("packs/"):
+        fleet.objects.delete([one.key])
+    with pytest.raises(CorruptObjectError, match="cannot be restored"):
+        restore_into_directory(fleet.opened(), folder)
+    assert list(tmp_path.iterdir()) == []
+    folder.mkdir()
+    (folder / "mine").write_text("x")
+    with pytest.raises(InvalidInputError, match="does not exist yet"):
+        restore_into_directory(fleet.opened(), folder)
+    assert (folder / "mine").read_text() == "x"
+    with pytest.raises(PermanentError, match="Not a directory"):
+        DirectoryTarget(folder / "mine" / "below")
+
+
+def test_until_its_commit_a_folder_is_not_there(tmp_path: Path, fleet: JournaledFleet) -> None:
+    """Killed in between, only the hidden partial folder is left."""
+    target = DirectoryTarget(tmp_path / "old")
+    restore(fleet.opened(), target)
+    assert not (tmp_path / "old").exists()
+    assert all(one.name.startswith(".old.partial-") for one in tmp_path.iterdir())
+    again = restore_into_directory(fleet.opened(), tmp_path / "old")
+    assert again.restored == 3
+
+
+def test_agents_come_back_under_other_ids_in_another_network(fleet: JournaledFleet) -> None:
+    """Declared and placed there before; the live ones stay as they are."""
+    live = fleet.bodies()
+    at = fleet.covered[0]
+    target = RenamedTarget(fleet.store, "staging", prefixed("staging-"))
+    with pytest.raises(NotFoundError, match="staging has no placed agent staging-agent-0000"):
+        restore(fleet.opened(), target, at=at)
+    ids = [f"staging-{one}" for one in fleet.agent_ids]
+    fleet.store.declare_agents([AgentDeclaration(one, "staging", "w", "eu", 1, 1) for one in ids])
+    fleet.store.place_agents(
+        [Placement(one, "staging", "w", "n", "eu", 0, 1, "running", "", AT) for one in ids]
+    )
+    result = restore(fleet.opened(), target, at=at)
+    assert (result.restored, result.refused) == (3, ())
+    expected = fleet.expected_at(at)
+    assert {one.agent_id: one.body for one in fleet.store.states(ids)} == {
+        f"staging-{agent_id}": one.body for agent_id, one in expected.items()
+    }
+    assert fleet.bodies() == live
+    assert restore(fleet.opened(), target, at=at).unchanged == 3
+
+
+@pytest.mark.parametrize("new_id", ["same", "../evil", ""])
+def test_ids_that_meet_or_are_no_names_are_refused(fleet: JournaledFleet, new_id: str) -> None:
+    """Before anything is written."""
+    target = RenamedTarget(fleet.store, "staging", lambda _: new_id)
+    with pytest.raises(InvalidInputError, match="rename"):
+        restore(fleet.opened(), target)

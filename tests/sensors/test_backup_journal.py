@@ -1,0 +1,111 @@
+"""The journal is written in the tick, copied to the replicas, and told once a minute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from fleet.backup_tables import JOURNAL, OBJECTIVES, JournalReach, RecoveryObjective
+from ops.backup_rows import read_rows
+from sensors.backup_journal import build_state_journal_sensor, decode_gathered
+from tests.assets.backup_runs import AWAY, HOME, NETWORK, BackupRuns, open_backups
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Iterator[BackupRuns]:
+    """A fleet with states and prepared vaults."""
+    with dg.DagsterInstance.ephemeral() as instance, open_backups(instance, tmp_path) as made:
+        yield made
+
+
+class JournalTicker:
+    """Ticks the journal's sensor as the daemon does, and stores its events as the daemon does."""
+
+    def __init__(self, runs: BackupRuns) -> None:
+        """Begin without a cursor."""
+        self.runs = runs
+        self.cursor: str | None = None
+        self.sensor = build_state_journal_sensor(5, running=True)
+
+    def tick(self) -> dg.SensorExecutionData:
+        """One evaluation; a second passes first."""
+        runs = self.runs
+        runs.clock.advance(1.0)
+        resources: dict[str, Any] = {
+            "backup_declaration": runs.declaration,
+            "clock": runs.clock,
+            "control_store": runs.store,
+            "lake": runs.lake,
+            "region_vaults": runs.vaults(),
+        }
+        with dg.build_sensor_context(
+            instance=runs.instance, definitions=runs.defs, cursor=self.cursor, resources=resources
+        ) as context:
+            data = self.sensor.evaluate_tick(context)
+        self.cursor = data.cursor or self.cursor
+        for event in data.asset_events:
+            runs.instance.report_runless_asset_event(event)
+        return data
+
+
+def test_there_is_no_journal_without_a_snapshot_to_begin_at(runs: BackupRuns) -> None:
+    """A segment restores nothing by itself."""
+    assert "no network has a snapshot" in (JournalTicker(runs).tick().skip_message or "")
+
+
+def test_a_state_written_after_the_snapshot_is_covered_in_every_region(runs: BackupRuns) -> None:
+    """Segment, copy, lake row and event come from one tick; the objective improves with them."""
+    runs.back_up()
+    runs.clock.advance(600.0)
+    runs.write("eu-1-a1", b"between two snapshots")
+    (event,) = JournalTicker(runs).tick().asset_events
+    assert event.partition == NETWORK
+    shown = {name: value.value for name, value in event.metadata.items()}
+    assert (shown["agents_stored"], shown["segments_copied"], shown["regions_behind"]) == (1, 1, 0)
+    rows = {row.region: row for row in read_rows(runs.lake, JOURNAL, JournalReach)}
+    assert rows[HOME].covered_until == rows[AWAY].covered_until is not None
+    assert len(runs.objects(AWAY, "journal")) == len(runs.objects(HOME, "journal")) >= 1
+    runs.judge()
+    for row in read_rows(runs.lake, OBJECTIVES, RecoveryObjective):
+        assert (row.rpo_s or 0) < 10
+        assert (row.backup_age_s or 0) > 600
+
+
+def test_events_come_once_a_minute_and_lose_no_number(runs: BackupRuns) -> None:
+    """A tick every few seconds would flood the event log; what it did is added up instead."""
+    runs.back_up()
+    ticker = JournalTicker(runs)
+    assert len(ticker.tick().asset_events) == 1
+    for number in range(3):
+        runs.clock.advance(10.0)
+        runs.write("eu-1-a1", f"state {number}".encode())
+        assert not ticker.tick().asset_events
+    runs.clock.advance(40.0)
+    (event,) = ticker.tick().asset_events
+    assert event.metadata["agents_stored"].value == 3
+    assert decode_gathered(ticker.cursor)[1] == {}
+
+
+def test_a_region_that_is_away_does_not_stop_the_home(runs: BackupRuns) -> None:
+    """The home's journal goes on; the row of the other region says what is wrong."""
+    runs.back_up()
+    vault = Path(runs.declaration.location(AWAY).path)
+    vault.rename(vault.with_name("gone"))
+    vault.write_text("not a folder")
+    runs.write("eu-1-a1", b"newer")
+    (event,) = JournalTicker(runs).tick().asset_events
+    assert event.metadata["regions_behind"].value == 1
+    rows = {row.region: row for row in read_rows(runs.lake, JOURNAL, JournalReach)}
+    assert rows[HOME].covered_until is not None
+    assert rows[AWAY].covered_until is None
+    assert rows[AWAY].fault
+
+
+def test_a_cursor_of_another_version_begins_anew() -> None:
+    """A number lost is no reason to stop journalling."""
+    assert decode_gathered('{"other": 1}') == (None, {})
+    assert decode_gathered(None) == (None, {})

@@ -1,0 +1,40 @@
+"""AWS's protocols over real HTTP on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from moto.server import ThreadedMotoServer
+
+ACCESS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+
+
+@contextmanager
+def moto_server() -> Iterator[str]:
+    """A server's URL; it is always ended."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+@contextmanager
+def aws_client(service: str, endpoint: str, read_timeout_s: float = 5.0) -> Iterator[Any]:
+    """A client without retries of its own; it is always closed."""
+    config = Config(
+        connect_timeout=2, read_timeout=read_timeout_s, retries={"total_max_attempts": 1}
+    )
+    client = boto3.client(
+        service, endpoint_url=endpoint, region_name="us-east-1", config=config, **ACCESS
+    )
+    try:
+        yield client
+    finally:
+        client.close()
