@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from fleet.backup_checks import (
+    agent_copies,
     check_covered_networks,
     check_damage,
     check_damaged_states,
+    check_incomplete,
     check_lag,
     check_level,
+    check_platform_age,
     check_recovery_point,
     check_recovery_time,
 )
@@ -42,6 +45,7 @@ from ops.recovery_objectives import read_copies
 
 CLAIMS = {
     SNAPSHOTS: {
+        "no_snapshot_lacks_an_artefact": "Every artefact is whole in the newest snapshot.",
         "no_live_state_was_damaged": "Every state that was backed up last matched its digest.",
     },
     REPLICAS: {
@@ -60,6 +64,9 @@ CLAIMS = {
     OBJECTIVES: {
         "every_network_has_a_verified_snapshot": (
             "Every network whose agents have states has a snapshot that was verified (V1)."
+        ),
+        "the_platform_itself_is_backed_up": (
+            "Control store and lake have a snapshot of the last hours in every region."
         ),
         "recovery_point_objective_holds": "No network would lose more than the objective allows.",
         "recovery_time_objective_holds": "The newest drills stayed within the objective.",
@@ -151,18 +158,24 @@ def _judged(judge: Judge, evidence: Evidence, table: str) -> Mapping[str, CheckV
 
 def _judge_snapshots(evidence: Evidence) -> Mapping[str, CheckVerdict]:
     snapshots = evidence.rows(SNAPSHOTS, TakenSnapshot)
-    return {"no_live_state_was_damaged": check_damaged_states(snapshots)}
+    return {
+        "no_snapshot_lacks_an_artefact": check_incomplete(snapshots),
+        "no_live_state_was_damaged": check_damaged_states(snapshots),
+    }
 
 
 def _judge_replicas(evidence: Evidence) -> Mapping[str, CheckVerdict]:
-    now = evidence.clock.now()
-    return {"replicas_are_not_behind": check_lag(evidence.copies(), evidence.policy, now)}
+    copies, now = agent_copies(evidence.copies()), evidence.clock.now()
+    return {"replicas_are_not_behind": check_lag(copies, evidence.policy, now)}
 
 
 def _judge_verifications(evidence: Evidence) -> Mapping[str, CheckVerdict]:
     copies, now = evidence.copies(), evidence.clock.now()
     verdicts = {
-        claim: check_level(copies, level, evidence.policy, now)
+        # a drill starts agents, and the platform's own stores have none
+        claim: check_level(
+            agent_copies(copies) if level == "V5" else copies, level, evidence.policy, now
+        )
         for level, claim in EVIDENCE_CLAIMS.items()
     }
     damage = check_damage(evidence.rows(VERIFICATIONS, ProvenLevel))
@@ -170,8 +183,10 @@ def _judge_verifications(evidence: Evidence) -> Mapping[str, CheckVerdict]:
 
 
 def _judge_objectives(evidence: Evidence) -> Mapping[str, CheckVerdict]:
-    copies, policy, now = evidence.copies(), evidence.policy, evidence.clock.now()
+    everything, policy, now = evidence.copies(), evidence.policy, evidence.clock.now()
+    copies = agent_copies(everything)
     return {
+        "the_platform_itself_is_backed_up": check_platform_age(everything, policy, now),
         "every_network_has_a_verified_snapshot": check_covered_networks(
             _stated_networks(evidence.lake), copies, evidence.declaration.home_region
         ),

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
+from fleet.backup_declaration import PLATFORM_NETWORK
 from fleet.backup_tables import ProvenLevel, TakenSnapshot
 from fleet.inventory_checks import CheckVerdict, Offender, judge
 from fleet.recovery_objectives import (
     ObjectivePolicy,
     RecoveryFigures,
+    check_backup_age,
     check_replica_lag,
     check_rpo,
     check_rto,
@@ -23,6 +25,9 @@ from fleet.recovery_objectives import (
     span_text,
 )
 from fleet.recovery_rows import CopyFacts
+
+SERIES_MAX = 12
+"""Copies that have a plot of their own in a check."""
 
 Check = Callable[[Sequence[RecoveryFigures], ObjectivePolicy], CheckVerdict]
 
@@ -62,6 +67,33 @@ def check_damaged_states(snapshots: Sequence[TakenSnapshot]) -> CheckVerdict:
     return judge("{offenders} of {checked} agents had a damaged live state", agents, offenders)
 
 
+def check_incomplete(snapshots: Sequence[TakenSnapshot]) -> CheckVerdict:
+    """No newest snapshot lacks an artefact that it was to hold."""
+    offenders = [
+        Offender(missing.partition(": ")[0], row.network_id, missing.partition(": ")[2])
+        for row in snapshots
+        for missing in row.incomplete
+    ]
+    checked = sum(len(row.artefacts) for row in snapshots)
+    claim = "{offenders} of {checked} artefacts are not whole in the newest snapshot"
+    return judge(claim, checked, offenders)
+
+
+def check_platform_age(
+    copies: Sequence[CopyFacts], policy: ObjectivePolicy, now: datetime
+) -> CheckVerdict:
+    """The fleet's own stores were backed up lately, and lie in every region."""
+    own = [copy.figures(now) for copy in copies if copy.facts.network_id == PLATFORM_NETWORK]
+    if not own:
+        return judge("the platform itself has no snapshot yet", 0, [])
+    return check_backup_age(own, policy)
+
+
+def agent_copies(copies: Sequence[CopyFacts]) -> list[CopyFacts]:
+    """Copies of agent networks: objectives are about what agents have done."""
+    return [copy for copy in copies if copy.facts.network_id != PLATFORM_NETWORK]
+
+
 def check_damage(levels: Sequence[ProvenLevel]) -> CheckVerdict:
     """The newest verification of each level, region and network found nothing wrong."""
     offenders = [
@@ -98,12 +130,30 @@ def check_recovery_point(
     copies: Sequence[CopyFacts], policy: ObjectivePolicy, now: datetime
 ) -> CheckVerdict:
     """No region would lose more than the objective if it had to bring a network back now."""
-    return check_rpo([copy.figures(now) for copy in copies], policy)
+    figures = [copy.figures(now) for copy in copies]
+    return _with_series(check_rpo(figures, policy), figures, "rpo_s")
 
 
 def check_lag(copies: Sequence[CopyFacts], policy: ObjectivePolicy, now: datetime) -> CheckVerdict:
     """No region's copy is further behind the home than a snapshot may be old."""
-    return check_replica_lag([copy.figures(now) for copy in copies], policy)
+    figures = [copy.figures(now) for copy in copies]
+    return _with_series(check_replica_lag(figures, policy), figures, "replica_lag_s")
+
+
+def _with_series(
+    verdict: CheckVerdict, figures: Sequence[RecoveryFigures], name: str
+) -> CheckVerdict:
+    """A verdict with the figure of each copy, which the UI plots over time.
+
+    Args:
+        verdict: about the figures.
+        figures: of all copies; the worst `SERIES_MAX` are shown.
+        name: of the figure.
+    """
+    known = [(getattr(one, name), one) for one in figures if getattr(one, name) is not None]
+    worst = sorted(known, key=lambda each: -each[0])[:SERIES_MAX]
+    series = {f"{name} of {one.network_id} in {one.region}": value for value, one in worst}
+    return verdict._replace(numbers={**verdict.numbers, **series})
 
 
 def _check_due(

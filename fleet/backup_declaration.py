@@ -13,6 +13,10 @@ from fleet.retention import RetentionPolicy
 PLATFORM_NETWORK = "platform"
 """Network id under which a vault keeps the fleet's own artefacts: control store, lake, indexes."""
 
+PLATFORM_MAX_AGE_S = 13 * 3600
+"""Oldest that the newest snapshot of the fleet's own stores may be: they are backed up every six
+hours, so that one missed time is an accident and two are none."""
+
 
 @dataclass(frozen=True, slots=True)
 class VaultLocation:
@@ -140,6 +144,7 @@ def declared_objectives(declaration: BackupDeclaration) -> ObjectivePolicy:
         rpo_max_s=declaration.rpo_max_s,
         rto_max_s=declaration.rto_max_s,
         replica_lag_max_s=declaration.rpo_max_s,
+        backup_max_age_s=PLATFORM_MAX_AGE_S,
         v4_max_age_s=declaration.restore_test_max_age_days * DAY_S,
         v5_max_age_s=declaration.drill_max_age_days * DAY_S,
     )

@@ -55,6 +55,15 @@ class TakenSnapshot(NamedTuple):
     before retention counts on it."""
     run_id: str
     """Dagster run that took it; the same stands in the vault's log."""
+    full: bool = False
+    """Whether every file was read again, whatever its times say."""
+    artefacts: tuple[str, ...] = ()
+    """Artefacts that were looked at."""
+    items: int = 0
+    """Files, folders and links that the snapshot holds of them."""
+    incomplete: tuple[str, ...] = ()
+    """Artefacts that are not as they were at the cut, with the error; their last good content is
+    kept, and retention does not count on such a snapshot."""
 
 
 class CataloguedSnapshot(NamedTuple):

@@ -10,6 +10,7 @@ Locks are measured from the cut and never shortened, so the plan may be made and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -64,7 +65,7 @@ def plan_lock_extensions(
 
     Returns:
         One extension for each snapshot whose longest lock has not passed, newest first; that of
-        several classes is the longest. Kept as the *oldest* of a class does not count: that ends
+        several classes is the longest. Kept as the oldest of all does not count: that ends
         with the next snapshots.
 
     Raises:
@@ -110,9 +111,8 @@ def merge_locks(
 
 def _stands_for(verdict: RetentionVerdict, name: str, now: datetime) -> bool:
     """Whether a class keeps the snapshot, and its week, month or year is over."""
-    kept = any(
-        one == f"{name} snapshot" or one.startswith(f"{name} within") for one in verdict.reasons
-    )
+    stands = re.compile(rf"newest of .* \({name}\b")
+    kept = any(stands.match(one) for one in verdict.reasons)
     return verdict.keep and kept and _ENDS[name](verdict.taken_at.astimezone(UTC)) <= now
 
 

@@ -46,7 +46,7 @@ def replicate_op(
         evidence = write_rows(lake, REPLICAS, region, rows, Replica, clock.now())
         if failed:
             raise combined_error(failed)
-        return {**evidence, **_numbers(rows)}
+        return {**_numbers(rows), **evidence}
 
     yield from record_partitions(context, REPLICAS, REGION, pull)
 

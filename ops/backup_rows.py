@@ -1,12 +1,32 @@
 """Rows of the backup tables: written to the lake with their evidence, and read back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
+from fleet.backup_tables import (
+    CATALOG,
+    JOURNAL,
+    OBJECTIVES,
+    PLAN,
+    REPLICAS,
+    SNAPSHOTS,
+    VERIFICATIONS,
+)
 from fleet.errors import NotFoundError
 from fleet.ports.lake import Lake
 from ops.evidence import PREVIEW_ROWS, column_schema, object_evidence, table_preview
+
+PREVIEW_FIELDS: Mapping[str, tuple[str, ...]] = {
+    SNAPSHOTS: ("snapshot_id", "taken_at", "agents", "changed", "artefacts", "reason"),
+    CATALOG: ("snapshot_id", "taken_at", "state", "agents", "changed", "verified_level", "hold"),
+    PLAN: ("taken_at", "fate", "reason", "snapshot_id", "guards", "alarms"),
+    JOURNAL: ("region", "covered_until", "segments", "agents", "gap", "fault"),
+    REPLICAS: ("network_id", "is_home", "snapshot_at", "records_behind", "copied_bytes"),
+    VERIFICATIONS: ("network_id", "level", "passed", "started_at", "items", "failures"),
+    OBJECTIVES: ("network_id", "rpo_s", "rto_s", "backup_age_s", "replica_lag_s", "missing"),
+}
+"""Columns that a person reads first, by table; all of them stand in the lake."""
 
 R = TypeVar("R", bound=tuple[Any, ...])
 
@@ -49,11 +69,22 @@ def write_table(
     committed = lake.write(table, partition, found, at)
     shown = from_table(found.slice(0, PREVIEW_ROWS), record) if rows is None else rows
     return {
+        "preview": table_preview([_rounded(row) for row in shown], PREVIEW_FIELDS[table]),
         **object_evidence(committed),
         "dagster/table_name": table,
         "dagster/column_schema": column_schema(record),
-        "preview": table_preview(shown, tuple(get_type_hints(record))),
     }
+
+
+def _rounded(row: R) -> R:
+    """Seconds to the millisecond: what stands in a preview is read by people."""
+    values = row._asdict()  # type: ignore[attr-defined]  # every record is a NamedTuple
+    short = {
+        name: "; ".join(map(str, value)) if isinstance(value, tuple) else value
+        for name, value in values.items()
+    }
+    exact = {name: round(v, 3) for name, v in short.items() if isinstance(v, float)}
+    return row._replace(**{**short, **exact})  # type: ignore[attr-defined,no-any-return]
 
 
 def read_rows(lake: Lake, table: str, record: type[R], partition: str | None = None) -> list[R]:

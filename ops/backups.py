@@ -5,11 +5,13 @@ A snapshot is committed by its record in the vault's log, nowhere else (see
 dies between the two leaves a snapshot that the catalogue shows and the next run builds on.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
+from fleet.backup import PLATFORM_NETWORK, ArtefactDeclaration, BackupScope
 from fleet.backup_tables import CATALOG, SNAPSHOTS, CataloguedSnapshot, TakenSnapshot
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
@@ -31,6 +33,17 @@ SNAPSHOT_OP = "take_snapshots_op"
 class SnapshotConfig(dg.Config):
     """What a run of `backup_snapshots` takes."""
 
+    full: bool = Field(
+        default=False, description="Read every file again, and write a full manifest."
+    )
+    kinds: list[str] = Field(
+        default=[],
+        description="Only these kinds of items: state, file, store, lake, index. Empty: all. What "
+        "is left out is carried over from the snapshot before.",
+    )
+    artefacts: list[str] = Field(
+        default=[], description="Only these artefacts; empty for all of the network."
+    )
     reason: str = Field(default="asked for by a person", description="Kept with the snapshot.")
     scheduled: bool = Field(
         default=False,
@@ -50,15 +63,17 @@ def take_snapshots_op(
     config: SnapshotConfig,
     region_vaults: dg.ResourceParam[RegionVaults],
     control_store: dg.ResourceParam[ControlStore],
+    artefact_declarations: dg.ResourceParam[Sequence[ArtefactDeclaration]],
     lake: dg.ResourceParam[Lake],
 ) -> Recorded:
     """Take a snapshot of each network of the run, in the region that writes."""
     run_id = context.run.run_id
+    stores = (region_vaults, control_store, artefact_declarations)
 
     def take(network_id: str) -> dict[str, Any]:
-        taken = _take(region_vaults, control_store, network_id, config, run_id)
+        taken = _take(*stores, network_id, config, run_id)
         evidence = write_rows(lake, SNAPSHOTS, network_id, [taken], TakenSnapshot, taken.taken_at)
-        return {**evidence, **_numbers(taken), **_words(taken)}
+        return {**_words(taken), **_numbers(taken), **evidence}
 
     yield from record_partitions(context, SNAPSHOTS, NETWORK, take)
 
@@ -66,6 +81,7 @@ def take_snapshots_op(
 def _take(
     vaults: RegionVaults,
     control_store: ControlStore,
+    artefacts: Sequence[ArtefactDeclaration],
     network_id: str,
     config: SnapshotConfig,
     run_id: str,
@@ -80,7 +96,14 @@ def _take(
         "code_version": code_version(),
     }
     with collector_paused():
-        done = back_up(vaults.home(network_id), control_store, notes=notes)
+        done = back_up(
+            vaults.home(network_id),
+            None if network_id == PLATFORM_NETWORK else control_store,
+            artefacts=[one for one in artefacts if one.network_id == network_id],
+            scope=_scope(config),
+            full=config.full,
+            notes=notes,
+        )
     return TakenSnapshot(
         network_id=network_id,
         snapshot_id=done.snapshot_id,
@@ -99,6 +122,16 @@ def _take(
         reason=config.reason,
         scheduled=config.scheduled,
         run_id=run_id,
+        full=config.full,
+        artefacts=tuple(one.name for one in done.artefacts),
+        items=sum(one.items for one in done.artefacts),
+        incomplete=tuple(f"{name}: {error}" for name, error in done.incomplete),
+    )
+
+
+def _scope(config: SnapshotConfig) -> BackupScope:
+    return BackupScope(
+        kinds=frozenset(config.kinds) or None, artefacts=frozenset(config.artefacts) or None
     )
 
 
@@ -110,6 +143,9 @@ def _numbers(taken: TakenSnapshot) -> dict[str, int | float]:
             "agents_changed": taken.changed,
             "agents_removed": taken.removed,
             "agents_damaged": len(taken.damaged),
+            "artefacts": len(taken.artefacts),
+            "artefacts_incomplete": len(taken.incomplete),
+            "artefact_items": taken.items,
             "logical_bytes": taken.logical_bytes,
             "stored_bytes": taken.stored_bytes,
             "taking_s": taken.taking_s,
@@ -127,6 +163,8 @@ def _words(taken: TakenSnapshot) -> dict[str, str]:
         "reason": taken.reason,
         "damaged": ", ".join(taken.damaged[:20]),
         "base_fault": taken.base_fault,
+        "artefacts_taken": ", ".join(taken.artefacts[:20]),
+        "incomplete": "; ".join(taken.incomplete[:20]),
     }
     return {name: word for name, word in words.items() if word}
 
@@ -150,7 +188,7 @@ def list_snapshots_op(
         home = region_vaults.declaration.home_region
         table = catalogue_snapshots(region_vaults.home(network_id), home)
         evidence = write_table(lake, CATALOG, network_id, table, CataloguedSnapshot, clock.now())
-        return {**evidence, **_totals(table.to_pylist())}
+        return {**_totals(table.to_pylist()), **evidence}
 
     yield from record_partitions(context, CATALOG, NETWORK, catalogue)
 

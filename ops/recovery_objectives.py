@@ -60,7 +60,7 @@ def measure_objectives_op(
         now = clock.now()
         rows = objective_rows(read_copies(lake, [region]), now)
         evidence = write_rows(lake, OBJECTIVES, region, rows, RecoveryObjective, now)
-        return {**evidence, **_numbers(rows)}
+        return {**_numbers(rows), **evidence}
 
     yield from record_partitions(context, OBJECTIVES, REGION, measure)
 

@@ -62,12 +62,12 @@ def retain_snapshots_op(
         decided = plan_vault(vault, home, region_vaults.declaration.retention, GuardPolicy())
         rows = planned_rows(network_id, decided.plan)
         evidence = write_rows(lake, PLAN, network_id, rows, PlannedSnapshot, clock.now())
-        shown = {**evidence, **_numbers(rows), "applied": config.apply}
+        shown: dict[str, Any] = {"applied": config.apply, **_numbers(rows)}
         if decided.plan.refused:
             shown["refused"] = decided.plan.refused
         if config.apply:
             shown |= _carry_out(region_vaults, network_id, decided)
-        return shown
+        return {**shown, **evidence}
 
     yield from record_partitions(context, PLAN, NETWORK, retain)
     if config.apply:

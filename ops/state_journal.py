@@ -56,8 +56,8 @@ def journal_changes(
             agents=result.agents,
             stored_bytes=result.bytes_stored,
             damaged=result.damaged,
-            gap=result.gap,
-            fault=result.waiting,
+            gap=result.gap or result.waiting,
+            fault="",
             looked_at=now,
         )
         rows.append(home)
@@ -78,7 +78,7 @@ def _copy(vaults: RegionVaults, region: str, home: JournalReach, clock: Clock) -
     replica = vaults.replica(region, network_id)
     try:
         if not replica.log.refresh().live:
-            return empty._replace(fault="no snapshot has been copied yet")
+            return empty._replace(gap="no snapshot has been copied here yet")
         copied = copy_segments(vaults.home(network_id), replica)
     except StateroomError as error:
         return _failed(network_id, region, error, clock)
@@ -103,7 +103,7 @@ def record_reach(
     now = clock.now()
     evidence = write_rows(lake, JOURNAL, network_id, rows, JournalReach, now)
     return dg.AssetMaterialization(
-        asset_key=JOURNAL, partition=network_id, metadata={**evidence, **_numbers(rows, now)}
+        asset_key=JOURNAL, partition=network_id, metadata={**_numbers(rows, now), **evidence}
     )
 
 

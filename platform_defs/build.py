@@ -14,6 +14,7 @@ from assets.inventory import build_external_specs, build_inventory_assets
 from assets.inventory_checks import build_inventory_checks
 from assets.upkeep import ACTIVITY_HISTORY, LAKE_CATALOG, RUN_HISTORY, build_upkeep_assets
 from fleet.agents import ActivityPolicy
+from fleet.backup import ArtefactDeclaration
 from fleet.backup_declaration import BackupDeclaration
 from fleet.backup_schedule import BackupCrons
 from fleet.declaration import FleetDeclaration
@@ -28,7 +29,12 @@ from ops.inventory_jobs import (
     RUN_CLASS,
 )
 from platform_defs.build_backups import build_backups
-from platform_defs.declared_backup import backup_crons, declared_backup, simple_backup
+from platform_defs.declared_backup import (
+    backup_crons,
+    declared_artefacts,
+    declared_backup,
+    simple_backup,
+)
 from platform_defs.declared_fleet import declared_nodes, declared_replicas
 from platform_defs.settings import Settings
 from resources.clock_resource import ClockResource
@@ -64,6 +70,7 @@ class Deployment:
     backup: BackupDeclaration | None = None
     """None: a folder below `state_dir` for each region, and no network."""
     backup_crons: BackupCrons = field(default_factory=BackupCrons)
+    artefacts: tuple[ArtefactDeclaration, ...] = ()
 
 
 def deployment_of(settings: Settings) -> Deployment:
@@ -84,6 +91,7 @@ def deployment_of(settings: Settings) -> Deployment:
         lake_policy=LakePolicy(settings.lake.keep_ticks_hours, settings.lake.keep_days),
         backup=declared_backup(settings),
         backup_crons=backup_crons(settings),
+        artefacts=declared_artefacts(settings),
     )
 
 
@@ -98,6 +106,7 @@ def build_resources(deployment: Deployment) -> dict[str, Any]:
     """Every resource by its key; nothing is opened before a run or a tick needs it."""
     return {
         "activity_policy": deployment.activity_policy,
+        "artefact_declarations": deployment.artefacts,
         "backup_declaration": backup_of(deployment),
         "clock": ClockResource(),
         "cluster": cluster_resource.configured(

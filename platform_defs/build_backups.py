@@ -61,8 +61,8 @@ def build_backup_jobs() -> list[Any]:
     return [
         _job(
             BACKUP_JOB,
-            (SNAPSHOTS, CATALOG),
-            "Takes a snapshot of each network, and lists what the vault holds.",
+            (SNAPSHOTS, CATALOG, PLAN),
+            "Takes a snapshot of each network; lists what the vault holds, and would forget.",
             BACKUP_CLASS,
         ),
         _job(

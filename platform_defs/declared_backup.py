@@ -8,13 +8,24 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from fleet.backup_declaration import BackupDeclaration, VaultLocation, WrappingKeySource
+from fleet.backup import ArtefactDeclaration
+from fleet.backup_declaration import (
+    PLATFORM_NETWORK,
+    BackupDeclaration,
+    VaultLocation,
+    WrappingKeySource,
+)
 from fleet.backup_schedule import BackupCrons
 from fleet.retention import RetentionPolicy
 from platform_defs.settings import Settings
 
 REGION_KEY, RECOVERY_KEY = "region", "recovery"
 """Names of the two wrapping keys of a fleet whose settings name none."""
+
+CONTROL_STORE, LAKE = "control-store", "lake"
+"""Names of the fleet's own artefacts."""
+
+SQLITE_SCHEME = "sqlite:///"
 
 WORKSPACE_PATH_MAX_BYTES = 56
 """The kernel takes 107 bytes for a socket's path; a drill's folders and names need the rest."""
@@ -45,6 +56,26 @@ def declared_backup(settings: Settings) -> BackupDeclaration:
         restore_test_max_age_days=backup.restore_test_max_age_days,
         drill_max_age_days=backup.drill_max_age_days,
         workspace=workspace_of(settings.fleet.state_dir),
+    )
+
+
+def declared_artefacts(settings: Settings) -> tuple[ArtefactDeclaration, ...]:
+    """What is backed up besides agent states: the fleet's own stores, and what is declared."""
+    url = settings.control_store.url
+    own = (
+        ArtefactDeclaration(
+            name=CONTROL_STORE, kind="control_store", path=url.removeprefix(SQLITE_SCHEME)
+        ),
+        ArtefactDeclaration(name=LAKE, kind="lake", path=str(settings.lake.path)),
+    )
+    return own + tuple(
+        ArtefactDeclaration(
+            name=one.name,
+            kind=one.kind,
+            path=str(settings.path.parent / one.path),
+            network_id=one.network or PLATFORM_NETWORK,
+        )
+        for one in settings.artefacts
     )
 
 

@@ -3,11 +3,12 @@
 After a downtime the latest missed tick of each is made up for, once (`fleet.backup_schedule`).
 """
 
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import dagster as dg
 
-from fleet.backup_declaration import BackupDeclaration
+from fleet.backup_declaration import PLATFORM_NETWORK, BackupDeclaration
 from fleet.backup_schedule import BackupCrons, decide_catch_up
 from fleet.ports.clock import Clock
 from ops.backup_jobs import (
@@ -22,9 +23,21 @@ from ops.backup_jobs import (
 )
 from sensors.backups import covered_networks, newest_run_at, snapshot_config
 
+NIGHTLY = "nightly"
+
 OBJECTIVES_CRON = "*/15 * * * *"
 """Evidence ages without anything running: a quarter of an hour is the most that a stale claim stays
 green."""
+
+
+class Scope(StrEnum):
+    """What a duty is about."""
+
+    REGIONS = "regions"
+    NETWORKS = "networks"
+    """All networks that have a snapshot, the platform's own too."""
+    AGENTS = "agent networks"
+    PLATFORM = "the platform's own network"
 
 
 class Duty(NamedTuple):
@@ -33,8 +46,7 @@ class Duty(NamedTuple):
     name: str
     job: str
     cron: str
-    by_network: bool
-    """Whether it is about networks that have a snapshot; else about all regions."""
+    scope: Scope
     description: str
 
 
@@ -45,49 +57,63 @@ def backup_duties(crons: BackupCrons) -> list[Duty]:
             "snapshot",
             BACKUP_JOB,
             crons.snapshot,
-            True,
+            Scope.AGENTS,
             "Backs up what has changed, of every network that has a snapshot already.",
+        ),
+        Duty(
+            NIGHTLY,
+            BACKUP_JOB,
+            crons.nightly,
+            Scope.NETWORKS,
+            "Takes full snapshots: every file is read again, whatever its times say.",
+        ),
+        Duty(
+            "control_store",
+            BACKUP_JOB,
+            crons.control_store,
+            Scope.PLATFORM,
+            "Backs up the fleet's own stores: control store, lake, artefacts of no network.",
         ),
         Duty(
             "retention",
             RETENTION_JOB,
             crons.retention,
-            True,
+            Scope.NETWORKS,
             "Applies the retention plan, frees space, trims journal and change log.",
         ),
         Duty(
             "verify_structure",
             VERIFY_JOB,
             crons.structure,
-            False,
+            Scope.REGIONS,
             "Proves that every region's copy is whole (V1).",
         ),
         Duty(
             "scrub",
             SCRUB_JOB,
             crons.scrub,
-            False,
+            Scope.REGIONS,
             "Hashes stored bytes (V2) and opens content (V3).",
         ),
         Duty(
             "restore_test",
             RESTORE_TEST_JOB,
             crons.restore_test,
-            False,
+            Scope.REGIONS,
             "Restores the newest snapshot and an older one, and opens them (V4).",
         ),
         Duty(
             "drill",
             DRILL_JOB,
             crons.drill,
-            False,
+            Scope.REGIONS,
             "Brings each region's copy back with the recovery key alone (V5).",
         ),
         Duty(
             "recovery_objectives",
             OBJECTIVES_JOB,
             OBJECTIVES_CRON,
-            False,
+            Scope.REGIONS,
             "Judges every claim about backups anew: evidence must turn red by age alone.",
         ),
     ]
@@ -119,9 +145,10 @@ def _schedule(duty: Duty, status: dg.DefaultScheduleStatus) -> dg.ScheduleDefini
         clock: dg.ResourceParam[Clock],
     ) -> list[dg.RunRequest] | dg.SkipReason:
         declared = due = backup_declaration.regions
-        if duty.by_network:
+        if duty.scope != Scope.REGIONS:
             declared = backup_declaration.vault_networks
-            due = tuple(covered_networks(context.instance, backup_declaration))
+            covered = covered_networks(context.instance, backup_declaration)
+            due = tuple(one for one in covered if _is_meant(duty.scope, one))
         if not due:
             return dg.SkipReason("no network has a snapshot yet; its first one needs no schedule")
         at = context.scheduled_execution_time
@@ -138,4 +165,13 @@ def _schedule(duty: Duty, status: dg.DefaultScheduleStatus) -> dg.ScheduleDefini
 
 def _config(duty: Duty, reason: str) -> dict[str, Any] | None:
     """Run config where the job's own does not say enough."""
-    return snapshot_config(reason) if duty.job == BACKUP_JOB else None
+    if duty.job != BACKUP_JOB:
+        return None
+    return snapshot_config(reason, full=duty.name == NIGHTLY)
+
+
+def _is_meant(scope: Scope, network_id: str) -> bool:
+    """Whether a duty of this scope is about a network."""
+    if scope == Scope.NETWORKS:
+        return True
+    return (network_id == PLATFORM_NETWORK) == (scope == Scope.PLATFORM)

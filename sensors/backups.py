@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from fleet.backup import ArtefactDeclaration
 from fleet.backup_declaration import BackupDeclaration
 from fleet.backup_schedule import (
     FirstLook,
@@ -46,9 +47,10 @@ def covered_networks(instance: dg.DagsterInstance, declaration: BackupDeclaratio
     return [one for one in declaration.vault_networks if one in taken]
 
 
-def snapshot_config(reason: str) -> dict[str, Any]:
+def snapshot_config(reason: str, *, full: bool = False) -> dict[str, Any]:
     """Run config of a snapshot that nobody asked for in person."""
-    return asset_config(SNAPSHOTS, SNAPSHOT_OP, {"reason": reason, "scheduled": True})
+    config = {"reason": reason, "scheduled": True, "full": full}
+    return asset_config(SNAPSHOTS, SNAPSHOT_OP, config)
 
 
 def build_backup_sensors(*, running: bool) -> list[dg.SensorDefinition]:
@@ -72,24 +74,27 @@ def _first_snapshot_sensor(status: dg.DefaultSensorStatus) -> dg.SensorDefinitio
     def first_snapshot_sensor(
         context: dg.SensorEvaluationContext,
         backup_declaration: dg.ResourceParam[BackupDeclaration],
+        artefact_declarations: dg.ResourceParam[Sequence[ArtefactDeclaration]],
         control_store: dg.ResourceParam[ControlStore],
         clock: dg.ResourceParam[Clock],
     ) -> dg.SensorResult | dg.SkipReason:
         covered = covered_networks(context.instance, backup_declaration)
-        missing = [one for one in backup_declaration.networks if one not in covered]
+        missing = [one for one in backup_declaration.vault_networks if one not in covered]
         last, now = decode_look(context.cursor), clock.now()
         if not is_look_due(last, missing, now):
             return dg.SkipReason(f"{len(missing)} networks without a snapshot")
         waiting = dg.RunsFilter(job_name=BACKUP_JOB, tags={DUTY: NEW_NETWORK}, statuses=UNFINISHED)
         if context.instance.get_runs_count(waiting):
             return dg.SkipReason("a first snapshot is being taken")
-        stated = {info.network_id for info in control_store.state_infos()}
+        stated = {one.network_id for one in artefact_declarations}
+        if set(missing) - stated:
+            stated |= {info.network_id for info in control_store.state_infos()}
         due = select_first_snapshots(missing, stated)
         began_at = last.began_at if last and last.missing == tuple(missing) else now
         cursor = encode_look(FirstLook(now, began_at, tuple(missing)))
         if not due:
             context.update_cursor(cursor)
-            return dg.SkipReason(f"no agent of {', '.join(missing)} has a state yet")
+            return dg.SkipReason(f"nothing to back up yet: {', '.join(missing)}")
         reason = "the network had no snapshot yet"
         requests = backup_requests(
             BACKUP_JOB,

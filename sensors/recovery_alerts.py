@@ -4,6 +4,7 @@ import json
 
 import dagster as dg
 
+from fleet.backup_checks import agent_copies
 from fleet.backup_declaration import BackupDeclaration
 from fleet.backup_tables import OBJECTIVES
 from fleet.errors import TransientError
@@ -40,7 +41,7 @@ def build_rpo_alert_sensor(*, running: bool) -> dg.SensorDefinition:
         notifier: dg.ResourceParam[Notifier],
     ) -> dg.SensorResult | dg.SkipReason:
         now = clock.now()
-        copies = read_copies(lake, backup_declaration.regions)
+        copies = agent_copies(read_copies(lake, backup_declaration.regions))
         found = {
             f"recovery point of {copy.facts.network_id} in {copy.facts.region}": recovery_alert(
                 copy, backup_declaration.rpo_max_s, backup_declaration.journal_interval_s, now

@@ -27,7 +27,7 @@ from resources.vault.manifest import (
 from resources.vault.network import NetworkVault, chain_of
 from resources.vault.pack_maps import resolve_moves
 from resources.vault.packing import PackWriter, create_object
-from resources.vault.proof import StoredObjects, prove_snapshot
+from resources.vault.proof import StoredObjects
 
 _COMMIT_TRIES = 20
 
@@ -165,7 +165,7 @@ class Attempt:
             hint="The log shows whether it was committed; running again is safe.",
         ) from unanswered
 
-    def prove(self) -> str:
-        """V0, with its evidence; why that could not be recorded, or ''. See `prove_snapshot`."""
-        stored = StoredObjects(self.snapshot_id, self.own, self.sizes)
-        return prove_snapshot(self.vault, stored)
+    @property
+    def stored_objects(self) -> StoredObjects:
+        """What V0 has to find."""
+        return StoredObjects(self.snapshot_id, self.own, self.sizes)

@@ -25,6 +25,7 @@ from resources.vault.manifest import (
     kernels,
 )
 from resources.vault.network import NetworkVault
+from resources.vault.proof import prove_snapshot
 from resources.vault.state_changes import StateChanges, StateSource
 
 __all__ = ["BackupResult", "StateSource", "back_up"]
@@ -55,13 +56,13 @@ class BackupResult(NamedTuple):
     seconds: float
     base_fault: str
     """Why the newest snapshot could not serve as base; empty when it could."""
+    evidence_fault: str
+    """Why V0 could not be recorded; empty when it was, or where the region is not known."""
     artefacts: tuple[ArtefactOutcome, ...] = ()
     """What was done with each artefact in scope."""
     incomplete: tuple[tuple[str, str], ...] = ()
     """Artefacts that are not as they were at the cut, with the error: retention refuses such a
     snapshot (guard G1). Their last good rows are in it."""
-    evidence_fault: str = ""
-    """Why V0 could not be recorded as evidence; the snapshot is committed and proven anyway."""
 
 
 def back_up(
@@ -161,9 +162,8 @@ class _Backup:
         else:
             self._write_manifest(None)
         attempt.commit(self._taken_at, self._extra, self._rescue_and_write)
-        evidence_fault = attempt.prove()
-        result = self._result(clock.monotonic_s() - began_s)
-        return result._replace(evidence_fault=evidence_fault)
+        fault = prove_snapshot(attempt.vault, attempt.stored_objects)
+        return self._result(clock.monotonic_s() - began_s, fault)
 
     def _refuse_nothing(self) -> None:
         network_id = self._attempt.vault.network_id
@@ -251,7 +251,7 @@ class _Backup:
             ),
         }
 
-    def _result(self, seconds: float) -> BackupResult:
+    def _result(self, seconds: float, evidence_fault: str) -> BackupResult:
         attempt, states = self._attempt, self._states
         return BackupResult(
             snapshot_id=attempt.snapshot_id,
@@ -269,6 +269,7 @@ class _Backup:
             bytes_stored=sum(attempt.sizes.values()),
             seconds=seconds,
             base_fault=attempt.base_fault,
+            evidence_fault=evidence_fault,
             artefacts=tuple(self._parts.outcomes),
             incomplete=tuple(sorted(self._incomplete().items())),
         )

@@ -22,6 +22,7 @@ from fleet.drill_plan import (
     Choice,
     DrillMeasures,
     DrillObjectives,
+    DrillPhase,
     RegionCopy,
     SnapshotCopy,
     judge_drill,
@@ -106,7 +107,12 @@ class DrillRequest:
             raise InvalidInputError("timeout_s", self.timeout_s, "a positive number of seconds")
 
 
-def run_drill(request: DrillRequest, workspace: Path, clock: Clock) -> VerificationEvidence:
+def run_drill(
+    request: DrillRequest,
+    workspace: Path,
+    clock: Clock,
+    on_phase: Callable[[DrillPhase], None] | None = None,
+) -> VerificationEvidence:
     """Declare a disaster, and measure how long it takes until agents work again.
 
     Args:
@@ -114,6 +120,7 @@ def run_drill(request: DrillRequest, workspace: Path, clock: Clock) -> Verificat
         workspace: parent of the temporary folder, with a short path (it holds a socket) and room
             for three times the snapshot; what a killed drill left there is ended and removed.
         clock: of this machine.
+        on_phase: is told of each phase as it ends; None for nobody.
 
     Returns:
         Evidence of level V5. `detail` holds `rpo_s`, `rto_first_step_s`, `rto_all_s` (None where
@@ -124,7 +131,7 @@ def run_drill(request: DrillRequest, workspace: Path, clock: Clock) -> Verificat
         failed drill says nothing of its snapshot (`snapshots` is empty): agents or clocks failed,
         not bytes.
     """
-    drill = _Drill(request, clock)
+    drill = _Drill(request, clock, on_phase)
     try:
         with isolated_workspace(workspace, WORKSPACE_KIND, before_removal=end_left_nodes) as folder:
             drill.carry_out(folder)
@@ -136,10 +143,15 @@ def run_drill(request: DrillRequest, workspace: Path, clock: Clock) -> Verificat
 class _Drill:
     """One drill; the moment it is made is the declaration."""
 
-    def __init__(self, request: DrillRequest, clock: Clock) -> None:
+    def __init__(
+        self,
+        request: DrillRequest,
+        clock: Clock,
+        on_phase: Callable[[DrillPhase], None] | None,
+    ) -> None:
         self._request, self._clock = request, clock
         self._declared_at, self._began_s = clock.now(), clock.monotonic_s()
-        self._timer = PhaseTimer(clock)
+        self._timer = PhaseTimer(clock, on_phase)
         self._kek_id = request.kek_id
         self._used: Candidate | None = None
         self._choices: tuple[Choice, ...] = ()

@@ -36,7 +36,7 @@ from fleet.vault_journal import (
 from fleet.vault_keyspace import SegmentPlace, segment_key
 from fleet.vault_pack import SALT_BYTES
 from resources.vault.manifest import diff_states
-from resources.vault.network import NetworkVault, chain_of
+from resources.vault.network import NetworkVault
 
 _CREATE_TRIES = 4
 _OVERTAKEN_MAX = 20
@@ -153,7 +153,7 @@ class SegmentWriter:
             self._waiting = "there is no snapshot yet to begin at"
             return
         newest = list(live)[-1]
-        base = vault.manifests.read(chain_of(vault.snapshot(newest)))
+        base = vault.read_manifest(vault.snapshot(newest))
         changed = [infos[number] for number in diff_states(base.table, infos).changed]
         begun = self._head.covered_at if self._head else None
         if begun is None:

@@ -76,6 +76,7 @@ class NetworkVault:
             )
         self.keys = keys
         self.manifests = ManifestStore(self.store, keys)
+        self.journal = SegmentStore(self.store, keys)
 
     def new_id(self) -> str:
         """A fresh id for a snapshot attempt or a hold."""

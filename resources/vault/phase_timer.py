@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from fleet.drill_plan import DrillPhase
@@ -13,9 +13,10 @@ from fleet.ports.clock import Clock
 class PhaseTimer:
     """Measures named steps by the monotonic clock; a step that raises is measured as well."""
 
-    def __init__(self, clock: Clock) -> None:
-        """Begin with no step."""
+    def __init__(self, clock: Clock, on_phase: Callable[[DrillPhase], None] | None = None) -> None:
+        """Begin with no step; `on_phase` is told of each as it ends."""
         self._clock = clock
+        self._on_phase = on_phase
         self.phases: list[DrillPhase] = []
 
     @contextmanager
@@ -25,7 +26,10 @@ class PhaseTimer:
         try:
             yield
         finally:
-            self.phases.append(DrillPhase(name, round(self._clock.monotonic_s() - began_s, 6)))
+            phase = DrillPhase(name, round(self._clock.monotonic_s() - began_s, 6))
+            self.phases.append(phase)
+            if self._on_phase is not None:
+                self._on_phase(phase)
 
 
 def in_words(error: StateroomError | OSError) -> str:

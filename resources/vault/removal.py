@@ -121,26 +121,17 @@ def collect_garbage(vault: NetworkVault, grace: timedelta = GRACE) -> GcResult:
     """
     append = _Appending(vault)
     for _ in range(_TRIES):
-        # Packs are listed BEFORE the log is read: what is committed in between is then seen.
-        now = store_time(vault.store)
-        listed = vault.list_packs()
-        state = vault.log.refresh()
-        kept = branch_packs(vault)
-        packs = [_as_pack(one, now) for one in listed]
-        plan = plan_gc(state, [one for one in packs if one.pack not in kept], grace)
-        fresh = GcRecord(plan.record.condemned, plan.record.aborted - state.aborted)
-        sizes = {parse_place(one.key, 0).sha256: one.size_bytes for one in listed}
-        result = GcResult(
-            len(fresh.condemned),
-            len(fresh.aborted),
-            sum(sizes[one] for one in fresh.condemned),
-            dict(plan.reasons),
-        )
+        fresh, result = _plan_garbage(vault, grace)
         if not (fresh.condemned or fresh.aborted):
             return result
         if append(fresh):
             return result
     raise _too_busy(vault)
+
+
+def preview_garbage(vault: NetworkVault, grace: timedelta = GRACE) -> GcResult:
+    """What `collect_garbage` would condemn now; nothing is recorded."""
+    return _plan_garbage(vault, grace)[1]
 
 
 def sweep(vault: NetworkVault, delay: timedelta = GRACE) -> SweepResult:
@@ -151,26 +142,14 @@ def sweep(vault: NetworkVault, delay: timedelta = GRACE) -> SweepResult:
     Raises:
         PermanentError: a condemned pack is needed by a live snapshot; nothing was deleted.
     """
-    state = vault.log.refresh()
-    due = vault.clock.now() - delay
-    old = [one.record for one in vault.log.records if one.written_at <= due]
-    condemned = frozenset[str]().union(*(one.condemned for one in old if isinstance(one, GcRecord)))
-    aborted = frozenset[str]().union(*(one.aborted for one in old if isinstance(one, GcRecord)))
-    needed = frozenset[str]().union(*(one.packs for one in state.live.values()))
-    branches = branch_packs(vault)
-    doomed = []
-    for listed in vault.list_packs():
-        place = parse_place(listed.key, listed.size_bytes)
-        if place.sha256 in branches:
-            continue
-        if place.sha256 in condemned or place.owner in aborted:
-            if place.sha256 in needed:
-                raise PermanentError(
-                    f"object {listed.key} is condemned and needed by a live snapshot",
-                    hint="Report this; nothing was deleted.",
-                )
-            doomed.append(listed)
+    doomed = _doomed(vault, delay)
     vault.store.delete([one.key for one in doomed])
+    return SweepResult(len(doomed), sum(one.size_bytes for one in doomed))
+
+
+def preview_sweep(vault: NetworkVault, delay: timedelta = GRACE) -> SweepResult:
+    """What `sweep` would delete now; nothing is deleted."""
+    doomed = _doomed(vault, delay)
     return SweepResult(len(doomed), sum(one.size_bytes for one in doomed))
 
 
@@ -200,6 +179,50 @@ def store_time(store: ObjectStore) -> datetime:
         raise StoreUnavailableError(f"object {key} was created and is not listed") from None
     finally:
         store.delete([key])
+
+
+def _plan_garbage(vault: NetworkVault, grace: timedelta) -> tuple[GcRecord, GcResult]:
+    """The gc record that belongs behind the head, and what it says."""
+    # Packs are listed BEFORE the log is read: what is committed in between is then seen.
+    now = store_time(vault.store)
+    listed = vault.list_packs()
+    state = vault.log.refresh()
+    kept = branch_packs(vault)
+    packs = [_as_pack(one, now) for one in listed]
+    plan = plan_gc(state, [one for one in packs if one.pack not in kept], grace)
+    fresh = GcRecord(plan.record.condemned, plan.record.aborted - state.aborted)
+    sizes = {parse_place(one.key, 0).sha256: one.size_bytes for one in listed}
+    result = GcResult(
+        len(fresh.condemned),
+        len(fresh.aborted),
+        sum(sizes[one] for one in fresh.condemned),
+        dict(plan.reasons),
+    )
+    return fresh, result
+
+
+def _doomed(vault: NetworkVault, delay: timedelta) -> list[ListedObject]:
+    """What gc records condemned long enough ago, and is still there."""
+    state = vault.log.refresh()
+    due = vault.clock.now() - delay
+    old = [one.record for one in vault.log.records if one.written_at <= due]
+    condemned = frozenset[str]().union(*(one.condemned for one in old if isinstance(one, GcRecord)))
+    aborted = frozenset[str]().union(*(one.aborted for one in old if isinstance(one, GcRecord)))
+    needed = frozenset[str]().union(*(one.packs for one in state.live.values()))
+    branches = branch_packs(vault)
+    doomed = []
+    for listed in vault.list_packs():
+        place = parse_place(listed.key, listed.size_bytes)
+        if place.sha256 in branches:
+            continue
+        if place.sha256 in condemned or place.owner in aborted:
+            if place.sha256 in needed:
+                raise PermanentError(
+                    f"object {listed.key} is condemned and needed by a live snapshot",
+                    hint="Report this; nothing was deleted.",
+                )
+            doomed.append(listed)
+    return doomed
 
 
 class _Appending:

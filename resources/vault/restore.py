@@ -46,6 +46,7 @@ __all__ = [
     "RestoreResult",
     "RestoreTarget",
     "find_manifest",
+    "only_agents",
     "restore",
 ]
 
@@ -250,7 +251,7 @@ class _Plan:
             )
         stored, manifest = find_manifest(self._vault, self._at, self._snapshot_id)
         if self._agent_ids is not None:
-            manifest = _only(manifest, self._agent_ids, stored.snapshot_id)
+            manifest = only_agents(manifest, self._agent_ids, stored.snapshot_id)
         return Moment(
             stored.snapshot_id,
             stored.taken_at,
@@ -351,7 +352,12 @@ def find_manifest(
     return FoundSnapshot(found_id, taken_at), of_kinds(manifest, states=states)
 
 
-def _only(manifest: Manifest, agent_ids: Sequence[str], snapshot_id: str) -> Manifest:
+def only_agents(manifest: Manifest, agent_ids: Sequence[str], snapshot_id: str) -> Manifest:
+    """The rows of some agents alone.
+
+    Raises:
+        NotFoundError: the snapshot does not hold all of them.
+    """
     table = select_items(manifest.table, agent_ids)
     unknown = sorted(set(agent_ids) - set(table["item_id"].to_pylist()))
     if unknown:

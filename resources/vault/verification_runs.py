@@ -18,6 +18,7 @@ from fleet.inventory import Agent
 from fleet.ports.control_store import ControlStore
 from fleet.reports import AgentDeclaration
 from fleet.vault_log import SnapshotRecord
+from resources.vault.application_checks import ApplicationCheck
 from resources.vault.evidence import record_evidence
 from resources.vault.network import NetworkVault
 from resources.vault.region_vaults import RegionVaults, read_wrapping_key
@@ -85,7 +86,11 @@ class VerificationRuns:
         from resources.vault.restore_test import run_restore_test
 
         found = run_restore_test(
-            self._vault, self._workspace(), region=self._region, code_version=code_version()
+            self._vault,
+            self._workspace(),
+            region=self._region,
+            check_artefacts=check_held_artefacts,
+            code_version=code_version(),
         )
         return list(reversed(found))
 
@@ -114,6 +119,30 @@ class VerificationRuns:
 
     def _workspace(self) -> Path:
         return Path(self._vaults.declaration.workspace)
+
+
+def check_held_artefacts(
+    vault: NetworkVault, snapshot_id: str, folder: Path
+) -> list[ApplicationCheck]:
+    """Restore every artefact that a snapshot holds, and open each with its application.
+
+    What a snapshot holds stands in its own cut record: one that was declared later is not missed
+    in an older snapshot.
+    """
+    from resources.vault.restore_files import restore_artefact
+    from resources.vault.restored_artefacts import ExpectedArtefact, RestoredArtefacts
+
+    cut = vault.snapshot(snapshot_id).extra.get("cut") or {}
+    expected = [
+        ExpectedArtefact(name, entry["kind"])
+        for name, entry in sorted(cut.get("artefacts", {}).items())
+        if "taken_at" in entry
+    ]
+
+    def restore_one(vault: NetworkVault, name: str, into: Path, snapshot_id: str) -> object:
+        return restore_artefact(vault, name, into, snapshot_id=snapshot_id)
+
+    return RestoredArtefacts(expected, restore_one)(vault, snapshot_id, folder)
 
 
 def declaration_of(agent: Agent) -> AgentDeclaration:

@@ -96,7 +96,7 @@ def test_a_snapshot_is_copied_proven_and_judged_in_every_region(runs: BackupRuns
     }
     result = runs.judge()
     assert red(result) == {}
-    assert len(checked(result)) == 11
+    assert len(checked(result)) == 13
     objectives = {row.region: row for row in read_rows(runs.lake, OBJECTIVES, RecoveryObjective)}
     assert objectives[AWAY].snapshot_id == objectives[HOME].snapshot_id
     assert 0 < (objectives[AWAY].rpo_s or 0) < 60

@@ -10,6 +10,7 @@ from typing import Any
 
 from fleet.backup import PLATFORM_NETWORK, ArtefactDeclaration, ArtefactOutcome
 from fleet.ports.object_store import ObjectStore
+from fleet.vault_keyspace import VAULT_KEY
 from fleet.vault_pack import PackKeys
 from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.backup import BackupResult, back_up
@@ -28,6 +29,7 @@ class ArtefactVault:
         self.root = root
         self.clock = ManualClock(datetime.now(UTC) + timedelta(hours=1))
         self.store: ObjectStore = DirectoryObjectStore(root / "vault")
+        self.store.create(VAULT_KEY, b'{"format":1,"vault_id":"v"}')
         self.artefacts: dict[str, ArtefactDeclaration] = {}
         self.staging = root / "staging"
         self.staging.mkdir()

@@ -61,12 +61,12 @@ class InMemoryObjectStore:
                 self.modified.pop(key, None)
 
     def features(self) -> StoreFeatures:
-        """See the port: nothing is hidden and nothing locked."""
+        """See the port."""
         return StoreFeatures(versioned=False, lock_days=None, place="memory")
 
     def extend_lock(self, keys: Iterable[str], until: datetime) -> int:
-        """Refused, as a directory refuses it."""
-        raise PermanentError(f"memory cannot lock {next(iter(keys), 'none')} until {until}")
+        """See the port."""
+        raise PermanentError(f"store memory cannot lock objects until {until}", hint="Use S3.")
 
     def purge(self, prefix: str) -> dict[str, datetime]:
         """See the port."""

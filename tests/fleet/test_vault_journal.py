@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fleet import vault_journal
 from fleet.agents import AgentState, StateChange
-from fleet.errors import CorruptObjectError, SchemaMismatchError
+from fleet.errors import CorruptObjectError, PermanentError, SchemaMismatchError
 from fleet.vault_journal import (
     NO_PREVIOUS,
     Gap,
@@ -108,7 +108,7 @@ def test_what_is_no_segment_of_this_place_is_refused(monkeypatch: pytest.MonkeyP
         check_segment(sealed(), "key", SegmentPlace(0, 8))
     with pytest.raises(CorruptObjectError, match="belongs elsewhere"):
         opened(sealed(HEADER._replace(network_id="other")))
-    with pytest.raises(CorruptObjectError, match=r"names data key net\.0001"):
+    with pytest.raises(PermanentError, match=r"data key net\.0001 is needed"):
         open_segment(PackKeys(b"k" * 32, "net.0002", "net"), sealed(), "key", PLACE, 10**6)
     with pytest.raises(CorruptObjectError, match="cut off"):
         open_segment(KEYS, sealed()[-200:], "key", PLACE, 200)

@@ -49,6 +49,7 @@ class Ticker:
     def tick(self) -> dg.SensorExecutionData:
         """One evaluation."""
         resources: dict[str, Any] = {
+            "artefact_declarations": (),
             "backup_declaration": self.runs.declaration,
             "clock": self.runs.clock,
             "control_store": self.runs.store,
@@ -90,16 +91,16 @@ def test_a_network_gets_its_first_snapshot_as_soon_as_an_agent_has_a_state(
     states = dict(runs.store._states)
     runs.store._states.clear()
     ticker = Ticker(runs, "first_snapshot_sensor")
-    assert "no agent of net has a state yet" in (ticker.tick().skip_message or "")
+    assert "nothing to back up yet: net, platform" in (ticker.tick().skip_message or "")
     runs.store._states.update(states)
-    assert ticker.tick().skip_message == "1 networks without a snapshot"
+    assert ticker.tick().skip_message == "2 networks without a snapshot"
     runs.clock.advance(11.0)
     (request,) = ticker.tick().run_requests or ()
     assert (request.tags[RANGE_START], request.tags[RANGE_END]) == (NETWORK, NETWORK)
     result = runs.request(request)
     assert materialized(result)["backup_snapshots", NETWORK]["agents"] == 8
     runs.clock.advance(600.0)
-    assert ticker.tick().skip_message == "0 networks without a snapshot"
+    assert ticker.tick().skip_message == "nothing to back up yet: platform"
 
 
 def test_looks_for_a_first_state_become_rarer(runs: BackupRuns) -> None:
@@ -108,7 +109,7 @@ def test_looks_for_a_first_state_become_rarer(runs: BackupRuns) -> None:
     ticker = Ticker(runs, "first_snapshot_sensor")
     looks = 0
     for _ in range(900):  # an hour of passes of the sensor daemon, four seconds each
-        looks += "no agent of" in (ticker.tick().skip_message or "")
+        looks += "nothing to back up yet" in (ticker.tick().skip_message or "")
         runs.clock.advance(4.0)
     assert 5 < looks < 40
 

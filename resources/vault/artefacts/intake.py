@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from fleet.artefact_items import (
+    ROOT,
     ItemAttributes,
     decode_attributes,
     encode_attributes,
@@ -195,6 +196,13 @@ class _OneArtefact:
                 return
         try:
             row = self._read(item_id, file, before)
+        except FileNotFoundError:
+            # Gone since it was listed: it is not part of this cut, unless it is the artefact.
+            if item_id_of(self._declared.name, ROOT) in self._seen:
+                self._seen.discard(item_id)
+            else:
+                self._failed.append((os.fsdecode(file.path), "it vanished while it was read"))
+            return
         except (StateroomError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             self._failed.append((os.fsdecode(file.path), reason or str(error)))
@@ -222,12 +230,13 @@ class _OneArtefact:
                 )
                 pieces = self._hand_over(item_id, cut)
                 how = opened.changed()
+                found = opened.attributes(file.attributes)
             finally:
                 opened.close()
             self._bytes_read += cut.size_bytes
             if not how:
                 self._files_read += file.content is None
-                attributes = file.attributes._replace(chunker=cut.chunker)
+                attributes = found._replace(chunker=cut.chunker)
                 text = encode_attributes(attributes)
                 updated_at_us = min(max(0, attributes.mtime_ns // 1000), _LATEST_US)
                 return _Intake(item_id, text, cut.digest, updated_at_us, pieces)

@@ -20,6 +20,10 @@ class OpenedFile(Protocol):
         """How the file changed since it was opened; empty when what was read is one state."""
         ...
 
+    def attributes(self, listed: ItemAttributes) -> ItemAttributes:
+        """Attributes of the state that is read; `listed` are those it was found with."""
+        ...
+
     def close(self) -> None:
         """Give the file back."""
         ...
@@ -82,6 +86,10 @@ class HeldBytes:
     def changed(self) -> str:
         """Never."""
         return ""
+
+    def attributes(self, listed: ItemAttributes) -> ItemAttributes:
+        """As listed."""
+        return listed
 
     def close(self) -> None:
         """Nothing to give back."""

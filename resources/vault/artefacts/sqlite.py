@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,8 @@ from fleet.errors import CorruptObjectError, StateroomError, StoreUnavailableErr
 from resources.vault.artefacts.staged import StagedSource
 
 _BUSY_TIMEOUT_S = 30.0
+_STEP_S = 1.0
+"""SQLite waits so long by itself before the clock is looked at."""
 
 
 class SqliteSource(StagedSource):
@@ -39,10 +42,8 @@ class SqliteSource(StagedSource):
             except sqlite3.OperationalError as error:
                 # A journal that a crash left can be rolled back by a writer only, and the
                 # shared-memory file of a WAL can be made by none but a writer.
-                if error.sqlite_errorcode & 0xFF not in {
-                    sqlite3.SQLITE_READONLY,
-                    sqlite3.SQLITE_CANTOPEN,
-                }:
+                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+                if code not in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}:
                     raise
                 target.unlink(missing_ok=True)
                 return self._copy(target, "rw")
@@ -50,13 +51,21 @@ class SqliteSource(StagedSource):
             raise _translated(self.path, error) from error
 
     def _copy(self, target: Path, mode: str) -> Mapping[str, Any]:
+        ends_s = time.monotonic() + _BUSY_TIMEOUT_S
+
+        def look_at_the_clock(status: int, _left: int, _pages: int) -> None:
+            # Python tries a locked database again for ever.
+            busy = status in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+            if busy and time.monotonic() > ends_s:
+                raise sqlite3.OperationalError(f"locked for {_BUSY_TIMEOUT_S:g} s")
+
         url = f"file:{quote(self.path)}?mode={mode}"
         with (
-            closing(sqlite3.connect(url, uri=True, timeout=_BUSY_TIMEOUT_S)) as live,
+            closing(sqlite3.connect(url, uri=True, timeout=_STEP_S)) as live,
             closing(sqlite3.connect(target)) as copy,
         ):
             copy.execute("PRAGMA synchronous=OFF")
-            live.backup(copy, pages=-1)
+            live.backup(copy, pages=-1, progress=look_at_the_clock)
             values = {
                 name: copy.execute(f"PRAGMA {name}").fetchone()[0]
                 for name in ("page_count", "page_size", "schema_version", "journal_mode")

@@ -90,7 +90,15 @@ class StagedSource(ABC):
         self._staging = Path(tempfile.mkdtemp(prefix="stateroom-copy-", dir=self._staging_root))
         copy = self._staging / "copy"
         self._about = self.copy(copy)
-        return LiveFile(os.fsencode(copy))
+        return _Copy(os.fsencode(copy))
+
+
+class _Copy(LiveFile):
+    """The staging copy stands for the live file: its attributes are those of that one."""
+
+    def attributes(self, listed: ItemAttributes) -> ItemAttributes:
+        """As listed, before the copy was made."""
+        return listed
 
 
 def first_bytes(path: str, count: int) -> bytes:

@@ -18,6 +18,7 @@ from resources.vault.artefacts.port import HeldBytes, Omission, SourceFile
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+REMOVED = "it was removed while it was read"
 _TYPES = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -39,7 +40,8 @@ class LiveFile:
         self._name, self._folder = name, folder
         handle = os.open(name, _FILE, dir_fd=folder)
         self._file = os.fdopen(handle, "rb", buffering=0)
-        self._before = stamp_of(os.fstat(handle))
+        self._found = os.fstat(handle)
+        self._before = stamp_of(self._found)
         self._read_bytes = 0
 
     def read(self, size: int, /) -> bytes:
@@ -61,13 +63,17 @@ class LiveFile:
         try:
             named = stamp_of(os.stat(self._name, dir_fd=self._folder, follow_symlinks=False))
         except FileNotFoundError:
-            return "it was removed while it was read"
+            return REMOVED
         for when in (after, named):
             if when != self._before:
                 return _difference(self._before, when)
         if self._read_bytes != after[0]:
             return f"{self._read_bytes} bytes read, its size is {after[0]}"
         return ""
+
+    def attributes(self, listed: ItemAttributes) -> ItemAttributes:
+        """See `OpenedFile.attributes`: it may have changed between its listing and its opening."""
+        return attributes_of(self._found, listed.seen_ns)
 
     def close(self) -> None:
         """See `OpenedFile.close`."""

@@ -234,7 +234,7 @@ def test_chunks_of_one_item_are_one_row(vault: Vault) -> None:
     schema = manifest_schema()
     zero = {one.name: 0 for one in schema}
     filled = {"blob_id": bytes(32), "pack": "p", "digest": b"\1" * 32, "removed": False}
-    filled["updated_at"] = None
+    filled |= {"updated_at": None, "attributes": None}
     table = pa.Table.from_pylist(
         [
             {**zero, **filled, "kind": k, "item_id": i, "chunk": c, "plain_length": length}

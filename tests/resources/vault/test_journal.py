@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from threading import Thread
 from typing import Any
@@ -24,7 +25,7 @@ from resources.vault.removal import forget
 from resources.vault.replicate import replicate
 from resources.vault.restore import ControlStoreTarget, restore
 from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
-from tests.fakes.journaled_fleet import JournaledFleet
+from tests.fakes.journaled_fleet import DictTarget, JournaledFleet
 from tests.fakes.object_store import InMemoryObjectStore
 from tests.fakes.vault_fleet import VaultFleet, body_of
 from tests.resources.vault.test_crashes import Turns, TurnStore
@@ -461,10 +462,10 @@ def test_a_replica_of_the_journal_is_a_valid_prefix_at_every_moment(
     def run(store: ObjectStore) -> None:
         copy_segments(fleet.opened(), fleet.opened(store))
 
-    total = count_operations(InMemoryObjectStore(fleet.clock), run)
+    total = count_operations(InMemoryObjectStore(fleet.clock.now), run)
     assert total >= 10
     for number in range(1, total + 1):
-        target = InMemoryObjectStore(fleet.clock)
+        target = InMemoryObjectStore(fleet.clock.now)
         with suppress(Crashed, StoreUnavailableError):
             run(CrashingStore(target, number, mode))
         assert segments(target) == segments(fleet.objects)[: len(segments(target))]
@@ -477,7 +478,7 @@ def test_a_replica_of_the_journal_is_a_valid_prefix_at_every_moment(
 
 def test_a_replica_restores_any_moment_alone(fleet: JournaledFleet) -> None:
     """Replication carries the journal; a second run copies only what is new."""
-    target = InMemoryObjectStore(fleet.clock)
+    target = InMemoryObjectStore(fleet.clock.now)
     step(fleet, "agent-0001")
     assert replicate(fleet.opened(), fleet.opened(target)).segments == 2
     step(fleet, "agent-0002")
@@ -490,7 +491,7 @@ def test_a_replica_that_was_away_begins_anew_behind_what_was_trimmed(
     fleet: JournaledFleet,
 ) -> None:
     """Its own old segments cannot be continued; a hole in the source is no trim."""
-    target = InMemoryObjectStore(fleet.clock)
+    target = InMemoryObjectStore(fleet.clock.now)
     copy_segments(fleet.opened(), fleet.opened(target))
     for _ in range(5):
         step(fleet, "agent-0001")
@@ -593,6 +594,22 @@ def test_moments_that_cannot_be_known_are_one_clear_error_each(fleet: JournaledF
     empty = JournaledFleet(1)
     with pytest.raises(NotFoundError, match="there is no backup yet"):
         empty.restored_at(None)
+
+
+def test_segments_of_several_data_keys_are_restored_together(fleet: JournaledFleet) -> None:
+    """The newest key seals; without it what it sealed is refused, and nothing else."""
+    first = fleet.vault(fleet.objects).keys
+    later = PackKeys(b"n" * 32, "net.0002", "net")
+    rotated = NetworkVault(fleet.objects, replace(first, later=(later,)), fleet.clock)
+    fleet.change("agent-0001")
+    fleet.clock.advance(60)
+    covered = append_segment(rotated, fleet.store).covered_at
+    target = DictTarget()
+    rotated.read_only = True
+    restore(rotated, target, at=covered)
+    assert {one: item.body for one, item in target.items.items()} == fleet.bodies()
+    with pytest.raises(PermanentError, match=r"net\.0002 is needed"):
+        fleet.restored_at(covered)
 
 
 def test_nothing_of_an_agent_can_be_read_in_a_segment(fleet: JournaledFleet) -> None:

@@ -63,7 +63,7 @@ def cross_over(store: InMemoryObjectStore, keys: list[str]) -> str:
     """A segment of another network under the same number."""
     other = VaultFleet(4, "other")
     foreign = PackKeys(b"d" * 32, "net.0001", "other")
-    vault = NetworkVault(InMemoryObjectStore(other.clock), foreign, other.clock)
+    vault = NetworkVault(InMemoryObjectStore(other.clock.now), foreign, other.clock)
     back_up(vault, other.store)
     key = append_segment(vault, other.store).segments[0]
     store.replace(keys[0], vault.store.get(key))
@@ -102,7 +102,7 @@ def test_an_exchanged_segment_is_named(fleet: JournaledFleet, name: str) -> None
         fleet.restored_at(fleet.covered[-1], damaged)
     if name != "foreign":  # under its own number it is only foreign to those who have the key
         with pytest.raises(CorruptObjectError, match="segment"):
-            copy_segments(fleet.opened(damaged), fleet.opened(InMemoryObjectStore(fleet.clock)))
+            copy_segments(fleet.opened(damaged), fleet.opened(InMemoryObjectStore(fleet.clock.now)))
     result = fleet.check(fleet.covered[-1], damaged, best_effort=True)
     assert not result.certain
     assert any("segment" in one for one in result.notes)

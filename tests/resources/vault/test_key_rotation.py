@@ -16,8 +16,10 @@ from fleet.ports.object_store import ObjectStore
 from fleet.vault_keys import KeyEncryptionKey, encode_wrap
 from fleet.vault_log import EvidenceRecord
 from fleet.vault_pack import HEADER_MAX_BYTES, PackKeys, read_salt, read_table
+from fleet.vault_repack import RepackPolicy
 from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.backup import back_up
+from resources.vault.journal import append_segment
 from resources.vault.key_rotation import key_status, rotate_data_key, rotate_kek
 from resources.vault.key_store import create_data_key, create_vault, load_data_key
 from resources.vault.key_wraps import wrap_object_key
@@ -25,6 +27,7 @@ from resources.vault.manifest import Manifest, PackInfo
 from resources.vault.network import NetworkVault, chain_of, open_network
 from resources.vault.reading import read_items
 from resources.vault.removal import collect_garbage, forget, sweep
+from resources.vault.repack import repack
 from resources.vault.replicate import replicate
 from resources.vault.restore import ControlStoreTarget, restore
 from resources.vault.verify import verify_content, verify_structure
@@ -468,3 +471,49 @@ def test_keys_show_in_no_text(store: ObjectStore) -> None:
     for secret in secrets:
         for form in (secret[:12].hex(), repr(secret)[2:30], secret[:12].decode("latin-1")):
             assert form not in shown
+
+
+def test_the_journal_goes_over_to_the_newest_data_key(store: ObjectStore) -> None:
+    """Segments of both keys give every moment back, through the handle that rotated and others."""
+    fleet = KeyedFleet(3)
+    fleet.prepare(store)
+    vault = fleet.open(store)
+    back_up(vault, fleet.store)
+    append_segment(vault, fleet.store)
+    moments = {}
+    for number in range(3):
+        if number == 1:
+            rotate_data_key(vault, BOTH)
+        fleet.clock.advance(60)
+        fleet.change("agent-0001")
+        moments[fleet.clock.now()] = fleet.bodies()
+        fleet.clock.advance(60)
+        append_segment(vault, fleet.store)
+    segments = b"".join(store.get(one.key) for one in store.list_objects("journal/net/"))
+    assert b"net.0001" in segments
+    assert b"net.0002" in segments
+    for kek in BOTH:
+        for at, bodies in moments.items():
+            empty = InMemoryControlStore(fleet.clock)
+            fleet.declare(empty, fleet.agent_ids)
+            restore(fleet.open(store, [kek]), ControlStoreTarget(empty), at=at)
+            assert {one.agent_id: one.body for one in empty.states(fleet.agent_ids)} == bodies
+
+
+def test_packs_of_several_data_keys_are_repacked_under_the_newest(store: ObjectStore) -> None:
+    """The moved blobs open; their old packs can be swept."""
+    fleet = KeyedFleet(4)
+    fleet.prepare(store)
+    vault, held = fleet.open(store), {}
+    for number in range(4):
+        if number == 2:
+            rotate_data_key(vault, BOTH)
+        fleet.change(*fleet.agent_ids[number % 2 :])
+        held[back_up(vault, fleet.store).snapshot_id] = fleet.bodies()
+    result = repack(vault, RepackPolicy(small_age=timedelta(0), vault_share_max=1.0))
+    assert result.packs_new
+    collect_garbage(vault, timedelta(0))
+    sweep(vault, timedelta(0))
+    assert sealed_by(store) == {"net.0002"}
+    for snapshot_id, bodies in held.items():
+        assert fleet.held(fleet.open(store, [OFFLINE]), snapshot_id) == bodies

@@ -269,8 +269,9 @@ def test_a_snapshot_that_needs_a_frame_which_was_not_copied_makes_the_map_void()
     forget(vault(world.store), others)
     remove_dead(world, world.store)
     # A writer reads its base now: all three states in one pack. It will change one of them.
-    late = Attempt(vault(world.store), 1, frozenset())
-    late.read_base(late.vault.log.refresh())
+    late = vault(world.store)
+    attempt = Attempt(late, 1, frozenset())
+    attempt.read_base(late.log.refresh())
     kept = world.fleet.bodies()
     # Meanwhile two agents move on, and the base is forgotten for good.
     world.fleet.change("agent-0000", "agent-0001")
@@ -286,13 +287,14 @@ def test_a_snapshot_that_needs_a_frame_which_was_not_copied_makes_the_map_void()
     outcomes: Counter[str] = Counter()
     for number in range(1, total + 1):
         store = world.store.copy()
-        again = Attempt(vault(store), 1, frozenset())
-        again.snapshot_id, again.current = late.snapshot_id, late.current
+        fresh = vault(store)
+        again = Attempt(fresh, 1, frozenset())
+        again.snapshot_id, again.current = attempt.snapshot_id, attempt.current
 
         def commit(again: Attempt = again) -> None:
             again.create_manifest(again.current.table, ())
-            chain = [list(one) for one in again.chain]
-            again.commit(AT, lambda: {"manifests": chain}, pytest.fail)
+            extra = {"manifests": [list(one) for one in again.chain], "agents": 3, "changed": 0}
+            again.commit(AT, lambda: extra, lambda: pytest.fail("no pack of it was condemned"))
             world.bodies[again.snapshot_id] = kept
 
         result = repack(vault(Meanwhile(store, number, commit)), EAGER)

@@ -111,6 +111,30 @@ def test_an_unchanged_sqlite_database_is_not_copied(vault: ArtefactVault) -> Non
     assert total_of(vault.restore("facts")) == 999_000
 
 
+def test_a_sqlite_database_that_stays_locked_is_named_in_time(
+    vault: ArtefactVault, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held exclusively by another process: an error, not a wait for ever."""
+    monkeypatch.setattr("resources.vault.artefacts.sqlite._BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("resources.vault.artefacts.sqlite._STEP_S", 0.1)
+    path = vault.root / "facts.db"
+    make_accounts(path, "delete")
+    vault.declare("facts", path)
+    vault.back_up()
+    script = f"""
+import sqlite3, time
+live = sqlite3.connect({str(path)!r}, isolation_level=None)
+live.execute("BEGIN EXCLUSIVE")
+print("ready", flush=True)
+time.sleep(600)
+"""
+    with running(script):
+        error = dict(vault.back_up(full=True).incomplete)["facts"]
+    assert "locked" in error
+    assert str(path) in error
+    assert total_of(vault.restore("facts")) == 1_000_000
+
+
 @pytest.mark.parametrize("kind", ["auto", "sqlite"])
 def test_a_backup_keeps_the_locks_that_this_process_holds(vault: ArtefactVault, kind: str) -> None:
     """Another process still cannot write: no handle of the database was closed by plain `close`."""

@@ -9,6 +9,7 @@ import pytest
 
 from fleet.backup import ArtefactDeclaration, BackupScope
 from fleet.errors import InvalidInputError, NotFoundError, StoreUnavailableError
+from fleet.vault_keyspace import VAULT_KEY
 from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.backup import BackupResult, back_up
 from resources.vault.manifest import FULL_BELOW_ROWS
@@ -25,6 +26,7 @@ class Service:
         self.root = root
         self.fleet = VaultFleet(5)
         self.store = DirectoryObjectStore(root / "vault")
+        self.store.create(VAULT_KEY, b'{"format":1,"vault_id":"v"}')
         for name in ("left", "right"):
             (root / name).mkdir()
             self.write(name, "first")

@@ -1,0 +1,110 @@
+"""Progress bars on a terminal, with bytes and time left; silence where nobody watches."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from fleet.agents import AgentState
+from fleet.inventory import AgentStateInfo
+from fleet.ports.control_store import ControlStore
+from fleet.ports.progress import Progress
+from resources.silent_progress import SilentProgress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+
+class TerminalBars:
+    """A bar for each piece of work."""
+
+    def __init__(self, bars: Bars) -> None:
+        """Draw on these bars."""
+        self._bars = bars
+        self._tasks: dict[str, Any] = {}
+
+    def advance(self, what: str, done_bytes: int, total_bytes: int) -> None:
+        """Move the bar of this work; an estimate that was too low grows with what is done."""
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=total_bytes)
+        total = max(total_bytes, done_bytes)
+        self._bars.update(self._tasks[what], completed=done_bytes, total=total)
+
+    def finish(self, what: str, seconds: float) -> None:
+        """Steps are printed by the command that asked for them."""
+
+
+@contextmanager
+def watched() -> Iterator[Progress]:
+    """Bars on standard error while the block runs, when that is a terminal."""
+    if not sys.stderr.isatty():
+        yield SilentProgress()
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        yield TerminalBars(bars)
+
+
+class ReportedStates:
+    """A control store that reports how much of its agents' states has been read.
+
+    The estimate of all is what was stored since the newest snapshot: a backup reads just that.
+
+    Args:
+        store: the control store; everything else is handed on to it.
+        progress: who watches.
+        since: network -> moment of its newest snapshot; networks that are backed up, None for
+            those without one.
+    """
+
+    def __init__(
+        self, store: ControlStore, progress: Progress, since: dict[str, datetime | None]
+    ) -> None:
+        """Nothing is read yet."""
+        self._store = store
+        self._progress = progress
+        self._since = since
+        self._total = self._done = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def state_infos(self) -> list[AgentStateInfo]:
+        """See `fleet.ports.AgentStateStore.state_infos`."""
+        infos = self._store.state_infos()
+        if not self._total:
+            self._total = sum(one.size_bytes for one in infos if self._is_fresh(one))
+            self._progress.advance("agent states", 0, self._total)
+        return infos
+
+    def states(self, agent_ids: Sequence[str]) -> list[AgentState]:
+        """See `fleet.ports.AgentStateStore.states`."""
+        found = self._store.states(agent_ids)
+        self._done += sum(len(one.body) for one in found)
+        self._progress.advance("agent states", self._done, self._total)
+        return found
+
+    def _is_fresh(self, info: AgentStateInfo) -> bool:
+        if info.network_id not in self._since:
+            return False
+        since = self._since[info.network_id]
+        return since is None or info.updated_at > since

@@ -1,0 +1,92 @@
+"""A fleet that was just started is backed up, copied and proven before anybody asks for it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from platform_defs.webserver_client import WebserverClient
+from tests.scenarios.running_fleet import RunningFleet
+
+PATIENCE_S = 180.0
+
+CHECKS = """{assetNodes(group: {groupName: "backups", repositoryName: "__repository__",
+  repositoryLocationName: "stateroom"}){assetChecksOrError{... on AssetChecks{checks{name
+  executionForLatestMaterialization{status}}}}}}"""
+
+BACKUP = "\n[backup]\njournal_interval_s = 5\n"
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[RunningFleet]:
+    """A fleet with two regions, not started."""
+    made = RunningFleet(tmp_path)
+    with (tmp_path / "stateroom.toml").open("a", encoding="utf-8") as settings:
+        settings.write(BACKUP)
+    yield made
+    made.end()
+
+
+def eventually(fleet: RunningFleet, what: str, condition: Callable[[], Any]) -> Any:
+    """Wait for something that the daemon brings about."""
+    end_s = time.monotonic() + PATIENCE_S
+    while not (found := condition()):
+        assert time.monotonic() < end_s, f"{what}\n{fleet.log()}"
+        time.sleep(1.0)
+    return found
+
+
+def rows(fleet: RunningFleet, table: str, wanted: int) -> list[dict[str, Any]]:
+    """Rows of a table once it has that many; none while it has fewer or does not exist."""
+    done = fleet.run("sql", f"SELECT * FROM {table}", "--json")
+    if done.returncode:
+        return []
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found if len(found) >= wanted else []
+
+
+def claims(url: str) -> dict[str, str]:
+    """Claim -> its newest status, of those that were ever judged."""
+    nodes = WebserverClient(url).query(CHECKS)["assetNodes"]
+    return {
+        check["name"]: execution["status"]
+        for node in nodes
+        for check in node["assetChecksOrError"].get("checks", [])
+        if (execution := check["executionForLatestMaterialization"])
+    }
+
+
+def test_up_is_followed_by_a_proven_backup_in_every_region(fleet: RunningFleet) -> None:
+    """Snapshot, replica, V1 and objectives come by themselves; keys are announced once."""
+    url = fleet.up()
+    assert "recovery key of the backups made" in fleet.log()
+    recovery = fleet.folder / "state" / "keys" / "recovery.key"
+    assert recovery.stat().st_mode & 0o077 == 0
+
+    proven = eventually(
+        fleet, "no copy is proven", lambda: rows(fleet, "backup_verifications", wanted=4)
+    )
+    assert {(row["region"], row["network_id"], row["level"], row["passed"]) for row in proven} == {
+        (region, network, "V1", True)
+        for region in ("eu-central-1", "us-west-2")
+        for network in ("host-watch", "platform")
+    }
+    copies = {row["region"]: row["snapshot_id"] for row in rows(fleet, "backup_replicas", 4)}
+    assert set(copies) == {"eu-central-1", "us-west-2"}
+    vaults = fleet.folder / "state" / "vaults"
+    packs = [
+        {path.name for path in (vaults / region / "packs").rglob("*.pack")} for region in copies
+    ]
+    assert packs[0] == packs[1] != set()
+
+    judged = eventually(
+        fleet, "objectives were not judged", lambda: len(found := claims(url)) >= 12 and found
+    )
+    assert set(judged.values()) == {"SUCCEEDED"}, judged
+    reach = eventually(fleet, "no journal", lambda: rows(fleet, "state_journal", wanted=2))
+    assert {row["network_id"] for row in reach} == {"host-watch"}
