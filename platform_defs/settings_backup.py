@@ -51,7 +51,7 @@ class BackupSettings:
     )
     retention_cron: str = key(
         kinds.cron(),
-        "When the retention plan is applied, as often as snapshots are taken, and garbage collected.",
+        "When the retention plan is applied and garbage collected; hourly, as snapshots are.",
         default="40 * * * *",
     )
     structure_cron: str = key(
