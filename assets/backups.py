@@ -43,10 +43,6 @@ QUARTER_HOURLY = dg.FreshnessPolicy.time_window(
     fail_window=timedelta(hours=1), warn_window=timedelta(minutes=35)
 )
 
-DAILY = dg.FreshnessPolicy.time_window(
-    fail_window=timedelta(hours=50), warn_window=timedelta(hours=26)
-)
-
 MINUTELY = dg.FreshnessPolicy.time_window(
     fail_window=timedelta(minutes=15), warn_window=timedelta(minutes=5)
 )
@@ -71,7 +67,7 @@ DESCRIPTIONS = {
     PLAN: (
         "What becomes of each live snapshot, by which rule and which guard, in words.\n\n"
         "Grain: one row per live snapshot and plan. Source: the vault's log and what was verified "
-        "in the home region. The daily run applies the plan; any other run only shows it."
+        "in the home region. The scheduled run applies the plan; any other run only shows it."
     ),
     REPLICAS: (
         "How far each region's copy of each network has come, and what was copied last.\n\n"
@@ -152,7 +148,7 @@ def build_backup_assets(
     fresh = [
         (backup_snapshots, HOURLY),
         (backup_catalog, HOURLY),
-        (retention_plan, DAILY),
+        (retention_plan, HOURLY),
         (backup_replicas, HOURLY),
         (backup_verifications, HOURLY),
         (recovery_objectives, QUARTER_HOURLY),

@@ -12,11 +12,15 @@ BACKUP_JOB, REPLICATE_JOB = "backup_job", "replicate_job"
 VERIFY_JOB, SCRUB_JOB = "verify_job", "scrub_job"
 RETENTION_JOB = "retention_job"
 RESTORE_TEST_JOB, DRILL_JOB = "restore_test_job", "drill_job"
+RESTORE_JOB = "restore_job"
 OBJECTIVES_JOB = "recovery_objectives_job"
 
 BACKUP_CLASS = {RUN_CLASS: "backup"}
 PROOF_CLASS = {RUN_CLASS: "proof"}
 """Replication and proof queue apart from snapshots: a long scrub must not delay one."""
+
+RESTORE_CLASS = {RUN_CLASS: "restore"}
+"""Restores wait for nothing but a free worker."""
 
 DUTY = "stateroom/duty"
 """Tag that says which recurring duty a run fulfils, by whatever it was started."""
@@ -39,7 +43,8 @@ def job_config(job: str) -> dict[str, Any]:
     levels = JOB_LEVELS.get(job)
     if levels is None:
         return {}
-    return asset_config(VERIFICATIONS, "verify_op", {"levels": list(levels)})
+    config = {"levels": list(levels), "heal": job == SCRUB_JOB}
+    return asset_config(VERIFICATIONS, "verify_op", config)
 
 
 def partition_runs(declared: Sequence[str], due: Collection[str]) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ from ops.evidence import PREVIEW_ROWS, column_schema, object_evidence, table_pre
 PREVIEW_FIELDS: Mapping[str, tuple[str, ...]] = {
     SNAPSHOTS: ("snapshot_id", "taken_at", "agents", "changed", "artefacts", "reason"),
     CATALOG: ("snapshot_id", "taken_at", "state", "agents", "changed", "verified_level", "hold"),
-    PLAN: ("taken_at", "fate", "reason", "snapshot_id", "guards", "alarms"),
+    PLAN: ("fate", "reason", "taken_at"),
     JOURNAL: ("region", "covered_until", "segments", "agents", "gap", "fault"),
     REPLICAS: ("network_id", "is_home", "snapshot_at", "records_behind", "copied_bytes"),
     VERIFICATIONS: ("network_id", "level", "passed", "started_at", "items", "failures"),

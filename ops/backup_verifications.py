@@ -26,6 +26,9 @@ from ops.inventory import AFTER
 from ops.partitions import Recorded, record_partitions
 from resources.vault.region_vaults import RegionVaults
 
+MENDED_MAX = 50
+"""Objects that the evidence of a scrub names."""
+
 DRILL = "V5"
 """Starts agents, of which the platform's own network has none."""
 
@@ -36,6 +39,10 @@ class VerificationConfig(dg.Config):
     levels: list[str] = Field(
         default=["V1"],
         description="V1 structure, V2 stored bytes, V3 content, V4 restore test, V5 drill.",
+    )
+    heal: bool = Field(
+        default=False,
+        description="Bring what is damaged back from another region, and look at it once more.",
     )
     networks: list[str] = Field(default=[], description="Only these networks; empty for all.")
     snapshots: list[str] = Field(
@@ -62,17 +69,23 @@ def verify_op(
 
     def verify(region: str) -> dict[str, Any]:
         fresh: list[ProvenLevel] = []
+        mended: list[str] = []
         failed: dict[str, StateroomError] = {}
         for network_id in config.networks or region_vaults.declaration.vault_networks:
             try:
-                fresh += _verify_network(*stores, region, network_id, config, progress)
+                rows, words = _verify_network(*stores, region, network_id, config, progress)
+                fresh += rows
+                mended += words
             except StateroomError as error:
                 failed[network_id] = error
-        rows = newest_levels([*read_rows(lake, VERIFICATIONS, ProvenLevel, region), *fresh])
-        evidence = write_rows(lake, VERIFICATIONS, region, rows, ProvenLevel, clock.now())
+        newest = newest_levels([*read_rows(lake, VERIFICATIONS, ProvenLevel, region), *fresh])
+        evidence = write_rows(lake, VERIFICATIONS, region, newest, ProvenLevel, clock.now())
         if failed:
             raise combined_error(failed)
-        return {"levels": ", ".join(config.levels), **_numbers(fresh), **evidence}
+        shown: dict[str, Any] = {"levels": ", ".join(config.levels), "objects_mended": len(mended)}
+        if mended:
+            shown["mended"] = mended[:MENDED_MAX]
+        return {**shown, **_numbers(fresh), **evidence}
 
     yield from record_partitions(context, VERIFICATIONS, REGION, verify)
 
@@ -84,25 +97,39 @@ def _verify_network(
     network_id: str,
     config: VerificationConfig,
     progress: Progress,
-) -> list[ProvenLevel]:
-    """Evidence of one network; none while this copy has no snapshot."""
+) -> tuple[list[ProvenLevel], list[str]]:
+    """Evidence of one network, and what was healed; none while this copy has no snapshot.
+
+    Where damage was found and may be healed, what failed is looked at once more behind it.
+    """
     from resources.vault.verification_runs import VerificationRuns
 
     if not vaults.replica(region, network_id).log.refresh().live:
-        return []
-    runs = VerificationRuns(
-        vaults,
-        control_store,
-        region,
-        network_id,
-        snapshot_ids=config.snapshots,
-        on_phase=lambda phase: progress.finish(phase.name, phase.seconds),
-    )
-    return [
-        _row(found)
-        for level in config.levels
-        if not (level == DRILL and network_id == PLATFORM_NETWORK)
-        for found in runs.run(level)
+        return [], []
+
+    def runs() -> VerificationRuns:
+        return VerificationRuns(
+            vaults,
+            control_store,
+            region,
+            network_id,
+            snapshot_ids=config.snapshots,
+            on_phase=lambda phase: progress.finish(phase.name, phase.seconds),
+        )
+
+    first = runs()
+    levels = [one for one in config.levels if not (one == DRILL and network_id == PLATFORM_NETWORK)]
+    rows = [_row(found) for level in levels for found in first.run(level)]
+    failed = sorted({row.level for row in rows if not row.passed})
+    if not (config.heal and failed):
+        return rows, []
+    healed = first.heal()
+    again = runs()
+    rows += [_row(found) for level in failed for found in again.run(level)]
+    return rows, [
+        *(f"{one.key} healed from {one.source}: {one.cause}" for one in healed.healed),
+        *(f"{one.key} is lost in every region: {one.cause}" for one in healed.lost),
+        *healed.undecided,
     ]
 
 

@@ -14,6 +14,7 @@ import dagster as dg
 from pydantic import Field
 
 from fleet.backup_tables import PLAN, PlannedSnapshot
+from fleet.errors import StateroomError
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
@@ -63,6 +64,8 @@ def retain_snapshots_op(
         rows = planned_rows(network_id, decided.plan)
         evidence = write_rows(lake, PLAN, network_id, rows, PlannedSnapshot, clock.now())
         shown: dict[str, Any] = {"applied": config.apply, **_numbers(rows)}
+        if decided.plan.alarms:
+            shown["alarm_texts"] = [f"{one.text} ({one.guard})" for one in decided.plan.alarms]
         if decided.plan.refused:
             shown["refused"] = decided.plan.refused
         if config.apply:
@@ -118,6 +121,7 @@ def _carry_out(vaults: RegionVaults, network_id: str, decided: Any) -> dict[str,
     repacked = repack(vault)
     condemned = collect_garbage(vault)
     swept = sweep(vault)
+    replicas, faults = _sweep_replicas(vaults, network_id)
     trimmed = trim_journal(vault, timedelta(hours=vaults.declaration.journal_keep_hours))
     return {
         "outcome": outcome.reason,
@@ -127,9 +131,28 @@ def _carry_out(vaults: RegionVaults, network_id: str, decided: Any) -> dict[str,
         "condemned_bytes": condemned.bytes_condemned,
         "objects_swept": swept.objects,
         "swept_bytes": swept.bytes_freed,
+        "replica_objects_swept": replicas,
+        **({"replicas_not_swept": faults} if faults else {}),
         "segments_trimmed": trimmed.segments,
         "trimmed_bytes": trimmed.bytes_freed,
     }
+
+
+def _sweep_replicas(vaults: RegionVaults, network_id: str) -> tuple[int, list[str]]:
+    """Sweep every other region's copy, each by its own clock; a region that is away waits.
+
+    Returns:
+        Objects deleted, and what kept a region from it, in words.
+    """
+    from resources.vault.replica_sweep import sweep_replica
+
+    objects, faults = 0, []
+    for region in vaults.declaration.replica_regions:
+        try:
+            objects += sweep_replica(vaults.replica(region, network_id)).objects
+        except StateroomError as error:
+            faults.append(f"{region}: {error}")
+    return objects, faults
 
 
 def _trim_changes(vaults: RegionVaults, control_store: ControlStore) -> int:

@@ -66,7 +66,7 @@ def _vault_finding(
 
 def check_wrapping_keys(context: Context) -> Iterator[Finding]:
     """The keys that open the backups are at hand, private, and not all in one place."""
-    from resources.vault.region_vaults import read_wrapping_key
+    from resources.vault.wrapping_keys import read_wrapping_key
 
     declaration = declared_backup(context.settings)
     if all(one.file and not Path(one.file).exists() for one in declaration.keys):

@@ -16,12 +16,15 @@ from ops.backup_jobs import (
     OBJECTIVES_JOB,
     PROOF_CLASS,
     REPLICATE_JOB,
+    RESTORE_CLASS,
+    RESTORE_JOB,
     RESTORE_TEST_JOB,
     RETENTION_JOB,
     SCRUB_JOB,
     VERIFY_JOB,
     job_config,
 )
+from ops.restores import build_restore_job
 from sensors.backup_journal import build_state_journal_sensor
 from sensors.backup_schedules import build_backup_schedules
 from sensors.backups import build_backup_sensors
@@ -98,9 +101,10 @@ def build_backup_jobs() -> list[Any]:
         _job(
             SCRUB_JOB,
             (VERIFICATIONS, OBJECTIVES),
-            "Hashes what is stored (V2) and opens what is in it (V3).",
+            "Hashes what is stored (V2), opens what is in it (V3), heals from other regions.",
             PROOF_CLASS,
         ),
+        build_restore_job(RESTORE_JOB, RESTORE_CLASS),
         dg.define_asset_job(
             OBJECTIVES_JOB,
             selection=dg.AssetSelection.assets(OBJECTIVES)

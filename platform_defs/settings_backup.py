@@ -51,8 +51,8 @@ class BackupSettings:
     )
     retention_cron: str = key(
         kinds.cron(),
-        "When the retention plan is applied and garbage collected.",
-        default="30 3 * * *",
+        "When the retention plan is applied and garbage collected; hourly, as snapshots are.",
+        default="40 * * * *",
     )
     structure_cron: str = key(
         kinds.cron(), "When every region's vault is verified to level V1.", default="20 * * * *"

@@ -93,7 +93,7 @@ def backup_duties(crons: BackupCrons) -> list[Duty]:
             SCRUB_JOB,
             crons.scrub,
             Scope.REGIONS,
-            "Hashes stored bytes (V2) and opens content (V3).",
+            "Hashes stored bytes (V2), opens content (V3), heals from other regions.",
         ),
         Duty(
             "restore_test",

@@ -75,7 +75,7 @@ def list_keys(networks: tuple[str, ...], region: str | None, as_json: bool) -> N
 
 def wrapping_keys(backups: Backups) -> list[tuple[Any, str]]:
     """The declared wrapping keys, each with what keeps it from being used; empty for nothing."""
-    from resources.vault.region_vaults import read_wrapping_key
+    from resources.vault.wrapping_keys import read_wrapping_key
 
     found = []
     for source in backups.declaration.keys:
@@ -205,7 +205,7 @@ def _exchange(
 
 
 def _declared_key(backups: Backups, kek_id: str) -> KeyWrapper:
-    from resources.vault.region_vaults import read_wrapping_key
+    from resources.vault.wrapping_keys import read_wrapping_key
 
     for source in backups.declaration.keys:
         if source.kek_id == kek_id:

@@ -37,7 +37,7 @@ _LOCKERS = 8
 
 
 def open_s3_client(
-    region: str,
+    region: str | None,
     endpoint_url: str | None = None,
     *,
     connect_timeout_s: float = 5.0,
@@ -48,7 +48,7 @@ def open_s3_client(
     """A boto3 client that leaves all retries to `S3ObjectStore`.
 
     Args:
-        region: of the bucket.
+        region: of the bucket; None takes boto3's own.
         endpoint_url: of a store other than AWS.
         connect_timeout_s: for a connection.
         read_timeout_s: of silence.

@@ -25,17 +25,19 @@ from fleet.errors import (
     NotFoundError,
     PermanentError,
     StateroomError,
-    StoreUnavailableError,
 )
+from fleet.ports.key_wrapper import KeyWrapper
 from fleet.ports.object_store import ObjectStore
-from fleet.vault_keys import WRAPS_MIN, KeyEncryptionKey
-from fleet.vault_keyspace import VAULT_KEY, manifest_key, quarantine_key
+from fleet.vault_keys import WRAPS_MIN
+from fleet.vault_keyspace import VAULT_KEY, manifest_key, quarantine_key, wrap_key_prefix
 from fleet.vault_log import SnapshotRecord, restorable_snapshots
 from resources.vault.evidence import read_local, record_evidence
 from resources.vault.heal_checks import ObjectCheck
 from resources.vault.heal_log import LogRepair
+from resources.vault.key_wraps import list_wraps
 from resources.vault.network import NetworkVault, chain_of
-from resources.vault.verify import expected_objects, list_wraps, verify_stored
+from resources.vault.shredding import demand_unshredded, read_shred_note
+from resources.vault.verify import expected_objects, verify_stored
 
 
 class HealResult(NamedTuple):
@@ -61,7 +63,7 @@ def heal(
     *,
     home: str = "",
     part: int | None = None,
-    keks: Sequence[KeyEncryptionKey] = (),
+    keks: Sequence[KeyWrapper] = (),
     evidence: Iterable[Evidence] | None = None,
 ) -> HealResult:
     """Find what is damaged or missing in a region, and bring it back from the others.
@@ -79,11 +81,13 @@ def heal(
 
     Raises:
         InvalidInputError: the vault was opened without its region.
+        PermanentError: the network was shredded here; nothing of it comes back.
         CorruptObjectError: the evidence log is damaged: mend it first.
         StoreUnavailableError: this region does not answer; what was healed stays.
     """
     if not vault.region:
         raise InvalidInputError("region", vault.region, "the region whose copy is healed")
+    demand_unshredded(vault.store, vault.network_id)
     known = list(read_local(vault, vault.region) if evidence is None else evidence)
     return _Heal(vault.afresh(), others, keks, known).run(home, part)
 
@@ -95,7 +99,7 @@ class _Heal:
         self,
         vault: NetworkVault,
         others: Mapping[str, ObjectStore],
-        keks: Sequence[KeyEncryptionKey],
+        keks: Sequence[KeyWrapper],
         known: Sequence[Evidence],
     ) -> None:
         self._vault = vault
@@ -137,17 +141,20 @@ class _Heal:
     def _mend_identity(self) -> None:
         """`vault.json` and the wraps; copies that differ are decided by proof, then by number."""
         store = self._vault.store
-        wraps = list_wraps(store, self._vault.network_id)
+        listed = list_wraps(store, self._vault.network_id).values()
+        wraps = [one.key for names in listed for one in names.values()]
         for key in (VAULT_KEY, *wraps):
             cause = self._check.fault_of(key, _read(store, key))
             if cause is None:
                 cause = self._outvoted(key)
             if cause is not None and not self._mend(key, cause):
                 self._taint(key, cause, (), (), 0)
-        # None at all is a shredded network, and stays one; one alone is a wrap that was lost.
-        if 0 < len(wraps) < WRAPS_MIN:
-            for key in self._wraps_elsewhere() - set(wraps):
-                self._mend(key, "missing")
+        # A wrap that was rotated away is missing by decision; one too few by accident.
+        for dek_id, names in self._wraps_elsewhere().items():
+            here = [one for one in wraps if one.startswith(wrap_key_prefix(dek_id))]
+            if len(here) < WRAPS_MIN:
+                for key in sorted(set(names) - set(wraps)):
+                    self._mend(key, "missing")
 
     def _outvoted(self, key: str) -> str | None:
         """Well-formed copies that differ: the majority of the others is believed."""
@@ -163,13 +170,18 @@ class _Heal:
         self._undecided.append(f"{key}: well-formed copies differ, and none is proven")
         return None
 
-    def _wraps_elsewhere(self) -> set[str]:
-        found: set[str] = set()
+    def _wraps_elsewhere(self) -> dict[str, set[str]]:
+        """Wraps of the other regions, by data key; none when one of them has shredded it."""
+        found: dict[str, set[str]] = {}
+        network_id = self._vault.network_id
         for store in self._others.values():
             try:
-                found |= set(list_wraps(store, self._vault.network_id))
-            except StoreUnavailableError:
-                continue  # a region that does not answer cannot help; another may
+                if read_shred_note(store, network_id) is not None:
+                    return {}
+                for dek_id, names in list_wraps(store, network_id).items():
+                    found.setdefault(dek_id, set()).update(one.key for one in names.values())
+            except StateroomError:
+                continue  # a region that does not answer or is damaged cannot help; another may
         return found
 
     def _mend_objects(self, part: int | None) -> None:

@@ -6,8 +6,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from fleet.errors import CorruptObjectError, InvalidInputError, PermanentError, StateroomError
-from fleet.vault_keys import KeyEncryptionKey, decode_wrap, encode_wrap, unwrap_key
+from fleet.errors import PermanentError, StateroomError, TransientError
+from fleet.ports.key_wrapper import KeyWrapper
+from fleet.vault_keys import decode_wrap, encode_wrap
 from fleet.vault_keyspace import VAULT_KEY, log_folder, parse_place
 from resources.vault.network import NetworkVault
 
@@ -20,7 +21,7 @@ class ObjectCheck:
         keks: wrapping keys at hand; a wrap of another key is judged by its form alone.
     """
 
-    def __init__(self, vault: NetworkVault, keks: Sequence[KeyEncryptionKey]) -> None:
+    def __init__(self, vault: NetworkVault, keks: Sequence[KeyWrapper]) -> None:
         """Nothing is read."""
         self._vault = vault
         self._keks = {one.kek_id: one for one in keks}
@@ -62,14 +63,25 @@ class ObjectCheck:
         _, dek_id, name = key.split("/")
         if (wrap.dek_id, f"{wrap.kek_id}.json") != (dek_id, name):
             return "belongs elsewhere"
-        kek = self._keks.get(wrap.kek_id)
-        if kek is None or dek_id != self._vault.keys.dek_id:
+        kek, data_key = self._keks.get(wrap.kek_id), self._data_key(dek_id)
+        if kek is None or data_key is None:
             return None
         try:
-            opened = unwrap_key(wrap, kek)
-        except (PermanentError, CorruptObjectError, InvalidInputError) as error:
+            opened = kek.unwrap(wrap)
+        except TransientError:
+            # A key service that does not answer says nothing about the wrap: form alone, then.
+            del self._keks[wrap.kek_id]
+            return None
+        except PermanentError as error:
             return str(error)
-        return None if opened == self._vault.keys.data_key else "wraps another data key"
+        return None if opened == data_key else "wraps another data key"
+
+    def _data_key(self, dek_id: str) -> bytes | None:
+        """The data key, where it was opened."""
+        try:
+            return self._vault.keys.opening(dek_id).data_key
+        except PermanentError:
+            return None
 
 
 def _vault_fault(data: bytes) -> str | None:

@@ -7,21 +7,18 @@ name this class, and every run would pay for it.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fleet.backup_declaration import BackupDeclaration, VaultLocation, WrappingKeySource
-from fleet.errors import NotFoundError, PermanentError
+from fleet.backup_declaration import BackupDeclaration, VaultLocation
+from fleet.errors import NotFoundError
 from fleet.ports.clock import Clock
+from fleet.ports.key_wrapper import KeyWrapper
 from fleet.ports.object_store import ObjectStore
+from resources.vault.wrapping_keys import create_key_file, read_wrapping_key
 
 if TYPE_CHECKING:
-    from fleet.vault_keys import KeyEncryptionKey
     from resources.vault.network import NetworkVault
-
-_CONNECT_TIMEOUT_S = 5
-_READ_TIMEOUT_S = 60
 
 
 class RegionVaults:
@@ -91,7 +88,7 @@ class RegionVaults:
         copy.read_only = True
         return copy
 
-    def keks(self) -> list[KeyEncryptionKey]:
+    def keks(self) -> list[KeyWrapper]:
         """The wrapping keys that are at hand; one that is kept elsewhere is left out.
 
         Raises:
@@ -145,85 +142,9 @@ def open_store(location: VaultLocation) -> ObjectStore:
         from resources.object_store.directory import DirectoryObjectStore
 
         return DirectoryObjectStore(Path(location.path))
-    from resources.object_store.s3 import S3ObjectStore
+    from resources.object_store.s3 import S3ObjectStore, open_s3_client
 
-    return S3ObjectStore(_s3_client(location), location.bucket, location.prefix)
-
-
-def _s3_client(location: VaultLocation) -> Any:
-    import boto3
-    from botocore.config import Config
-
-    config = Config(
-        connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=_READ_TIMEOUT_S,
-        retries={"mode": "standard", "total_max_attempts": 4},
+    client = open_s3_client(location.aws_region or None, location.endpoint_url or None)
+    return S3ObjectStore(
+        client, location.bucket, location.prefix, lock_days=location.lock_days or None
     )
-    return boto3.client(
-        "s3",
-        endpoint_url=location.endpoint_url or None,
-        region_name=location.aws_region or None,
-        config=config,
-    )
-
-
-def read_wrapping_key(source: WrappingKeySource) -> KeyEncryptionKey:
-    """A wrapping key from where it is kept.
-
-    Raises:
-        NotFoundError: it is not there.
-        InvalidInputError: something else is there.
-    """
-    from fleet.vault_keys import KeyEncryptionKey
-    from fleet.vault_pack import KEY_BYTES
-    from resources.vault.key_store import read_kek_file
-
-    if source.file:
-        return read_kek_file(source.kek_id, Path(source.file))
-    text = os.environ.get(source.env, "")
-    if not text:
-        raise NotFoundError(
-            f"environment variable {source.env} of key {source.kek_id} is not set",
-            hint="Set it to 64 hexadecimal digits.",
-        )
-    try:
-        return KeyEncryptionKey(source.kek_id, bytes.fromhex(text.strip()))
-    except ValueError as error:
-        raise PermanentError(
-            f"environment variable {source.env} of key {source.kek_id} is not hexadecimal",
-            hint=f"Set it to {2 * KEY_BYTES} hexadecimal digits.",
-        ) from error
-
-
-def create_key_file(source: WrappingKeySource) -> bool:
-    """Make a key file that is missing, readable by its owner alone; whether one was made.
-
-    Committed by the link of a synced file, so a key that wraps anything is never half there.
-    """
-    from fleet.vault_pack import KEY_BYTES
-
-    if not source.file:
-        return False
-    path = Path(source.file)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, os.urandom(KEY_BYTES).hex().encode() + b"\n")
-        os.fsync(descriptor)
-        os.link(partial, path)
-    except FileExistsError:
-        return False
-    finally:
-        os.close(descriptor)
-        partial.unlink()
-    _sync_folder(path.parent)
-    return True
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

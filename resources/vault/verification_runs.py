@@ -20,9 +20,11 @@ from fleet.reports import AgentDeclaration
 from fleet.vault_log import SnapshotRecord
 from resources.vault.application_checks import ApplicationCheck
 from resources.vault.evidence import record_evidence
+from resources.vault.heal import HealResult, heal
 from resources.vault.network import NetworkVault
-from resources.vault.region_vaults import RegionVaults, read_wrapping_key
+from resources.vault.region_vaults import RegionVaults
 from resources.vault.verify import Verification, verify_bytes, verify_content, verify_structure
+from resources.vault.wrapping_keys import read_wrapping_key
 
 Look = Callable[[NetworkVault], Verification]
 
@@ -81,6 +83,24 @@ class VerificationRuns:
         """
         found = self._look(level)
         return [one._replace(seq=record_evidence(self._vault, self._region, one)) for one in found]
+
+    def heal(self) -> HealResult:
+        """Bring what is damaged or missing in this copy back from the other regions.
+
+        Raises:
+            CorruptObjectError: the copy's evidence log is damaged.
+            StoreUnavailableError: this region does not answer; what was healed stays.
+        """
+        declaration = self._vaults.declaration
+        others = {
+            one: self._vaults.store(one) for one in declaration.regions if one != self._region
+        }
+        return heal(
+            self._vault.afresh(),
+            others,
+            home=declaration.home_region,
+            keks=self._vaults.keks(),
+        )
 
     def _look(self, level: str) -> list[VerificationEvidence]:
         if level == "V4":

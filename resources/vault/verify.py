@@ -23,6 +23,7 @@ from fleet.vault_log import SnapshotRecord
 from fleet.verification_sampling import is_in_slice, sample_size
 from resources.vault.contents import prove_contents
 from resources.vault.key_store import read_vault
+from resources.vault.key_wraps import list_wraps
 from resources.vault.manifest import Manifest, packs_of, select_items
 from resources.vault.network import NetworkVault, chain_of
 from resources.vault.pack_maps import packs_to_read
@@ -31,7 +32,6 @@ from resources.vault.reading import read_items
 _NAMED = 20
 """Agents and snapshots that one failure spells out."""
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_WRAP = re.compile(r"\d{4}/[^/]+\.json", re.ASCII)
 
 
 class Finding(NamedTuple):
@@ -100,18 +100,13 @@ def check_identity(vault: NetworkVault) -> list[Finding]:
         read_vault(vault.store)
     except (CorruptObjectError, NotFoundError, SchemaMismatchError) as error:
         findings.append(Finding(VAULT_KEY, str(error)))
-    for key in list_wraps(vault.store, vault.network_id):
+    wraps = list_wraps(vault.store, vault.network_id).values()
+    for key in [one.key for names in wraps for one in names.values()]:
         try:
             decode_wrap(vault.store.get(key), key)
         except (CorruptObjectError, NotFoundError, SchemaMismatchError) as error:
             findings.append(Finding(key, str(error)))
     return findings
-
-
-def list_wraps(store: ObjectStore, network_id: str) -> list[str]:
-    """Keys of the wraps of all data keys of a network."""
-    names = (one.key for one in store.list_objects(f"keys/{network_id}."))
-    return [key for key in names if _WRAP.fullmatch(key.removeprefix(f"keys/{network_id}."))]
 
 
 def verify_stored(

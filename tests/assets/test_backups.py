@@ -27,6 +27,7 @@ from ops.backup_jobs import (
     BACKUP_JOB,
     OBJECTIVES_JOB,
     REPLICATE_JOB,
+    RESTORE_JOB,
     RESTORE_TEST_JOB,
     RETENTION_JOB,
     SCRUB_JOB,
@@ -151,7 +152,8 @@ def test_damage_is_a_result_that_turns_its_claim_red_and_names_the_region(runs: 
     data[100] ^= 1  # within the first frame: behind a header of fewer bytes
     pack.chmod(0o600)
     pack.write_bytes(data)
-    result = runs.run(SCRUB_JOB)
+    look = asset_config(VERIFICATIONS, "verify_op", {"levels": ["V2", "V3"]})
+    result = runs.run(SCRUB_JOB, **look)
     assert result.success
     assert set(red(result)) == {"no_damage_was_found"}
     found = checked(result)["no_damage_was_found"]
@@ -159,6 +161,14 @@ def test_damage_is_a_result_that_turns_its_claim_red_and_names_the_region(runs: 
     assert regions == {AWAY}
     rows = read_rows(runs.lake, VERIFICATIONS, ProvenLevel, AWAY)
     assert {row.level: row.passed for row in rows} == {"V1": True, "V2": False, "V3": False}
+
+    healed = runs.run(SCRUB_JOB)
+    assert healed.success
+    assert red(healed) == {}
+    shown = materialized(healed)[VERIFICATIONS, AWAY]
+    assert f"healed from {HOME}" in shown["mended"][0]
+    rows = read_rows(runs.lake, VERIFICATIONS, ProvenLevel, AWAY)
+    assert all(row.passed for row in rows)
 
 
 RPO, V1 = "recovery_point_objective_holds", "structure_is_proven"
@@ -270,3 +280,41 @@ def test_a_restore_test_is_evidence_of_its_own_level(runs: BackupRuns) -> None:
     }
     assert rows[HOME, "V4"].failures == rows[AWAY, "V4"].failures == ()
     assert rows[AWAY, "V4"].passed
+
+
+def restore(runs: BackupRuns, **config: object) -> dg.ExecuteInProcessResult:
+    """A run of the restore job."""
+    op = {"restore_agents_op": {"config": {"network": NETWORK, **config}}}
+    return runs.defs.resolve_job_def(RESTORE_JOB).execute_in_process(
+        instance=runs.instance, run_config={"ops": op}, raise_on_error=False
+    )
+
+
+def test_an_agent_comes_back_from_another_regions_copy(runs: BackupRuns) -> None:
+    """A run like any other, that leaves an observation on the network's snapshots."""
+    runs.back_up()
+    before = runs.store.state("eu-1-a1")
+    assert before is not None
+    runs.clock.advance(60.0)
+    runs.write("eu-1-a1", b"ruined")
+    refused = restore(runs, agents=["eu-1-a1"], region=AWAY)
+    assert not refused.success
+    result = restore(runs, agents=["eu-1-a1"], region=AWAY, newer="overwrite")
+    assert result.success
+    now = runs.store.state("eu-1-a1")
+    assert now is not None
+    assert (now.body, now.version > before.version) == (before.body, True)
+    (event,) = result.get_asset_observation_events()
+    observed = event.asset_observation_data.asset_observation
+    assert observed.partition == NETWORK
+    assert observed.metadata["restored"].value == 1
+    assert observed.metadata["complete"].value is True
+
+
+def test_a_restore_without_a_zone_is_refused(runs: BackupRuns) -> None:
+    """An hour off would bring the wrong state back."""
+    runs.back_up()
+    result = restore(runs, at="2026-03-01T12:00:00")
+    (failure,) = (event.step_failure_data for event in result.get_step_failure_events())
+    assert failure.user_failure_data is not None
+    assert "a moment with its zone" in (failure.user_failure_data.description or "")

@@ -61,6 +61,12 @@ def claims(url: str) -> dict[str, str]:
     }
 
 
+def settled(url: str) -> dict[str, str]:
+    """Every claim with its status, once all were judged and none is being judged; else nothing."""
+    found = claims(url)
+    return found if len(found) >= 12 and "IN_PROGRESS" not in found.values() else {}
+
+
 def test_up_is_followed_by_a_proven_backup_in_every_region(fleet: RunningFleet) -> None:
     """Snapshot, replica, V1 and objectives come by themselves; keys are announced once."""
     url = fleet.up()
@@ -84,9 +90,7 @@ def test_up_is_followed_by_a_proven_backup_in_every_region(fleet: RunningFleet) 
     ]
     assert packs[0] == packs[1] != set()
 
-    judged = eventually(
-        fleet, "objectives were not judged", lambda: len(found := claims(url)) >= 12 and found
-    )
+    judged = eventually(fleet, "objectives were not judged", lambda: settled(url))
     assert set(judged.values()) == {"SUCCEEDED"}, judged
     reach = eventually(fleet, "no journal", lambda: rows(fleet, "state_journal", wanted=2))
     assert {row["network_id"] for row in reach} == {"host-watch"}

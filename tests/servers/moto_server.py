@@ -38,3 +38,13 @@ def aws_client(service: str, endpoint: str, read_timeout_s: float = 5.0) -> Iter
         yield client
     finally:
         client.close()
+
+
+def aws_environment(endpoint: str) -> dict[str, str]:
+    """What boto3 reads of its surroundings, so that clients without arguments reach the server."""
+    return {
+        "AWS_ACCESS_KEY_ID": ACCESS["aws_access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": ACCESS["aws_secret_access_key"],
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": endpoint,
+    }

@@ -16,8 +16,9 @@ from fleet.errors import (
     StateroomError,
     StoreUnavailableError,
 )
+from fleet.ports.key_wrapper import WrappedKey
 from fleet.ports.object_store import ObjectStore
-from fleet.vault_keys import KeyEncryptionKey, encode_wrap, wrap_key
+from fleet.vault_keys import KeyEncryptionKey, decode_wrap, encode_wrap, wrap_key
 from fleet.vault_keyspace import VAULT_KEY, wrap_key_prefix
 from fleet.vault_log import SnapshotRecord
 from resources.vault.backup import back_up
@@ -28,6 +29,7 @@ from resources.vault.promote import promote
 from resources.vault.removal import collect_garbage, forget, sweep
 from resources.vault.repack import repack
 from resources.vault.replicate import replicate
+from resources.vault.shredding import shred_network
 from resources.vault.verify import (
     Verification,
     evidence_of,
@@ -428,16 +430,50 @@ def test_heads_that_differ_are_told_apart_from_heads_that_lag() -> None:
     assert "cannot be read" in next(one.finding for one in reports if one.region == "ams")
 
 
-def test_a_shredded_network_stays_shredded_and_a_lost_wrap_comes_back(template: Estate) -> None:
-    """No wrap at all is a decision; one alone is an accident."""
+def test_lost_wraps_come_back_and_a_shredded_network_does_not(template: Estate) -> None:
+    """One or all missing is an accident; a note says that it was a decision, here or elsewhere."""
     with copied(template) as estate:
         store = estate.stores["fra"]
         wraps = sorted(key for key in store.objects if key.startswith("keys/"))
-        store.delete(wraps[:1])
-        assert [one.key for one in estate.heal("fra").healed] == wraps[:1]
-        store.delete(sorted(key for key in store.objects if key.startswith("keys/")))
+        for lost in (wraps[:1], wraps):
+            store.delete(lost)
+            assert [one.key for one in estate.heal("fra").healed] == lost
+        order = {"confirm": "net", "by": "ops", "reason": "asked to", "at": AT}
+        shred_network({"nyc": estate.stores["nyc"]}, "net", **order)  # type: ignore[arg-type]
+        store.delete(wraps)
         assert estate.heal("fra").healed == ()
+        with pytest.raises(PermanentError, match="shredded"):
+            estate.heal("nyc")
         assert not [key for key in store.objects if key.startswith("keys/")]
+
+
+class SilentKey:
+    """A wrapping key whose service does not answer."""
+
+    kek_id = "kek-ams"
+    identity = "silent"
+
+    def wrap(self, *_: object) -> WrappedKey:
+        """Never."""
+        raise StoreUnavailableError("no answer")
+
+    def unwrap(self, wrap: WrappedKey) -> bytes:
+        """Never."""
+        raise StoreUnavailableError("no answer")
+
+
+def test_a_key_service_that_does_not_answer_condemns_no_wrap(template: Estate) -> None:
+    """Silence proves nothing: the wrap is judged by form and number, as without the key."""
+    with copied(template) as estate:
+        options = {"home": "ams", "keks": [SilentKey(), KEKS[1]]}
+        result = heal(estate.vault("fra"), estate.others("fra"), **options)  # type: ignore[arg-type]
+        assert (result.healed, result.ok) == ((), True)
+        key = "keys/net.0001/kek-ams.json"
+        store = estate.stores["fra"]
+        wrap = decode_wrap(store.objects[key], key)
+        store.objects[key] = encode_wrap(wrap._replace(wrapped=bytes(len(wrap.wrapped))))
+        result = heal(estate.vault("fra"), estate.others("fra"), **options)  # type: ignore[arg-type]
+        assert [one.key for one in result.healed] == [key]
 
 
 def test_copies_of_an_unproven_object_that_differ_are_left_to_a_person() -> None:

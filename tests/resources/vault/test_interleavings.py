@@ -187,7 +187,7 @@ def test_the_search_finds_what_a_broken_engine_loses(
 ) -> None:
     """Otherwise the schedules above would prove nothing."""
     if broken == "no validation at commit":
-        monkeypatch.setattr("resources.vault.backup.decide_commit", always_commit)
+        monkeypatch.setattr("resources.vault.attempt.decide_commit", always_commit)
     caught = 0
     for start in range(200):
         stage = Stage()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ from fleet.backup_declaration import (
     VaultLocation,
     WrappingKeySource,
 )
-from fleet.errors import InvalidInputError, NotFoundError, PermanentError
+from fleet.errors import InvalidInputError, NotFoundError
 from resources.vault.backup import back_up
 from resources.vault.region_vaults import RegionVaults
 from tests.fakes.vault_fleet import VaultFleet
+from tests.servers.moto_server import aws_client, aws_environment, moto_server
 
 
 def declared(root: Path, *keys: WrappingKeySource) -> BackupDeclaration:
@@ -86,7 +88,7 @@ def test_a_key_from_the_environment_is_named_when_it_is_wrong(
     with pytest.raises(NotFoundError, match="REGION_KEY"):
         opened.keks()
     monkeypatch.setenv("REGION_KEY", "not a key")
-    with pytest.raises(PermanentError, match="REGION_KEY") as caught:
+    with pytest.raises(InvalidInputError, match="REGION_KEY") as caught:
         opened.keks()
     assert "not a key" not in str(caught.value)
     monkeypatch.setenv("REGION_KEY", "ab" * 32)
@@ -108,3 +110,29 @@ def test_a_backup_goes_to_the_home_region_alone(vaults: RegionVaults, tmp_path: 
     back_up(vaults.home("net"), VaultFleet().store)
     assert list((tmp_path / "eu" / "log" / "net").rglob("*.json"))
     assert not (tmp_path / "us").exists()
+
+
+def test_a_bucket_and_a_kms_key_serve_as_folder_and_file_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Credentials, region and endpoint of AWS come from where boto3 looks for them."""
+    with moto_server() as url, aws_client("s3", url) as s3, aws_client("kms", url) as kms:
+        s3.create_bucket(Bucket="vault")
+        key_id = kms.create_key()["KeyMetadata"]["KeyId"]
+        for name, value in aws_environment(url).items():
+            monkeypatch.setenv(name, value)
+        declaration = replace(
+            declared(
+                tmp_path,
+                WrappingKeySource("region", kms=key_id),
+                WrappingKeySource("recovery", file=str(tmp_path / "r.key"), recovery=True),
+            ),
+            vaults=(VaultLocation("eu", bucket="vault", prefix="eu/", endpoint_url=url),),
+        )
+        opened = RegionVaults(declaration, VaultFleet().clock)
+        opened.prepare()
+        (tmp_path / "r.key").unlink()
+        fleet = VaultFleet()
+        taken = back_up(RegionVaults(declaration, fleet.clock).home("net"), fleet.store)
+        listed = s3.list_objects_v2(Bucket="vault", Prefix="eu/log/net/")
+        assert listed["KeyCount"] == taken.seq == 1

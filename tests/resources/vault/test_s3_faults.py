@@ -143,7 +143,8 @@ class Trial:
         replica = NetworkVault(
             self.sound_copy, history.fleet.vault(self.sound).keys, history.fleet.clock
         )
-        assert verify_structure(replica).ok
+        if self.sound_copy.list_objects(""):
+            assert verify_structure(replica).ok
 
 
 def writes_of(site: Site, verb: str) -> tuple[int, list[int]]:
