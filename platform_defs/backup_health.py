@@ -47,6 +47,8 @@ def _vault_finding(
     try:
         read_vault(store)
     except NotFoundError:
+        if not any(Path(one.file).exists() for one in declaration.keys if one.file):
+            return Finding("vault", "ok", f"{name} will be made by `stateroom up`")
         if location.region == declaration.home_region:
             return Finding("vault", "warn", f"none of {name}", "`stateroom up` makes it")
         remedy = "Copies follow the first snapshot, while `stateroom up` runs."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -14,7 +14,6 @@ from fleet.names import validate_name
 from platform_defs.command.moments import utc_text
 from platform_defs.command.output import age, cell_text, colours_wanted, size_text, table, to_json
 from platform_defs.command.vault_access import (
-    Backups,
     Located,
     complete_snapshot,
     find_snapshot,
@@ -24,6 +23,9 @@ from platform_defs.command.vault_access import (
     open_backups,
     region_option,
 )
+
+if TYPE_CHECKING:
+    from resources.vault.network import NetworkVault
 
 
 class ListedSnapshot(NamedTuple):
@@ -70,8 +72,8 @@ def list_snapshots(
     now = datetime.now(UTC)
     rows = [
         row
-        for network_id in backups.networks(networks)
-        for row in read_snapshots(backups, network_id, region, now)
+        for vault in backups.open_all(networks, region)
+        for row in read_snapshots(vault, now)
         if with_forgotten or row.state in {"live", "held"}
     ]
     rows.sort(key=lambda row: row.taken_at, reverse=True)
@@ -83,18 +85,15 @@ def list_snapshots(
         click.echo("no snapshot yet; `stateroom backup now` takes one")
 
 
-def read_snapshots(
-    backups: Backups, network_id: str, region: str | None, now: datetime
-) -> list[ListedSnapshot]:
+def read_snapshots(vault: NetworkVault, now: datetime) -> list[ListedSnapshot]:
     """All snapshots that a region's log of a network knows, with what it has proven of them."""
     from resources.vault.snapshot_facts import gather_facts
 
-    vault = backups.open(network_id, region)
     facts = gather_facts(vault, vault.region, now)
     extras = {one.position.seq: one.extra for one in vault.log.records}
     return [
         ListedSnapshot(
-            network_id,
+            vault.network_id,
             one.snapshot_id,
             one.taken_at,
             _state_of(facts.state, one),
@@ -169,22 +168,18 @@ def show(snapshot: str, network: str | None, region: str | None, as_json: bool) 
     """  # noqa: D301
     backups = open_backups()
     located = find_snapshot(backups, snapshot, [network] if network else (), region)
-    document = read_document(backups, located)
+    document = read_document(located)
     click.echo(to_json(document) if as_json else _document_text(document))
 
 
-def read_document(backups: Backups, located: Located) -> dict[str, Any]:
+def read_document(located: Located) -> dict[str, Any]:
     """Everything that log, manifests and evidence of a region say of a snapshot."""
     from resources.vault.evidence import read_evidence
     from resources.vault.network import chain_of
 
     vault, snapshot_id = located
     now = datetime.now(UTC)
-    (listed,) = (
-        row
-        for row in read_snapshots(backups, vault.network_id, vault.region, now)
-        if row.snapshot_id == snapshot_id
-    )
+    (listed,) = (row for row in read_snapshots(vault, now) if row.snapshot_id == snapshot_id)
     stored = vault.snapshot(snapshot_id)
     manifest = vault.read_manifest(stored)
     kinds = Counter(manifest.table["kind"].to_pylist())
@@ -276,25 +271,24 @@ def find(agent: str, network: str | None, region: str | None, as_json: bool) -> 
     """  # noqa: D301
     validate_name("agent", agent)
     backups = open_backups()
-    looked = backups.networks([network] if network else ())
-    found = [run for one in looked for run in _find_runs(backups, one, region, agent)]
+    vaults = backups.open_all([network] if network else (), region)
+    found = [run for vault in vaults for run in _find_runs(vault, agent)]
     if not found:
+        looked = ", ".join(vault.network_id for vault in vaults)
         raise NotFoundError(
-            f"no snapshot of {', '.join(looked)} holds agent {agent!r}",
+            f"no snapshot of {looked} holds agent {agent!r}",
             hint="`stateroom agents` lists agents; forgotten snapshots are not searched.",
         )
     found.sort(key=lambda run: run["last_taken_at"], reverse=True)
     click.echo(to_json(found) if as_json else _runs_text(found))
 
 
-def _find_runs(
-    backups: Backups, network_id: str, region: str | None, agent: str
-) -> list[dict[str, Any]]:
+def _find_runs(vault: NetworkVault, agent: str) -> list[dict[str, Any]]:
     """Runs of neighbouring snapshots with the same version of an agent."""
     from resources.vault.catalog import catalogue_items
     from resources.vault.manifest import kernels
 
-    items = catalogue_items(backups.open(network_id, region))
+    items = catalogue_items(vault)
     rows = items.filter(kernels().equal(items["item_id"], agent)).to_pylist()
     return [{**row, "digest": row["digest"].hex()} for row in rows]
 

@@ -69,10 +69,9 @@ def verify(
     if snapshots and (level != "V3" or len(networks) != 1):
         raise click.UsageError("--snapshot needs --level V3 and exactly one --network")
     backups = open_backups()
-    regions, wanted = backups.regions(region), backups.networks(networks)
+    regions = backups.regions(region)
+    wanted = [vault.network_id for vault in backups.open_all(networks)]
     ids = [find_snapshot(backups, one, networks, region).snapshot_id for one in snapshots]
-    for network_id in wanted:
-        backups.open(network_id)
     started_at = datetime.now(UTC)
     options = {"levels": [level], "networks": list(wanted), "snapshots": ids}
     with watched() as progress:
@@ -128,7 +127,7 @@ def _proof_text(rows: Sequence[ProvenLevel], missing: Sequence[str]) -> str:
         "items",
         "bytes",
         "took",
-        "newest snapshot",
+        "snapshot",
     )
     cells = [
         (
@@ -187,9 +186,8 @@ def heal(
     from platform_defs.command.metered_vaults import MeteredVaults
 
     backups = open_backups()
-    regions, wanted = backups.regions(region), backups.networks(networks)
-    for network_id in wanted:
-        backups.open(network_id)
+    regions = backups.regions(region)
+    wanted = [vault.network_id for vault in backups.open_all(networks)]
     documents = []
     with watched() as progress:
         vaults = MeteredVaults(backups.declaration, backups.vaults.clock, progress)

@@ -72,15 +72,14 @@ def _hold(backups: Backups, text: str, reason: str, until: str | None) -> dict[s
 def _release(backups: Backups, hold_id: str) -> dict[str, object]:
     from resources.vault.removal import release
 
-    for network_id in backups.networks():
-        vault = backups.open(network_id)
+    for vault in backups.open_all():
         found = vault.log.refresh().holds.get(hold_id)
         if found is not None:
             release(vault, hold_id)
             return {
                 "hold_id": hold_id,
                 "snapshot_id": ", ".join(sorted(found.snapshot_ids)),
-                "network_id": network_id,
+                "network_id": vault.network_id,
                 "reason": found.reason,
                 "expires_at": found.expires_at,
                 "released": True,
@@ -113,8 +112,8 @@ def undelete(snapshot: str, dry_run: bool, as_json: bool) -> None:
 
     \b
     Examples:
-      stateroom backups list --all
       stateroom backups undelete 01JD3X0A7Q
+      stateroom backups list --all
     """  # noqa: D301
     from fleet.errors import PermanentError
     from fleet.vault_log import refuse_undelete
@@ -156,8 +155,7 @@ def gc(networks: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool) -> No
     from resources.vault.removal import collect_garbage, preview_garbage, preview_sweep, sweep
 
     backups = open_backups()
-    vaults = [backups.open(one) for one in backups.networks(networks)]
-    vaults = [one for one in vaults if one.log.refresh().head]
+    vaults = [one for one in backups.open_all(networks) if one.log.refresh().head]
     seen = [(preview_garbage(one), preview_sweep(one)) for one in vaults]
     condemned_bytes = sum(found.bytes_condemned for found, _ in seen)
     deleted_bytes = sum(swept.bytes_freed for _, swept in seen)

@@ -91,8 +91,7 @@ def plan(
 
 
 def _vaults(backups: Backups, networks: Sequence[str]) -> list[NetworkVault]:
-    vaults = [backups.open(one) for one in backups.networks(networks)]
-    return [one for one in vaults if one.log.refresh().head]
+    return [one for one in backups.open_all(networks) if one.log.refresh().head]
 
 
 def _plan(backups: Backups, vault: NetworkVault) -> VaultPlan:

@@ -67,12 +67,10 @@ def drill(
       stateroom drill --level V4 --json
     """  # noqa: D301
     backups = open_backups()
-    wanted = _networks(backups, networks, level)
     where = _region(backups, region)
     with fleet_store(backups.settings):
         pass  # nothing to rehearse where nothing was ever started
-    for network_id in wanted:
-        backups.open(network_id)
+    wanted = _networks(backups, networks, level)
     started_at = datetime.now(UTC)
     if not as_json:
         click.echo(f"{level} in {where} of {', '.join(wanted)}:", err=True)
@@ -96,7 +94,7 @@ def drill(
 
 def _networks(backups: Backups, chosen: Sequence[str], level: str) -> tuple[str, ...]:
     """The networks to rehearse; the platform's own has no agents to start."""
-    wanted = backups.networks(chosen)
+    wanted = tuple(vault.network_id for vault in backups.open_all(chosen))
     if level != DRILL:
         return wanted
     if PLATFORM_NETWORK in chosen:

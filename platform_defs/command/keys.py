@@ -60,10 +60,11 @@ def list_keys(networks: tuple[str, ...], region: str | None, as_json: bool) -> N
          "at_hand": not problem, "problem": problem}
         for one, problem in wrapping_keys(backups)
     ]  # fmt: skip
+    declared = backups.declaration.vault_networks
     data_keys = [
         {"region": one, "network_id": network_id, **status}
         for one in backups.regions(region)
-        for network_id in backups.networks(networks)
+        for network_id in (backups.networks(networks) if networks else declared)
         for status in _statuses(backups, one, network_id)
     ]
     if as_json:
@@ -158,9 +159,7 @@ def rotate(networks: tuple[str, ...], new: str | None, old: str | None, as_json:
       stateroom keys rotate --wrapping-key region-2 --retire region
     """  # noqa: D301
     backups = open_backups()
-    wanted = backups.networks(networks)
-    for network_id in wanted:
-        backups.open(network_id)
+    wanted = [vault.network_id for vault in backups.open_all(networks)]
     if new or old:
         rows = _exchange(backups, wanted, new, old)
     else:
@@ -232,9 +231,7 @@ def wrap(networks: tuple[str, ...], as_json: bool) -> None:
       stateroom keys wrap --network host-watch
     """  # noqa: D301
     backups = open_backups()
-    wanted = backups.networks(networks)
-    for network_id in wanted:
-        backups.open(network_id)
+    wanted = [vault.network_id for vault in backups.open_all(networks)]
     rows = [
         row
         for source, problem in wrapping_keys(backups)

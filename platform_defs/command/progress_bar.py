@@ -16,6 +16,7 @@ from resources.silent_progress import SilentProgress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
+    from rich.progress import ProgressColumn
 
 
 class TerminalBars:
@@ -44,24 +45,29 @@ def watched() -> Iterator[Progress]:
         yield SilentProgress()
         return
     from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(*bar_columns(), console=Console(stderr=True), transient=True) as bars:
+        yield TerminalBars(bars)
+
+
+def bar_columns() -> tuple[ProgressColumn, ...]:
+    """What a bar shows: the work, how far it is, bytes, bytes a second, time left."""
     from rich.progress import (
         BarColumn,
         DownloadColumn,
-        Progress,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
 
-    columns = (
+    return (
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(binary_units=True),
         TransferSpeedColumn(),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        yield TerminalBars(bars)
 
 
 class ReportedStates:

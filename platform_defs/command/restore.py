@@ -148,8 +148,11 @@ def restore(ctx: click.Context, /, **options: Any) -> None:
 
     Says first what would change, and asks. Everything wanted is read, decrypted and compared with
     its digest before the first state is written. A live state that is newer is left alone, unless
-    --force says otherwise; a running agent whose state was restored loads it and goes on. Exit
-    code 1 when something came back otherwise than asked for.
+    --force says otherwise; a running agent whose state was restored loads it and goes on.
+
+    Between snapshots the journal is read once a minute: an agent that stored several versions in
+    it comes back as the last one that was read, and is named. Exit code 1 when an agent did not
+    come back, or when part of the journal is lost.
 
     \b
     Examples:
@@ -194,7 +197,7 @@ def restore(ctx: click.Context, /, **options: Any) -> None:
 
 
 def _is_as_asked(result: RestoreResult) -> bool:
-    return not (result.refused or result.missing or result.substitutions) and result.certain
+    return not (result.refused or result.missing) and result.certain
 
 
 def _demand_consistent(options: Mapping[str, Any]) -> None:

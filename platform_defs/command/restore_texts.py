@@ -21,7 +21,7 @@ LISTED = 20
 def preview_text(wanted: Wanted, found: RestorePreview) -> str:
     """What would change, before anything does."""
     asked = f"{utc_text(wanted.at)} wanted, " if wanted.at else ""
-    journal = f", {found.from_journal} agents from the journal behind it"
+    journal = f", {counted(found.from_journal, 'agent')} from the journal behind it"
     lines = [
         f"network   {wanted.network_id}, from the copy in {wanted.region}",
         f"moment    {asked}{utc_text(found.achieved)} held",

@@ -88,7 +88,7 @@ def backup_text(line: BackupLine, now: datetime) -> str:
         verified = f"verified {line.verified_level} {age(line.verified_at, now)} ago"
     return (
         f"{name} {age(line.backup_at, now)} old, RPO {age(line.covered_until, now)} "
-        f"({elsewhere}), {verified}, {line.regions} copies"
+        f"({elsewhere}), {verified}, {line.regions} {'copy' if line.regions == 1 else 'copies'}"
     )
 
 

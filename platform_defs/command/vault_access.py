@@ -30,7 +30,9 @@ class Backups(NamedTuple):
         return self.declaration.home_region
 
     def networks(self, chosen: Sequence[str] = ()) -> tuple[str, ...]:
-        """The chosen networks in the order of the settings; all of them when none is.
+        """The chosen networks in the order of the settings; when none is, all that can be opened.
+
+        A network that was shredded is left out then, and said to be.
 
         Raises:
             NotFoundError: one is not declared.
@@ -42,7 +44,17 @@ class Backups(NamedTuple):
                     f"no network {one!r}; declared: {', '.join(known)}",
                     hint="Networks stand in stateroom.toml as [networks.NAME].",
                 )
-        return tuple(one for one in known if not chosen or one in chosen)
+        if chosen:
+            return tuple(one for one in known if one in chosen)
+        shredded = self._shredded()
+        for one in known:
+            if one in shredded:
+                click.echo(f"note: network {one} was shredded, and is left out", err=True)
+        return tuple(one for one in known if one not in shredded)
+
+    def _shredded(self) -> set[str]:
+        listed = self.vaults.store(self.home).list_objects("shred/")
+        return {one.key.removeprefix("shred/").removesuffix(".json") for one in listed}
 
     def regions(self, chosen: str | None = None) -> tuple[str, ...]:
         """The chosen region; all of them when none is.
@@ -67,17 +79,34 @@ class Backups(NamedTuple):
             NotFoundError: no such region or network, no vault there, or no key at hand.
             PermanentError: no key at hand opens it.
         """
-        from resources.vault.key_store import read_vault
-
         (region,) = self.regions(region or self.home)
         self.networks([network_id])
+        self._demand_vault(region)
+        return self.vaults.network(region, network_id)
+
+    def open_all(self, chosen: Sequence[str] = (), region: str | None = None) -> list[NetworkVault]:
+        """The chosen networks; when none is, all that the region knows.
+
+        Raises:
+            NotFoundError: as `open`; a network that nobody named and nobody replicated yet is none.
+            PermanentError: as `open`.
+        """
+        (region,) = self.regions(region or self.home)
+        self._demand_vault(region)
+        store = self.vaults.store(region)
+        return [
+            self.open(one, region)
+            for one in self.networks(chosen)
+            if chosen or store.list_objects(f"keys/{one}.")
+        ]
+
+    def _demand_vault(self, region: str) -> None:
+        from resources.vault.key_store import read_vault
+
         try:
             read_vault(self.vaults.store(region))
         except NotFoundError as error:
             raise self._no_vault(region) from error
-        vault = self.vaults.network(region, network_id)
-        vault.read_only = region != self.home
-        return vault
 
     def _no_vault(self, region: str) -> NotFoundError:
         place = self.declaration.location(region)
@@ -121,9 +150,9 @@ def find_snapshot(
     from fleet.vault_log import SnapshotRecord
 
     found: dict[str, NetworkVault] = {}
-    looked = backups.networks(networks)
-    for network_id in looked:
-        vault = backups.open(network_id, region)
+    vaults = backups.open_all(networks, region)
+    looked = [one.network_id for one in vaults]
+    for vault in vaults:
         vault.log.refresh()
         for stored in vault.log.records:
             record = stored.record

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from click.testing import CliRunner, Result
@@ -16,9 +18,10 @@ from fleet.leases import node_lease_name
 from fleet.ports.control_store import ControlStore
 from fleet.reports import AgentDeclaration, AgentReport, NodeDeclaration, NodeReport
 from platform_defs.command.main import cli
-from platform_defs.settings import load_settings
+from platform_defs.settings import Settings, load_settings
 from resources.clock import SystemClock
 from resources.control_store.opening import open_control_store
+from tests.platform_defs.command.backed_up_fleet import copy_fleet, make_backed_up
 from tests.platform_defs.settings_files import SMALL
 
 Run = Callable[..., Result]
@@ -131,3 +134,41 @@ def fill(store: ControlStore) -> None:
         ]
     )
     store.append_notes([Note("n1", "cpu-1", "watch", beat, "the load is low")])
+
+
+@pytest.fixture(scope="session")
+def backed_up_template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, datetime]:
+    """A fleet with two snapshots, a journal and a copy; and the moment between the snapshots."""
+    folder = tmp_path_factory.mktemp("backed-up")
+    return folder, make_backed_up(folder)
+
+
+class BackedUp(NamedTuple):
+    """A private copy of that fleet, and the command run on it."""
+
+    folder: Path
+    between: datetime
+    run: Run
+
+    @property
+    def settings(self) -> Settings:
+        """As the command reads them."""
+        return load_settings(self.folder / "stateroom.toml", {})
+
+    def json(self, *words: str) -> Any:
+        """What a command prints with `--json`."""
+        done = self.run(*words, "--json")
+        assert done.stdout, done.output
+        return json.loads(done.stdout)
+
+    def snapshots(self) -> list[str]:
+        """Ids, newest first."""
+        return [one["snapshot_id"] for one in self.json("backups", "list")]
+
+
+@pytest.fixture
+def backed_up(backed_up_template: tuple[Path, datetime], fleet_dir: Path, run: Run) -> BackedUp:
+    """See `BackedUp`."""
+    folder, between = backed_up_template
+    copy_fleet(folder, fleet_dir)
+    return BackedUp(fleet_dir, between, run)

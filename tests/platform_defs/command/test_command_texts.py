@@ -32,7 +32,17 @@ COUNT = {"type": "integer", "minimum": 0}
 TIME = {"type": ["string", "null"]}
 STATUS_SCHEMA = {
     "type": "object",
-    "required": ["fleet", "running", "url", "healthy", "nodes", "regions", "incidents", "findings"],
+    "required": [
+        "fleet",
+        "running",
+        "url",
+        "healthy",
+        "nodes",
+        "regions",
+        "backups",
+        "incidents",
+        "findings",
+    ],
     "additionalProperties": False,
     "properties": {
         "fleet": {"type": "string"},
@@ -48,6 +58,7 @@ STATUS_SCHEMA = {
         "agents_unknown": COUNT,
         "oldest_report_at": TIME,
         "regions": {"type": "array", "items": {"type": "object", "required": ["region", "nodes"]}},
+        "backups": {"type": "array", "items": {"type": "object", "required": ["network_id"]}},
         "incidents": {"type": "array", "items": {"type": "object", "required": ["action_id"]}},
         "findings": {"type": "array", "items": {"type": "string"}},
     },
@@ -118,6 +129,8 @@ def test_status_shows_regions_findings_and_incidents(run: Run, filled: Path) -> 
         "us-west-2      2     1       1       3        1       1        1  AGE\n"
         "all            3     1       1       3        1       1        1  AGE\n"
         "\n"
+        "backup watch: none yet\n"
+        "backup platform: none yet\n"
         "open incidents: 0 (no action has started without ending)\n"
         "  ! eu: none of 1 nodes is live\n"
         "  ! us-west-2: 1 of 2 nodes silent\n"
