@@ -232,6 +232,20 @@ def tainted_snapshots(evidence: Iterable[Evidence]) -> frozenset[str]:
     return frozenset[str]().union(*tainted_objects(evidence).values())
 
 
+def lost_packs(evidence: Iterable[Evidence]) -> frozenset[str]:
+    """Packs that this region has lost for good: the next backup must not build on them.
+
+    A later heal of the very pack takes it off the list.
+    """
+    lost: set[str] = set()
+    for one in evidence:
+        if isinstance(one, TaintEvidence) and one.key.startswith("packs/"):
+            lost.add(one.key)
+        elif isinstance(one, HealEvidence):
+            lost.discard(one.key)
+    return frozenset(key.rsplit("/", 1)[-1].removesuffix(".pack") for key in lost)
+
+
 def _decoded(name: str, value: Any) -> Any:
     if name in _TIMES:
         return datetime.fromisoformat(value)

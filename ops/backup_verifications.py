@@ -5,6 +5,7 @@ lake keeps the newest of each level for checks and SQL, and its history. What a 
 is a result: the run succeeds, the check turns red.
 """
 
+import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from pydantic import Field
 from fleet.backup_declaration import PLATFORM_NETWORK
 from fleet.backup_evidence import VerificationEvidence
 from fleet.backup_tables import VERIFICATIONS, ProvenLevel
-from fleet.errors import StateroomError
+from fleet.errors import PermanentError, StateroomError
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
@@ -78,16 +79,41 @@ def verify_op(
                 mended += words
             except StateroomError as error:
                 failed[network_id] = error
+        shown: dict[str, Any] = {"levels": ", ".join(config.levels), "objects_mended": len(mended)}
+        if config.heal:
+            try:
+                shown |= _examine(region_vaults, region)
+            except StateroomError as error:
+                failed["store"] = error
         newest = newest_levels([*read_rows(lake, VERIFICATIONS, ProvenLevel, region), *fresh])
         evidence = write_rows(lake, VERIFICATIONS, region, newest, ProvenLevel, clock.now())
         if failed:
             raise combined_error(failed)
-        shown: dict[str, Any] = {"levels": ", ".join(config.levels), "objects_mended": len(mended)}
         if mended:
             shown["mended"] = mended[:MENDED_MAX]
         return {**shown, **_numbers(fresh), **evidence}
 
     yield from record_partitions(context, VERIFICATIONS, REGION, verify)
+
+
+def _examine(vaults: RegionVaults, region: str) -> dict[str, Any]:
+    """What the region's store can do, found out once more by trying.
+
+    Raises:
+        PermanentError: it can no longer do what a vault stands on.
+        StoreUnavailableError: it does not answer.
+    """
+    from resources.object_store.probe import examine_store
+
+    probe = examine_store(vaults.store(region), uuid.uuid4().hex)
+    if probe.faults:
+        raise PermanentError(
+            f"the store of {region} no longer passes its self-test: {'; '.join(probe.faults)}",
+            hint="Stop writing to it until it does; the copies of other regions are not affected.",
+        )
+    return {
+        "store_can": ", ".join(sorted(name for name, holds in probe.capabilities.items() if holds))
+    }
 
 
 def _verify_network(

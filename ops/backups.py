@@ -99,14 +99,16 @@ def _take(
         "scheduled": config.scheduled,
         "code_version": code_version(),
     }
+    vault = vaults.home(network_id)
     with collector_paused():
         done = back_up(
-            vaults.home(network_id),
+            vault,
             None if network_id == PLATFORM_NETWORK else control_store,
             artefacts=[one for one in artefacts if one.network_id == network_id],
             scope=_scope(config),
             full=config.full,
             notes=notes,
+            distrusted=_lost_packs(vault, vaults.declaration.home_region),
         )
     return TakenSnapshot(
         network_id=network_id,
@@ -131,6 +133,19 @@ def _take(
         items=sum(one.items for one in done.artefacts),
         incomplete=tuple(f"{name}: {error}" for name, error in done.incomplete),
     )
+
+
+def _lost_packs(vault: "NetworkVault", region: str) -> frozenset[str]:
+    """Packs that no region has any more: what they held is stored again from the live states."""
+    from fleet.backup_evidence import lost_packs
+    from resources.vault.evidence import read_local
+
+    try:
+        return lost_packs(read_local(vault, region))
+    except CorruptObjectError as error:
+        # The evidence log is no reason to take no backup; its own claim turns red.
+        dg.get_dagster_logger().warning("evidence of %s cannot be read: %s", region, error)
+        return frozenset()
 
 
 def _scope(config: SnapshotConfig) -> BackupScope:

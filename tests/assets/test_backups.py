@@ -36,6 +36,7 @@ from ops.backup_jobs import (
     asset_config,
 )
 from ops.backup_rows import read_rows
+from resources.vault.verify import verify_content
 from tests.assets.backup_runs import AWAY, HOME, NETWORK, BackupRuns, open_backups
 from tests.assets.inventory_runs import checked, materialized, red
 
@@ -333,3 +334,19 @@ def test_a_restore_without_a_zone_is_refused(runs: BackupRuns) -> None:
     (failure,) = (event.step_failure_data for event in result.get_step_failure_events())
     assert failure.user_failure_data is not None
     assert "a moment with its zone" in (failure.user_failure_data.description or "")
+
+
+def test_what_every_region_has_lost_is_stored_again_by_the_next_backup(runs: BackupRuns) -> None:
+    """The scrub names it; the live states are the last copy, and come into the next snapshot."""
+    runs.back_up()
+    for region in (HOME, AWAY):
+        for pack in runs.objects(region, f"packs/{NETWORK}"):
+            pack.unlink()
+    scrubbed = materialized(runs.run(SCRUB_JOB))
+    assert "lost in every region" in str(scrubbed[VERIFICATIONS, HOME]["mended"])
+    assert "create_only" in scrubbed[VERIFICATIONS, HOME]["store_can"]
+    assert runs.run(BACKUP_JOB).success
+    home = runs.vaults().home(NETWORK)
+    newest = list(home.log.refresh().live)[-1]
+    assert verify_content(home, [newest]).findings == ()
+    assert verify_content(home, [newest]).items == 8

@@ -21,6 +21,7 @@ from fleet.backup_evidence import (
     VerificationEvidence,
     decode_evidence,
     encode_evidence,
+    lost_packs,
     tainted_snapshots,
 )
 from fleet.errors import (
@@ -138,6 +139,16 @@ def test_a_taint_lasts_until_the_very_object_is_healed() -> None:
     assert tainted_snapshots([taint, other]) == {"s1", "s2"}
     assert tainted_snapshots([taint, other._replace(key="a")]) == frozenset()
     assert tainted_snapshots([taint, other._replace(key="a"), taint]) == {"s1", "s2"}
+
+
+def test_packs_that_are_lost_are_no_base_until_they_are_healed() -> None:
+    """Only packs, and by the name that manifests use."""
+    key = "packs/net/sid/" + "a" * 64 + ".pack"
+    taint = TaintEvidence("net", "eu", key, "gone", ("s1",), (), 0, AT)
+    heal = HealEvidence("net", "eu", key, "gone", "us", "", AT)
+    assert lost_packs([taint, taint._replace(key="log/net/0000/0000000001.json")]) == {"a" * 64}
+    assert lost_packs([taint, heal]) == frozenset()
+    assert lost_packs([taint, heal, taint]) == {"a" * 64}
 
 
 def test_what_one_process_records_another_reads_in_order_and_in_parts(tmp_path: Path) -> None:
