@@ -60,7 +60,8 @@ DESCRIPTIONS = {
         "changed is read and stored. Freshness: hourly, and at once for a network that is new."
     ),
     CATALOG: (
-        "Every snapshot that the vault's log knows: live, held, forgotten.\n\n"
+        "Every snapshot that the vault's log knows: live, held, forgotten. A second table, "
+        "`backup_items`, says which snapshots hold which version of which agent or file.\n\n"
         "Grain: one row per snapshot and look. Source: the log of the home region, authenticated "
         "record by record; the table can be rebuilt from it at any time."
     ),

@@ -14,6 +14,10 @@ REPLICAS, VERIFICATIONS = "backup_replicas", "backup_verifications"
 OBJECTIVES = "recovery_objectives"
 """Tables of the lake; the assets have the same names."""
 
+ITEMS = "backup_items"
+"""Second table of `backup_catalog`: which snapshots hold which version of which item. It has no
+history, because each of its states can be built from the vault."""
+
 NETWORK_TABLES = (SNAPSHOTS, JOURNAL, CATALOG, PLAN)
 """One partition for each network of a vault."""
 REGION_TABLES = (REPLICAS, VERIFICATIONS, OBJECTIVES)

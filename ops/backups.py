@@ -6,13 +6,14 @@ dies between the two leaves a snapshot that the catalogue shows and the next run
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
 from fleet.backup import PLATFORM_NETWORK, ArtefactDeclaration, BackupScope
-from fleet.backup_tables import CATALOG, SNAPSHOTS, CataloguedSnapshot, TakenSnapshot
+from fleet.backup_tables import CATALOG, ITEMS, SNAPSHOTS, CataloguedSnapshot, TakenSnapshot
+from fleet.errors import CorruptObjectError, NotFoundError
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
@@ -23,6 +24,9 @@ from ops.inventory import AFTER
 from ops.partitions import Recorded, record_partitions
 from ops.pools import BACKUP_SNAPSHOTS
 from resources.vault.region_vaults import RegionVaults
+
+if TYPE_CHECKING:
+    from resources.vault.network import NetworkVault
 
 NETWORK = "network"
 
@@ -186,11 +190,31 @@ def list_snapshots_op(
         from resources.vault.catalog import catalogue_snapshots
 
         home = region_vaults.declaration.home_region
-        table = catalogue_snapshots(region_vaults.home(network_id), home)
+        vault = region_vaults.home(network_id)
+        runs = _list_items(lake, vault, network_id, clock)
+        table = catalogue_snapshots(vault, home)
         evidence = write_table(lake, CATALOG, network_id, table, CataloguedSnapshot, clock.now())
-        return {**_totals(table.to_pylist()), **evidence}
+        return {**_totals(table.to_pylist()), "item_runs": runs, **evidence}
 
     yield from record_partitions(context, CATALOG, NETWORK, catalogue)
+
+
+def _list_items(lake: Lake, vault: "NetworkVault", network_id: str, clock: Clock) -> int:
+    """Write which snapshots hold which version of which item; how many rows that took.
+
+    Built from the table before it, whose objects then go: the vault can tell every one of them.
+    """
+    from resources.vault.catalog import catalogue_items
+
+    before = lake.objects(ITEMS, network_id)
+    try:
+        previous = lake.read_latest(ITEMS, network_id) if before else None
+    except (CorruptObjectError, NotFoundError):
+        previous = None  # a cache that cannot be read is built anew
+    items = catalogue_items(vault, previous)
+    written = lake.write(ITEMS, network_id, items, clock.now())
+    lake.remove(one for one in before if one.key != written.key)
+    return int(written.rows)
 
 
 def _totals(rows: list[dict[str, Any]]) -> dict[str, Any]:

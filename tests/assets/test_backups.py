@@ -10,6 +10,7 @@ import pytest
 
 from fleet.backup_tables import (
     CATALOG,
+    ITEMS,
     OBJECTIVES,
     PLAN,
     REPLICAS,
@@ -80,6 +81,20 @@ def test_the_next_snapshot_stores_only_what_has_changed(runs: BackupRuns) -> Non
     )
     assert shown[SNAPSHOTS, NETWORK]["snapshot_id"] == second
     assert shown[SNAPSHOTS, NETWORK]["base"] == first
+
+
+def test_sql_tells_which_snapshots_hold_which_version_of_an_agent(runs: BackupRuns) -> None:
+    """A version that did not change is one row over its snapshots; no older table is kept."""
+    runs.run(BACKUP_JOB)
+    runs.write("eu-1-a1", b"changed")
+    shown = materialized(runs.run(BACKUP_JOB))
+    ask = "SELECT version, snapshots FROM backup_items WHERE item_id = '{}' ORDER BY version"
+    changed = runs.lake.query(ask.format("eu-1-a1")).to_pylist()
+    same = runs.lake.query(ask.format("eu-1-a2")).to_pylist()
+    assert [row["snapshots"] for row in changed] == [1, 1]
+    assert [row["snapshots"] for row in same] == [2]
+    assert shown[CATALOG, NETWORK]["item_runs"] == 8 + 1
+    assert len(runs.lake.objects(ITEMS)) == 1
 
 
 def test_a_snapshot_is_copied_proven_and_judged_in_every_region(runs: BackupRuns) -> None:

@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 
 from fleet.agents import Activity
+from ops.pools import POOL_LIMITS
 from platform_defs.bootstrap import apply_pool_limits
 from tests.assets.inventory_runs import InventoryRuns, materialized, open_runs
 
@@ -147,10 +148,10 @@ def test_files_without_a_run_are_swept_once_they_are_old(
 
 def test_pool_limits_are_set_once(home: dg.DagsterInstance) -> None:
     """The bootstrap changes nothing when it is repeated, and mends what somebody changed."""
-    assert apply_pool_limits(home) == {"lake_upkeep": 1}
+    assert apply_pool_limits(home) == POOL_LIMITS
     assert apply_pool_limits(home) == {}
     home.event_log_storage.set_concurrency_slots("lake_upkeep", 7)
     home.event_log_storage.set_concurrency_slots("somebody_elses", 3)
     assert apply_pool_limits(home) == {"lake_upkeep": 1}
     limits = {pool.name: pool.limit for pool in home.event_log_storage.get_pool_limits()}
-    assert limits == {"lake_upkeep": 1, "somebody_elses": 3}
+    assert limits == {**POOL_LIMITS, "somebody_elses": 3}

@@ -184,7 +184,10 @@ def test_sensor_and_schedules_run_without_being_switched_on(runs: InventoryRuns)
     repository = runs.defs.get_repository_def()
     for sensor in repository.sensor_defs:
         assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
-        assert (sensor.minimum_interval_seconds or 99) <= INTERVAL_S < 5
-    assert len(repository.schedule_defs) == 4
+    (watch,) = (one for one in repository.sensor_defs if one.name == "fleet_change_sensor")
+    assert (watch.minimum_interval_seconds or 99) <= INTERVAL_S < 5
+    assert {"inventory_schedule", "snapshot_schedule"} <= {
+        one.name for one in repository.schedule_defs
+    }
     for schedule in repository.schedule_defs:
         assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
