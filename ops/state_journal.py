@@ -24,10 +24,52 @@ TICK_MAX_S = 20.0
 answer takes its time limit before it says so."""
 
 
+KEEP_S = 900.0
+"""How long opened vaults are kept: a key that was rotated, or an agent declared into another
+network, is known to the journal after this time."""
+
+
+class JournalHandle:
+    """Opened vaults, kept from tick to tick: a log only grows, so a tick reads what is new.
+
+    Without it each tick would read every record of every log. Dropped after `KEEP_S`, and when
+    anything went wrong with it.
+    """
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self._vaults: RegionVaults | None = None
+        self._opened_s = 0.0
+        self.networks: dict[str, str] = {}
+        """Network of each agent that was seen."""
+
+    def keep(self, vaults: RegionVaults, clock: Clock) -> RegionVaults:
+        """The kept vaults, or these from now on."""
+        now_s = clock.monotonic_s()
+        if self._vaults is None or now_s - self._opened_s >= KEEP_S:
+            self._vaults, self._opened_s, self.networks = vaults, now_s, {}
+        return self._vaults
+
+    def drop(self) -> None:
+        """Open everything anew at the next tick."""
+        self._vaults = None
+
+
 def journal_changes(
-    vaults: RegionVaults, control_store: ControlStore, clock: Clock, networks: Sequence[str]
+    vaults: RegionVaults,
+    control_store: ControlStore,
+    clock: Clock,
+    networks: Sequence[str],
+    known: dict[str, str] | None = None,
 ) -> list[JournalReach]:
     """Write what has changed, then copy it; one row for each network and region that was tried.
+
+    Args:
+        vaults: of all regions.
+        control_store: whose change log is read.
+        clock: dates the rows.
+        networks: to journal.
+        known: network of each agent, filled here and kept by the caller; None to keep nothing.
 
     Raises:
         StoreUnavailableError: the control store does not answer.
@@ -38,7 +80,7 @@ def journal_changes(
     declaration = vaults.declaration
     end_s = clock.monotonic_s() + TICK_MAX_S
     homes = {one: vaults.home(one) for one in networks}
-    done = append_segments(homes, control_store)
+    done = append_segments(homes, control_store, networks=known)
     now = clock.now()
     rows = []
     for network_id in networks:

@@ -16,7 +16,7 @@ from fleet.journal_ticks import add_reach, is_event_due
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
-from ops.state_journal import journal_changes, record_reach
+from ops.state_journal import JournalHandle, journal_changes, record_reach
 from resources.vault.region_vaults import RegionVaults
 from sensors.backups import covered_networks
 
@@ -32,6 +32,7 @@ def build_state_journal_sensor(interval_s: int, *, running: bool) -> dg.SensorDe
         running: whether it runs unless somebody stops it in the UI.
     """
     status = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
+    handle = JournalHandle()
 
     @dg.sensor(
         name="state_journal_sensor",
@@ -56,7 +57,7 @@ def build_state_journal_sensor(interval_s: int, *, running: bool) -> dg.SensorDe
         if not networks:
             return dg.SkipReason("no network has a snapshot to journal behind")
         last_at, gathered = decode_gathered(context.cursor)
-        for row in journal_changes(region_vaults, control_store, clock, networks):
+        for row in _journal(handle, region_vaults, control_store, clock, networks):
             mine = gathered.setdefault(row.network_id, {})
             mine[row.region] = add_reach(mine.get(row.region), row)
         faults = _faults(gathered)
@@ -73,6 +74,25 @@ def build_state_journal_sensor(interval_s: int, *, running: bool) -> dg.SensorDe
         return dg.SensorResult(asset_events=events, cursor=encode_gathered(now, {}))
 
     return state_journal_sensor
+
+
+def _journal(
+    handle: JournalHandle,
+    vaults: RegionVaults,
+    control_store: ControlStore,
+    clock: Clock,
+    networks: Sequence[str],
+) -> list[JournalReach]:
+    """Journal with the kept vaults; after any fault the next tick opens them anew."""
+    kept = handle.keep(vaults, clock)
+    try:
+        rows = journal_changes(kept, control_store, clock, networks, handle.networks)
+    except BaseException:
+        handle.drop()
+        raise
+    if any(row.fault for row in rows):
+        handle.drop()
+    return rows
 
 
 def _rows(gathered: Gathered) -> list[JournalReach]:

@@ -35,6 +35,7 @@ class RegionVaults:
         self.clock = clock
         self._stores: dict[str, ObjectStore] = {}
         self._networks: dict[tuple[str, str], NetworkVault] = {}
+        self._replicas: dict[tuple[str, str], NetworkVault] = {}
 
     def store(self, region: str) -> ObjectStore:
         """The object store of a region's vault.
@@ -84,8 +85,11 @@ class RegionVaults:
         home = self.home(network_id)
         if region == self.declaration.home_region:
             return home
+        if (region, network_id) in self._replicas:
+            return self._replicas[region, network_id]
         copy = NetworkVault(self.store(region), home.keys, self.clock, home.epoch, region)
         copy.read_only = True
+        self._replicas[region, network_id] = copy
         return copy
 
     def keks(self) -> list[KeyWrapper]:

@@ -11,6 +11,8 @@ import pytest
 
 from fleet.backup_tables import JOURNAL, OBJECTIVES, JournalReach, RecoveryObjective
 from ops.backup_rows import read_rows
+from ops.state_journal import KEEP_S
+from resources.object_store.directory import DirectoryObjectStore
 from sensors.backup_journal import build_state_journal_sensor, decode_gathered
 from tests.assets.backup_runs import AWAY, HOME, NETWORK, BackupRuns, open_backups
 
@@ -109,3 +111,33 @@ def test_a_cursor_of_another_version_begins_anew() -> None:
     """A number lost is no reason to stop journalling."""
     assert decode_gathered('{"other": 1}') == (None, {})
     assert decode_gathered(None) == (None, {})
+
+
+def test_a_tick_reads_only_what_is_new_in_the_logs(
+    runs: BackupRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log only grows: opened once, its records are not asked for again."""
+    runs.back_up()
+    asked: list[str] = []
+    read = DirectoryObjectStore.get
+
+    def listen(
+        store: DirectoryObjectStore, key: str, offset: int = 0, length: int | None = None
+    ) -> bytes:
+        asked.append(key)
+        return read(store, key, offset, length)
+
+    monkeypatch.setattr(DirectoryObjectStore, "get", listen)
+    ticker = JournalTicker(runs)
+    counts = []
+    for number in range(3):
+        runs.write("eu-1-a1", f"state {number}".encode())
+        asked.clear()
+        ticker.tick()
+        counts.append(sum(key.startswith(("log/", "keys/")) for key in asked))
+    assert counts[0] >= 2
+    assert counts[1:] == [0, 0]
+    runs.clock.advance(KEEP_S)
+    asked.clear()
+    ticker.tick()
+    assert any(key.startswith("keys/") for key in asked)
