@@ -1,12 +1,12 @@
 """Brings agents back as they were: a run like any other, so that it stands in the history.
 
 Version-guarded, and committed agent by agent (`resources/vault/restore.py`): what was written
-stays, and running again brings back the rest. `stateroom backups restore` does the same with a
-preview.
+stays, and running again brings back the rest. `stateroom restore` does the same with a preview, and
+leaves the same observation.
 """
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 from pydantic import Field
@@ -17,6 +17,9 @@ from fleet.ports.control_store import ControlStore
 from ops.evidence import number_evidence
 from ops.outcomes import outcomes
 from resources.vault.region_vaults import RegionVaults
+
+if TYPE_CHECKING:
+    from resources.vault.restore import RestoreResult
 
 NAMED_MAX = 50
 """Agents that a restore's evidence names of each kind; all are counted."""
@@ -52,10 +55,18 @@ def restore_agents_op(
     """Restore, and leave what was done as an observation on the network's snapshots."""
     with outcomes(context.retry_number):
         done = _restore(region_vaults, control_store, config)
+    region = config.region or region_vaults.declaration.home_region
+    observed = observation_of(config.network, region, done)
+    context.log_event(observed)
+    context.add_output_metadata(observed.metadata)
+
+
+def observation_of(network_id: str, region: str, done: "RestoreResult") -> dg.AssetObservation:
+    """What a restore did, as it stands in the history of the network's snapshots."""
     metadata: dict[str, Any] = {
         "snapshot_id": done.snapshot_id,
         "achieved": str(done.achieved or done.taken_at),
-        "region": config.region or region_vaults.declaration.home_region,
+        "region": region,
         "complete": done.certain and not (done.refused or done.missing or done.substitutions),
         **number_evidence(
             {
@@ -73,16 +84,13 @@ def restore_agents_op(
         "substituted_agents": [str(one) for one in done.substitutions[:NAMED_MAX]],
         "notes": list(done.notes[:NAMED_MAX]),
     }
-    said = f"{done.restored} agents of {config.network} restored, {done.unchanged} unchanged"
-    context.log_event(
-        dg.AssetObservation(
-            SNAPSHOTS, partition=config.network, description=said, metadata=metadata
-        )
-    )
-    context.add_output_metadata(metadata)
+    said = f"{done.restored} agents of {network_id} restored, {done.unchanged} unchanged"
+    return dg.AssetObservation(SNAPSHOTS, partition=network_id, description=said, metadata=metadata)
 
 
-def _restore(vaults: RegionVaults, control_store: ControlStore, config: RestoreConfig) -> Any:
+def _restore(
+    vaults: RegionVaults, control_store: ControlStore, config: RestoreConfig
+) -> "RestoreResult":
     from resources.vault.restore import ControlStoreTarget, restore
 
     region = config.region or vaults.declaration.home_region

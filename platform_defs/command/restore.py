@@ -178,7 +178,7 @@ def restore(ctx: click.Context, /, **options: Any) -> None:
         )
         restore_artefact_command(backups, artefact, dry_run=dry_run, yes=yes, as_json=as_json)
         return
-    with fleet_store(backups.settings) as store, watched() as progress:
+    with fleet_store(backups.settings) as store:
         preview = _preview(backups, store, wanted)
         writes = len(preview.absent) + len(preview.older) + len(preview.newer) * wanted.force
         if not as_json:
@@ -187,12 +187,15 @@ def restore(ctx: click.Context, /, **options: Any) -> None:
         if writes and not dry_run:
             if not yes:
                 click.confirm(f"Restore {counted(writes, 'agent')}?", abort=True)
-            result = _restore(backups, store, progress, wanted, preview)
+            with watched() as progress:
+                result = _restore(backups, store, progress, wanted, preview)
     if as_json:
         document = {"preview": preview._asdict(), "result": result and result._asdict()}
         click.echo(to_json(document))
     elif result:
         click.echo(result_text(wanted, result))
+    if result is not None and not wanted.folder:
+        _tell_the_ui(backups, wanted, result)
     ctx.exit(exit_codes.OK if result is None or _is_as_asked(result) else exit_codes.FINDING)
 
 
@@ -295,3 +298,21 @@ def _restore(
             "snapshot_id": result.snapshot_id,
         }
     return result
+
+
+def _tell_the_ui(backups: Backups, wanted: Wanted, result: RestoreResult) -> None:
+    """Leave what was done in the history that the UI shows; a restore must not fail for it."""
+    if not (backups.settings.dagster_home / "dagster.yaml").is_file():
+        return
+    import dagster as dg
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from ops.restores import observation_of
+    from platform_defs.command.job_runs import instance_of
+
+    try:
+        with instance_of(backups.settings) as instance:
+            observed = observation_of(wanted.network_id, wanted.region, result)
+            instance.report_runless_asset_event(observed)
+    except (dg.DagsterError, SQLAlchemyError, OSError) as error:
+        click.echo(f"note: restored, but the UI could not be told: {error}", err=True)

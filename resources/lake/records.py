@@ -50,6 +50,11 @@ UNITS = {
 """Unit by the last part of a column's name: the house puts units last."""
 
 
+FEW_ROWS = 1000
+"""Below this, values are converted without NumPy: pyarrow imports pandas for it (0.2 s), which is
+most of what `stateroom status` may take, and one by one they cost less than a millisecond."""
+
+
 class Column(NamedTuple):
     """One column of a record's table, in words, for catalogues."""
 
@@ -251,6 +256,8 @@ def _from_chunk(chunk: Any, kind: type) -> Iterable[Any]:
 
 def _take(members: list[Any], indices: Any) -> list[Any]:
     """Members by index; null becomes None."""
+    if len(indices) <= FEW_ROWS:
+        return [None if index is None else members[index] for index in indices.to_pylist()]
     if indices.null_count == 0:
         return [members[index] for index in indices.to_numpy(zero_copy_only=False).tolist()]
     members = [*members, None]
@@ -266,6 +273,9 @@ def _strings(chunk: Any) -> list[Any]:
 
 def _numbers(chunk: Any) -> list[Any]:
     """Numbers and booleans; null becomes None."""
+    if len(chunk) <= FEW_ROWS:
+        few: list[Any] = chunk.to_pylist()
+        return few
     if chunk.null_count == 0:
         values: list[Any] = chunk.to_numpy(zero_copy_only=False).tolist()
         return values
@@ -279,7 +289,9 @@ def _numbers(chunk: Any) -> list[Any]:
 
 def _times(chunk: Any) -> list[Any]:
     """Aware UTC times; NumPy makes naive ones quickly, the zone is put on afterwards."""
-    naive = chunk.cast("timestamp[us]").to_numpy(zero_copy_only=False).tolist()
+    naive = chunk.cast("timestamp[us]")
+    few = len(chunk) <= FEW_ROWS
+    naive = naive.to_pylist() if few else naive.to_numpy(zero_copy_only=False).tolist()
     return [None if at is None else at.replace(tzinfo=UTC) for at in naive]
 
 

@@ -35,7 +35,7 @@ def test_list_shows_every_snapshot_and_hides_forgotten_ones(backed_up: BackedUp)
 
 def test_show_tells_everything_by_the_beginning_of_an_id(backed_up: BackedUp) -> None:
     """Cut, manifests, packs, holds, evidence, run; exit code 2 when several ids begin so."""
-    newest, oldest = backed_up.snapshots()
+    newest, _ = backed_up.snapshots()
     document = backed_up.json("backups", "show", newest[:-1])
     assert document["snapshot_id"] == newest
     assert (document["agents"], document["changed"], document["run_id"]) == (3, 1, "run-1")
@@ -49,7 +49,6 @@ def test_show_tells_everything_by_the_beginning_of_an_id(backed_up: BackedUp) ->
     several = backed_up.run("backups", "show", "01")
     assert several.exit_code == exit_codes.USAGE
     assert "more of the id: 2 begin like this" in several.stderr
-    assert oldest[:8] == newest[:8]
 
 
 def test_find_names_the_snapshots_of_each_version(backed_up: BackedUp) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import dagster as dg
 import pytest
 
 from fleet.errors import StoreUnavailableError
 from platform_defs.command import exit_codes
+from platform_defs.command.job_runs import instance_of
 from platform_defs.command.moments import utc_text
 from resources.vault.restore import ControlStoreTarget
 from tests.platform_defs.command.backed_up_fleet import (
@@ -198,3 +200,18 @@ def test_an_artefact_comes_back_as_it_was(backed_up: BackedUp) -> None:
     assert done.exit_code == exit_codes.OK, done.output
     assert target.read_text() == "first page\n"
     assert open_actions(backed_up) == []
+
+
+def test_a_restore_stands_in_the_history_that_the_ui_shows(backed_up: BackedUp) -> None:
+    """As an observation on the network's snapshots, with what was done."""
+    with instance_of(backed_up.settings):
+        pass  # the instance is there, as `stateroom up` leaves it
+    forget_state(backed_up, "cpu-2")
+    assert backed_up.run("restore", "--network", "watch", "--yes").exit_code == exit_codes.OK
+    with instance_of(backed_up.settings) as instance:
+        (record,) = instance.fetch_observations(dg.AssetKey("backup_snapshots"), 5).records
+    observed = record.asset_observation
+    assert observed is not None
+    assert observed.partition == "watch"
+    assert observed.metadata["restored"].value == 1
+    assert observed.metadata["complete"].value is True

@@ -47,9 +47,13 @@ def strategy_of(record: Any) -> st.SearchStrategy[Any]:
     return st.tuples(*fields).map(lambda values: record(*values))
 
 
+@pytest.mark.parametrize("few_rows", [0, 1000])
 @pytest.mark.parametrize("record", RECORDS)
-def test_records_survive_the_way_to_arrow_and_back(record: Any) -> None:
-    """Equal, and of the same Python types: enum members, aware times, tuples."""
+def test_records_survive_the_way_to_arrow_and_back(
+    record: Any, few_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal, and of the same Python types: enum members, aware times, tuples; few or many rows."""
+    monkeypatch.setattr("resources.lake.records.FEW_ROWS", few_rows)
 
     @given(st.lists(strategy_of(record), max_size=6))
     def round_trip(records: list[Any]) -> None:
