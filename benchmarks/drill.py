@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "sdk"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from backup import StateFiles, make_body, timed
+from _backup_data import StateFiles, make_body, timed
 
 from fleet.agents import Workload
 from fleet.reports import AgentDeclaration

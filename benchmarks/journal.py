@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import pyarrow.compute
 import pyarrow.parquet  # noqa: F401
 import zstandard
+from _backup_data import KEYS, make_body
 
-from benchmarks.backup import KEYS, make_body
 from fleet.agents import Placement, StatePut
 from fleet.reports import AgentDeclaration
 from resources.control_store.opening import open_control_store

@@ -1,0 +1,230 @@
+"""The process whose time and memory `benchmarks/backup.py` measures: it holds a vault, no more.
+
+`python benchmarks/_backup_process.py CONTROL_URL VAULT_FOLDER`. One JSON command a line on standard
+input, one JSON answer a line on standard output: wall and CPU seconds, and the peak of resident
+memory while the command ran (`VmHWM`, reset before it). States are read from the control store as
+the product reads them; the data's generator lives in another process.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import pyarrow.compute
+import pyarrow.parquet  # noqa: F401
+from _backup_data import AT, KEYS, StateFiles, agent_names
+
+from fleet.agents import AgentState, StatePut
+from fleet.inventory import AgentStateInfo
+from fleet.ports.object_store import ListedObject
+from resources.clock import SystemClock
+from resources.control_store.opening import open_control_store
+from resources.object_store.directory import DirectoryObjectStore
+from resources.vault.backup import back_up
+from resources.vault.network import NetworkVault
+from resources.vault.restore import ControlStoreTarget, restore
+from resources.vault.verify import verify_content
+
+
+class CountingStore(DirectoryObjectStore):
+    """Counts requests."""
+
+    requests = 0
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Counted."""
+        self.requests += 1
+        return super().create(key, data)
+
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Counted."""
+        self.requests += 1
+        return super().get(key, offset, length)
+
+    def list_objects(self, prefix: str, after: str = "") -> list[ListedObject]:
+        """Counted."""
+        self.requests += 1
+        return super().list_objects(prefix, after)
+
+
+def memory_mb(field: str) -> float:
+    """`VmRSS` or `VmHWM` of this process."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError(field)
+
+
+def measured(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What work says, with its time and memory."""
+    Path("/proc/self/clear_refs").write_text("5")
+    began, began_cpu = time.perf_counter(), time.process_time()
+    said = work()
+    wall, cpu = time.perf_counter() - began, time.process_time() - began_cpu
+    return {
+        "wall_s": wall,
+        "cpu_s": cpu,
+        "peak_mb": memory_mb("VmHWM"),
+        "rss_mb": memory_mb("VmRSS"),
+    } | said
+
+
+class Resident:
+    """The verbs, by name."""
+
+    def __init__(self, url: str, folder: str) -> None:
+        """Open the control store; the vault is opened by the first verb."""
+        self.clock = SystemClock()
+        self.control = open_control_store(url, clock=self.clock)
+        self.store = CountingStore(Path(folder))
+        self.vault = NetworkVault(self.store, KEYS, self.clock)
+
+    def idle(self) -> dict[str, Any]:
+        """Nothing: what an open process weighs."""
+        return {}
+
+    def back_up(self) -> dict[str, Any]:
+        """One snapshot."""
+        done = back_up(self.vault, self.control)
+        return {
+            "bytes_stored": done.bytes_stored,
+            "bytes_logical": done.bytes_logical,
+            "changed": done.changed,
+            "objects": done.packs + (done.manifest != "same") + 1,
+        }
+
+    def restore_files(self, folder: str) -> dict[str, Any]:
+        """Everything into an empty folder."""
+        done = restore(self.vault, StateFiles(Path(folder)), staging=folder + ".staging")
+        return {"restored": done.restored}
+
+    def restore_store(self, url: str) -> dict[str, Any]:
+        """Everything into a control store in which the agents are declared already."""
+        target = open_control_store(url, clock=self.clock)
+        try:
+            done = restore(self.vault, ControlStoreTarget(target))
+        finally:
+            target.close()
+        return {"restored": done.restored}
+
+    def restore_one(self, agent_ids: list[str], folder: str) -> dict[str, Any]:
+        """Agents one by one, each by a restore of its own; the log and manifest are known."""
+        seconds, requests = [], []
+        for agent_id in agent_ids:
+            before, began = self.store.requests, time.perf_counter()
+            restore(self.vault, StateFiles(Path(folder)), agent_ids=[agent_id])
+            seconds.append(time.perf_counter() - began)
+            requests.append(self.store.requests - before)
+        return {"each_s": statistics.median(seconds), "requests": max(requests)}
+
+    def restore_one_cold(self, agent_id: str, folder: str) -> dict[str, Any]:
+        """One agent by a handle that knows nothing yet."""
+        before = self.store.requests
+        restore(self.vault.afresh(), StateFiles(Path(folder)), agent_ids=[agent_id])
+        return {"requests": self.store.requests - before}
+
+    def check(self) -> dict[str, Any]:
+        """V3 of all."""
+        done = verify_content(self.vault)
+        assert done.ok, done.findings
+        return {"items": done.items}
+
+    def many(self, snapshots: int, names: list[str]) -> dict[str, Any]:
+        """Many small snapshots; memory after the 10th and after the last."""
+        sizes = []
+        for number in range(snapshots):
+            name = names[number % len(names)]
+            state = self.control.state(name)
+            assert state is not None
+            put = StatePut(name, 1, state.version, state.body[::-1])
+            self.control.put_states([put])
+            back_up(self.vault, self.control)
+            sizes.append(memory_mb("VmRSS"))
+        return {"tenth_mb": sizes[9], "last_mb": sizes[-1]}
+
+    def million(self, agents: int, folder: str) -> dict[str, Any]:
+        """A manifest of a million tiny states: first, an increment of 2,000, one looked up."""
+        source = TinyStates(agents)
+        vault = NetworkVault(CountingStore(Path(folder)), KEYS, self.clock)
+        said = {"first": measured(lambda: {"stored": back_up(vault, source).bytes_stored})}
+        source.change(range(0, agents, max(1, agents // 2_000)))
+        said["increment"] = measured(lambda: {"stored": back_up(vault, source).bytes_stored})
+        said["nothing"] = measured(lambda: {"stored": back_up(vault, source).bytes_stored})
+        target = StateFiles(Path(folder) / "one")
+        name = source.infos[agents // 3].agent_id
+
+        def look_up(vault: NetworkVault) -> dict[str, Any]:
+            before = vault.store.requests  # type: ignore[attr-defined]
+            restore(vault, target, agent_ids=[name])
+            return {"requests": vault.store.requests - before}  # type: ignore[attr-defined]
+
+        said["cold"] = measured(lambda: look_up(vault.afresh()))
+        said["warm"] = measured(lambda: look_up(vault))
+        shutil.rmtree(folder)
+        return said
+
+
+class TinyStates:
+    """Very many states of a few bytes: all work is in the manifest."""
+
+    def __init__(self, agents: int) -> None:
+        """Version 1 of each."""
+        self.bodies = [number.to_bytes(16, "big") for number in range(agents)]
+        self.names = agent_names(agents)
+        self.infos = [self._info(number, 1) for number in range(agents)]
+
+    def _info(self, number: int, version: int) -> AgentStateInfo:
+        body = self.bodies[number]
+        digest = _sha256(body)
+        return AgentStateInfo(self.names[number], "net", "eu", version, 1, len(body), digest, AT)
+
+    def change(self, numbers: Sequence[int]) -> None:
+        """The next version."""
+        for number in numbers:
+            self.bodies[number] += b"+"
+            self.infos[number] = self._info(number, self.infos[number].version + 1)
+
+    def state_infos(self) -> list[AgentStateInfo]:
+        """All."""
+        return self.infos
+
+    def states(self, agent_ids: Sequence[str]) -> list[AgentState]:
+        """By name: the number is in it."""
+        return [self._state(int(one.rpartition("-")[2])) for one in agent_ids]
+
+    def _state(self, number: int) -> AgentState:
+        info = self.infos[number]
+        return AgentState(
+            info.agent_id, info.version, 1, info.digest, self.bodies[number], info.updated_at
+        )
+
+
+def _sha256(body: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(body).hexdigest()
+
+
+def main(url: str, folder: str) -> None:
+    """Answer commands until the input ends."""
+    resident = Resident(url, folder)
+    try:
+        for line in sys.stdin:
+            name, arguments = json.loads(line)
+            verb = getattr(resident, name)
+            print(json.dumps(measured(lambda verb=verb, a=arguments: verb(**a))), flush=True)
+    finally:
+        resident.control.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
