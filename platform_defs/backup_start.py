@@ -33,7 +33,5 @@ def prepare_backups(settings: Settings, say: Callable[[str], None]) -> str:
     for path in made:
         if str(path) in recovery:
             say(f"recovery key of the backups made: {path}")
-            say(
-                "put a copy of it where a disaster here does not reach: without a key no backup opens"
-            )
+            say("keep a copy of it where no disaster here reaches: without a key no backup opens")
     return ""
