@@ -26,7 +26,7 @@ def prepare_backups(settings: Settings, say: Callable[[str], None]) -> str:
     try:
         made = RegionVaults(declaration, SystemClock()).prepare()
     except StateroomError as error:
-        problem = f"no backup can be taken: {error} {error.hint}".strip()
+        problem = f"not everything can be backed up: {error}. {error.hint}".strip()
         say(problem)
         return problem
     recovery = [one.file for one in declaration.recovery_keys() if one.file]

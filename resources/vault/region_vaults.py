@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet.backup_declaration import BackupDeclaration, VaultLocation
-from fleet.errors import NotFoundError
+from fleet.errors import NotFoundError, PermanentError
 from fleet.ports.clock import Clock
 from fleet.ports.key_wrapper import KeyWrapper
 from fleet.ports.object_store import ObjectStore
@@ -115,25 +115,45 @@ class RegionVaults:
     def prepare(self) -> list[Path]:
         """Create what is missing: key files, the home's vault, a data key for each network.
 
-        Safe to repeat; committed key by key (see `create_data_key`).
+        Safe to repeat; committed key by key (see `create_data_key`). A network that cannot be
+        prepared keeps no other from it. A wrapping key that is kept elsewhere is missed only when
+        a new network has to be wrapped with it.
 
         Returns:
             The key files that were made: whoever loses them all loses every backup.
 
         Raises:
-            PermanentError: a store fails its self-test, or backups exist whose keys are gone.
+            PermanentError: a store fails its self-test, a network was shredded, or backups exist
+                whose keys are gone.
         """
-        from resources.vault.key_store import create_data_key, create_vault
+        from resources.vault.key_store import create_vault
 
         home = self.declaration.home_region
         made: list[Path] = []
         if not self._holds_backups(home):
             made = [Path(one.file) for one in self.declaration.keys if create_key_file(one)]
         create_vault(self.store(home), self.clock.now())
-        keks = [read_wrapping_key(source) for source in self.declaration.keys]
-        for network_id in self.declaration.vault_networks:
-            create_data_key(self.store(home), network_id, keks)
+        refused = [self._prepare_network(one) for one in self.declaration.vault_networks]
+        for error in refused:
+            if error is not None:
+                raise error
         return made
+
+    def _prepare_network(self, network_id: str) -> PermanentError | None:
+        """Give a network its data key; what keeps it from having one."""
+        from resources.vault.key_store import create_data_key
+        from resources.vault.key_wraps import list_wraps
+
+        store = self.store(self.declaration.home_region)
+        wraps = list_wraps(store, network_id).values()
+        if wraps and all(len(one) >= len(self.declaration.keys) for one in wraps):
+            return None
+        try:
+            keks = [read_wrapping_key(source) for source in self.declaration.keys]
+            create_data_key(store, network_id, keks)
+        except PermanentError as error:
+            return error
+        return None
 
     def _holds_backups(self, region: str) -> bool:
         """Whether a vault has keys already: a missing key file is then a loss, not a beginning."""

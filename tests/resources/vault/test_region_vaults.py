@@ -14,10 +14,11 @@ from fleet.backup_declaration import (
     VaultLocation,
     WrappingKeySource,
 )
-from fleet.errors import InvalidInputError, NotFoundError
+from fleet.errors import InvalidInputError, NotFoundError, PermanentError
 from resources.vault.backup import back_up
 from resources.vault.region_vaults import RegionVaults
-from tests.fakes.vault_fleet import VaultFleet
+from resources.vault.shredding import shred_network
+from tests.fakes.vault_fleet import AT, VaultFleet
 from tests.servers.moto_server import aws_client, aws_environment, moto_server
 
 
@@ -136,3 +137,23 @@ def test_a_bucket_and_a_kms_key_serve_as_folder_and_file_do(
         taken = back_up(RegionVaults(declaration, fleet.clock).home("net"), fleet.store)
         listed = s3.list_objects_v2(Bucket="vault", Prefix="eu/log/net/")
         assert listed["KeyCount"] == taken.seq == 1
+
+
+def test_a_recovery_key_that_is_kept_elsewhere_is_not_missed(
+    vaults: RegionVaults, tmp_path: Path
+) -> None:
+    """Every network has its wraps: nothing needs the key until a new one is to be wrapped."""
+    (tmp_path / "keys" / "recovery.key").unlink()
+    assert RegionVaults(vaults.declaration, vaults.clock).prepare() == []
+    more = replace(vaults.declaration, networks=("net", "new"))
+    with pytest.raises(NotFoundError, match=r"recovery\.key"):
+        RegionVaults(more, vaults.clock).prepare()
+
+
+def test_a_shredded_network_keeps_no_other_from_being_prepared(vaults: RegionVaults) -> None:
+    """It is named; the others have their keys."""
+    shred_network({"eu": vaults.store("eu")}, "net", confirm="net", by="ada", reason="over", at=AT)
+    more = RegionVaults(replace(vaults.declaration, networks=("net", "other")), vaults.clock)
+    with pytest.raises(PermanentError, match="shredded"):
+        more.prepare()
+    assert more.home("other").network_id == "other"
