@@ -132,6 +132,7 @@ class RegionVaults:
         made: list[Path] = []
         if not self._holds_backups(home):
             made = [Path(one.file) for one in self.declaration.keys if create_key_file(one)]
+        self.keks()
         create_vault(self.store(home), self.clock.now())
         refused = [self._prepare_network(one) for one in self.declaration.vault_networks]
         for error in refused:

@@ -21,10 +21,12 @@ from resources.vault.key_wraps import list_wraps
 _NOTE_TRIES = 4
 _ADVICE = (
     (
-        "Take the network out of the settings, or give its agents another one: jobs that are to back "
-        "it up or prove it now fail, and say so.",
+        "Take the network out of the settings, or give its agents another one: jobs that are to "
+        "back it up or prove it fail from now on, and say so."
+    ),
+    (
         "Schedule the deletion of key-encryption keys that served this network only, and destroy "
-        "their files: copies of the wraps outside these stores then open no more.",
+        "their files: copies of the wraps outside these stores then open no more."
     ),
     "Processes that had opened the network hold its data keys in memory until they end.",
 )

@@ -87,7 +87,8 @@ def test_a_shredded_network_opens_in_no_region_and_others_do(regions: Regions) -
     assert result.remaining == ()
     assert [one.wraps_deleted for one in result.regions] == [4, 4]
     assert result.note.dek_ids == ("net.0001", "net.0002")
-    assert "Schedule the deletion" in result.advice[0]
+    assert "Take the network out of the settings" in result.advice[0]
+    assert "Schedule the deletion" in result.advice[1]
     for region, store in regions.stores.items():
         regions.demand_shut(region)
         assert read_shred_note(store, "net") == result.note
