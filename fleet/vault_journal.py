@@ -13,11 +13,12 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from fleet.agents import AgentState, StateChange
 from fleet.errors import CorruptObjectError, SchemaMismatchError
+from fleet.moments import microseconds, moment_of
 from fleet.vault_keyspace import SegmentPlace
 from fleet.vault_pack import (
     PackBuilder,
@@ -43,7 +44,6 @@ _MAGIC = b"1JRS"
 _TRAILER = struct.Struct("<32s32s32sIQIB4s")
 """Salt, previous link, SHA-256 of the pack, epoch, number, tail length, length of the data key's
 id (which stands before), magic."""
-_EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Gap(NamedTuple):
@@ -140,16 +140,6 @@ def change_mark(change: StateChange) -> str:
     """Recognises a change log entry again, without naming a foreign network's agent."""
     text = f"{change.change_id}\x00{change.agent_id}\x00{change.version}\x00{change.digest}"
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def microseconds(moment: datetime) -> int:
-    """Exact microseconds since 1970."""
-    return (moment - _EPOCH_START) // timedelta(microseconds=1)
-
-
-def moment_of(microseconds_since: int) -> datetime:
-    """The moment of a number of microseconds."""
-    return _EPOCH_START + timedelta(microseconds=microseconds_since)
 
 
 def pieces_of(

@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from fleet.errors import CorruptObjectError
-from fleet.vault_journal import Segment, microseconds
+from fleet.moments import microseconds
+from fleet.vault_journal import Segment
 from fleet.vault_log import SnapshotRecord
 from resources.vault.manifest import Manifest
 from resources.vault.network import NetworkVault

@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from fleet.errors import CorruptObjectError, InvalidInputError, NotFoundError
-from fleet.vault_journal import Segment, SegmentRow, microseconds, moment_of
+from fleet.moments import microseconds, moment_of
+from fleet.vault_journal import Segment, SegmentRow
 from fleet.vault_log import SnapshotRecord
 from fleet.vault_moment import Choice, Identity, choose_version, in_order
 from resources.vault.journal_walk import Base, JournalWalker, Walk

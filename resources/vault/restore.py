@@ -20,8 +20,8 @@ from fleet.errors import (
     StateroomError,
     VersionConflictError,
 )
+from fleet.moments import microseconds
 from fleet.ports.control_store import AgentStateStore
-from fleet.vault_journal import microseconds
 from fleet.vault_moment import Identity
 from resources.vault.manifest import Manifest, of_kinds, packs_of, select_items
 from resources.vault.moment import Moment, Substitution, find_moment, listed_names

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
-from fleet.vault_journal import Segment, SegmentRow, microseconds, moment_of
+from fleet.moments import microseconds, moment_of
+from fleet.vault_journal import Segment, SegmentRow
 from fleet.vault_moment import Identity
 from resources.vault.manifest import STATE, kernels
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fleet import vault_journal
 from fleet.agents import AgentState, StateChange
 from fleet.errors import CorruptObjectError, PermanentError, SchemaMismatchError
+from fleet.moments import microseconds, moment_of
 from fleet.vault_journal import (
     NO_PREVIOUS,
     Gap,
@@ -21,8 +22,6 @@ from fleet.vault_journal import (
     check_segment,
     group_pieces,
     late_segments,
-    microseconds,
-    moment_of,
     open_frame_of,
     open_segment,
     pieces_of,
