@@ -196,6 +196,8 @@ def resolve_chain(chain: Sequence[Manifest]) -> Manifest:
     """The snapshot that a full manifest and its deltas make up together, without tombstones."""
     pa, pc = arrow(), kernels()
 
+    if len(chain) == 1 and not pc.any(chain[0].table["removed"]).as_py():
+        return chain[0]._replace(packs=packs_of(chain[0].table, chain[0].packs))
     parts: list[Any] = []
     seen: list[Any] = []
     for manifest in reversed(chain):
@@ -239,10 +241,11 @@ def of_kinds(manifest: Manifest, *, states: bool) -> Manifest:
     """Only the agent states of a snapshot, or everything else."""
     pc = kernels()
 
-    chosen = pc.equal(manifest.table["kind"], STATE)
-    table = manifest.table.filter(chosen if states else pc.invert(chosen))
-    if len(table) == len(manifest.table):
+    is_state = pc.equal(manifest.table["kind"], STATE)
+    chosen = is_state if states else pc.invert(is_state)
+    if pc.all(chosen, min_count=0).as_py():
         return manifest
+    table = manifest.table.filter(chosen)
     return Manifest(table, packs_of(table, manifest.packs))
 
 
@@ -284,7 +287,8 @@ def diff_states(base: Any, infos: Sequence[AgentStateInfo]) -> StateDiff:
 
     pa, pc = arrow(), kernels()
 
-    heads = base.filter(pc.equal(base["chunk"], 0)).combine_chunks()
+    compared = base.select(["item_id", "version", "digest"])
+    heads = compared.filter(pc.equal(base["chunk"], 0)).combine_chunks()
     base_ids = heads["item_id"].combine_chunks()
     agent_ids = pa.array([info.agent_id for info in infos], pa.string())
     removed = base_ids.filter(pc.invert(pc.is_in(base_ids, value_set=agent_ids)))
@@ -295,7 +299,7 @@ def diff_states(base: Any, infos: Sequence[AgentStateInfo]) -> StateDiff:
     versions = np.fromiter((info.version for info in infos), np.int64, len(infos))
     same = np.asarray(pc.is_valid(found))
     same &= versions == np.asarray(heads["version"])[at]
-    same &= (_digest_words(infos) == _fixed_words(heads["digest"])[at]).all(axis=1)
+    same &= (_digest_words(infos) == fixed_words(heads["digest"])[at]).all(axis=1)
     return StateDiff(np.flatnonzero(~same).tolist(), removed)
 
 
@@ -351,8 +355,8 @@ def _items(table: Any) -> Any:
     return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
 
 
-def _fixed_words(column: Any) -> Any:
-    """A column of 32-byte values as rows of four words, to be compared at once."""
+def fixed_words(column: Any) -> Any:
+    """A chunked column of 32-byte values as rows of four words, to be compared at once."""
     import numpy as np
 
     array = column.combine_chunks()
