@@ -28,6 +28,8 @@ FULL_BELOW_ROWS = 20_000
 STATE = STATE_KIND
 _METADATA = b"stateroom"
 _ATTRIBUTES = "attributes"
+_REPEATED = {"kind", "version", "chunk", "pack", "updated_at", "removed"}
+"""Columns worth a Parquet dictionary; for the others it costs memory and gains nothing."""
 _FORMAT = 1
 _CACHED_MANIFESTS = 32
 _CACHED_BYTES = 64 * 1024 * 1024
@@ -154,7 +156,8 @@ def encode_manifest(keys: PackKeys, manifest: Manifest, base: str | None) -> Sea
         table = table.drop_columns([_ATTRIBUTES])
     table = table.replace_schema_metadata({_METADATA: json.dumps(fields, sort_keys=True)})
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", row_group_size=1 << 20, use_dictionary=True)
+    repeated: Any = [one for one in table.column_names if one in _REPEATED]
+    pq.write_table(table, sink, compression="zstd", row_group_size=1 << 20, use_dictionary=repeated)
     return seal_manifest(keys, sink.getvalue().to_pybytes(), os.urandom(SALT_BYTES))
 
 
