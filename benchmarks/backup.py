@@ -314,9 +314,8 @@ def measure_many(folder: Path, agents: int, snapshots: int) -> None:
         store.close()
     ratio = done["last_mb"] / done["tenth_mb"]
     print(
-        f"\n{snapshots} snapshots of {agents} agents, one change each: {done['wall_s']:.1f} s, "
-        f"memory after the 10th {done['tenth_mb']:.0f} MB, "
-        f"after the last {done['last_mb']:.0f} MB, "
+        f"\n{snapshots} snapshots of {agents} agents, one change each: {done['wall_s']:.1f} s; "
+        f"memory after the 10th {done['tenth_mb']:.0f} MB, after all {done['last_mb']:.0f} MB, "
         f"ratio {ratio:.2f}, target {FLAT_TARGET} {_judge(ratio, FLAT_TARGET)}"
     )
 

@@ -155,6 +155,31 @@ def _bound_to(network_id: str, salt: bytes, frame: int, kind: str) -> bytes:
     return b"".join((_MAGIC, network_id.encode(), salt, frame.to_bytes(4, "big"), kind.encode()))
 
 
+class FrameCompressor:
+    """Makes the bodies of frames, each proven by decompressing it; one per thread."""
+
+    def __init__(self) -> None:
+        """Both directions are needed."""
+        self._compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
+        self._decompressor = zstandard.ZstdDecompressor()
+
+    def body(self, plain: bytes, item_id: str) -> bytes:
+        """What is sealed of a blob.
+
+        Raises:
+            CorruptObjectError: compression did not give the blob back.
+        """
+        packed = self._compressor.compress(plain)
+        if len(packed) > len(plain) * _RAW_ABOVE:
+            return _RAW + plain
+        if self._decompressor.decompress(packed, max_output_size=len(plain)) != plain:
+            raise CorruptObjectError(
+                f"{item_id}: compression did not give the same bytes back",
+                hint="Suspect this machine's memory; nothing was stored.",
+            )
+        return _ZSTD + packed
+
+
 class PackBuilder:
     """Collects blobs until the pack is finished; not thread-safe, one per worker.
 
@@ -175,8 +200,7 @@ class PackBuilder:
         self._parts = [_MAGIC, bytes((_VERSION, len(dek_id))), dek_id, salt]
         self._size = sum(len(part) for part in self._parts)
         self._rows: list[PackRow] = []
-        self._compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
-        self._decompressor = zstandard.ZstdDecompressor()
+        self._frames = FrameCompressor()
 
     @property
     def size_bytes(self) -> int:
@@ -198,7 +222,7 @@ class PackBuilder:
         if len(plain) + self._size > PACK_MAX_BYTES:
             raise InvalidInputError("blob", f"{len(plain)} bytes", f"less than {PACK_MAX_BYTES}")
         frame = len(self._rows)
-        sealed = self._seal(self._body(plain, item_id), frame, kind)
+        sealed = self._seal(self._frames.body(plain, item_id), frame, kind)
         row = PackRow(blob_id, frame, self._size, len(sealed), len(plain), kind, item_id, version)
         self._parts.append(sealed)
         self._size += len(sealed)
@@ -206,11 +230,11 @@ class PackBuilder:
         return row
 
     def adopt(self, row: PackRow, body: bytes) -> PackRow:
-        """Seal a blob of another pack as the next frame, without compressing it again.
+        """Seal a blob that is compressed already, in another pack or thread, as the next frame.
 
         Args:
-            row: of the blob in the pack that it comes from.
-            body: of that frame, as `open_body` gives it.
+            row: of the blob; its place in this pack is found here.
+            body: of the frame, as `open_body` or `FrameCompressor` gives it.
         """
         frame = len(self._rows)
         sealed = self._seal(body, frame, row.kind)
@@ -225,26 +249,20 @@ class PackBuilder:
         table = json.dumps(
             [[row.blob_id.hex(), *row[1:]] for row in self._rows], separators=(",", ":")
         ).encode()
-        sealed = self._seal(_ZSTD + self._compressor.compress(table), _TABLE_FRAME, "table")
+        sealed = self._seal(_ZSTD + _compress(table), _TABLE_FRAME, "table")
         trailer = _TRAILER.pack(len(sealed), _MAGIC_END)
         data = b"".join((*self._parts, sealed, trailer))
+        self._parts.clear()  # while the pack is being stored its bytes are held once
         name = hashlib.sha256(data).hexdigest()
         return Pack(name, data, self._salt, tuple(self._rows), self._keys.dek_id, len(sealed))
-
-    def _body(self, plain: bytes, item_id: str) -> bytes:
-        packed = self._compressor.compress(plain)
-        if len(packed) > len(plain) * _RAW_ABOVE:
-            return _RAW + plain
-        if self._decompressor.decompress(packed, max_output_size=len(plain)) != plain:
-            raise CorruptObjectError(
-                f"{item_id}: compression did not give the same bytes back",
-                hint="Suspect this machine's memory; nothing was stored.",
-            )
-        return _ZSTD + packed
 
     def _seal(self, body: bytes, frame: int, kind: str) -> bytes:
         bound = _bound_to(self._keys.network_id, self._salt, frame, kind)
         return self._cipher.encrypt(_nonce(frame), body, bound)
+
+
+def _compress(plain: bytes) -> bytes:
+    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(plain)
 
 
 def open_frame(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from sys import intern
 from typing import Any
 
 import sqlalchemy as sa
@@ -125,8 +126,13 @@ class SqlStates(Feature):
         if region is not None:
             statement = statement.where(placed.region == region)
         with self._database.read() as connection:
-            rows = connection.execute(statement).all()
-        return [AgentStateInfo._make((*row[:-1], from_us(row[-1]))) for row in rows]
+            # Row by row, and names shared: a listing of 100,000 agents is held once.
+            return [
+                AgentStateInfo._make(
+                    (row[0], intern(row[1]), intern(row[2]), *row[3:-1], from_us(row[-1]))
+                )
+                for row in connection.execute(statement)
+            ]
 
     def state_changes(self, after: int, limit: int) -> list[StateChange]:
         """Change log entries with change_id > `after`, in order, at most `limit`.

@@ -27,6 +27,7 @@ from resources.vault.manifest import (
 from resources.vault.network import NetworkVault, chain_of
 from resources.vault.pack_maps import resolve_moves
 from resources.vault.packing import PackWriter, create_object
+from resources.vault.process_memory import map_large_buffers
 from resources.vault.proof import StoredObjects
 
 _COMMIT_TRIES = 20
@@ -43,6 +44,7 @@ class Attempt:
 
     def __init__(self, vault: NetworkVault, workers: int | None, refused: frozenset[str]) -> None:
         """Nothing is read or written yet."""
+        map_large_buffers()
         self.vault = vault
         self.workers = workers
         self.refused = refused
@@ -102,7 +104,7 @@ class Attempt:
             return
         ids = pa.concat_arrays([fresh["item_id"].unique(), removed])
         kept = without_items(self.current.table, ids)
-        table = pa.concat_tables([kept, fresh]).combine_chunks()
+        table = pa.concat_tables([kept, fresh]).combine_chunks() if len(kept) else fresh
         self.current = Manifest(table, packs_of(table, self.current.packs))
 
     def lost_rows(self) -> Any:

@@ -25,6 +25,7 @@ from resources.vault.manifest import (
     kernels,
 )
 from resources.vault.network import NetworkVault
+from resources.vault.process_memory import release_unused
 from resources.vault.proof import prove_snapshot
 from resources.vault.state_changes import StateChanges, StateSource
 
@@ -163,6 +164,7 @@ class _Backup:
             self._write_manifest(None)
         attempt.commit(self._taken_at, self._extra, self._rescue_and_write)
         fault = prove_snapshot(attempt.vault, attempt.stored_objects)
+        release_unused(attempt.bytes_logical)
         return self._result(clock.monotonic_s() - began_s, fault)
 
     def _refuse_nothing(self) -> None:
@@ -216,7 +218,7 @@ class _Backup:
     def _agents(self) -> int:
         """States in the snapshot; of a listing, all of it, also what turned out damaged."""
         if self._states is not None:
-            return len(self._states.infos)
+            return self._states.agents
         table = self._attempt.current.table
         of_states = table.filter(kernels().equal(table["kind"], STATE_KIND))
         return len(of_states["item_id"].unique())

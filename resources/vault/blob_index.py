@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from resources.vault.manifest import arrow, kernels
-from resources.vault.packing import StoredBlob
+from resources.vault.blob_places import StoredBlob
+from resources.vault.manifest import arrow, fixed_words, kernels
 
 
 class BlobIndex:
@@ -32,8 +32,8 @@ class BlobIndex:
             usable = pc.and_(usable, pc.invert(lost))
         names = ["blob_id", *StoredBlob._fields]
         self._rows = table.select(names).filter(usable).combine_chunks()
-        ids = self._rows["blob_id"].to_numpy(zero_copy_only=False) if len(self._rows) else []
-        words = np.frombuffer(b"".join(ids), np.uint64)[::4]
+        none = np.empty(0, np.uint64)
+        words = fixed_words(self._rows["blob_id"])[:, 0].copy() if len(self._rows) else none
         self._order = np.argsort(words, kind="stable")
         self._words = words[self._order]
 

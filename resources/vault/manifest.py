@@ -28,6 +28,8 @@ FULL_BELOW_ROWS = 20_000
 STATE = STATE_KIND
 _METADATA = b"stateroom"
 _ATTRIBUTES = "attributes"
+_REPEATED = {"kind", "version", "chunk", "pack", "updated_at", "removed"}
+"""Columns worth a Parquet dictionary; for the others it costs memory and gains nothing."""
 _FORMAT = 1
 _CACHED_MANIFESTS = 32
 _CACHED_BYTES = 64 * 1024 * 1024
@@ -154,7 +156,8 @@ def encode_manifest(keys: PackKeys, manifest: Manifest, base: str | None) -> Sea
         table = table.drop_columns([_ATTRIBUTES])
     table = table.replace_schema_metadata({_METADATA: json.dumps(fields, sort_keys=True)})
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", row_group_size=1 << 20, use_dictionary=True)
+    repeated: Any = [one for one in table.column_names if one in _REPEATED]
+    pq.write_table(table, sink, compression="zstd", row_group_size=1 << 20, use_dictionary=repeated)
     return seal_manifest(keys, sink.getvalue().to_pybytes(), os.urandom(SALT_BYTES))
 
 
@@ -196,6 +199,8 @@ def resolve_chain(chain: Sequence[Manifest]) -> Manifest:
     """The snapshot that a full manifest and its deltas make up together, without tombstones."""
     pa, pc = arrow(), kernels()
 
+    if len(chain) == 1 and not pc.any(chain[0].table["removed"]).as_py():
+        return chain[0]._replace(packs=packs_of(chain[0].table, chain[0].packs))
     parts: list[Any] = []
     seen: list[Any] = []
     for manifest in reversed(chain):
@@ -239,10 +244,11 @@ def of_kinds(manifest: Manifest, *, states: bool) -> Manifest:
     """Only the agent states of a snapshot, or everything else."""
     pc = kernels()
 
-    chosen = pc.equal(manifest.table["kind"], STATE)
-    table = manifest.table.filter(chosen if states else pc.invert(chosen))
-    if len(table) == len(manifest.table):
+    is_state = pc.equal(manifest.table["kind"], STATE)
+    chosen = is_state if states else pc.invert(is_state)
+    if pc.all(chosen, min_count=0).as_py():
         return manifest
+    table = manifest.table.filter(chosen)
     return Manifest(table, packs_of(table, manifest.packs))
 
 
@@ -284,7 +290,8 @@ def diff_states(base: Any, infos: Sequence[AgentStateInfo]) -> StateDiff:
 
     pa, pc = arrow(), kernels()
 
-    heads = base.filter(pc.equal(base["chunk"], 0)).combine_chunks()
+    compared = base.select(["item_id", "version", "digest"])
+    heads = compared.filter(pc.equal(base["chunk"], 0)).combine_chunks()
     base_ids = heads["item_id"].combine_chunks()
     agent_ids = pa.array([info.agent_id for info in infos], pa.string())
     removed = base_ids.filter(pc.invert(pc.is_in(base_ids, value_set=agent_ids)))
@@ -295,7 +302,7 @@ def diff_states(base: Any, infos: Sequence[AgentStateInfo]) -> StateDiff:
     versions = np.fromiter((info.version for info in infos), np.int64, len(infos))
     same = np.asarray(pc.is_valid(found))
     same &= versions == np.asarray(heads["version"])[at]
-    same &= (_digest_words(infos) == _fixed_words(heads["digest"])[at]).all(axis=1)
+    same &= (_digest_words(infos) == fixed_words(heads["digest"])[at]).all(axis=1)
     return StateDiff(np.flatnonzero(~same).tolist(), removed)
 
 
@@ -351,8 +358,8 @@ def _items(table: Any) -> Any:
     return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
 
 
-def _fixed_words(column: Any) -> Any:
-    """A column of 32-byte values as rows of four words, to be compared at once."""
+def fixed_words(column: Any) -> Any:
+    """A chunked column of 32-byte values as rows of four words, to be compared at once."""
     import numpy as np
 
     array = column.combine_chunks()

@@ -1,7 +1,7 @@
 """Many states into packs: worker threads hash, compress, check, seal and store.
 
-Memory is bounded by the batches in flight and one open pack per worker, whatever the size of the
-network. A pack is committed by its creation, and means nothing before a log record names it.
+Memory is bounded by the batches in flight, one open pack and those being stored, whatever the size
+of the network. A pack is committed by its creation, and means nothing before a log record names it.
 """
 
 from __future__ import annotations
@@ -22,24 +22,18 @@ from fleet.vault_pack import (
     PACK_MAX_BYTES,
     PACK_TARGET_BYTES,
     SALT_BYTES,
+    FrameCompressor,
     PackBuilder,
     PackKeys,
+    PackRow,
 )
+from resources.vault.blob_places import BlobPlaces, StoredBlob
 from resources.vault.manifest import STATE, PackInfo, arrow, manifest_schema
+from resources.vault.process_memory import map_large_buffers, release_unused
 
 CHUNK_BYTES = 16 * 1024 * 1024
 """Longest piece of a state in one frame."""
-_BATCHES_WAITING = 2
-
-
-class StoredBlob(NamedTuple):
-    """Where a blob lies."""
-
-    pack: str
-    frame: int
-    offset: int
-    length: int
-    plain_length: int
+_BATCHES_WAITING = 1
 
 
 class _Item(NamedTuple):
@@ -78,6 +72,7 @@ class PackWriter:
     ) -> None:
         """Start no thread before the first batch."""
         count = workers or min(8, os.cpu_count() or 1)
+        map_large_buffers()
         self._store = store
         self._keys = keys
         self._owner = owner
@@ -87,10 +82,10 @@ class PackWriter:
         self._room = BoundedSemaphore(count + _BATCHES_WAITING)
         self._lock = Lock()
         self._futures: list[Future[Any]] = []
-        self._builders: list[PackBuilder] = []
-        self._items: list[_Item] = []
-        self._blobs: dict[bytes, StoredBlob] = {}
-        self._claimed: set[bytes] = set()
+        self._open: PackBuilder | None = None
+        """What all workers append to: compressing is the work, sealing takes microseconds."""
+        self._items: list[Any] = []
+        self._places = BlobPlaces()
         self.packs: dict[str, PackInfo] = {}
         """Packs stored so far."""
         self.bytes_logical = 0
@@ -105,6 +100,7 @@ class PackWriter:
         trace: TracebackType | None,
     ) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+        release_unused(self.bytes_logical)
 
     @property
     def bytes_stored(self) -> int:
@@ -131,7 +127,7 @@ class PackWriter:
 
     def place(self, blob_id: bytes) -> StoredBlob:
         """Where a blob lies that was added before `finish`."""
-        return self._blobs[blob_id]
+        return self._places.find(blob_id)
 
     def _submit(self, work: Callable[[Any], Any], batch: Sequence[Any]) -> Future[Any]:
         self._raise_failures()
@@ -145,12 +141,11 @@ class PackWriter:
         """Store what is still open; the rows of everything added, as an Arrow table."""
         for future in self._futures:
             future.result()
-        open_builders = [one for one in self._builders if not one.is_empty]
-        for closing in [self._pool.submit(self._close, one) for one in open_builders]:
-            closing.result()
-        self._futures, self._builders = [], []
+        if self._open is not None:
+            self._close(self._open)
+        self._futures, self._open = [], None
         items, self._items = self._items, []
-        return _rows(items, self._blobs)
+        return _rows(items, self._places)
 
     def _raise_failures(self) -> None:
         waiting = []
@@ -163,9 +158,11 @@ class PackWriter:
 
     def _store_batch(self, states: Sequence[AgentState]) -> None:
         pieces = [piece for state in states for piece in self._cut(state)]
-        with self._lock:
-            self._items += [item for item, _ in pieces]
         self._pack([(item.blob_id, plain, item.agent_id, item.version) for item, plain in pieces])
+        items = [item for item, _ in pieces]
+        with self._lock:
+            numbers = [self._places.number(item.blob_id) for item in items]
+        self._items.append(_item_table(items, numbers))
 
     def _store_blobs(self, blobs: Sequence[tuple[str, bytes]]) -> list[bytes]:
         pieces = [(self._keys.blob_id(plain), plain, item_id, 0) for item_id, plain in blobs]
@@ -176,23 +173,34 @@ class PackWriter:
         """Store what is not known of blob id, bytes, item id and version."""
         known = self._known([one[0] for one in pieces])
         with self._lock:
-            builder = self._builders.pop() if self._builders else self._new_builder()
-            self._blobs.update(known)
+            for blob_id, place in known.items():
+                self._places.put(blob_id, place)
             self.bytes_logical += sum(len(one[1]) for one in pieces)
+        frames = FrameCompressor()
         for blob_id, plain, item_id, version in pieces:
             with self._lock:
-                if blob_id in self._blobs or blob_id in self._claimed:
+                if not self._places.claim(blob_id):
                     continue
-                self._claimed.add(blob_id)
-            if builder.size_bytes + len(plain) > PACK_MAX_BYTES - CHUNK_BYTES // 16:
+            body = frames.body(plain, item_id)
+            row = PackRow(blob_id, 0, 0, 0, len(plain), self._kind, item_id, version)
+            with self._lock:
+                full = self._append(row, body)
+            for builder in full:
                 self._close(builder)
-                builder = self._new_builder()
-            builder.add(blob_id, plain, self._kind, item_id, version)
-            if builder.size_bytes >= PACK_TARGET_BYTES:
-                self._close(builder)
-                builder = self._new_builder()
-        with self._lock:
-            self._builders.append(builder)
+
+    def _append(self, row: PackRow, body: bytes) -> list[PackBuilder]:
+        """Seal a frame into the open pack; the packs that are full now, which nobody else has."""
+        full = []
+        if self._open and self._open.size_bytes + len(body) > PACK_MAX_BYTES - CHUNK_BYTES // 16:
+            full.append(self._open)
+            self._open = None
+        if self._open is None:
+            self._open = PackBuilder(self._keys, os.urandom(SALT_BYTES))
+        self._open.adopt(row, body)
+        if self._open.size_bytes >= PACK_TARGET_BYTES:
+            full.append(self._open)
+            self._open = None
+        return full
 
     def _cut(self, state: AgentState) -> list[tuple[_Item, bytes]]:
         digest = bytes.fromhex(state.digest)
@@ -204,22 +212,15 @@ class PackWriter:
             pieces.append((item, plain))
         return pieces
 
-    def _new_builder(self) -> PackBuilder:
-        return PackBuilder(self._keys, os.urandom(SALT_BYTES))
-
     def _close(self, builder: PackBuilder) -> None:
         pack = builder.finish()
         key = pack_key(self._keys.network_id, self._owner, pack.sha256)
         create_object(self._store, key, pack.data)
-        placed = {
-            row.blob_id: StoredBlob(
-                pack.sha256, row.frame, row.offset, row.length, row.plain_length
-            )
-            for row in pack.rows
-        }
         with self._lock:
             self.packs[pack.sha256] = PackInfo(self._owner, pack.salt, len(pack.data), pack.dek_id)
-            self._blobs.update(placed)
+            for row in pack.rows:
+                place = (row.frame, row.offset, row.length, row.plain_length)
+                self._places.put(row.blob_id, StoredBlob(pack.sha256, *place))
 
 
 def create_object(store: ObjectStore, key: str, data: bytes, tries: int = 4) -> None:
@@ -238,20 +239,29 @@ def create_object(store: ObjectStore, key: str, data: bytes, tries: int = 4) -> 
             return
 
 
-def _rows(items: Sequence[_Item], blobs: dict[bytes, StoredBlob]) -> Any:
+def _item_table(items: Sequence[_Item], numbers: Sequence[int]) -> Any:
+    """What is known of items before their packs are stored: a fourth of the objects' memory."""
     pa = arrow()
-    places = [blobs[item.blob_id] for item in items]
-    values = {
-        "kind": [STATE] * len(items),
-        "removed": [False] * len(items),
-        "attributes": [None] * len(items),
-        **{
-            name: [getattr(item, name) for item in items]
-            for name in _Item._fields
-            if name != "agent_id"
-        },
-        "item_id": [item.agent_id for item in items],
-        **{name: [getattr(place, name) for place in places] for name in StoredBlob._fields},
-    }
+    columns = {"number": pa.array(numbers, pa.int64())}
+    for one in manifest_schema():
+        name = "agent_id" if one.name == "item_id" else one.name
+        if name in _Item._fields:
+            columns[one.name] = pa.array([getattr(item, name) for item in items], one.type)
+    return pa.table(columns)
+
+
+def _rows(tables: Sequence[Any], places: BlobPlaces) -> Any:
+    pa = arrow()
     schema = manifest_schema()
-    return pa.table([pa.array(values[one.name], one.type) for one in schema], schema=schema)
+    if not tables:
+        return schema.empty_table()
+    items = pa.concat_tables(tables).combine_chunks()
+    count = len(items)
+    columns = {
+        "kind": pa.repeat(STATE, count),
+        "removed": pa.repeat(pa.scalar(False), count),
+        "attributes": pa.nulls(count, pa.string()),
+        **{name: items[name] for name in items.column_names},
+        **places.columns(items["number"].to_numpy()),
+    }
+    return pa.table([columns[one.name].cast(one.type) for one in schema], schema=schema)

@@ -20,6 +20,7 @@ from fleet.vault_keyspace import pack_key
 from fleet.vault_pack import HEADER_MAX_BYTES, PackKeys, PackRow, open_frame, read_salt
 from resources.vault.manifest import STATE, Manifest, PackInfo, arrow, kernels, of_kinds
 from resources.vault.pack_maps import resolve_moves
+from resources.vault.process_memory import map_large_buffers, release_unused
 
 _GAP_BYTES = 256 * 1024
 """Frames closer than this are fetched by one request."""
@@ -118,10 +119,13 @@ def _fetch_ranges(
     def fetch(rows: Sequence[StoredRow]) -> Fetched:
         return _fetch_range(store, keys, manifest, rows)
 
+    map_large_buffers()
+    handled_bytes = 0
     pool = ThreadPoolExecutor(count, thread_name_prefix="vault-read")
     try:
         waiting: deque[Future[Fetched]] = deque()
         for rows in ranges:
+            handled_bytes += sum(row.plain_length for row in rows)
             waiting.append(pool.submit(fetch, rows))
             if len(waiting) > count:
                 yield waiting.popleft().result()
@@ -129,6 +133,7 @@ def _fetch_ranges(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        release_unused(handled_bytes)
 
 
 def where_to_read(

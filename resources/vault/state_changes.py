@@ -9,9 +9,16 @@ from fleet.agents import AgentState
 from fleet.errors import CorruptObjectError
 from fleet.inventory import AgentStateInfo
 from resources.vault.attempt import Attempt
-from resources.vault.manifest import STATE, arrow, diff_states, of_kinds, tombstones
+from resources.vault.manifest import (
+    STATE,
+    arrow,
+    diff_states,
+    manifest_schema,
+    of_kinds,
+    tombstones,
+)
 
-_BATCH_BYTES = 4 * 1024 * 1024
+_BATCH_BYTES = 2 * 1024 * 1024
 _BATCH_AGENTS = 1000
 
 
@@ -39,22 +46,28 @@ class StateChanges:
         """Nothing is read yet."""
         self._attempt = attempt
         self._source = source
-        self.infos: list[AgentStateInfo] = []
+        self._infos: list[AgentStateInfo] = []
+        self.agents = 0
+        """In the listing."""
         self.changed = self.removed = 0
         self.damaged: list[str] = []
 
-    def take_cut(self) -> list[AgentStateInfo]:
-        """One consistent listing of the network's states."""
+    def take_cut(self) -> int:
+        """Take one consistent listing of the network's states; how many there are."""
         network_id = self._attempt.vault.network_id
-        self.infos = [one for one in self._source.state_infos() if one.network_id == network_id]
-        return self.infos
+        self._infos = [one for one in self._source.state_infos() if one.network_id == network_id]
+        self.agents = len(self._infos)
+        return self.agents
 
     def store(self) -> list[Any]:
         """Store what has changed since the base; the delta's rows, tombstones included."""
         pa = arrow()
         attempt = self._attempt
-        diff = diff_states(of_kinds(attempt.current, states=True).table, self.infos)
-        fresh, gone = self._store([self.infos[number] for number in diff.changed])
+        infos, self._infos = self._infos, []
+        diff = diff_states(of_kinds(attempt.current, states=True).table, infos)
+        batches = list(_batches([infos[number] for number in diff.changed]))
+        del infos  # a network's listing is the largest thing in memory, and has been read
+        fresh, gone = self._store(batches)
         removed = pa.concat_arrays([diff.removed, pa.array(gone, pa.string())])
         self.changed, self.removed = len(set(fresh["item_id"].to_pylist())), len(removed)
         attempt.replace(fresh, removed)
@@ -67,15 +80,17 @@ class StateChanges:
         """
         wanted = set(lost)
         infos = [one for one in self._source.state_infos() if one.agent_id in wanted]
-        fresh, _ = self._store(infos)
+        fresh, _ = self._store(list(_batches(infos)))
         self._attempt.replace(fresh, arrow().array(lost, arrow().string()))
         return len(infos)
 
-    def _store(self, infos: Sequence[AgentStateInfo]) -> tuple[Any, list[str]]:
+    def _store(self, batches: Sequence[list[str]]) -> tuple[Any, list[str]]:
         """Store the live states of these agents; their rows, and who has none any more."""
         gone: list[str] = []
+        if not batches:
+            return manifest_schema().empty_table(), gone
         with self._attempt.writer(STATE) as writer:
-            for batch in _batches(infos):
+            for batch in batches:
                 states = self._read(batch)
                 found = {one.agent_id for one in states} | set(self.damaged)
                 gone += [one for one in batch if one not in found]

@@ -25,8 +25,9 @@ from fleet.backup import ROW_KINDS, ArtefactDeclaration, ArtefactOutcome
 from fleet.errors import StateroomError, StoreUnavailableError
 from resources.vault.artefacts.chunking import PIECE_BYTES, ChunkedFile
 from resources.vault.artefacts.port import ArtefactSource, Omission, SourceFile
+from resources.vault.blob_places import StoredBlob
 from resources.vault.manifest import arrow, kernels, manifest_schema
-from resources.vault.packing import PackWriter, StoredBlob
+from resources.vault.packing import PackWriter
 
 _TRIES = 3
 """How often a file is read that changes meanwhile."""
