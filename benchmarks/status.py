@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,7 +41,7 @@ def fill(folder: Path, nodes: int, agents: int) -> Path:
     from resources.simulated.synthetic import synthetic_fleet
 
     path = folder / "stateroom.toml"
-    path.write_text("[regions.us-west-2]\nnodes = 1\n", encoding="utf-8")
+    path.write_text("[regions.us-west-2]\nnodes = 1\n[networks.net]\n", encoding="utf-8")
     settings = load_settings(path, {})
     settings.fleet.state_dir.mkdir()
     fleet = synthetic_fleet(nodes, agents)
@@ -53,7 +54,26 @@ def fill(folder: Path, nodes: int, agents: int) -> Path:
         cluster.seed_store(store)
     finally:
         store.close()
+    judge_backups(settings.lake.path)
     return settings.fleet.state_dir / "control.db"
+
+
+def judge_backups(lake_path: Path) -> None:
+    """Recovery objectives of two networks in three regions, as a running fleet has them."""
+    from fleet.backup_declaration import PLATFORM_NETWORK
+    from fleet.backup_tables import OBJECTIVES, RecoveryObjective
+    from resources.lake.directory_store import DirectoryStore
+    from resources.lake.parquet_lake import ParquetLake
+    from resources.lake.records import to_table
+
+    lake, now = ParquetLake(DirectoryStore(str(lake_path))), datetime.now(UTC)
+    numbers = (60.0, 120.0, "01M7YJN8G5B86SPTSD1V88YNV9", now, 60.0, None, *[60.0] * 5)
+    for region in ("us-west-2", "eu-central-1", "ap-southeast-2"):
+        rows = [
+            RecoveryObjective(region, one, now, *numbers, (), now, now)
+            for one in ("net", PLATFORM_NETWORK)
+        ]
+        lake.write(OBJECTIVES, region, to_table(rows, RecoveryObjective), now)
 
 
 def measure(argv: list[str], environ: dict[str, str]) -> float:
