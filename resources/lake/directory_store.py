@@ -45,7 +45,13 @@ class StagedFile:
         self._size_bytes = 0
 
     def write(self, data: bytes | memoryview) -> int:
-        """Append all of `data`; LakeUnavailableError when the disk is full."""
+        """Append all of `data`; LakeUnavailableError when the disk is full.
+
+        Raises:
+            ValueError: it is shut: the descriptor may be another object's by now.
+        """
+        if self.closed:
+            raise ValueError(f"{self.path} is shut")
         view = memoryview(data).cast("B")
         done = 0
         with _translated("a new object of the lake"):

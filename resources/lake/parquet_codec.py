@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -64,8 +65,12 @@ def strip_stamp(stamped: pa.Table) -> pa.Table:
     return stamped.drop_columns(list(RESERVED_COLUMNS))
 
 
-def open_writer(sink: Any, schema: pa.Schema, sources: Iterable[str] = ()) -> Any:
+@contextmanager
+def open_writer(sink: Any, schema: pa.Schema, sources: Iterable[str] = ()) -> Iterator[Any]:
     """A `pyarrow.parquet.ParquetWriter` with the lake's settings.
+
+    Left by an error it writes no footer, neither then nor when it is collected: by then the sink's
+    descriptor may be another object's.
 
     Args:
         sink: writable file object; it is not closed.
@@ -78,12 +83,17 @@ def open_writer(sink: Any, schema: pa.Schema, sources: Iterable[str] = ()) -> An
     names = sorted(sources)
     if names:
         metadata[_SOURCES] = json.dumps(names).encode()
-    return pq.ParquetWriter(
+    writer = pq.ParquetWriter(
         sink,
         schema.with_metadata(metadata),
         compression="zstd",
         compression_level=COMPRESSION_LEVEL,
     )
+    try:
+        yield writer
+        writer.close()
+    finally:
+        writer.is_open = False
 
 
 def read_rows(path: str, tick: datetime | None = None) -> pa.Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
@@ -14,8 +15,9 @@ import pyarrow as pa
 import pytest
 
 from fleet.errors import LakeUnavailableError
-from resources.lake.directory_store import LEFTOVER_GRACE_S, DirectoryStore
+from resources.lake.directory_store import LEFTOVER_GRACE_S, DirectoryStore, StagedFile
 from resources.lake.files import Files
+from resources.lake.parquet_codec import open_writer
 from resources.lake.parquet_lake import ParquetLake
 from tests.resources.lake.faults import Crash, DeadAt, FailsOnce, PowerCutFiles, TracedFiles
 
@@ -199,6 +201,22 @@ def test_a_refused_file_call_is_an_error_that_leaves_nothing_behind(
         assert not list((root / "tmp").iterdir()) or name == "unlink"
         write(0)(lake)
         assert minutes_of(lake) == {0}
+
+
+def test_a_writer_that_failed_writes_nothing_into_a_later_object(tmp_path: Path) -> None:
+    """Descriptors are used again: what holds an old one must not reach the new file."""
+    first = StagedFile(Files(), str(tmp_path / "first"))
+    schema = pa.schema([("minute", pa.int64())])
+    with pytest.raises(ZeroDivisionError) as caught, open_writer(first, schema) as writer:
+        writer.write_table(pa.table({"minute": [1 // 0]}))
+    first.shut()
+    second = StagedFile(Files(), str(tmp_path / "second"))
+    with pytest.raises(ValueError, match="shut"):
+        first.write(b"late")
+    del writer, caught
+    gc.collect()
+    assert (tmp_path / "second").read_bytes() == b""
+    second.shut()
 
 
 def _write_with_a_small_disk(root: str, answers: Any) -> None:
