@@ -21,8 +21,8 @@ from fleet.agents import AgentState, Placement, StatePut
 from fleet.inventory import AgentStateInfo
 from fleet.reports import AgentDeclaration
 from fleet.vault_pack import PackKeys
-from resources.vault.reading import ReadItem
-from resources.vault.staging import LiveHead
+from resources.vault.packs.reading import ReadItem
+from resources.vault.restores.staging import LiveHead
 
 AT = datetime(2026, 11, 20, tzinfo=UTC)
 KEYS = PackKeys(b"k" * 32, "net.0001", "net")

@@ -29,10 +29,10 @@ from fleet.ports.object_store import ListedObject
 from resources.clock import SystemClock
 from resources.control_store.opening import open_control_store
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.backup import back_up
 from resources.vault.network import NetworkVault
-from resources.vault.restore import ControlStoreTarget, restore
-from resources.vault.verify import verify_content
+from resources.vault.restores.restore import ControlStoreTarget, restore
+from resources.vault.snapshots.backup import back_up
+from resources.vault.verification.verify import verify_content
 
 
 class CountingStore(DirectoryObjectStore):

@@ -33,10 +33,10 @@ import pyarrow.parquet  # noqa: F401
 from fleet.backup import PLATFORM_NETWORK, ArtefactDeclaration
 from fleet.vault_pack import PackKeys
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.backup import BackupResult, back_up
 from resources.vault.network import NetworkVault
-from resources.vault.restore_files import restore_artefact
-from resources.vault.verify import verify_content
+from resources.vault.restores.restore_files import restore_artefact
+from resources.vault.snapshots.backup import BackupResult, back_up
+from resources.vault.verification.verify import verify_content
 
 KEYS = PackKeys(b"k" * 32, "platform.0001", PLATFORM_NETWORK)
 MIB = 1024 * 1024

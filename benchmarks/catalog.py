@@ -30,8 +30,8 @@ from fleet.vault_keyspace import manifest_key
 from fleet.vault_log import ForgetRecord, SnapshotRecord
 from fleet.vault_pack import PackKeys
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.catalog import catalogue_items
-from resources.vault.manifest import (
+from resources.vault.network import NetworkVault, chain_of
+from resources.vault.packs.manifest import (
     CHAIN_DELTAS_MAX,
     Manifest,
     ManifestRef,
@@ -39,7 +39,7 @@ from resources.vault.manifest import (
     encode_manifest,
     manifest_schema,
 )
-from resources.vault.network import NetworkVault, chain_of
+from resources.vault.snapshots.catalog import catalogue_items
 
 AT = datetime(2026, 11, 20, tzinfo=UTC)
 KEYS = PackKeys(b"k" * 32, "net.0001", "net")

@@ -31,12 +31,12 @@ from fleet.reports import AgentDeclaration
 from fleet.vault_keys import KeyEncryptionKey
 from resources.clock import SystemClock
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.backup import back_up
-from resources.vault.drill import DrillRequest, run_drill
-from resources.vault.key_store import create_data_key, create_vault
+from resources.vault.drills.drill import DrillRequest, run_drill
+from resources.vault.drills.restore_test import run_restore_test
+from resources.vault.keys.key_store import create_data_key, create_vault
 from resources.vault.network import NetworkVault, open_network
-from resources.vault.replicate import replicate
-from resources.vault.restore_test import run_restore_test
+from resources.vault.replicas.replicate import replicate
+from resources.vault.snapshots.backup import back_up
 
 HOME = KeyEncryptionKey("home", b"h" * 32)
 RECOVERY = KeyEncryptionKey("recovery", b"r" * 32)

@@ -31,10 +31,10 @@ from fleet.agents import Placement, StatePut
 from fleet.reports import AgentDeclaration
 from resources.control_store.opening import open_control_store
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.backup import back_up
-from resources.vault.journal import append_segment
+from resources.vault.journal.journal import append_segment
 from resources.vault.network import NetworkVault
-from resources.vault.restore import LiveHead, restore
+from resources.vault.restores.restore import LiveHead, restore
+from resources.vault.snapshots.backup import back_up
 
 BATCH = 2_000
 

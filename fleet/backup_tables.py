@@ -71,7 +71,7 @@ class TakenSnapshot(NamedTuple):
 
 
 class CataloguedSnapshot(NamedTuple):
-    """One snapshot that the log of the home region knows, as `resources.vault.catalog` lists it."""
+    """One snapshot that the log of the home region knows, as `build_catalog` lists it."""
 
     snapshot_id: str
     network_id: str

@@ -143,14 +143,6 @@ def measure_recovery(
     )
 
 
-def figures_row(figures: RecoveryFigures) -> dict[str, object]:
-    """Flat columns for a table of figures over time: `verified_age_v4_s` and so on."""
-    row = figures._asdict()
-    ages = row.pop("verified_age_s")
-    row["missing"] = "; ".join(f"{name}: {why}" for name, why in row["missing"].items())
-    return {**row, **{f"verified_age_{level.lower()}_s": one for level, one in ages.items()}}
-
-
 def check_rpo(figures: Sequence[RecoveryFigures], policy: ObjectivePolicy) -> CheckVerdict:
     """No region would lose more than the recovery point objective."""
     claim = "{offenders} of {checked} copies would lose more than the objective"

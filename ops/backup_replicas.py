@@ -1,7 +1,7 @@
 """Pulls each region's replica up to the home's head, and records how far every copy has come.
 
-Committed record by record (`resources/vault/replicate.py`): killed anywhere, the replica is a valid
-prefix, and the next run goes on from there.
+Committed record by record (`resources/vault/replicas/replicate.py`): killed anywhere, the replica
+is a valid prefix, and the next run goes on from there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,8 +55,8 @@ def _pull_network(
     vaults: RegionVaults, clock: Clock, region: str, network_id: str
 ) -> list[Replica]:
     """One network's row; none when the home has no snapshot of it yet."""
-    from resources.vault.copy_head import copy_head
-    from resources.vault.replicate import replicate
+    from resources.vault.replicas.replicate import replicate
+    from resources.vault.verification.copy_head import copy_head
 
     source = vaults.home(network_id)
     home = copy_head(source)

@@ -1,8 +1,8 @@
 """Verifies each region's copies on one or more levels, and records the evidence.
 
-Evidence is committed in the region's own log in the vault (`resources/vault/evidence.py`); the
-lake keeps the newest of each level for checks and SQL, and its history. What a verification finds
-is a result: the run succeeds, the check turns red.
+Evidence is committed in the region's own log in the vault (see its module `evidence`);
+the lake keeps the newest of each level for checks and SQL, and its history. What a verification
+finds is a result: the run succeeds, the check turns red.
 """
 
 import uuid
@@ -20,6 +20,7 @@ from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
 from fleet.ports.progress import Progress
+from ops.backup_locks import extend_locks
 from ops.backup_replicas import REGION, combined_error
 from ops.backup_rows import read_rows, write_rows
 from ops.evidence import number_evidence
@@ -83,6 +84,7 @@ def verify_op(
         if config.heal:
             try:
                 shown |= _examine(region_vaults, region)
+                shown |= extend_locks(region_vaults, region)
             except StateroomError as error:
                 failed["store"] = error
         newest = newest_levels([*read_rows(lake, VERIFICATIONS, ProvenLevel, region), *fresh])
@@ -128,7 +130,7 @@ def _verify_network(
 
     Where damage was found and may be healed, what failed is looked at once more behind it.
     """
-    from resources.vault.verification_runs import VerificationRuns
+    from resources.vault.verification.verification_runs import VerificationRuns
 
     if not vaults.replica(region, network_id).log.refresh().live:
         return [], []

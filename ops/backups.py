@@ -1,8 +1,9 @@
 """Takes snapshots, and lists what the vaults hold.
 
 A snapshot is committed by its record in the vault's log, nowhere else (see
-`resources/vault/backup.py`); the lake's row and the materialization are evidence of it. An op that
-dies between the two leaves a snapshot that the catalogue shows and the next run builds on.
+`resources/vault/snapshots/backup.py`); the lake's row and the materialization are evidence of it.
+An op that dies between the two leaves a snapshot that the catalogue shows and the next run builds
+on.
 """
 
 from collections.abc import Sequence
@@ -90,8 +91,8 @@ def _take(
     config: SnapshotConfig,
     run_id: str,
 ) -> TakenSnapshot:
-    from resources.vault.backup import back_up
-    from resources.vault.verification_runs import code_version
+    from resources.vault.snapshots.backup import back_up
+    from resources.vault.verification.verification_runs import code_version
 
     notes = {
         "run_id": run_id,
@@ -138,7 +139,7 @@ def _take(
 def _lost_packs(vault: "NetworkVault", region: str) -> frozenset[str]:
     """Packs that no region has any more: what they held is stored again from the live states."""
     from fleet.backup_evidence import lost_packs
-    from resources.vault.evidence import read_local
+    from resources.vault.verification.evidence import read_local
 
     try:
         return lost_packs(read_local(vault, region))
@@ -202,7 +203,7 @@ def list_snapshots_op(
     """Record every snapshot that the writing region knows."""
 
     def catalogue(network_id: str) -> dict[str, Any]:
-        from resources.vault.catalog import catalogue_snapshots
+        from resources.vault.snapshots.catalog import catalogue_snapshots
 
         home = region_vaults.declaration.home_region
         vault = region_vaults.home(network_id)
@@ -219,7 +220,7 @@ def _list_items(lake: Lake, vault: "NetworkVault", network_id: str, clock: Clock
 
     Built from the table before it, whose objects then go: the vault can tell every one of them.
     """
-    from resources.vault.catalog import catalogue_items
+    from resources.vault.snapshots.catalog import catalogue_items
 
     before = lake.objects(ITEMS, network_id)
     try:

@@ -1,8 +1,8 @@
 """Brings agents back as they were: a run like any other, so that it stands in the history.
 
-Version-guarded, and committed agent by agent (`resources/vault/restore.py`): what was written
-stays, and running again brings back the rest. `stateroom restore` does the same with a preview, and
-leaves the same observation.
+Version-guarded, and committed agent by agent (`resources/vault/restores/restore.py`): what was
+written stays, and running again brings back the rest. `stateroom restore` does the same with a
+preview, and leaves the same observation.
 """
 
 from datetime import datetime
@@ -19,7 +19,7 @@ from ops.outcomes import outcomes
 from resources.vault.region_vaults import RegionVaults
 
 if TYPE_CHECKING:
-    from resources.vault.restore import RestoreResult
+    from resources.vault.restores.restore import RestoreResult
 
 NAMED_MAX = 50
 """Agents that a restore's evidence names of each kind; all are counted."""
@@ -91,7 +91,7 @@ def observation_of(network_id: str, region: str, done: "RestoreResult") -> dg.As
 def _restore(
     vaults: RegionVaults, control_store: ControlStore, config: RestoreConfig
 ) -> "RestoreResult":
-    from resources.vault.restore import ControlStoreTarget, restore
+    from resources.vault.restores.restore import ControlStoreTarget, restore
 
     region = config.region or vaults.declaration.home_region
     return restore(

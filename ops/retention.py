@@ -56,7 +56,7 @@ def retain_snapshots_op(
     """Plan, record, and carry out the retention of each network of the run."""
 
     def retain(network_id: str) -> dict[str, Any]:
-        from resources.vault.retention_plan import plan_vault
+        from resources.vault.retention.retention_plan import plan_vault
 
         home = region_vaults.declaration.home_region
         vault = region_vaults.home(network_id)
@@ -111,10 +111,10 @@ def _numbers(rows: Sequence[PlannedSnapshot]) -> Mapping[str, int | float]:
 
 def _carry_out(vaults: RegionVaults, network_id: str, decided: Any) -> dict[str, Any]:
     """Forget, repack, condemn, sweep and trim: each finds nothing to do when it is repeated."""
-    from resources.vault.journal_upkeep import trim_journal
-    from resources.vault.removal import collect_garbage, sweep
-    from resources.vault.repack import repack
-    from resources.vault.retention_plan import apply_plan
+    from resources.vault.journal.journal_upkeep import trim_journal
+    from resources.vault.retention.removal import collect_garbage, sweep
+    from resources.vault.retention.repack import repack
+    from resources.vault.retention.retention_plan import apply_plan
 
     vault = vaults.home(network_id)
     outcome = apply_plan(vault, decided)
@@ -141,15 +141,23 @@ def _carry_out(vaults: RegionVaults, network_id: str, decided: Any) -> dict[str,
 def _sweep_replicas(vaults: RegionVaults, network_id: str) -> tuple[int, list[str]]:
     """Sweep every other region's copy, each by its own clock; a region that is away waits.
 
+    A region keeps what its own evidence and rules would have kept, whatever the log says (G10): a
+    wrong or hostile forget does not take the last good copy along.
+
     Returns:
         Objects deleted, and what kept a region from it, in words.
     """
-    from resources.vault.replica_sweep import sweep_replica
+    from resources.vault.retention.replica_sweep import condemned_snapshots, sweep_replica
+    from resources.vault.retention.retention_plan import protected_from_sweep
 
-    objects, faults = 0, []
+    policy, objects, faults = vaults.declaration.retention, 0, []
     for region in vaults.declaration.replica_regions:
+        replica = vaults.replica(region, network_id)
         try:
-            objects += sweep_replica(vaults.replica(region, network_id)).objects
+            doomed = condemned_snapshots(replica)
+            spared = protected_from_sweep(replica, region, doomed, policy, GuardPolicy())
+            objects += sweep_replica(replica, spared=spared.keys()).objects
+            faults += [f"{region} keeps {one}: {reason}" for one, reason in spared.items()]
         except StateroomError as error:
             faults.append(f"{region}: {error}")
     return objects, faults
@@ -161,7 +169,7 @@ def _trim_changes(vaults: RegionVaults, control_store: ControlStore) -> int:
     A network without any snapshot has no journal to begin: when its first snapshot comes, that
     reads the states themselves, and misses no entry.
     """
-    from resources.vault.journal import trimmable_cursor
+    from resources.vault.journal.journal import trimmable_cursor
 
     networks = {one: vaults.home(one) for one in vaults.declaration.networks}
     begun = {one: vault for one, vault in networks.items() if vault.log.refresh().live}

@@ -1,8 +1,8 @@
 """Writes the journal of state changes between snapshots, and copies it to the other regions.
 
 Called from a sensor's tick, not from a run: a segment a minute is worth no process of its own. A
-segment is committed by its creation (`resources/vault/journal.py`); a tick that dies is made up for
-by the next one, which goes on from the last segment that is there.
+segment is committed by its creation (`resources/vault/journal/journal.py`); a tick that dies is
+made up for by the next one, which goes on from the last segment that is there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,7 +75,7 @@ def journal_changes(
         StoreUnavailableError: the control store does not answer.
         NotFoundError, PermanentError: no key opens the home's vault.
     """
-    from resources.vault.journal import append_segments
+    from resources.vault.journal.journal import append_segments
 
     declaration = vaults.declaration
     end_s = clock.monotonic_s() + TICK_MAX_S
@@ -113,7 +113,7 @@ def journal_changes(
 
 def _copy(vaults: RegionVaults, region: str, home: JournalReach, clock: Clock) -> JournalReach:
     """Bring one region's journal up to the home's; what fails is told in the row."""
-    from resources.vault.journal_upkeep import copy_segments
+    from resources.vault.journal.journal_upkeep import copy_segments
 
     network_id = home.network_id
     empty = JournalReach(network_id, region, None, 0, 0, 0, (), "", "", clock.now())

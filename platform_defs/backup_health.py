@@ -39,8 +39,8 @@ def check_vaults(context: Context) -> Iterator[Finding]:
 def _vault_finding(
     vaults: RegionVaults, declaration: BackupDeclaration, location: VaultLocation
 ) -> Finding:
-    from resources.vault.key_store import read_vault
-    from resources.vault.removal import store_time
+    from resources.vault.keys.key_store import read_vault
+    from resources.vault.retention.removal import store_time
 
     name = f"{location.region} at {location}"
     store = vaults.store(location.region)
@@ -66,7 +66,7 @@ def _vault_finding(
 
 def check_wrapping_keys(context: Context) -> Iterator[Finding]:
     """The keys that open the backups are at hand, private, and not all in one place."""
-    from resources.vault.wrapping_keys import read_wrapping_key
+    from resources.vault.keys.wrapping_keys import read_wrapping_key
 
     declaration = declared_backup(context.settings)
     if all(one.file and not Path(one.file).exists() for one in declaration.keys):

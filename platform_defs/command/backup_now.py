@@ -111,7 +111,7 @@ def _take(
     from ops.backup_jobs import BACKUP_JOB, asset_config
     from ops.backups import SNAPSHOT_OP
     from platform_defs.command.job_runs import job_runner
-    from resources.vault.copy_head import copy_head
+    from resources.vault.verification.copy_head import copy_head
 
     since = {one: copy_head(backups.open(one)).snapshot_at for one in due}
     reported = cast("ControlStore", ReportedStates(store, progress, since))

@@ -87,7 +87,7 @@ def list_snapshots(
 
 def read_snapshots(vault: NetworkVault, now: datetime) -> list[ListedSnapshot]:
     """All snapshots that a region's log of a network knows, with what it has proven of them."""
-    from resources.vault.snapshot_facts import gather_facts
+    from resources.vault.retention.snapshot_facts import gather_facts
 
     facts = gather_facts(vault, vault.region, now)
     extras = {one.position.seq: one.extra for one in vault.log.records}
@@ -174,8 +174,8 @@ def show(snapshot: str, network: str | None, region: str | None, as_json: bool) 
 
 def read_document(located: Located) -> dict[str, Any]:
     """Everything that log, manifests and evidence of a region say of a snapshot."""
-    from resources.vault.evidence import read_evidence
     from resources.vault.network import chain_of
+    from resources.vault.verification.evidence import read_evidence
 
     vault, snapshot_id = located
     now = datetime.now(UTC)
@@ -285,8 +285,8 @@ def find(agent: str, network: str | None, region: str | None, as_json: bool) -> 
 
 def _find_runs(vault: NetworkVault, agent: str) -> list[dict[str, Any]]:
     """Runs of neighbouring snapshots with the same version of an agent."""
-    from resources.vault.catalog import catalogue_items
-    from resources.vault.manifest import kernels
+    from resources.vault.packs.manifest import kernels
+    from resources.vault.snapshots.catalog import catalogue_items
 
     items = catalogue_items(vault)
     rows = items.filter(kernels().equal(items["item_id"], agent)).to_pylist()

@@ -28,9 +28,9 @@ from platform_defs.command.vault_access import (
 )
 
 if TYPE_CHECKING:
-    from resources.vault.heal import HealResult
     from resources.vault.network import NetworkVault
-    from resources.vault.verify import Finding
+    from resources.vault.replicas.heal import HealResult
+    from resources.vault.verification.verify import Finding
 
 LEVELS = ("V1", "V2", "V3")
 FAILURES_SHOWN = 20
@@ -205,7 +205,7 @@ def heal(
 
 def _look(vault: NetworkVault) -> dict[str, Any]:
     """What a heal would find; nothing is recorded."""
-    from resources.vault.verify import verify_stored, verify_structure
+    from resources.vault.verification.verify import verify_stored, verify_structure
 
     findings: list[Finding] = [*verify_structure(vault).findings]
     findings += verify_stored(vault.store, vault.network_id)[2]
@@ -214,8 +214,8 @@ def _look(vault: NetworkVault) -> dict[str, Any]:
 
 
 def _heal(backups: Backups, vault: NetworkVault) -> dict[str, Any]:
-    from resources.vault.evidence import mend_evidence
-    from resources.vault.heal import heal as heal_copy
+    from resources.vault.replicas.heal import heal as heal_copy
+    from resources.vault.verification.evidence import mend_evidence
 
     set_aside = mend_evidence(vault, vault.region)
     others = {

@@ -51,7 +51,7 @@ def hold(
 
 
 def _hold(backups: Backups, text: str, reason: str, until: str | None) -> dict[str, object]:
-    from resources.vault.removal import hold as hold_snapshots
+    from resources.vault.retention.removal import hold as hold_snapshots
 
     now = datetime.now(UTC)
     expires_at = parse_moment("--until", until, now) if until else None
@@ -70,7 +70,7 @@ def _hold(backups: Backups, text: str, reason: str, until: str | None) -> dict[s
 
 
 def _release(backups: Backups, hold_id: str) -> dict[str, object]:
-    from resources.vault.removal import release
+    from resources.vault.retention.removal import release
 
     for vault in backups.open_all():
         found = vault.log.refresh().holds.get(hold_id)
@@ -117,7 +117,7 @@ def undelete(snapshot: str, dry_run: bool, as_json: bool) -> None:
     """  # noqa: D301
     from fleet.errors import PermanentError
     from fleet.vault_log import refuse_undelete
-    from resources.vault.removal import undelete as undelete_snapshot
+    from resources.vault.retention.removal import undelete as undelete_snapshot
 
     vault, snapshot_id = find_snapshot(open_backups(), snapshot)
     state = vault.log.refresh()
@@ -152,7 +152,12 @@ def gc(networks: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool) -> No
       stateroom backups gc --dry-run
       stateroom backups gc --yes
     """  # noqa: D301
-    from resources.vault.removal import collect_garbage, preview_garbage, preview_sweep, sweep
+    from resources.vault.retention.removal import (
+        collect_garbage,
+        preview_garbage,
+        preview_sweep,
+        sweep,
+    )
 
     backups = open_backups()
     vaults = [one for one in backups.open_all(networks) if one.log.refresh().head]

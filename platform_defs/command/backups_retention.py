@@ -24,7 +24,7 @@ from platform_defs.command.vault_access import (
 
 if TYPE_CHECKING:
     from resources.vault.network import NetworkVault
-    from resources.vault.retention_plan import PlanOutcome, VaultPlan
+    from resources.vault.retention.retention_plan import PlanOutcome, VaultPlan
 
 
 @click.command()
@@ -96,14 +96,14 @@ def _vaults(backups: Backups, networks: Sequence[str]) -> list[NetworkVault]:
 
 def _plan(backups: Backups, vault: NetworkVault) -> VaultPlan:
     from fleet.snapshot_fitness import GuardPolicy
-    from resources.vault.retention_plan import plan_vault
+    from resources.vault.retention.retention_plan import plan_vault
 
     return plan_vault(vault, backups.home, backups.declaration.retention, GuardPolicy())
 
 
 def _believe(backups: Backups, text: str, networks: Sequence[str], by: str, reason: str) -> str:
     """Record that a person believes a snapshot; its network."""
-    from resources.vault.retention_plan import approve
+    from resources.vault.retention.retention_plan import approve
 
     vault, snapshot_id = find_snapshot(backups, text, networks)
     approve(vault, snapshot_id, by, reason)
@@ -114,7 +114,7 @@ def _approve(
     backups: Backups, vault: NetworkVault, decided: VaultPlan, by: str, reason: str
 ) -> VaultPlan:
     """Record the approval of a plan that waits for one; the plan as it is then."""
-    from resources.vault.retention_plan import approve
+    from resources.vault.retention.retention_plan import approve
 
     if decided.plan.refused is None:
         return decided
@@ -128,7 +128,7 @@ def _apply(planned: Sequence[tuple[NetworkVault, VaultPlan]], *, yes: bool) -> l
     Raises:
         PermanentError: one of them must be approved first; nothing was forgotten.
     """
-    from resources.vault.retention_plan import apply_plan
+    from resources.vault.retention.retention_plan import apply_plan
 
     for _, one in planned:
         if one.plan.refused is not None:

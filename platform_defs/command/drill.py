@@ -132,7 +132,7 @@ def _evidence(
     backups: Backups, region: str, network_id: str, level: str, since: datetime
 ) -> list[VerificationEvidence]:
     """What this drill has recorded in the region's own log."""
-    from resources.vault.evidence import read_evidence
+    from resources.vault.verification.evidence import read_evidence
 
     vault = backups.vaults.replica(region, network_id)
     return [

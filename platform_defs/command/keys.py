@@ -26,7 +26,7 @@ from platform_defs.command.vault_access import (
 
 if TYPE_CHECKING:
     from fleet.ports.key_wrapper import KeyWrapper
-    from resources.vault.shredding import ShredResult
+    from resources.vault.keys.shredding import ShredResult
 
 
 @click.group()
@@ -75,7 +75,7 @@ def list_keys(networks: tuple[str, ...], region: str | None, as_json: bool) -> N
 
 def wrapping_keys(backups: Backups) -> list[tuple[Any, str]]:
     """The declared wrapping keys, each with what keeps it from being used; empty for nothing."""
-    from resources.vault.wrapping_keys import read_wrapping_key
+    from resources.vault.keys.wrapping_keys import read_wrapping_key
 
     found = []
     for source in backups.declaration.keys:
@@ -89,8 +89,8 @@ def wrapping_keys(backups: Backups) -> list[tuple[Any, str]]:
 
 
 def _statuses(backups: Backups, region: str, network_id: str) -> list[dict[str, Any]]:
-    from resources.vault.key_rotation import key_status
-    from resources.vault.shredding import read_shred_note
+    from resources.vault.keys.shredding import read_shred_note
+    from resources.vault.retention.key_rotation import key_status
 
     store = backups.vaults.store(region)
     note = read_shred_note(store, network_id)
@@ -168,7 +168,7 @@ def rotate(networks: tuple[str, ...], new: str | None, old: str | None, as_json:
 
 
 def _rotate_data_key(backups: Backups, network_id: str) -> dict[str, Any]:
-    from resources.vault.key_rotation import rotate_data_key
+    from resources.vault.retention.key_rotation import rotate_data_key
 
     keys_now = rotate_data_key(backups.open(network_id), backups.vaults.keks())
     newest = keys_now.newest.dek_id
@@ -180,8 +180,8 @@ def _exchange(
     backups: Backups, networks: Sequence[str], new: str | None, old: str | None
 ) -> list[dict[str, Any]]:
     """Exchange wrapping keys, first in the region that writes; regions without wraps come later."""
-    from resources.vault.key_rotation import rotate_kek
-    from resources.vault.key_wraps import list_wraps
+    from resources.vault.keys.key_wraps import list_wraps
+    from resources.vault.retention.key_rotation import rotate_kek
 
     add = [_declared_key(backups, new)] if new else []
     remove = [old] if old else []
@@ -205,7 +205,7 @@ def _exchange(
 
 
 def _declared_key(backups: Backups, kek_id: str) -> KeyWrapper:
-    from resources.vault.wrapping_keys import read_wrapping_key
+    from resources.vault.keys.wrapping_keys import read_wrapping_key
 
     for source in backups.declaration.keys:
         if source.kek_id == kek_id:
@@ -309,7 +309,7 @@ def _confirmed(backups: Backups, network: str, typed: str | None, *, as_json: bo
 
 
 def _shred(backups: Backups, network: str, confirm: str, by: str, reason: str) -> ShredResult:
-    from resources.vault.shredding import shred_network
+    from resources.vault.keys.shredding import shred_network
 
     stores = {one: backups.vaults.store(one) for one in backups.declaration.regions}
     return shred_network(

@@ -33,8 +33,8 @@ from platform_defs.command.vault_access import (
 if TYPE_CHECKING:
     from fleet.ports.control_store import ControlStore
     from fleet.ports.progress import Progress
-    from resources.vault.restore import RestoreResult, RestoreTarget
-    from resources.vault.restore_preview import RestorePreview
+    from resources.vault.restores.restore import RestoreResult, RestoreTarget
+    from resources.vault.restores.restore_preview import RestorePreview
 
 
 class Wanted(NamedTuple):
@@ -254,8 +254,8 @@ def _resolve(options: Mapping[str, Any]) -> tuple[Backups, Wanted]:
 
 
 def _target(store: ControlStore, wanted: Wanted) -> RestoreTarget:
-    from resources.vault.restore import ControlStoreTarget
-    from resources.vault.targets import RenamedTarget, prefixed
+    from resources.vault.restores.restore import ControlStoreTarget
+    from resources.vault.restores.targets import RenamedTarget, prefixed
 
     if wanted.into:
         return RenamedTarget(store, wanted.into, prefixed(wanted.prefix))
@@ -263,7 +263,7 @@ def _target(store: ControlStore, wanted: Wanted) -> RestoreTarget:
 
 
 def _preview(backups: Backups, store: ControlStore, wanted: Wanted) -> RestorePreview:
-    from resources.vault.restore_preview import preview_restore
+    from resources.vault.restores.restore_preview import preview_restore
 
     vault = backups.open(wanted.network_id, wanted.region)
     target = None if wanted.folder else _target(store, wanted)
@@ -279,8 +279,8 @@ def _restore(
 ) -> RestoreResult:
     """Restore, with the action in the journal before anything is written."""
     from platform_defs.command.metered_vaults import MeteredVaults
-    from resources.vault.restore import restore as restore_states
-    from resources.vault.targets import restore_into_directory
+    from resources.vault.restores.restore import restore as restore_states
+    from resources.vault.restores.targets import restore_into_directory
 
     vaults = MeteredVaults(backups.declaration, backups.vaults.clock, progress)
     vault = vaults.network(wanted.region, wanted.network_id)

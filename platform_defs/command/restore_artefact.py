@@ -18,7 +18,7 @@ from platform_defs.command.vault_access import Backups
 
 if TYPE_CHECKING:
     from fleet.ports.progress import Progress
-    from resources.vault.restore_files import ArtefactRestoreResult
+    from resources.vault.restores.restore_files import ArtefactRestoreResult
 
 
 class WantedArtefact(NamedTuple):
@@ -74,8 +74,8 @@ def restore_artefact_command(
 
 
 def _preview(backups: Backups, wanted: WantedArtefact) -> ArtefactPreview:
-    from resources.vault.contents import rows_of_artefact
-    from resources.vault.restore import find_manifest
+    from resources.vault.packs.contents import rows_of_artefact
+    from resources.vault.restores.restore import find_manifest
 
     vault = backups.open(wanted.network_id, wanted.region)
     found, manifest = find_manifest(vault, wanted.at, wanted.snapshot_id, states=False)
@@ -120,7 +120,7 @@ def _write(
     backups: Backups, progress: Progress, wanted: WantedArtefact, preview: ArtefactPreview
 ) -> ArtefactRestoreResult:
     from platform_defs.command.metered_vaults import MeteredVaults
-    from resources.vault.restore_files import restore_artefact
+    from resources.vault.restores.restore_files import restore_artefact
 
     vaults = MeteredVaults(backups.declaration, backups.vaults.clock, progress)
     vaults.store(wanted.region).expect(preview.stored_bytes)

@@ -10,9 +10,9 @@ from platform_defs.command.output import cell_text, size_text
 
 if TYPE_CHECKING:
     from platform_defs.command.restore import Wanted
-    from resources.vault.moment import Substitution
-    from resources.vault.restore import RestoreResult
-    from resources.vault.restore_preview import RestorePreview
+    from resources.vault.journal.moment import Substitution
+    from resources.vault.restores.restore import RestoreResult
+    from resources.vault.restores.restore_preview import RestorePreview
 
 NAMED = 5
 LISTED = 20

@@ -101,7 +101,7 @@ class Backups(NamedTuple):
         ]
 
     def _demand_vault(self, region: str) -> None:
-        from resources.vault.key_store import read_vault
+        from resources.vault.keys.key_store import read_vault
 
         try:
             read_vault(self.vaults.store(region))

@@ -15,12 +15,12 @@ from fleet.vault_keyspace import ULID_ENTROPY_BYTES, make_ulid
 from fleet.vault_log import LogRecord, SnapshotRecord
 from fleet.vault_pack import PackKeys
 from fleet.vault_records import StoredRecord
-from resources.vault.key_store import load_data_key, read_vault
-from resources.vault.local_log import LocalLog
-from resources.vault.log_store import VaultLog
-from resources.vault.manifest import Manifest, ManifestRef, ManifestStore
-from resources.vault.pack_maps import moves_after, with_moves
-from resources.vault.segments import SegmentStore
+from resources.vault.keys.key_store import load_data_key, read_vault
+from resources.vault.log.local_log import LocalLog
+from resources.vault.log.log_store import VaultLog
+from resources.vault.packs.manifest import Manifest, ManifestRef, ManifestStore
+from resources.vault.packs.pack_maps import moves_after, with_moves
+from resources.vault.packs.segments import SegmentStore
 
 
 class NetworkVault:

@@ -15,7 +15,7 @@ from fleet.errors import NotFoundError, PermanentError
 from fleet.ports.clock import Clock
 from fleet.ports.key_wrapper import KeyWrapper
 from fleet.ports.object_store import ObjectStore
-from resources.vault.wrapping_keys import create_key_file, read_wrapping_key
+from resources.vault.keys.wrapping_keys import create_key_file, read_wrapping_key
 
 if TYPE_CHECKING:
     from resources.vault.network import NetworkVault
@@ -126,7 +126,7 @@ class RegionVaults:
             PermanentError: a store fails its self-test, a network was shredded, or backups exist
                 whose keys are gone.
         """
-        from resources.vault.key_store import create_vault
+        from resources.vault.keys.key_store import create_vault
 
         home = self.declaration.home_region
         made: list[Path] = []
@@ -142,8 +142,8 @@ class RegionVaults:
 
     def _prepare_network(self, network_id: str) -> PermanentError | None:
         """Give a network its data key; what keeps it from having one."""
-        from resources.vault.key_store import create_data_key
-        from resources.vault.key_wraps import list_wraps
+        from resources.vault.keys.key_store import create_data_key
+        from resources.vault.keys.key_wraps import list_wraps
 
         store = self.store(self.declaration.home_region)
         wraps = list_wraps(store, network_id).values()

@@ -36,7 +36,7 @@ from ops.backup_jobs import (
     asset_config,
 )
 from ops.backup_rows import read_rows
-from resources.vault.verify import verify_content
+from resources.vault.verification.verify import verify_content
 from tests.assets.backup_runs import AWAY, HOME, NETWORK, BackupRuns, open_backups
 from tests.assets.inventory_runs import checked, materialized, red
 

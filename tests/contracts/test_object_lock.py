@@ -23,12 +23,12 @@ from resources.object_store.directory import DirectoryObjectStore
 from resources.object_store.probe import examine_store
 from resources.object_store.retrying import Retrying
 from resources.object_store.s3 import S3ObjectStore
-from resources.vault.backup import back_up
-from resources.vault.key_store import create_vault
-from resources.vault.locking import extend_snapshot_locks
+from resources.vault.keys.key_store import create_vault
+from resources.vault.keys.shredding import shred_network
 from resources.vault.network import open_network
-from resources.vault.removal import collect_garbage, forget, sweep
-from resources.vault.shredding import shred_network
+from resources.vault.retention.locking import extend_snapshot_locks
+from resources.vault.retention.removal import collect_garbage, forget, sweep
+from resources.vault.snapshots.backup import back_up
 from tests.fakes.fault_proxy import fault_proxy, nth, since
 from tests.resources.vault.test_key_rotation import BOTH, KeyedFleet
 from tests.servers.moto_server import aws_client, moto_server

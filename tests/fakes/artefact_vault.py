@@ -13,9 +13,9 @@ from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import VAULT_KEY
 from fleet.vault_pack import PackKeys
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.backup import BackupResult, back_up
 from resources.vault.network import NetworkVault
-from resources.vault.restore_files import restore_artefact
+from resources.vault.restores.restore_files import restore_artefact
+from resources.vault.snapshots.backup import BackupResult, back_up
 from tests.fakes.clock import ManualClock
 
 KEYS = PackKeys(b"p" * 32, "platform.0001", PLATFORM_NETWORK)

@@ -9,11 +9,11 @@ from typing import NamedTuple
 from fleet.agents import AgentState
 from fleet.errors import StateroomError
 from fleet.ports.object_store import ObjectStore
-from resources.vault.backup import BackupResult, back_up
-from resources.vault.journal import SegmentResult, append_segment
+from resources.vault.journal.journal import SegmentResult, append_segment
 from resources.vault.network import NetworkVault
-from resources.vault.reading import ReadItem
-from resources.vault.restore import LiveHead, RestoreResult, restore
+from resources.vault.packs.reading import ReadItem
+from resources.vault.restores.restore import LiveHead, RestoreResult, restore
+from resources.vault.snapshots.backup import BackupResult, back_up
 from tests.fakes.object_store import InMemoryObjectStore
 from tests.fakes.vault_fleet import VaultFleet
 

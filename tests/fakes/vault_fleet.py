@@ -10,7 +10,7 @@ from fleet.ports.object_store import ObjectStore
 from fleet.reports import AgentDeclaration
 from fleet.vault_pack import PackKeys
 from resources.vault.network import NetworkVault
-from resources.vault.restore import ControlStoreTarget, restore
+from resources.vault.restores.restore import ControlStoreTarget, restore
 from tests.fakes.clock import ManualClock
 from tests.fakes.control_store import InMemoryControlStore
 

@@ -22,7 +22,6 @@ from fleet.recovery_objectives import (
     check_rpo,
     check_rto,
     check_verified,
-    figures_row,
     measure_recovery,
     span_text,
 )
@@ -147,22 +146,6 @@ def test_a_verdict_says_how_old_and_how_old_it_may_be_and_names_what_never_was_f
         "missing": 1.0,
         "limit_s": 14_400,
         "worst_s": 20_000.0,
-    }
-
-
-def test_a_row_of_figures_is_flat() -> None:
-    """For a table over time; None stays None."""
-    row = figures_row(measure_recovery(GOOD._replace(drill=None), NOW))
-    assert row == {
-        "network_id": "net",
-        "region": "eu",
-        "at": NOW,
-        "rpo_s": 60.0,
-        "backup_age_s": 3000.0,
-        "replica_lag_s": None,
-        "rto_s": None,
-        "missing": "rto_s: never drilled",
-        **{f"verified_age_v{number}_s": 3600.0 for number in range(1, 6)},
     }
 
 

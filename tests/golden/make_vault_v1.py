@@ -14,10 +14,10 @@ from pathlib import Path
 from fleet.vault_keys import KeyEncryptionKey
 from fleet.vault_log import EvidenceRecord
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.backup import back_up
-from resources.vault.key_store import create_data_key, create_vault
+from resources.vault.keys.key_store import create_data_key, create_vault
 from resources.vault.network import open_network
-from resources.vault.removal import GRACE, append_next, collect_garbage, forget, hold
+from resources.vault.retention.removal import GRACE, append_next, collect_garbage, forget, hold
+from resources.vault.snapshots.backup import back_up
 from tests.fakes.vault_fleet import AT, VaultFleet
 
 KEKS = (KeyEncryptionKey("offline", b"o" * 32), KeyEncryptionKey("region", b"r" * 32))

@@ -20,10 +20,10 @@ import pytest
 
 from fleet.retention import RetentionPolicy, Snapshot, plan_retention
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.backup import back_up
-from resources.vault.key_store import create_vault
-from resources.vault.removal import collect_garbage, forget, sweep
-from resources.vault.verify import verify_content, verify_structure
+from resources.vault.keys.key_store import create_vault
+from resources.vault.retention.removal import collect_garbage, forget, sweep
+from resources.vault.snapshots.backup import back_up
+from resources.vault.verification.verify import verify_content, verify_structure
 from tests.fakes.vault_fleet import VaultFleet
 
 pytestmark = [

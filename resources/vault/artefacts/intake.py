@@ -25,9 +25,9 @@ from fleet.backup import ROW_KINDS, ArtefactDeclaration, ArtefactOutcome
 from fleet.errors import StateroomError, StoreUnavailableError
 from resources.vault.artefacts.chunking import PIECE_BYTES, ChunkedFile
 from resources.vault.artefacts.port import ArtefactSource, Omission, SourceFile
-from resources.vault.blob_places import StoredBlob
-from resources.vault.manifest import arrow, kernels, manifest_schema
-from resources.vault.packing import PackWriter
+from resources.vault.packs.blob_places import StoredBlob
+from resources.vault.packs.manifest import arrow, kernels, manifest_schema
+from resources.vault.packs.packing import PackWriter
 
 _TRIES = 3
 """How often a file is read that changes meanwhile."""

@@ -18,9 +18,9 @@ from platform_defs.settings import Settings, load_settings
 from resources.clock import SystemClock
 from resources.control_store.opening import open_control_store
 from resources.control_store.store import SqlControlStore
-from resources.vault.backup import back_up
-from resources.vault.journal import append_segment
-from resources.vault.replicate import replicate
+from resources.vault.journal.journal import append_segment
+from resources.vault.replicas.replicate import replicate
+from resources.vault.snapshots.backup import back_up
 
 HOME, AWAY = "us-west-2", "eu"
 NETWORK = "watch"

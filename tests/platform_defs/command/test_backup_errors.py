@@ -251,7 +251,7 @@ def test_options_that_contradict_each_other_are_refused(
     """Exit code 2, with the usage; `drill` says it although the platform has no backup here."""
     if words[0] == "drill":
         from platform_defs.command.vault_access import open_backups
-        from resources.vault.key_store import create_data_key
+        from resources.vault.keys.key_store import create_data_key
 
         vaults = open_backups().vaults
         create_data_key(vaults.store(HOME), "platform", vaults.keks())

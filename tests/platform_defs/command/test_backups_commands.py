@@ -12,7 +12,7 @@ from fleet.snapshot_fitness import GuardPolicy
 from platform_defs.command import exit_codes
 from platform_defs.command.main import cli
 from platform_defs.command.vault_access import open_backups
-from resources.vault.removal import forget
+from resources.vault.retention.removal import forget
 from tests.platform_defs.command.backed_up_fleet import AWAY, HOME, damage, fingerprint, objects
 from tests.platform_defs.command.conftest import BackedUp
 
@@ -114,8 +114,8 @@ def test_a_plan_is_applied_after_asking_and_undone_by_undelete(
     """Three verified snapshots, one kept by count: one goes, and can come back."""
     from fleet.retention import RetentionPolicy
     from platform_defs.command import backups_retention, vault_access
-    from resources.vault.backup import back_up
-    from resources.vault.verification_runs import VerificationRuns
+    from resources.vault.snapshots.backup import back_up
+    from resources.vault.verification.verification_runs import VerificationRuns
     from tests.platform_defs.command.backed_up_fleet import opened_store, write_state
 
     real = vault_access.open_backups()
@@ -146,7 +146,7 @@ def test_a_plan_is_applied_after_asking_and_undone_by_undelete(
 
 def test_a_snapshot_taken_by_hand_counts_once_somebody_believes_it(backed_up: BackedUp) -> None:
     """Approval names person and reason, and changes its fate in the plan."""
-    from resources.vault.backup import back_up
+    from resources.vault.snapshots.backup import back_up
     from tests.platform_defs.command.backed_up_fleet import opened_store, write_state
 
     with opened_store(backed_up.settings) as store:
@@ -235,7 +235,7 @@ def test_the_shell_completes_snapshots_from_the_catalogue_in_the_lake(backed_up:
     from fleet.backup_tables import CATALOG
     from resources.lake.directory_store import DirectoryStore
     from resources.lake.parquet_lake import ParquetLake
-    from resources.vault.catalog import catalogue_snapshots
+    from resources.vault.snapshots.catalog import catalogue_snapshots
 
     assert completions("backups", "show") == []
     rows = catalogue_snapshots(open_backups().open("watch"), HOME)

@@ -11,7 +11,7 @@ from fleet.errors import StoreUnavailableError
 from platform_defs.command import exit_codes
 from platform_defs.command.job_runs import instance_of
 from platform_defs.command.moments import utc_text
-from resources.vault.restore import ControlStoreTarget
+from resources.vault.restores.restore import ControlStoreTarget
 from tests.platform_defs.command.backed_up_fleet import (
     AWAY,
     HOME,

@@ -13,10 +13,10 @@ from fleet.reports import AgentDeclaration
 from fleet.vault_keys import KeyEncryptionKey
 from resources.clock import SystemClock
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.backup import BackupResult, back_up
-from resources.vault.key_store import create_data_key, create_vault
+from resources.vault.keys.key_store import create_data_key, create_vault
 from resources.vault.network import NetworkVault, open_network
-from resources.vault.replicate import replicate
+from resources.vault.replicas.replicate import replicate
+from resources.vault.snapshots.backup import BackupResult, back_up
 from tests.fakes.vault_fleet import VaultFleet
 from tests.resources.local.fleets import function
 

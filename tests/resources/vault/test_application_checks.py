@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 import zstandard
 
-import resources.vault.application_checks as checks_module
+import resources.vault.verification.application_checks as checks_module
 from fleet.agents import StatePut
 from fleet.errors import CorruptObjectError, InvalidInputError
 from fleet.lake import object_key
 from fleet.reports import AgentDeclaration, NodeDeclaration
 from resources.clock import SystemClock
 from resources.control_store.opening import open_control_store
-from resources.vault.application_checks import ApplicationCheck, check_artefact
-from resources.vault.artefact_checks import CHECKS, PROBE_NEIGHBOURS
+from resources.vault.verification.application_checks import ApplicationCheck, check_artefact
+from resources.vault.verification.artefact_checks import CHECKS, PROBE_NEIGHBOURS
 from tests.resources.state_writer import placement
 
 

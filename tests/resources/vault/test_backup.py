@@ -15,9 +15,9 @@ from fleet.agents import AgentState
 from fleet.errors import InvalidInputError, NotFoundError, VersionConflictError
 from fleet.inventory import AgentStateInfo
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.backup import back_up
-from resources.vault.manifest import FULL_BELOW_ROWS
-from resources.vault.restore import ControlStoreTarget, restore
+from resources.vault.packs.manifest import FULL_BELOW_ROWS
+from resources.vault.restores.restore import ControlStoreTarget, restore
+from resources.vault.snapshots.backup import back_up
 from tests.fakes.control_store import InMemoryControlStore
 from tests.fakes.crashing_store import CrashingStore
 from tests.fakes.vault_fleet import VaultFleet, body_of
@@ -44,7 +44,7 @@ class CountingSource:
 @pytest.fixture
 def small_manifests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deltas also for small networks."""
-    monkeypatch.setattr("resources.vault.backup.FULL_BELOW_ROWS", 4)
+    monkeypatch.setattr("resources.vault.snapshots.backup.FULL_BELOW_ROWS", 4)
 
 
 def test_each_snapshot_restores_what_was_live_when_it_was_taken(
@@ -85,7 +85,7 @@ def test_any_history_restores_byte_for_byte(
     store, fleet = DirectoryObjectStore(tmp_path_factory.mktemp("v")), VaultFleet(6)
     with pytest.MonkeyPatch.context() as patch:
         limit = 0 if plan == "deltas" else FULL_BELOW_ROWS
-        patch.setattr("resources.vault.backup.FULL_BELOW_ROWS", limit)
+        patch.setattr("resources.vault.snapshots.backup.FULL_BELOW_ROWS", limit)
         taken = []
         for changes in rounds:
             for agent_id, body in changes.items():

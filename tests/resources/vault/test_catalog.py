@@ -18,19 +18,26 @@ from fleet.retention import RetentionPolicy
 from fleet.snapshot_fitness import GuardPolicy
 from fleet.vault_keyspace import VAULT_KEY
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.backup import back_up
-from resources.vault.catalog import (
+from resources.vault.network import chain_of
+from resources.vault.packs.manifest import manifest_schema
+from resources.vault.retention.removal import collect_garbage, forget, hold, undelete
+from resources.vault.retention.retention_plan import plan_vault
+from resources.vault.snapshots.backup import back_up
+from resources.vault.snapshots.catalog import (
     catalogue_items,
     catalogue_snapshots,
     item_schema,
     snapshot_schema,
 )
-from resources.vault.catalog_runs import Items, Runs, extend_runs, no_runs, shrink_runs, sort_runs
-from resources.vault.evidence import record_evidence
-from resources.vault.manifest import manifest_schema
-from resources.vault.network import chain_of
-from resources.vault.removal import collect_garbage, forget, hold, undelete
-from resources.vault.retention_plan import plan_vault
+from resources.vault.snapshots.catalog_runs import (
+    Items,
+    Runs,
+    extend_runs,
+    no_runs,
+    shrink_runs,
+    sort_runs,
+)
+from resources.vault.verification.evidence import record_evidence
 from tests.fakes.crashing_store import CrashingStore
 from tests.fakes.vault_fleet import VaultFleet
 
@@ -228,7 +235,7 @@ def test_an_empty_vault_has_an_empty_catalogue(vault: Vault) -> None:
 
 def test_chunks_of_one_item_are_one_row(vault: Vault) -> None:
     """A file of three chunks, its size added up, beside a whole one."""
-    from resources.vault.catalog_runs import items_of
+    from resources.vault.snapshots.catalog_runs import items_of
 
     rows = [("file", "a/big", n, 100 + n) for n in range(3)] + [("file", "a/small", 0, 7)]
     schema = manifest_schema()

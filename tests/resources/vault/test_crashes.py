@@ -16,10 +16,10 @@ from fleet.errors import FencedError, PermanentError, StoreUnavailableError
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import VAULT_KEY
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.backup import back_up
-from resources.vault.removal import collect_garbage, forget, sweep
-from resources.vault.replicate import replicate
-from resources.vault.verify import verify_bytes, verify_content, verify_structure
+from resources.vault.replicas.replicate import replicate
+from resources.vault.retention.removal import collect_garbage, forget, sweep
+from resources.vault.snapshots.backup import back_up
+from resources.vault.verification.verify import verify_bytes, verify_content, verify_structure
 from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
 from tests.fakes.vault_fleet import VaultFleet
 

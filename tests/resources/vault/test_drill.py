@@ -29,10 +29,10 @@ from resources.clock import SystemClock
 from resources.local.linux_processes import ProcessIdentity, group_members, send_signal
 from resources.local.node_spec import read_run
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.drill import DrillRequest, run_drill
-from resources.vault.evidence import read_evidence, record_evidence
-from resources.vault.journal import append_segment
-from resources.vault.key_store import read_kek_file
+from resources.vault.drills.drill import DrillRequest, run_drill
+from resources.vault.journal.journal import append_segment
+from resources.vault.keys.key_store import read_kek_file
+from resources.vault.verification.evidence import read_evidence, record_evidence
 from tests.fakes.control_store import InMemoryControlStore
 from tests.resources.local.fleets import eventually, function, shell
 from tests.resources.vault.backed_up import (
@@ -297,13 +297,22 @@ def test_a_supervisor_that_dies_fails_the_drill_and_leaves_nothing(
         world, {"eu": world.replicate("eu")}, workloads=[idle], agents=world.declared(idle)
     )
     done: list[VerificationEvidence] = []
-    thread = Thread(target=lambda: done.append(run_drill(request, folder / "w", SystemClock())))
+    phases: list[str] = []
+
+    def drill() -> None:
+        told = run_drill(request, folder / "w", SystemClock(), lambda one: phases.append(one.name))
+        done.append(told)
+
+    thread = Thread(target=drill)
     thread.start()
     node = wait_for_node(folder / "w")
     eventually(lambda: len(group_members(node.pid)) == 6, "supervisor, zygote and four agents run")
+    # Agents may run before the drill has seen its node come up: until then it would say that.
+    eventually(lambda: "start the node" in phases, "the drill waits for the agents")
     assert send_signal(node, signal.SIGKILL)
     thread.join()
-    assert any("the drill's node has ended" in one for one in done[0].failures)
+    (ended,) = [one for one in done[0].failures if "ended" in one]
+    assert ended.startswith("the drill's node has ended"), done[0].failures
     assert group_members(node.pid) == []
     assert nothing_left(folder / "w")
 
@@ -317,7 +326,7 @@ def test_a_killed_drill_leaves_no_process_and_the_next_one_removes_its_folder(
         from pathlib import Path
         from resources.clock import SystemClock
         from resources.object_store.directory import DirectoryObjectStore
-        from resources.vault.drill import DrillRequest, run_drill
+        from resources.vault.drills.drill import DrillRequest, run_drill
         from fleet.reports import AgentDeclaration
         from tests.resources.local.fleets import function, shell
         from tests.resources.vault.backed_up import RECOVERY
@@ -355,7 +364,7 @@ def test_a_disk_that_is_full_fails_the_drill_before_anything_starts(
     world: BackedUp, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever shares the workspace's disk is not hurt."""
-    monkeypatch.setattr("resources.vault.isolated_workspace.RESERVE_BYTES", 2**60)
+    monkeypatch.setattr("resources.vault.drills.isolated_workspace.RESERVE_BYTES", 2**60)
     done = run_drill(request_of(world, {"eu": world.replicate("eu")}), folder / "w", SystemClock())
     assert "disk full" in done.failures[0]
     assert done.detail["fallbacks"] == []

@@ -33,8 +33,13 @@ from fleet.errors import (
 )
 from fleet.vault_log import EvidenceRecord
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.backup import back_up
-from resources.vault.evidence import mend_evidence, read_evidence, read_local, record_evidence
+from resources.vault.snapshots.backup import back_up
+from resources.vault.verification.evidence import (
+    mend_evidence,
+    read_evidence,
+    read_local,
+    record_evidence,
+)
 from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
 from tests.fakes.vault_fleet import AT, VaultFleet
 

@@ -14,11 +14,11 @@ import pytest
 
 from fleet.vault_keys import KeyEncryptionKey
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.backup import back_up
 from resources.vault.network import NetworkVault, open_network
-from resources.vault.removal import collect_garbage, sweep
-from resources.vault.restore import ControlStoreTarget, restore
-from resources.vault.verify import verify_bytes, verify_content, verify_structure
+from resources.vault.restores.restore import ControlStoreTarget, restore
+from resources.vault.retention.removal import collect_garbage, sweep
+from resources.vault.snapshots.backup import back_up
+from resources.vault.verification.verify import verify_bytes, verify_content, verify_structure
 from tests.fakes.clock import ManualClock
 from tests.fakes.control_store import InMemoryControlStore
 from tests.fakes.vault_fleet import VaultFleet

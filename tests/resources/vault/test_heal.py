@@ -21,16 +21,16 @@ from fleet.ports.object_store import ObjectStore
 from fleet.vault_keys import KeyEncryptionKey, decode_wrap, encode_wrap, wrap_key
 from fleet.vault_keyspace import VAULT_KEY, wrap_key_prefix
 from fleet.vault_log import SnapshotRecord
-from resources.vault.backup import back_up
-from resources.vault.evidence import read_evidence, read_local, record_evidence
-from resources.vault.heal import HealResult, heal
-from resources.vault.heal_log import compare_heads
-from resources.vault.promote import promote
-from resources.vault.removal import collect_garbage, forget, sweep
-from resources.vault.repack import repack
-from resources.vault.replicate import replicate
-from resources.vault.shredding import shred_network
-from resources.vault.verify import (
+from resources.vault.keys.shredding import shred_network
+from resources.vault.replicas.heal import HealResult, heal
+from resources.vault.replicas.heal_log import compare_heads
+from resources.vault.replicas.promote import promote
+from resources.vault.replicas.replicate import replicate
+from resources.vault.retention.removal import collect_garbage, forget, sweep
+from resources.vault.retention.repack import repack
+from resources.vault.snapshots.backup import back_up
+from resources.vault.verification.evidence import read_evidence, read_local, record_evidence
+from resources.vault.verification.verify import (
     Verification,
     evidence_of,
     verify_bytes,

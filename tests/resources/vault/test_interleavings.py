@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from fleet.errors import CorruptObjectError, FencedError, NotFoundError, PermanentError
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_log import CommitVerdict
-from resources.vault.backup import back_up
-from resources.vault.removal import collect_garbage, forget, sweep
-from resources.vault.repack import repack
-from resources.vault.replicate import replicate
-from resources.vault.restore import ControlStoreTarget, restore
-from resources.vault.verify import verify_content, verify_structure
+from resources.vault.replicas.replicate import replicate
+from resources.vault.restores.restore import ControlStoreTarget, restore
+from resources.vault.retention.removal import collect_garbage, forget, sweep
+from resources.vault.retention.repack import repack
+from resources.vault.snapshots.backup import back_up
+from resources.vault.verification.verify import verify_content, verify_structure
 from tests.fakes.control_store import InMemoryControlStore
 from tests.fakes.object_store import InMemoryObjectStore
 from tests.fakes.turns import play
@@ -187,7 +187,7 @@ def test_the_search_finds_what_a_broken_engine_loses(
 ) -> None:
     """Otherwise the schedules above would prove nothing."""
     if broken == "no validation at commit":
-        monkeypatch.setattr("resources.vault.attempt.decide_commit", always_commit)
+        monkeypatch.setattr("resources.vault.snapshots.attempt.decide_commit", always_commit)
     caught = 0
     for start in range(200):
         stage = Stage()

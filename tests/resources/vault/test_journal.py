@@ -17,13 +17,13 @@ from fleet.errors import FencedError, NotFoundError, PermanentError, StoreUnavai
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import VAULT_KEY, journal_prefix
 from fleet.vault_pack import PackKeys
-from resources.vault.backup import back_up
-from resources.vault.journal import append_segment, append_segments, trimmable_cursor
-from resources.vault.journal_upkeep import copy_segments, trim_journal, verify_journal
+from resources.vault.journal.journal import append_segment, append_segments, trimmable_cursor
+from resources.vault.journal.journal_upkeep import copy_segments, trim_journal, verify_journal
 from resources.vault.network import NetworkVault
-from resources.vault.removal import forget
-from resources.vault.replicate import replicate
-from resources.vault.restore import ControlStoreTarget, restore
+from resources.vault.replicas.replicate import replicate
+from resources.vault.restores.restore import ControlStoreTarget, restore
+from resources.vault.retention.removal import forget
+from resources.vault.snapshots.backup import back_up
 from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
 from tests.fakes.journaled_fleet import DictTarget, JournaledFleet
 from tests.fakes.object_store import InMemoryObjectStore
@@ -71,7 +71,7 @@ def fleet() -> JournaledFleet:
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """One agent a segment."""
-    monkeypatch.setattr("resources.vault.journal_writer.PART_BYTES", 1)
+    monkeypatch.setattr("resources.vault.journal.journal_writer.PART_BYTES", 1)
 
 
 def step(fleet: JournaledFleet, *agent_ids: str) -> None:
@@ -299,8 +299,8 @@ def test_many_changes_are_read_page_by_page(
     fleet: JournaledFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rounds of bounded size; the cursor moves with each."""
-    monkeypatch.setattr("resources.vault.journal._PAGE", 3)
-    monkeypatch.setattr("resources.vault.journal._ROUND", 5)
+    monkeypatch.setattr("resources.vault.journal.journal._PAGE", 3)
+    monkeypatch.setattr("resources.vault.journal.journal._ROUND", 5)
     for _ in range(6):
         fleet.change("agent-0001", "agent-0002", "agent-0001")
         fleet.clock.advance(1)

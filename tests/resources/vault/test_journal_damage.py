@@ -9,10 +9,10 @@ import pytest
 from fleet.errors import CorruptObjectError, NotFoundError, StateroomError
 from fleet.vault_keyspace import SegmentPlace
 from fleet.vault_pack import PackKeys
-from resources.vault.backup import back_up
-from resources.vault.journal import append_segment
-from resources.vault.journal_upkeep import copy_segments, verify_journal
+from resources.vault.journal.journal import append_segment
+from resources.vault.journal.journal_upkeep import copy_segments, verify_journal
 from resources.vault.network import NetworkVault
+from resources.vault.snapshots.backup import back_up
 from tests.fakes.journaled_fleet import JournaledFleet
 from tests.fakes.object_store import InMemoryObjectStore
 from tests.fakes.vault_fleet import VaultFleet

@@ -18,19 +18,19 @@ from fleet.vault_log import EvidenceRecord
 from fleet.vault_pack import HEADER_MAX_BYTES, PackKeys, read_salt, read_table
 from fleet.vault_repack import RepackPolicy
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.backup import back_up
-from resources.vault.journal import append_segment
-from resources.vault.key_rotation import key_status, rotate_data_key, rotate_kek
-from resources.vault.key_store import create_data_key, create_vault, load_data_key
-from resources.vault.key_wraps import wrap_object_key
-from resources.vault.manifest import Manifest, PackInfo
+from resources.vault.journal.journal import append_segment
+from resources.vault.keys.key_store import create_data_key, create_vault, load_data_key
+from resources.vault.keys.key_wraps import wrap_object_key
 from resources.vault.network import NetworkVault, chain_of, open_network
-from resources.vault.reading import read_items
-from resources.vault.removal import collect_garbage, forget, sweep
-from resources.vault.repack import repack
-from resources.vault.replicate import replicate
-from resources.vault.restore import ControlStoreTarget, restore
-from resources.vault.verify import verify_content, verify_structure
+from resources.vault.packs.manifest import Manifest, PackInfo
+from resources.vault.packs.reading import read_items
+from resources.vault.replicas.replicate import replicate
+from resources.vault.restores.restore import ControlStoreTarget, restore
+from resources.vault.retention.key_rotation import key_status, rotate_data_key, rotate_kek
+from resources.vault.retention.removal import collect_garbage, forget, sweep
+from resources.vault.retention.repack import repack
+from resources.vault.snapshots.backup import back_up
+from resources.vault.verification.verify import verify_content, verify_structure
 from tests.fakes.control_store import InMemoryControlStore
 from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
 from tests.fakes.vault_fleet import AT, VaultFleet

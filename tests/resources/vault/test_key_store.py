@@ -11,7 +11,7 @@ from fleet.errors import CorruptObjectError, InvalidInputError, NotFoundError, P
 from fleet.vault_keys import KeyEncryptionKey, decode_wrap, encode_wrap, unwrap_key, wrap_key
 from fleet.vault_keyspace import make_ulid
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.key_store import (
+from resources.vault.keys.key_store import (
     create_data_key,
     create_vault,
     load_data_key,

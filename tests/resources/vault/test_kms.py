@@ -13,9 +13,9 @@ from fleet.errors import InvalidInputError, PermanentError, StateroomError, Tran
 from fleet.ports.key_wrapper import KMS_ALGORITHM
 from fleet.vault_keys import KeyEncryptionKey, decode_wrap, encode_wrap, unwrap_key
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.key_rotation import rotate_kek
-from resources.vault.key_store import create_data_key, load_data_key
-from resources.vault.kms import KmsKeyWrapper
+from resources.vault.keys.key_store import create_data_key, load_data_key
+from resources.vault.keys.kms import KmsKeyWrapper
+from resources.vault.retention.key_rotation import rotate_kek
 from tests.fakes.fault_proxy import FaultProxy, fault_proxy, since
 from tests.servers.moto_server import aws_client, moto_server
 

@@ -8,7 +8,7 @@ import pytest
 from fleet.errors import CorruptObjectError, StoreUnavailableError
 from fleet.vault_log import EvidenceRecord, ReleaseRecord, SnapshotRecord
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.log_store import VaultLog
+from resources.vault.log.log_store import VaultLog
 from tests.fakes.faulty_store import FaultyStore
 
 KEY = b"k" * 32

@@ -32,12 +32,12 @@ from fleet.vault_epochs import (
 from fleet.vault_keyspace import VAULT_KEY, claim_key
 from fleet.vault_log import EvidenceRecord
 from fleet.vault_pack import derive_key
-from resources.vault.backup import back_up
 from resources.vault.network import NetworkVault
-from resources.vault.promote import branch_of, promote
-from resources.vault.removal import collect_garbage, forget, sweep
-from resources.vault.replicate import replicate
-from resources.vault.verify import verify_bytes, verify_content, verify_structure
+from resources.vault.replicas.promote import branch_of, promote
+from resources.vault.replicas.replicate import replicate
+from resources.vault.retention.removal import collect_garbage, forget, sweep
+from resources.vault.snapshots.backup import back_up
+from resources.vault.verification.verify import verify_bytes, verify_content, verify_structure
 from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
 from tests.fakes.object_store import InMemoryObjectStore
 from tests.fakes.vault_fleet import KEYS, VaultFleet

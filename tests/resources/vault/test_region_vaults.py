@@ -15,9 +15,9 @@ from fleet.backup_declaration import (
     WrappingKeySource,
 )
 from fleet.errors import InvalidInputError, NotFoundError, PermanentError
-from resources.vault.backup import back_up
+from resources.vault.keys.shredding import shred_network
 from resources.vault.region_vaults import RegionVaults
-from resources.vault.shredding import shred_network
+from resources.vault.snapshots.backup import back_up
 from tests.fakes.vault_fleet import AT, VaultFleet
 from tests.servers.moto_server import aws_client, aws_environment, moto_server
 

@@ -16,13 +16,13 @@ from fleet.vault_keyspace import VAULT_KEY
 from fleet.vault_log import GcRecord, MapRecord
 from fleet.vault_pack import PACK_TARGET_BYTES
 from fleet.vault_repack import RepackPolicy, StoredPack, plan_repack
-from resources.vault.attempt import Attempt
-from resources.vault.backup import back_up
-from resources.vault.removal import collect_garbage, forget, sweep, undelete
-from resources.vault.repack import plan_for, repack
-from resources.vault.replicate import replicate
-from resources.vault.restore import ControlStoreTarget, restore
-from resources.vault.verify import verify_bytes, verify_content, verify_structure
+from resources.vault.replicas.replicate import replicate
+from resources.vault.restores.restore import ControlStoreTarget, restore
+from resources.vault.retention.removal import collect_garbage, forget, sweep, undelete
+from resources.vault.retention.repack import plan_for, repack
+from resources.vault.snapshots.attempt import Attempt
+from resources.vault.snapshots.backup import back_up
+from resources.vault.verification.verify import verify_bytes, verify_content, verify_structure
 from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
 from tests.fakes.object_store import InMemoryObjectStore
 from tests.fakes.vault_fleet import AT, VaultFleet

@@ -14,18 +14,18 @@ from fleet.errors import (
     PermanentError,
     StoreUnavailableError,
 )
-from resources.vault.evidence import read_local
-from resources.vault.promote import branch_of, promote
-from resources.vault.removal import collect_garbage, forget, hold, sweep
-from resources.vault.repack import repack
-from resources.vault.replica_sweep import (
+from resources.vault.replicas.promote import branch_of, promote
+from resources.vault.replicas.replicate import replicate
+from resources.vault.retention.removal import collect_garbage, forget, hold, sweep
+from resources.vault.retention.repack import repack
+from resources.vault.retention.replica_sweep import (
     REPLICA_DELAY,
     hold_locally,
     release_locally,
     sweep_replica,
 )
-from resources.vault.replicate import replicate
-from resources.vault.verify import verify_structure
+from resources.vault.verification.evidence import read_local
+from resources.vault.verification.verify import verify_structure
 from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
 from tests.fakes.object_store import InMemoryObjectStore
 from tests.resources.vault.test_promote import Regions

@@ -21,18 +21,18 @@ from fleet.restore_test_plan import LoadedState
 from fleet.verification_status import fold_verifications
 from resources.clock import SystemClock
 from resources.control_store.opening import open_control_store
-from resources.vault.agent_loading import load_agents
-from resources.vault.application_checks import ApplicationCheck
-from resources.vault.fresh_store import (
+from resources.vault.drills.agent_loading import load_agents
+from resources.vault.drills.fresh_store import (
     FreshStore,
     open_fresh_store,
     read_back,
     restore_fresh,
     states_of,
 )
-from resources.vault.isolated_workspace import isolated_workspace
-from resources.vault.restore import find_manifest
-from resources.vault.restore_test import run_restore_test
+from resources.vault.drills.isolated_workspace import isolated_workspace
+from resources.vault.drills.restore_test import run_restore_test
+from resources.vault.restores.restore import find_manifest
+from resources.vault.verification.application_checks import ApplicationCheck
 from tests.resources.vault.backed_up import BackedUp, UnreachableStore, damage
 
 
@@ -136,7 +136,7 @@ def test_a_full_disk_is_refused_before_anything_is_written(
     backed_up: BackedUp, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever shares the disk is not hurt; the evidence says what is needed."""
-    monkeypatch.setattr("resources.vault.isolated_workspace.RESERVE_BYTES", 2**60)
+    monkeypatch.setattr("resources.vault.drills.isolated_workspace.RESERVE_BYTES", 2**60)
     newest, _ = run_restore_test(backed_up.vault(), folder / "w", region="eu")
     assert "disk full" in newest.failures[0]
     assert "Free space" in newest.failures[0]
@@ -236,7 +236,7 @@ def test_what_a_killed_test_left_is_removed_by_the_next_one(folder: Path) -> Non
     script = textwrap.dedent(f"""
         import os, signal
         from pathlib import Path
-        from resources.vault.isolated_workspace import isolated_workspace
+        from resources.vault.drills.isolated_workspace import isolated_workspace
         with isolated_workspace(Path({str(folder)!r}), "restore-test") as mine:
             (mine / "store").mkdir()
             (mine / "store" / "secret").write_text("state")

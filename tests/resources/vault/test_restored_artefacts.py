@@ -16,9 +16,13 @@ from fleet.errors import (
     StoreUnavailableError,
 )
 from fleet.verification_status import fold_verifications
+from resources.vault.drills.restore_test import run_restore_test
 from resources.vault.network import NetworkVault
-from resources.vault.restore_test import run_restore_test
-from resources.vault.restored_artefacts import FILES, ExpectedArtefact, RestoredArtefacts
+from resources.vault.verification.restored_artefacts import (
+    FILES,
+    ExpectedArtefact,
+    RestoredArtefacts,
+)
 from tests.resources.vault.backed_up import BackedUp
 from tests.resources.vault.test_application_checks import flip, make_sqlite, make_tar
 

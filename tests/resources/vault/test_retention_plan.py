@@ -21,11 +21,9 @@ from fleet.snapshot_fitness import GuardPolicy
 from fleet.vault_keyspace import VAULT_KEY, plan_key
 from fleet.vault_log import EvidenceRecord, ForgetRecord
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.backup import back_up
-from resources.vault.evidence import record_evidence
 from resources.vault.network import NetworkVault
-from resources.vault.removal import append_next, forget, hold, release
-from resources.vault.retention_plan import (
+from resources.vault.retention.removal import append_next, forget, hold, release
+from resources.vault.retention.retention_plan import (
     PlanOutcome,
     VaultPlan,
     apply_plan,
@@ -35,7 +33,9 @@ from resources.vault.retention_plan import (
     read_plan,
     store_plan,
 )
-from resources.vault.verify import verify_content, verify_structure
+from resources.vault.snapshots.backup import back_up
+from resources.vault.verification.evidence import record_evidence
+from resources.vault.verification.verify import verify_content, verify_structure
 from tests.fakes.clocked_store import ClockedStore
 from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
 from tests.fakes.vault_fleet import VaultFleet

@@ -19,11 +19,11 @@ from fleet.ports.object_store import ObjectStore
 from resources.object_store.directory import DirectoryObjectStore
 from resources.object_store.retrying import Retrying
 from resources.object_store.s3 import S3ObjectStore
-from resources.vault.backup import back_up
 from resources.vault.network import NetworkVault
-from resources.vault.removal import GRACE, collect_garbage
-from resources.vault.replicate import replicate
-from resources.vault.verify import verify_content, verify_structure
+from resources.vault.replicas.replicate import replicate
+from resources.vault.retention.removal import GRACE, collect_garbage
+from resources.vault.snapshots.backup import back_up
+from resources.vault.verification.verify import verify_content, verify_structure
 from tests.fakes.fault_proxy import FaultProxy, Plan, Request, fault_proxy, nth, since
 from tests.resources.vault.test_crashes import History
 from tests.servers.moto_server import aws_client, moto_server

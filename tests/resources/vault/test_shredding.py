@@ -21,12 +21,12 @@ from fleet.errors import (
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_shred import ShredNote, decode_shred_note, encode_shred_note
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.backup import back_up
-from resources.vault.key_rotation import key_status, rotate_data_key, rotate_kek
-from resources.vault.key_store import create_data_key, load_data_key
+from resources.vault.keys.key_store import create_data_key, load_data_key
+from resources.vault.keys.shredding import ShredResult, read_shred_note, shred_network
 from resources.vault.network import NetworkVault
-from resources.vault.replicate import replicate
-from resources.vault.shredding import ShredResult, read_shred_note, shred_network
+from resources.vault.replicas.replicate import replicate
+from resources.vault.retention.key_rotation import key_status, rotate_data_key, rotate_kek
+from resources.vault.snapshots.backup import back_up
 from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
 from tests.fakes.faulty_store import FaultyStore
 from tests.fakes.vault_fleet import AT

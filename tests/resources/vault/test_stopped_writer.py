@@ -24,11 +24,11 @@ from fleet.reports import AgentDeclaration
 from resources.clock import SystemClock
 from resources.control_store.opening import open_control_store
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.backup import back_up
-from resources.vault.key_store import create_vault
+from resources.vault.keys.key_store import create_vault
 from resources.vault.network import NetworkVault
-from resources.vault.removal import collect_garbage, forget, sweep
-from resources.vault.verify import verify_content, verify_structure
+from resources.vault.retention.removal import collect_garbage, forget, sweep
+from resources.vault.snapshots.backup import back_up
+from resources.vault.verification.verify import verify_content, verify_structure
 from tests.fakes.vault_fleet import AT, KEYS, VaultFleet, body_of
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -10,8 +10,8 @@ import pytest
 from fleet.agents import Placement
 from fleet.errors import CorruptObjectError, InvalidInputError, NotFoundError, PermanentError
 from fleet.reports import AgentDeclaration
-from resources.vault.restore import restore
-from resources.vault.targets import (
+from resources.vault.restores.restore import restore
+from resources.vault.restores.targets import (
     DirectoryTarget,
     RenamedTarget,
     prefixed,

@@ -10,10 +10,17 @@ import pytest
 from fleet.errors import CorruptObjectError, NotFoundError, PermanentError
 from fleet.vault_keyspace import VAULT_KEY
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.backup import back_up
-from resources.vault.removal import collect_garbage, forget, hold, release, sweep, undelete
-from resources.vault.replicate import replicate
-from resources.vault.verify import verify_bytes, verify_content, verify_structure
+from resources.vault.replicas.replicate import replicate
+from resources.vault.retention.removal import (
+    collect_garbage,
+    forget,
+    hold,
+    release,
+    sweep,
+    undelete,
+)
+from resources.vault.snapshots.backup import back_up
+from resources.vault.verification.verify import verify_bytes, verify_content, verify_structure
 from tests.fakes.vault_fleet import VaultFleet
 
 DAMAGES = {

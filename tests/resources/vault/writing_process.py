@@ -19,8 +19,8 @@ from fleet.ports.object_store import ListedObject
 from resources.clock import SystemClock
 from resources.control_store.opening import open_control_store
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.backup import back_up
 from resources.vault.network import NetworkVault
+from resources.vault.snapshots.backup import back_up
 from tests.fakes.vault_fleet import KEYS
 
 

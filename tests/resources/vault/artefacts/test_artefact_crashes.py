@@ -13,8 +13,8 @@ from fleet.backup import BackupScope
 from fleet.errors import CorruptObjectError, NotFoundError, StoreUnavailableError
 from fleet.ports.object_store import ObjectStore
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.removal import collect_garbage, forget, sweep
-from resources.vault.verify import verify_content, verify_structure
+from resources.vault.retention.removal import collect_garbage, forget, sweep
+from resources.vault.verification.verify import verify_content, verify_structure
 from tests.fakes.artefact_vault import ArtefactVault, outcome, tree
 from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
 

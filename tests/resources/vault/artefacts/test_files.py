@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resources.vault.artefacts.tree import LiveFile
-from resources.vault.verify import verify_content
+from resources.vault.verification.verify import verify_content
 from tests.fakes.artefact_vault import ArtefactVault, outcome, tree
 
 MIB = 1024 * 1024

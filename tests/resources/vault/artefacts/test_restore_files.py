@@ -23,9 +23,9 @@ from fleet.errors import (
     StoreUnavailableError,
     VersionConflictError,
 )
-from resources.vault import restore_files
-from resources.vault.manifest import manifest_schema
-from resources.vault.restore_files import restore_artefact
+from resources.vault.packs.manifest import manifest_schema
+from resources.vault.restores import restore_files
+from resources.vault.restores.restore_files import restore_artefact
 from tests.fakes.artefact_vault import ArtefactVault, tree
 from tests.fakes.crashing_store import Crashed
 
@@ -217,7 +217,7 @@ def test_a_database_restore_killed_at_any_step_never_meets_the_old_wal(
 
 def clear(folder: Path, name: str) -> None:
     """Remove a target and everything about it."""
-    from resources.vault.staging_folder import _remove
+    from resources.vault.restores.staging_folder import _remove
 
     for one in list(folder.iterdir()):
         if one.name.startswith((name, f".{name}.")):
@@ -332,7 +332,7 @@ def test_a_forged_manifest_writes_nothing_outside(
     ]
     import pyarrow as pa
 
-    from resources.vault.manifest import Manifest
+    from resources.vault.packs.manifest import Manifest
 
     forged = Manifest(pa.Table.from_pylist(rows, schema=manifest_schema()), packs)
     found = restore_files.find_manifest(handle, None, None, states=False)[0]
@@ -346,6 +346,6 @@ def test_a_forged_manifest_writes_nothing_outside(
 
 def handle_writer(vault: ArtefactVault) -> Any:
     """A writer of file blobs, as an attempt has it."""
-    from resources.vault.attempt import Attempt
+    from resources.vault.snapshots.attempt import Attempt
 
     return Attempt(vault.vault(), 1, frozenset()).writer("file")

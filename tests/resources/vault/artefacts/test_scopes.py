@@ -11,10 +11,10 @@ from fleet.backup import ArtefactDeclaration, BackupScope
 from fleet.errors import InvalidInputError, NotFoundError, StoreUnavailableError
 from fleet.vault_keyspace import VAULT_KEY
 from resources.object_store.directory import DirectoryObjectStore
-from resources.vault.backup import BackupResult, back_up
-from resources.vault.manifest import FULL_BELOW_ROWS
-from resources.vault.restore_files import listed_artefacts, restore_artefact
-from resources.vault.verify import verify_bytes, verify_content, verify_structure
+from resources.vault.packs.manifest import FULL_BELOW_ROWS
+from resources.vault.restores.restore_files import listed_artefacts, restore_artefact
+from resources.vault.snapshots.backup import BackupResult, back_up
+from resources.vault.verification.verify import verify_bytes, verify_content, verify_structure
 from tests.fakes.vault_fleet import VaultFleet
 
 
@@ -171,7 +171,7 @@ def test_an_artefact_that_changes_its_kind_moves_as_a_whole(service: Service) ->
     """Rows of the old kind end; in a delta as well as in a full manifest."""
     for limit in (1, FULL_BELOW_ROWS):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("resources.vault.backup.FULL_BELOW_ROWS", limit)
+            patch.setattr("resources.vault.snapshots.backup.FULL_BELOW_ROWS", limit)
             service.back_up()
             as_lake = ArtefactDeclaration(
                 name="left", path=str(service.root / "left"), kind="lake", network_id="net"

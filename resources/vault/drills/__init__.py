@@ -1,0 +1,1 @@
+"""Restore tests and disaster drills on fresh stores, with real agents."""

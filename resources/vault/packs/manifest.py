@@ -1,0 +1,380 @@
+"""Manifests as Arrow tables: what a snapshot holds, which deltas make it up, what has changed.
+
+All work on rows is vectorised: an unchanged agent costs no Python. The columns are those of
+`docs/formats/backup.md`; the packs' owners, salts and sizes travel in the Parquet metadata, so that
+reading one agent needs no request for its pack's header.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fleet.backup import STATE_KIND
+from fleet.errors import CorruptObjectError
+from fleet.inventory import AgentStateInfo
+from fleet.ports.object_store import ObjectStore
+from fleet.vault_keyspace import manifest_key
+from fleet.vault_manifest import SealedManifest, open_manifest, seal_manifest
+from fleet.vault_pack import SALT_BYTES, PackKeys
+
+CHAIN_DELTAS_MAX = 24
+"""Deltas on one full manifest."""
+FULL_BELOW_ROWS = 20_000
+"""A manifest of fewer rows is always written in full."""
+STATE = STATE_KIND
+_METADATA = b"stateroom"
+_ATTRIBUTES = "attributes"
+_REPEATED = {"kind", "version", "chunk", "pack", "updated_at", "removed"}
+"""Columns worth a Parquet dictionary; for the others it costs memory and gains nothing."""
+_FORMAT = 1
+_CACHED_MANIFESTS = 32
+_CACHED_BYTES = 64 * 1024 * 1024
+
+
+class PackMove(NamedTuple):
+    """Where a repack has put what a pack held that was still needed."""
+
+    sha256: str
+    """Of the new pack."""
+    owner: str
+    salt: bytes
+    size_bytes: int
+    table_length: int
+    dek_id: str
+    """Data key that sealed the new pack."""
+
+
+class PackInfo(NamedTuple):
+    """What reading a pack needs beside its rows."""
+
+    owner: str
+    salt: bytes
+    size_bytes: int
+    dek_id: str = ""
+    """Data key that sealed it; empty for the network's first one, or where the manifest is silent:
+    the pack's header says it."""
+    moved: PackMove | None = None
+    """The pack to read in its place; rows are translated by `resources.vault.packs.pack_maps`."""
+    key: str = ""
+    """Key of the object where it is no pack but a journal segment; empty for a pack."""
+
+
+class ManifestRef(NamedTuple):
+    """One manifest of a snapshot's chain, as its log record names it."""
+
+    owner: str
+    sha256: str
+    size_bytes: int
+    rows: int
+
+
+class Manifest(NamedTuple):
+    """Rows with the packs that they name."""
+
+    table: Any
+    """`pyarrow.Table` of `manifest_schema`."""
+    packs: Mapping[str, PackInfo]
+
+
+class StateDiff(NamedTuple):
+    """How the live states differ from a base."""
+
+    changed: Sequence[int]
+    """Positions in the infos: new, or of another version or digest."""
+    removed: Any
+    """Agent ids of the base that are gone, as an Arrow array."""
+
+
+def arrow() -> Any:
+    """Arrow, imported at the first use, and untyped: its stubs know half of its calls."""
+    import pyarrow as pa
+
+    return pa
+
+
+def kernels() -> Any:
+    """Arrow's vectorised functions."""
+    import pyarrow.compute
+
+    return pyarrow.compute
+
+
+def manifest_schema() -> Any:
+    """The columns of `docs/formats/backup.md`."""
+    pa = arrow()
+
+    return pa.schema(
+        [
+            ("kind", pa.string()),
+            ("item_id", pa.string()),
+            ("version", pa.int64()),
+            ("chunk", pa.int32()),
+            ("blob_id", pa.binary(32)),
+            ("pack", pa.string()),
+            ("frame", pa.int32()),
+            ("offset", pa.int64()),
+            ("length", pa.int32()),
+            ("plain_length", pa.int32()),
+            ("digest", pa.binary(32)),
+            ("updated_at", pa.timestamp("us", tz="UTC")),
+            ("removed", pa.bool_()),
+            (_ATTRIBUTES, pa.string()),
+        ]
+    )
+
+
+def empty_manifest() -> Manifest:
+    """What a first backup is compared with."""
+    return Manifest(manifest_schema().empty_table(), {})
+
+
+def encode_manifest(keys: PackKeys, manifest: Manifest, base: str | None) -> SealedManifest:
+    """Sort, write as Parquet, seal.
+
+    Args:
+        keys: of the network.
+        manifest: rows and their packs.
+        base: SHA-256 of the manifest this delta applies to; None for a full one.
+    """
+    import pyarrow.parquet as pq
+
+    pa = arrow()
+    fields = {
+        "format": _FORMAT,
+        "network_id": keys.network_id,
+        "base": base,
+        "packs": {sha256: _pack_fields(one, keys.dek_id) for sha256, one in manifest.packs.items()},
+    }
+    order = [(name, "ascending") for name in ("kind", "item_id", "chunk")]
+    table = manifest.table.sort_by(order)
+    if table[_ATTRIBUTES].null_count == len(table):
+        # States have none: their manifests stay readable for versions that know no artefacts.
+        table = table.drop_columns([_ATTRIBUTES])
+    table = table.replace_schema_metadata({_METADATA: json.dumps(fields, sort_keys=True)})
+    sink = pa.BufferOutputStream()
+    repeated: Any = [one for one in table.column_names if one in _REPEATED]
+    pq.write_table(table, sink, compression="zstd", row_group_size=1 << 20, use_dictionary=repeated)
+    return seal_manifest(keys, sink.getvalue().to_pybytes(), os.urandom(SALT_BYTES))
+
+
+def _pack_fields(info: PackInfo, first_dek_id: str) -> list[Any]:
+    """The data key is named only where it is not the first: other vaults stay as they were."""
+    named = [info.dek_id] if info.dek_id not in {"", first_dek_id} else []
+    return [info.owner, info.salt.hex(), info.size_bytes, *named]
+
+
+def decode_manifest(keys: PackKeys, data: bytes, name: str, base: str | None) -> Manifest:
+    """Open and read one manifest.
+
+    Raises:
+        CorruptObjectError: damaged, of another network or key, or on another base.
+    """
+    import pyarrow.parquet as pq
+
+    pa = arrow()
+    plain = open_manifest(keys, data, name)
+    try:
+        table = pq.read_table(pa.BufferReader(plain)).combine_chunks()
+        fields = json.loads((table.schema.metadata or {})[_METADATA])
+        packs = {
+            sha256: PackInfo(owner, bytes.fromhex(salt), size, *dek_id)
+            for sha256, (owner, salt, size, *dek_id) in fields["packs"].items()
+        }
+        found = (fields["format"], fields["network_id"], fields["base"])
+        if _ATTRIBUTES not in table.column_names:
+            table = table.append_column(_ATTRIBUTES, pa.nulls(len(table), pa.string()))
+        table = table.replace_schema_metadata().cast(manifest_schema())
+    except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
+        raise CorruptObjectError(f"manifest {name} cannot be read: {error}") from error
+    if found != (_FORMAT, keys.network_id, base):
+        raise CorruptObjectError(f"manifest {name} does not belong here: it is of {found}")
+    return Manifest(table, packs)
+
+
+def resolve_chain(chain: Sequence[Manifest]) -> Manifest:
+    """The snapshot that a full manifest and its deltas make up together, without tombstones."""
+    pa, pc = arrow(), kernels()
+
+    if len(chain) == 1 and not pc.any(chain[0].table["removed"]).as_py():
+        return chain[0]._replace(packs=packs_of(chain[0].table, chain[0].packs))
+    parts: list[Any] = []
+    seen: list[Any] = []
+    for manifest in reversed(chain):
+        rows = manifest.table
+        items = _items(rows)
+        fresh = rows
+        if seen:
+            known = pc.is_in(items, value_set=pa.concat_arrays(seen))
+            fresh = rows.filter(pc.invert(known))
+        parts.append(fresh.filter(pc.invert(fresh["removed"])))
+        seen.append(items)
+    table = pa.concat_tables(parts).combine_chunks() if parts else manifest_schema().empty_table()
+    merged: dict[str, PackInfo] = {}
+    for manifest in chain:
+        merged.update(manifest.packs)
+    return Manifest(table, packs_of(table, merged))
+
+
+def packs_of(table: Any, packs: Mapping[str, PackInfo]) -> dict[str, PackInfo]:
+    """The packs that rows name.
+
+    Raises:
+        CorruptObjectError: a row names a pack that the manifests do not describe.
+    """
+    named = [one for one in table["pack"].unique().to_pylist() if one]
+    missing = [one for one in named if one not in packs]
+    if missing:
+        raise CorruptObjectError(f"manifest names pack {missing[0]} without owner and salt")
+    return {one: packs[one] for one in named}
+
+
+def select_items(table: Any, item_ids: Iterable[str]) -> Any:
+    """The rows of some agents or artefacts."""
+    pa, pc = arrow(), kernels()
+
+    wanted = pa.array(list(item_ids), pa.string())
+    return table.filter(pc.is_in(table["item_id"], value_set=wanted))
+
+
+def of_kinds(manifest: Manifest, *, states: bool) -> Manifest:
+    """Only the agent states of a snapshot, or everything else."""
+    pc = kernels()
+
+    is_state = pc.equal(manifest.table["kind"], STATE)
+    chosen = is_state if states else pc.invert(is_state)
+    if pc.all(chosen, min_count=0).as_py():
+        return manifest
+    table = manifest.table.filter(chosen)
+    return Manifest(table, packs_of(table, manifest.packs))
+
+
+def without_items(table: Any, item_ids: Any) -> Any:
+    """The rows of all others; `item_ids` is an Arrow array."""
+    pc = kernels()
+
+    return table.filter(pc.invert(pc.is_in(table["item_id"], value_set=item_ids)))
+
+
+def tombstones(item_ids: Any, kind: str = STATE) -> Any:
+    """Rows that say that agents, or items of another kind, are gone."""
+    pa = arrow()
+
+    count = len(item_ids)
+    zero = bytes(32)
+    values: Mapping[str, Any] = {
+        "kind": [kind] * count,
+        "item_id": item_ids,
+        "blob_id": [zero] * count,
+        "pack": [""] * count,
+        "digest": [zero] * count,
+        "updated_at": [None] * count,
+        "removed": [True] * count,
+        _ATTRIBUTES: [None] * count,
+    }
+    schema = manifest_schema()
+    columns = [pa.array(values.get(one.name, [0] * count), one.type) for one in schema]
+    return pa.table(columns, schema=schema)
+
+
+def diff_states(base: Any, infos: Sequence[AgentStateInfo]) -> StateDiff:
+    """Find what has changed since the base, by version and digest, without looking at bytes.
+
+    Raises:
+        CorruptObjectError: the digest of a live state is no SHA-256.
+    """
+    import numpy as np
+
+    pa, pc = arrow(), kernels()
+
+    compared = base.select(["item_id", "version", "digest"])
+    heads = compared.filter(pc.equal(base["chunk"], 0)).combine_chunks()
+    base_ids = heads["item_id"].combine_chunks()
+    agent_ids = pa.array([info.agent_id for info in infos], pa.string())
+    removed = base_ids.filter(pc.invert(pc.is_in(base_ids, value_set=agent_ids)))
+    if not infos or not len(base_ids):
+        return StateDiff(range(len(infos)), removed)
+    found = pc.index_in(agent_ids, value_set=base_ids)
+    at = np.asarray(pc.fill_null(found, 0))
+    versions = np.fromiter((info.version for info in infos), np.int64, len(infos))
+    same = np.asarray(pc.is_valid(found))
+    same &= versions == np.asarray(heads["version"])[at]
+    same &= (_digest_words(infos) == fixed_words(heads["digest"])[at]).all(axis=1)
+    return StateDiff(np.flatnonzero(~same).tolist(), removed)
+
+
+class ManifestStore:
+    """Reads the manifests of a network; what was read is kept, because nothing ever changes.
+
+    Args:
+        store: where the vault lies.
+        keys: of the network.
+    """
+
+    def __init__(self, store: ObjectStore, keys: PackKeys) -> None:
+        """Start with an empty cache."""
+        self._store = store
+        self._keys = keys
+        self._cache: OrderedDict[str, Manifest] = OrderedDict()
+        self._resolved: tuple[tuple[ManifestRef, ...], Manifest] | None = None
+
+    def read(self, chain: Sequence[ManifestRef]) -> Manifest:
+        """The snapshot of a chain (base first).
+
+        Raises:
+            NotFoundError: a manifest is missing.
+            CorruptObjectError: one is damaged.
+        """
+        refs = tuple(chain)
+        if self._resolved is None or self._resolved[0] != refs:
+            bases = [None, *(one.sha256 for one in refs[:-1])]
+            parts = [self._one(ref, base) for ref, base in zip(refs, bases, strict=True)]
+            self._resolved = (refs, resolve_chain(parts))
+        return self._resolved[1]
+
+    def _one(self, ref: ManifestRef, base: str | None) -> Manifest:
+        if ref.sha256 in self._cache:
+            self._cache.move_to_end(ref.sha256)
+            return self._cache[ref.sha256]
+        data = self._store.get(manifest_key(self._keys.network_id, ref.owner, ref.sha256))
+        manifest = decode_manifest(self._keys, data, ref.sha256, base)
+        self._cache[ref.sha256] = manifest
+        held = sum(one.table.nbytes for one in self._cache.values())
+        while len(self._cache) > 1 and (
+            len(self._cache) > _CACHED_MANIFESTS or held > _CACHED_BYTES
+        ):
+            _, dropped = self._cache.popitem(last=False)
+            held -= dropped.table.nbytes
+        return manifest
+
+
+def _items(table: Any) -> Any:
+    pa, pc = arrow(), kernels()
+
+    joined = pc.binary_join_element_wise(table["kind"], table["item_id"], "\x00")
+    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
+
+
+def fixed_words(column: Any) -> Any:
+    """A chunked column of 32-byte values as rows of four words, to be compared at once."""
+    import numpy as np
+
+    array = column.combine_chunks()
+    words = np.frombuffer(array.buffers()[1], np.uint64).reshape(-1, 4)
+    return words[array.offset : array.offset + len(array)]
+
+
+def _digest_words(infos: Sequence[AgentStateInfo]) -> Any:
+    import numpy as np
+
+    text = "".join([info.digest for info in infos])
+    try:
+        words = np.frombuffer(bytes.fromhex(text), np.uint64).reshape(-1, 4)
+    except ValueError as error:
+        raise CorruptObjectError(f"a live state's digest is no SHA-256: {error}") from error
+    if len(words) != len(infos):
+        raise CorruptObjectError("a live state's digest is no SHA-256: wrong length")
+    return words

@@ -1,0 +1,144 @@
+"""Copying a network to another region's vault: a replica is a valid prefix at every moment.
+
+Record by record in order: first whatever the record names, checked against its hash, then the
+record itself. Killed anywhere and run again, it goes on where it stopped. Nothing is re-encrypted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+from fleet.errors import CorruptObjectError, FencedError, PermanentError
+from fleet.ports.object_store import ObjectStore
+from fleet.vault_keyspace import VAULT_KEY, log_key, parse_place
+from fleet.vault_log import MapRecord, SnapshotRecord
+from fleet.vault_records import StoredRecord
+from resources.vault.journal.journal_upkeep import copy_segments
+from resources.vault.keys.key_wraps import list_wraps
+from resources.vault.keys.shredding import demand_unshredded
+from resources.vault.network import NetworkVault
+from resources.vault.packs.packing import create_object
+
+
+class ReplicationResult(NamedTuple):
+    """What was copied."""
+
+    records: int
+    objects: int
+    size_bytes: int
+    segments: int = 0
+    """Of the journal."""
+
+
+def replicate(source: NetworkVault, target: NetworkVault) -> ReplicationResult:
+    """Bring a replica up to the source's head.
+
+    A pack that the source has swept already is passed over; the gc record that condemned it
+    follows in the same run.
+
+    Raises:
+        FencedError: the target is of a higher epoch: its region was promoted.
+        PermanentError: the two are different vaults, the replica has records of its own, or the
+            network was shredded in one of them.
+        CorruptObjectError: a source object does not match its name; the replica stays a valid
+            prefix, without the record that needs it.
+    """
+    # The log before the keys: a data key has its wraps before a record can need it.
+    state = source.log.refresh()
+    _copy_identity(source, target)
+    target.log.refresh()
+    records = source.log.records
+    common = _common_records(source, target)
+    places = {parse_place(one.key, one.size_bytes).sha256: one.key for one in source.list_packs()}
+    present = {parse_place(one.key, 0).sha256 for one in target.list_packs()}
+    copied = objects = size_bytes = 0
+    for stored in records[common:]:
+        for name in sorted(_named(stored) - present):
+            if name not in places and name in state.condemned:
+                continue
+            size_bytes += _copy_object(source.store, target.store, places, name)
+            present.add(name)
+            objects += 1
+        _copy_record(source, target, stored)
+        copied += 1
+    target.log.refresh()
+    journal = copy_segments(source, target)
+    return ReplicationResult(copied, objects, size_bytes + journal.size_bytes, journal.segments)
+
+
+def _copy_identity(source: NetworkVault, target: NetworkVault) -> None:
+    """Copy vault.json and the wraps of all data keys; a region's own wraps are left alone."""
+    for store in (source.store, target.store):
+        demand_unshredded(store, source.network_id)
+    identity = source.store.get(VAULT_KEY)
+    create_object(target.store, VAULT_KEY, identity)
+    if target.store.get(VAULT_KEY) != identity:
+        raise PermanentError(
+            "the replica's store holds another vault", hint="Give the replica an empty store."
+        )
+    for wraps in list_wraps(source.store, source.network_id).values():
+        for listed in wraps.values():
+            create_object(target.store, listed.key, source.store.get(listed.key))
+
+
+def _common_records(source: NetworkVault, target: NetworkVault) -> int:
+    """How many records the two have in common; the target may have more under an older epoch.
+
+    That happens to a region that wrote until another one was promoted: what it had not yet given
+    away stays in its vault as a branch.
+    """
+    ours, theirs = source.log.records, target.log.records
+    pairs = zip(ours, theirs, strict=False)
+    common = next((n for n, (a, b) in enumerate(pairs) if a.sha256 != b.sha256), None)
+    if common is None:
+        common = min(len(ours), len(theirs))
+    if common == len(theirs):
+        return common
+    if target.log.epoch > source.log.epoch:
+        raise FencedError(
+            f"network {source.network_id}: the vault to copy to is of epoch {target.log.epoch}, "
+            f"written by region {target.log.owner}; this one is of epoch {source.log.epoch}",
+            hint="This region is no longer the writer: copy in the other direction.",
+        )
+    if common < len(ours) and theirs[common].position.epoch < ours[common].position.epoch:
+        return common
+    raise PermanentError(
+        f"network {target.network_id}: the replica's log is no prefix of the source's; "
+        f"they differ from record {common + 1} on",
+        hint="One lost its newest records, or was written to by another region; compare heads.",
+    )
+
+
+def _named(stored: StoredRecord) -> frozenset[str]:
+    record = stored.record
+    if isinstance(record, MapRecord):
+        return frozenset({record.new})
+    return record.packs if isinstance(record, SnapshotRecord) else frozenset()
+
+
+def _copy_object(
+    source: ObjectStore, target: ObjectStore, places: dict[str, str], name: str
+) -> int:
+    key = places.get(name)
+    if key is None:
+        raise CorruptObjectError(
+            f"pack {name} is missing in the source", hint="Heal the source first."
+        )
+    data = source.get(key)
+    if hashlib.sha256(data).hexdigest() != name:
+        raise CorruptObjectError(
+            f"object {key} does not match its name", hint="Heal the source first."
+        )
+    create_object(target, key, data)
+    return len(data)
+
+
+def _copy_record(source: NetworkVault, target: NetworkVault, stored: StoredRecord) -> None:
+    key = log_key(source.network_id, stored.position.epoch, stored.position.seq)
+    data = source.store.get(key)
+    if hashlib.sha256(data).hexdigest() != stored.sha256:
+        raise CorruptObjectError(f"log record {key} changed while it was copied")
+    create_object(target.store, key, data)
+    if target.store.get(key) != data:
+        raise PermanentError(f"log record {key}: the replica holds another one")

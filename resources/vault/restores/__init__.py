@@ -1,0 +1,1 @@
+"""Brings states and artefacts back: staged, verified, switched at once."""

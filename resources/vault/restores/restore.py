@@ -1,0 +1,397 @@
+"""Point-in-time restore: find, read, prove, stage, and only then switch.
+
+Nothing is handed to the target before everything wanted has been read, opened, compared with its
+digest and staged. The switch itself is guarded by versions in the control store and committed batch
+by batch; killed in between and run again, it skips what is there already.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import IO, NamedTuple
+
+from fleet.agents import StateRestore
+from fleet.errors import (
+    CorruptObjectError,
+    InvalidInputError,
+    NotFoundError,
+    StateroomError,
+    VersionConflictError,
+)
+from fleet.moments import microseconds
+from fleet.ports.control_store import AgentStateStore
+from fleet.vault_moment import Identity
+from resources.vault.journal.moment import Moment, Substitution, find_moment, listed_names
+from resources.vault.network import NetworkVault
+from resources.vault.packs.manifest import Manifest, of_kinds, packs_of, select_items
+from resources.vault.packs.reading import ReadItem, read_items
+from resources.vault.restores.staging import (
+    LiveHead,
+    RestoreTarget,
+    StagedItem,
+    stage_items,
+    switch_items,
+)
+from resources.vault.retention.removal import hold, release
+
+__all__ = [
+    "HOLD_ABOVE_AGENTS",
+    "HOLD_LASTS",
+    "NEWER_MODES",
+    "ControlStoreTarget",
+    "FoundSnapshot",
+    "LiveHead",
+    "RestoreResult",
+    "RestoreTarget",
+    "find_manifest",
+    "only_agents",
+    "restore",
+]
+
+NEWER_MODES = ("refuse", "skip", "overwrite")
+_STAGED_IN_MEMORY_BYTES = 16 * 1024 * 1024
+_NAMED = 5
+HOLD_LASTS = timedelta(hours=24)
+"""A restore's hold ends by itself after this time, should the restore be killed."""
+HOLD_ABOVE_AGENTS = 100
+"""Smaller restores take no hold: they are over in a few requests, and plan again when packs go."""
+_PLANS_MAX = 50
+"""Plans of one tolerant restore; each goes one version further back where something is damaged."""
+
+
+class RestoreResult(NamedTuple):
+    """What a restore did."""
+
+    snapshot_id: str
+    taken_at: datetime
+    restored: int
+    unchanged: int
+    """Agents whose live state was the wanted one already."""
+    skipped: tuple[str, ...]
+    """Agents with a newer live state, left alone (`newer="skip"`)."""
+    refused: tuple[tuple[str, str], ...]
+    """Agents that the target refused, with the reason: moved on meanwhile, or not declared."""
+    bytes_logical: int
+    seconds: float
+    achieved: datetime | None = None
+    """Moment that the states are of."""
+    from_snapshot: int = 0
+    """Agents whose wanted state came from a snapshot, unchanged ones included."""
+    from_journal: int = 0
+    """Agents whose wanted state came from the journal, unchanged ones included."""
+    substitutions: tuple[Substitution, ...] = ()
+    """Agents that got another version than the one of that moment, or may have."""
+    missing: tuple[tuple[str, str], ...] = ()
+    """Agents that had a state then of which nothing could be restored, with the reason."""
+    notes: tuple[str, ...] = ()
+    """What was damaged, not recorded, or not held while the restore ran."""
+    certain: bool = True
+    """Whoever is not among the substitutions or the missing is exactly as at the moment; False
+    when part of the journal is lost (best effort), so that anybody may have had a newer version."""
+
+
+class ControlStoreTarget:
+    """Restores into the live control store, through its version-guarded port."""
+
+    def __init__(self, store: AgentStateStore) -> None:
+        """Use an opened store."""
+        self._store = store
+
+    def heads(self, agent_ids: Sequence[str]) -> Mapping[str, LiveHead]:
+        """By one query for few agents, by one listing for many."""
+        if len(agent_ids) <= _NAMED:
+            return {one: head for one in agent_ids if (head := self._head(one))}
+        wanted = set(agent_ids)
+        infos = (one for one in self._store.state_infos() if one.agent_id in wanted)
+        return {one.agent_id: LiveHead(one.version, one.digest) for one in infos}
+
+    def _head(self, agent_id: str) -> LiveHead | None:
+        try:
+            states = self._store.states([agent_id])
+        except CorruptObjectError:
+            # A damaged live state is what a restore is for; its version is in the listing.
+            infos = (one for one in self._store.state_infos() if one.agent_id == agent_id)
+            return next((LiveHead(one.version, "damaged") for one in infos), None)
+        return LiveHead(states[0].version, states[0].digest) if states else None
+
+    def write(self, items: Sequence[tuple[ReadItem, int]]) -> list[StateroomError | None]:
+        """One durable transaction a batch."""
+        restores = [
+            StateRestore(item.agent_id, expected, item.version, item.body)
+            for item, expected in items
+        ]
+        return [one.error for one in self._store.restore_states(restores)]
+
+
+def restore(
+    vault: NetworkVault,
+    target: RestoreTarget,
+    *,
+    at: datetime | None = None,
+    snapshot_id: str | None = None,
+    agent_ids: Sequence[str] | None = None,
+    newer: str = "refuse",
+    staging: str | None = None,
+    best_effort: bool = False,
+) -> RestoreResult:
+    """Bring agents back as they were.
+
+    Args:
+        vault: the opened network.
+        target: where the states go.
+        at: moment wanted, to the microsecond as far as the journal reaches; None for the newest
+            of all that is held.
+        snapshot_id: exactly one snapshot, in place of a moment.
+        agent_ids: whom to restore; None for the whole network.
+        newer: what to do when live states are newer: `refuse` all before anything is written,
+            `skip` those agents, or `overwrite` them (their version still rises).
+        staging: folder for what does not fit into memory; None for the system's.
+        best_effort: where something wanted is damaged, take the newest older good version of that
+            agent, and report it, in place of refusing all.
+
+    Raises:
+        NotFoundError: no such snapshot; the moment lies before the first backup or after what is
+            covered; or agents were unknown then.
+        VersionConflictError: live states are newer and `newer` is `refuse`; nothing was written.
+        CorruptObjectError: something wanted is damaged; nothing was written.
+    """
+    if newer not in NEWER_MODES:
+        raise InvalidInputError("newer", newer, ", ".join(NEWER_MODES))
+    began_s = vault.clock.monotonic_s()
+    plan = _Plan(vault, at, snapshot_id, agent_ids, best_effort=best_effort)
+    try:
+        with tempfile.SpooledTemporaryFile(_STAGED_IN_MEMORY_BYTES, dir=staging) as spool:
+            ready = plan.stage(target, newer, spool)
+            refused = switch_items(target, ready.staged, spool, ready.heads)
+    finally:
+        plan.release()
+    moment = ready.moment
+    agents = len(moment.manifest.table["item_id"].unique())
+    return RestoreResult(
+        snapshot_id=moment.snapshot_id,
+        taken_at=moment.taken_at,
+        restored=len(ready.staged) - len(refused),
+        unchanged=ready.unchanged,
+        skipped=ready.skipped,
+        refused=tuple(refused),
+        bytes_logical=sum(one.length for one in ready.staged),
+        seconds=vault.clock.monotonic_s() - began_s,
+        achieved=moment.achieved,
+        from_snapshot=agents - len(moment.from_journal),
+        from_journal=len(moment.from_journal),
+        substitutions=moment.substitutions,
+        missing=moment.missing,
+        notes=(*moment.notes, *plan.notes),
+        certain=moment.certain,
+    )
+
+
+class _Ready(NamedTuple):
+    """Everything wanted, read, proven and staged."""
+
+    moment: Moment
+    staged: Sequence[StagedItem]
+    heads: Mapping[str, LiveHead]
+    unchanged: int
+    skipped: tuple[str, ...]
+
+
+class _Plan:
+    """Finds what is wanted, holds it, and reads it; plans again when something is gone."""
+
+    def __init__(
+        self,
+        vault: NetworkVault,
+        at: datetime | None,
+        snapshot_id: str | None,
+        agent_ids: Sequence[str] | None,
+        *,
+        best_effort: bool,
+    ) -> None:
+        self._vault = vault
+        self._at = at
+        self._snapshot_id = snapshot_id
+        self._agent_ids = agent_ids
+        self._best_effort = best_effort
+        self._excluded: dict[str, set[Identity]] = {}
+        self._held: tuple[str, ...] = ()
+        self._hold_id = ""
+        self.notes: list[str] = []
+
+    def stage(self, target: RestoreTarget, newer: str, spool: IO[bytes]) -> _Ready:
+        """Read everything wanted; nothing is handed to the target yet."""
+        moment = self._find()
+        self._hold(moment)
+        for number in range(_PLANS_MAX):
+            manifest = moment.manifest
+            heads = target.heads(manifest.table["item_id"].unique().to_pylist())
+            manifest, unchanged, skipped = _guard(manifest, heads, newer)
+            damaged: dict[str, CorruptObjectError] = {}
+            spool.seek(0)
+            spool.truncate()
+            staged = self._read(manifest, spool, damaged)
+            if not damaged:
+                return _Ready(moment, staged, heads, unchanged, skipped)
+            moment = self._plan_again(moment, damaged, number)
+        raise CorruptObjectError(
+            f"{len(damaged)} agents are damaged in each of {_PLANS_MAX} versions",
+            hint="Restore from another region; nothing was written.",
+        )
+
+    def _find(self) -> Moment:
+        if self._snapshot_id is None:
+            return find_moment(
+                self._vault,
+                self._at,
+                self._agent_ids,
+                excluded=self._excluded,
+                tolerant=self._best_effort,
+            )
+        stored, manifest = find_manifest(self._vault, self._at, self._snapshot_id)
+        if self._agent_ids is not None:
+            manifest = only_agents(manifest, self._agent_ids, stored.snapshot_id)
+        return Moment(
+            stored.snapshot_id,
+            stored.taken_at,
+            (stored.snapshot_id,),
+            stored.taken_at,
+            manifest,
+            frozenset(),
+            (),
+            (),
+            (),
+        )
+
+    def _hold(self, moment: Moment) -> None:
+        """Keep the snapshots from being forgotten meanwhile; a vault that is down is still read."""
+        few = self._agent_ids is not None and len(self._agent_ids) <= HOLD_ABOVE_AGENTS
+        if self._vault.read_only or few or self._hold_id:
+            return
+        expires_at = self._vault.clock.now() + HOLD_LASTS
+        try:
+            self._hold_id = hold(self._vault, moment.snapshots, "restore", expires_at)
+        except StateroomError as error:
+            self.notes.append(f"restored without a hold: {error}")
+
+    def release(self) -> None:
+        """End the hold; when that fails it ends by itself."""
+        if self._hold_id:
+            try:
+                release(self._vault, self._hold_id)
+            except StateroomError as error:
+                self.notes.append(f"hold {self._hold_id} was not released, it expires: {error}")
+
+    def _read(
+        self, manifest: Manifest, spool: IO[bytes], damaged: dict[str, CorruptObjectError]
+    ) -> list[StagedItem]:
+        def note(_: str, agent_ids: Sequence[str], error: CorruptObjectError) -> None:
+            damaged.update(dict.fromkeys(agent_ids, error))
+
+        items = read_items(self._vault.store, self._vault.keys, manifest, on_damage=note)
+        return list(stage_items(items, spool))
+
+    def _plan_again(
+        self, moment: Moment, damaged: Mapping[str, CorruptObjectError], number: int
+    ) -> Moment:
+        """Once with fresh eyes; then, where allowed, without the damaged versions."""
+        table = moment.manifest.table
+        if number == 0:
+            self._vault.journal.forget()
+            again = self._find()
+            if not again.manifest.table.equals(table):
+                return again
+        if not self._best_effort or self._snapshot_id is not None:
+            first = damaged[min(damaged)]
+            raise CorruptObjectError(
+                f"{len(damaged)} agents cannot be restored: {listed_names(sorted(damaged))}; "
+                f"{first}",
+                hint=f"{first.hint} Or take older versions of them (best effort); "
+                "nothing was written.",
+            ) from first
+        for row in (
+            select_items(table, damaged).select(["item_id", "version", "updated_at"]).to_pylist()
+        ):
+            identity = (row["version"], microseconds(row["updated_at"]))
+            self._excluded.setdefault(row["item_id"], set()).add(identity)
+        return self._find()
+
+
+class FoundSnapshot(NamedTuple):
+    """Which snapshot a moment or id means."""
+
+    snapshot_id: str
+    taken_at: datetime
+
+
+def find_manifest(
+    vault: NetworkVault, at: datetime | None, snapshot_id: str | None, *, states: bool = True
+) -> tuple[FoundSnapshot, Manifest]:
+    """The agent states of the snapshot that a moment or an id means, or its artefacts.
+
+    Raises:
+        InvalidInputError: both are given, or the moment has no time zone.
+        NotFoundError: there is none, or it has been forgotten.
+    """
+    if at is not None and (snapshot_id is not None or at.tzinfo is None):
+        raise InvalidInputError("at", at.isoformat(), "a moment with time zone, without snapshot")
+    if snapshot_id is None:
+        record = vault.find_snapshot(at)
+    else:
+        state = vault.log.refresh()
+        record = vault.snapshot(snapshot_id)
+        if snapshot_id not in state.live:
+            raise NotFoundError(
+                f"snapshot {snapshot_id} has been forgotten",
+                hint="Undelete it first, if gc has not run.",
+            )
+    taken_at: datetime = record.record.taken_at  # type: ignore[union-attr]
+    found_id: str = record.record.snapshot_id  # type: ignore[union-attr]
+    manifest = vault.read_manifest(record)
+    return FoundSnapshot(found_id, taken_at), of_kinds(manifest, states=states)
+
+
+def only_agents(manifest: Manifest, agent_ids: Sequence[str], snapshot_id: str) -> Manifest:
+    """The rows of some agents alone.
+
+    Raises:
+        NotFoundError: the snapshot does not hold all of them.
+    """
+    table = select_items(manifest.table, agent_ids)
+    unknown = sorted(set(agent_ids) - set(table["item_id"].to_pylist()))
+    if unknown:
+        raise NotFoundError(
+            f"snapshot {snapshot_id} does not hold {listed_names(unknown)}",
+            hint="Choose another moment; nothing was written.",
+        )
+    return Manifest(table, packs_of(table, manifest.packs))
+
+
+def _guard(
+    manifest: Manifest, heads: Mapping[str, LiveHead], newer: str
+) -> tuple[Manifest, int, tuple[str, ...]]:
+    """Leave out agents that are as wanted, and those that are newer or refuse because of them."""
+    table = manifest.table
+    columns = (table[name].to_pylist() for name in ("item_id", "version", "digest"))
+    same: set[str] = set()
+    ahead: set[str] = set()
+    for agent_id, version, digest in zip(*columns, strict=True):
+        head = heads.get(agent_id)
+        if head is None or head.digest == "damaged":
+            continue
+        if head.digest == digest.hex():
+            same.add(agent_id)
+        elif head.version >= version:
+            ahead.add(agent_id)
+    if ahead and newer == "refuse":
+        raise VersionConflictError(
+            f"{len(ahead)} live states are newer than the snapshot: {listed_names(sorted(ahead))}",
+            hint="Skip them, or overwrite them on purpose (--force); nothing was written.",
+        )
+    skipped = tuple(sorted(ahead)) if newer == "skip" else ()
+    left_alone = same.union(skipped)
+    wanted = [one for one in table["item_id"].to_pylist() if one not in left_alone]
+    if len(wanted) < len(table):
+        table = select_items(table, wanted)
+    return Manifest(table, packs_of(table, manifest.packs)), len(same), skipped

@@ -1,0 +1,234 @@
+"""Where a restore goes besides the live control store: a folder to look into, or another network.
+
+Agent ids are unique in the whole control store, so agents of one network can come back in another
+one only under other ids. Those must be declared and placed there before: a restore never creates
+an agent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from fleet.agents import Placement, StateRestore
+from fleet.errors import InvalidInputError, NotFoundError, PermanentError, StateroomError
+from fleet.names import validate_name
+from fleet.ports.control_store import AgentStateStore
+from resources.vault.journal.moment import listed_names
+from resources.vault.network import NetworkVault
+from resources.vault.packs.reading import ReadItem
+from resources.vault.restores.restore import ControlStoreTarget, LiveHead, RestoreResult, restore
+
+Rename = Callable[[str], str]
+"""Gives an agent its id in the other network."""
+
+
+class PlacedStates(AgentStateStore, Protocol):
+    """What a restore under other ids needs of the control store."""
+
+    def placements(self, node_id: str | None = None, region: str | None = None) -> list[Placement]:
+        """Placements, ordered by agent_id."""
+        ...
+
+
+def prefixed(prefix: str) -> Rename:
+    """A rename that puts a prefix before each id: `staging-` makes `staging-agent-1`."""
+    return lambda agent_id: f"{prefix}{agent_id}"
+
+
+class RenamedTarget:
+    """Restores agents under other ids into another network of the control store.
+
+    Args:
+        store: the control store.
+        network_id: network that the new ids must be placed in.
+        rename: the id of each agent there; two agents must not meet in one.
+    """
+
+    def __init__(self, store: PlacedStates, network_id: str, rename: Rename) -> None:
+        """Nothing is read before the restore."""
+        self._store = store
+        self._live = ControlStoreTarget(store)
+        self._network_id = validate_name("network_id", network_id)
+        self._rename = rename
+
+    def heads(self, agent_ids: Sequence[str]) -> Mapping[str, LiveHead]:
+        """The live versions under the new ids; called before anything is written.
+
+        Raises:
+            InvalidInputError: a new id is no name, or two agents would get the same.
+            NotFoundError: a new id is not placed in the network.
+        """
+        old: dict[str, str] = {}
+        for agent_id in agent_ids:
+            renamed = validate_name("renamed agent_id", self._rename(agent_id))
+            if renamed in old:
+                both = f"{old[renamed]}, {agent_id} -> {renamed}"
+                raise InvalidInputError("rename", both, "a new id of its own for each agent")
+            old[renamed] = agent_id
+        placed = {
+            one.agent_id for one in self._store.placements() if one.network_id == self._network_id
+        }
+        absent = sorted(old.keys() - placed)
+        if absent:
+            raise NotFoundError(
+                f"network {self._network_id} has no placed agent {listed_names(absent)}",
+                hint="Declare these agents in that network first; nothing was written.",
+            )
+        return {old[one]: head for one, head in self._live.heads(list(old)).items()}
+
+    def write(self, items: Sequence[tuple[ReadItem, int]]) -> list[StateroomError | None]:
+        """One durable transaction a batch, under the new ids."""
+        restores = [
+            StateRestore(self._rename(item.agent_id), expected, item.version, item.body)
+            for item, expected in items
+        ]
+        return [one.error for one in self._store.restore_states(restores)]
+
+
+class DirectoryTarget:
+    """States as files in a folder that does not exist yet: `{agent_id}.state`, `manifest.json`.
+
+    Everything is written and synced beside the folder; `commit` gives it its name, at once. Killed
+    before that, only a folder `.{name}.partial-*` is left, which may be deleted.
+
+    Args:
+        folder: where the states shall be.
+
+    Raises:
+        InvalidInputError: there is something already.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder beside it."""
+        if folder.exists():
+            raise InvalidInputError("folder", str(folder), "one that does not exist yet")
+        self._folder = folder
+        self._partial = folder.parent / f".{folder.name}.partial-{uuid.uuid4().hex}"
+        self._rows: list[dict[str, Any]] = []
+        with _written(folder):
+            self._partial.mkdir(parents=True)
+
+    def heads(self, agent_ids: Sequence[str]) -> Mapping[str, LiveHead]:
+        """Nothing is there yet."""
+        del agent_ids
+        return {}
+
+    def write(self, items: Sequence[tuple[ReadItem, int]]) -> list[StateroomError | None]:
+        """One synced file for each agent."""
+        for item, _ in items:
+            name = f"{validate_name('agent_id', item.agent_id)}.state"
+            with _written(self._folder):
+                _write_synced(self._partial / name, item.body)
+            self._rows.append(
+                {
+                    "agent_id": item.agent_id,
+                    "version": item.version,
+                    "updated_at": item.updated_at.isoformat(),
+                    "sha256": item.digest,
+                    "size_bytes": len(item.body),
+                    "file": name,
+                }
+            )
+        return [None] * len(items)
+
+    def commit(self, network_id: str, result: RestoreResult) -> None:
+        """Write the manifest, and give the folder its name: from here on it is there, whole."""
+        fields = {
+            "network_id": network_id,
+            "snapshot_id": result.snapshot_id,
+            "moment": _text(result.achieved),
+            "agents": sorted(self._rows, key=lambda one: str(one["agent_id"])),
+            "substitutions": [
+                one._asdict() | {"updated_at": _text(one.updated_at)}
+                for one in result.substitutions
+            ],
+            "missing": dict(result.missing),
+            "notes": list(result.notes),
+        }
+        with _written(self._folder):
+            _write_synced(self._partial / "manifest.json", json.dumps(fields, indent=1).encode())
+            _sync_folder(self._partial)
+            self._partial.rename(self._folder)
+            _sync_folder(self._folder.parent)
+
+    def discard(self) -> None:
+        """Remove what was not committed."""
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+
+def restore_into_directory(
+    vault: NetworkVault,
+    folder: Path,
+    *,
+    at: datetime | None = None,
+    snapshot_id: str | None = None,
+    agent_ids: Sequence[str] | None = None,
+    best_effort: bool = False,
+) -> RestoreResult:
+    """Restore into a new folder, to look at old states without touching live ones.
+
+    Committed by one rename; on any error nothing is left.
+
+    Raises:
+        InvalidInputError: the folder exists.
+        NotFoundError: as `restore`.
+        CorruptObjectError: as `restore`.
+    """
+    target = DirectoryTarget(folder)
+    try:
+        result = restore(
+            vault,
+            target,
+            at=at,
+            snapshot_id=snapshot_id,
+            agent_ids=agent_ids,
+            best_effort=best_effort,
+        )
+        target.commit(vault.network_id, result)
+    except BaseException:
+        target.discard()
+        raise
+    return result
+
+
+class _written:  # noqa: N801 - reads as a word in `with`
+    """Translates what the file system says."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise PermanentError(
+                f"folder {self._folder}: {error.strerror or error}",
+                hint="Check free space and the owner of the folder; nothing was left behind.",
+            ) from error
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

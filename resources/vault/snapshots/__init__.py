@@ -1,0 +1,1 @@
+"""Takes snapshots: the cut, what changed since the base, the attempt, the commit, the catalogue."""
