@@ -11,6 +11,8 @@ import pytest
 
 from fleet.agents import RestartMode
 from fleet.errors import InvalidSettingsError, NotFoundError
+from fleet.retention import CalendarSpan, RetentionPolicy
+from platform_defs.declared_backup import declared_backup
 from platform_defs.settings import (
     child_environment,
     instance_environment,
@@ -61,6 +63,15 @@ def test_absent_keys_take_their_defaults_and_paths_are_resolved(tmp_path: Path) 
     assert settings.lake.path == tmp_path / "state" / "lake"
     assert settings.dagster_home == tmp_path / "state" / "dagster"
     assert settings.log_dir == tmp_path / "state" / "logs"
+
+
+def test_retention_is_declared_by_counts_and_by_spans(tmp_path: Path) -> None:
+    """A span that is not set is no rule; one that is set reads as restic's."""
+    text = SMALL + "[retention]\nhourly = 3\nwithin = '1y6m'\nwithin_daily = '10d'\n"
+    policy = declared_backup(load_settings(write_settings(tmp_path, text), {})).retention
+    assert policy == RetentionPolicy(
+        hourly=3, within=CalendarSpan(1, 6), within_daily=CalendarSpan(days=10)
+    )
 
 
 def test_a_region_spreads_its_nodes_over_its_zones_in_turn(tmp_path: Path) -> None:
