@@ -6,8 +6,11 @@ when columns are built, so that importing the definitions stays quick.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from fleet.errors import InvalidInputError
@@ -118,9 +121,23 @@ class NodeColumns:
         """Number of nodes."""
         return len(self.node_ids)
 
+    def find(self, node_id: str) -> int | None:
+        """Position of a node; None when it is not among them."""
+        index = bisect_left(self.node_ids, node_id)
+        found = index < len(self.node_ids) and self.node_ids[index] == node_id
+        return index if found else None
+
     def region_of(self, index: int) -> str:
         """Name of the region of the node at `index`."""
         return self.regions[int(self.region_index[index])]
+
+
+@lru_cache(maxsize=8)
+def _check_sorted(node_ids: tuple[str, ...]) -> None:
+    """Cached: a reader builds columns of the same tuple tick after tick."""
+    for before, after in pairwise(node_ids):
+        if before >= after:
+            raise InvalidInputError("node_ids", after, f"sorted names, each once; after {before!r}")
 
 
 def node_columns(
@@ -131,18 +148,17 @@ def node_columns(
     The default of each column is a node that nothing is wrong with and nobody votes on.
 
     Args:
-        node_ids: in the order of all arrays, each once.
+        node_ids: in the order of all arrays, sorted, each once.
         regions: names that `region_index` points to.
         **columns: fields of `NodeColumns` by name; arrays, sequences or scalars.
 
     Raises:
-        InvalidInputError: unknown column, wrong length, a node twice, a region out of range.
+        InvalidInputError: unknown column, wrong length, names not sorted, a region out of range.
     """
     import numpy as np
 
     size = len(node_ids)
-    if len(set(node_ids)) != size:
-        raise InvalidInputError("node_ids", f"{size} names", "each name once")
+    _check_sorted(node_ids)
     unknown = sorted(set(columns) - set(_DEFAULTS))
     if unknown:
         raise InvalidInputError("columns", ", ".join(unknown), ", ".join(_DEFAULTS))

@@ -253,6 +253,12 @@ class NodeMark(NamedTuple):
     """When it came back after a move, inside the policy's window."""
     probation_s: float = 0.0
     """Length of the present probation."""
+    watch_from_s: float = 0.0
+    """No age of this node counts from before (end of a maintenance)."""
+    gray_s: float | None = None
+    """Since when it beats while a majority cannot use it."""
+    stopped_s: float | None = None
+    """When the stop of its stale copies was last asked for."""
     told: tuple[str, ...] = ()
     """Alerts that have been raised in this state."""
 
