@@ -15,9 +15,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from fleet.agents import Placement, RestartMode, RestartPolicy, Workload
+from fleet.errors import InvalidInputError
 from fleet.reports import AgentDeclaration
 from resources.control_store import schema
 from resources.control_store.database import Database, Feature
+from resources.control_store.leadership import hold_leader_term
 from resources.control_store.times import from_us, to_us
 
 _INCOMING = sa.Table(
@@ -77,12 +79,18 @@ class SqlPlacements(Feature):
                 .values(retired=1)
             )
 
-    def place_agents(self, placements: Sequence[Placement]) -> list[Placement]:
-        """Compare-and-swap placements in one transaction."""
+    def place_agents(
+        self, placements: Sequence[Placement], *, leader_term: int | None = None
+    ) -> list[Placement]:
+        """Compare-and-swap placements in one transaction, if need be as the leader's order."""
+        if leader_term is not None:
+            _validate_terms(placements, leader_term)
         if not placements:
             return []
         stored: dict[int, Placement] = {}
         with self._database.write() as connection:
+            if leader_term is not None:
+                hold_leader_term(self._database.dialect, connection, leader_term)
             for wave in _waves(placements):
                 epochs = _place(self._database, connection, [placement for _, placement in wave])
                 for index, placement in wave:
@@ -112,6 +120,13 @@ _PLACEMENTS = (
     .where(schema.placements.c.retired == 0)
     .order_by(schema.placements.c.agent_id)
 )
+
+
+def _validate_terms(placements: Sequence[Placement], leader_term: int) -> None:
+    for placement in placements:
+        if placement.term != leader_term:
+            allowed = f"{leader_term}, the term under which agent {placement.agent_id} is placed"
+            raise InvalidInputError("placement.term", placement.term, allowed)
 
 
 def _waves(batch: Sequence[Placement]) -> Iterator[list[tuple[int, Placement]]]:

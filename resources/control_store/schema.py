@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Number of the newest migration; raise it with each file added to `migrations/versions`."""
 
 METADATA = sa.MetaData()
@@ -76,6 +76,17 @@ node_reports = sa.Table(
     _number("oldest_heartbeat_at", null=True),
     _text("agents_json"),
     _text("gpus_json"),
+)
+
+probe_reports = sa.Table(
+    "probe_reports",
+    METADATA,
+    _id("observer_id", key=True),
+    _text("boot_id"),
+    _number("round"),
+    _number("reported_at"),
+    _number("received_at"),
+    _text("probes_json"),
 )
 
 leases = sa.Table(

@@ -5,10 +5,13 @@ from __future__ import annotations
 from resources.control_store.activities import SqlActivities
 from resources.control_store.fleet_views import SqlFleetViews
 from resources.control_store.journal import SqlJournal
+from resources.control_store.leadership import SqlLeadership
 from resources.control_store.leases import SqlLeases
 from resources.control_store.lookups import SqlLookups
 from resources.control_store.nodes import SqlNodes
+from resources.control_store.observers import SqlObservers
 from resources.control_store.placements import SqlPlacements
+from resources.control_store.roster import SqlRoster
 from resources.control_store.schema import store_properties
 from resources.control_store.states import SqlStates
 
@@ -22,6 +25,9 @@ class SqlControlStore(
     SqlActivities,
     SqlJournal,
     SqlLookups,
+    SqlObservers,
+    SqlRoster,
+    SqlLeadership,
 ):
     """`fleet.ports.ControlStore` on SQLite or PostgreSQL; safe for threads and many processes.
 
