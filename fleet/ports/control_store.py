@@ -20,6 +20,7 @@ from fleet.errors import FencedError, LeaseLostError, NotFoundError, TooLargeErr
 from fleet.inventory import Agent, AgentStateInfo, Gpu, Node
 from fleet.journal import JournalEntry
 from fleet.leases import Lease
+from fleet.ports.home_store import HomeStore
 from fleet.ports.observer_store import ObserverStore
 from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport, RegionCounts
 
@@ -335,6 +336,7 @@ class ControlStore(
     JournalStore,
     LookupStore,
     ObserverStore,
+    HomeStore,
     Protocol,
 ):
     """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from resources.control_store.activities import SqlActivities
 from resources.control_store.fleet_views import SqlFleetViews
+from resources.control_store.homes import SqlHomes
 from resources.control_store.journal import SqlJournal
 from resources.control_store.leadership import SqlLeadership
 from resources.control_store.leases import SqlLeases
@@ -21,6 +22,7 @@ class SqlControlStore(
     SqlLeases,
     SqlPlacements,
     SqlFleetViews,
+    SqlHomes,
     SqlStates,
     SqlActivities,
     SqlJournal,

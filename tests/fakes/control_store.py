@@ -43,10 +43,11 @@ from fleet.reports import (
     unplaced,
 )
 from tests.fakes.clock import ManualClock
+from tests.fakes.home_store import InMemoryHomes
 from tests.fakes.observer_store import InMemoryObservers
 
 
-class InMemoryControlStore(InMemoryObservers):
+class InMemoryControlStore(InMemoryObservers, InMemoryHomes):
     """`fleet.ports.ControlStore` for tests; one process, lost at its end.
 
     Every method holds one lock, so each is a transaction.
