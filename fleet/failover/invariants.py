@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from fleet.failover.columns import Infrastructure
 from fleet.failover.policy import FailBackMode, FailoverPolicy, Mode, RegionMode
 from fleet.failover.records import (
     DESTRUCTIVE,
@@ -23,6 +22,7 @@ from fleet.failover.records import (
     NodeState,
     Rule,
 )
+from fleet.failover.witness import Row, Witness
 
 _MOVING = frozenset({ActionKind.MOVE_NODE, ActionKind.EVACUATE_REGION})
 _SLACK_S = 1e-6
@@ -44,26 +44,14 @@ class LiveCopy(NamedTuple):
     epoch: int
 
 
-class _Row(NamedTuple):
-    """One node's evidence, read afresh from the columns."""
-
-    index: int
-    watched: bool
-    terminated: bool
-    silence_s: float
-    lease_silence_s: float
-
-
 class InvariantChecker:
     """Collects violations over a run of ticks; one policy, one controller process after another."""
 
     def __init__(self, policy: FailoverPolicy) -> None:
         """Judge by `policy`, whatever the decisions were made with."""
         self.policy = policy
+        self.witness = Witness(policy)
         self.violations: list[Violation] = []
-        self._clock_id = ""
-        self._tick_s: float | None = None
-        self._ages_from_s = 0.0
         self._was_bad = False
         self._moves: list[tuple[float, str, str, int]] = []
         self._evacuated: dict[str, float] = {}
@@ -75,7 +63,6 @@ class InvariantChecker:
         self._told: set[tuple[str, str]] = set()
         self._gray_s: dict[str, float] = {}
         self._fail_back_s: dict[str, float] = {}
-        self._watch_from_s: dict[str, float] = {}
         self._open: dict[str, str] = {}
         self._unmoved_s: dict[str, float] = {}
 
@@ -84,17 +71,17 @@ class InvariantChecker:
     def observe(self, evidence: Evidence, decision: Decision, now_s: float) -> list[Violation]:
         """Check one decision against the evidence it was given; returns what it broke."""
         before = len(self.violations)
-        bad = self._distrusted(evidence, now_s)
-        if evidence.clock_id != self._clock_id or (self._was_bad and not bad):
+        bad = self.witness.distrusted(evidence, now_s)
+        if evidence.clock_id != self.witness.clock_id or (self._was_bad and not bad):
             self._restart(now_s)
-        self._clock_id, self._tick_s = evidence.clock_id, now_s
+        self.witness.clock_id, self.witness.tick_s = evidence.clock_id, now_s
         if bad and not self._was_bad:
             self._full_s.clear()
         self._was_bad = bool(bad)
         self._follow(evidence, decision, now_s)
         self._check_controller(evidence, decision, bad)
         for action in decision.actions:
-            self._check_action(evidence, decision, action, now_s)
+            self._check_action(evidence, action, now_s)
         self._check_completeness(evidence, decision, now_s, bad=bool(bad))
         return self.violations[before:]
 
@@ -117,7 +104,7 @@ class InvariantChecker:
         self.violations.append(Violation(invariant, subject, detail))
 
     def _restart(self, now_s: float) -> None:
-        self._ages_from_s = now_s
+        self.witness.ages_from_s = now_s
         self._full_s.clear()
         self._calm_s.clear()
         self._suspect_s.clear()
@@ -125,102 +112,21 @@ class InvariantChecker:
         self._unmoved_s.clear()
         self._probation = dict.fromkeys(self._probation, now_s)
 
-    # -- what this checker sees by itself ----------------------------------------------------------
-
-    def _row(self, evidence: Evidence, index: int, now_s: float) -> _Row:
-        nodes = evidence.nodes
-        name = nodes.node_ids[index]
-        code = int(nodes.infrastructure[index])
-        watching_s = now_s - max(self._ages_from_s, self._watch_from_s.get(name, 0.0))
-        maintained = bool(nodes.maintenance[index])
-        idle = code in {Infrastructure.PENDING, Infrastructure.STOPPED}
-        return _Row(
-            index,
-            watched=not (maintained or idle),
-            terminated=code == Infrastructure.TERMINATED and not self._lives_on(evidence, index),
-            silence_s=min(float(nodes.heartbeat_age_s[index]), watching_s),
-            lease_silence_s=min(float(nodes.lease_age_s[index]), watching_s),
-        )
-
-    def _lives_on(self, evidence: Evidence, index: int) -> bool:
-        nodes = evidence.nodes
-        sign_s = min(
-            float(nodes.heartbeat_age_s[index]),
-            float(nodes.lease_age_s[index]),
-            float(nodes.work_age_s[index]),
-        )
-        since_s = float(nodes.terminated_age_s[index])
-        fresh = sign_s <= self._limit_s(evidence, index)
-        return fresh and sign_s + self.policy.terminated_margin_s < since_s
-
-    def _limit_s(self, evidence: Evidence, index: int) -> float:
-        own_s = self.policy.suspect_intervals * float(evidence.nodes.heartbeat_mean_s[index])
-        return min(max(own_s, self.policy.suspect_min_s), self.policy.suspect_cap_s)
-
-    def _is_lost(self, evidence: Evidence, row: _Row) -> bool:
-        return row.terminated or row.silence_s > self._limit_s(evidence, row.index)
-
-    def _distrusted(self, evidence: Evidence, now_s: float) -> list[Rule]:
-        """Why nobody should trust this tick."""
-        bad = []
-        policy = self.policy
-        if not evidence.store_reachable:
-            bad.append(Rule.STORE_REACHABLE)
-        if evidence.observers_reporting * 2 <= evidence.observers_configured:
-            bad.append(Rule.OBSERVER_MAJORITY)
-        same = evidence.clock_id == self._clock_id and self._tick_s is not None
-        gap_s = now_s - (self._tick_s or 0.0)
-        if same and not 0.0 <= gap_s <= policy.tick_gap_intervals * policy.tick_interval_s:
-            bad.append(Rule.TICK_GAP)
-        rows = [self._row(evidence, index, now_s) for index in range(len(evidence.nodes))]
-        watched = [row for row in rows if row.watched]
-        here = [row for row in watched if evidence.nodes.agents[row.index] > 0]
-        lost = [row for row in here if self._is_lost(evidence, row)]
-        gone = [row for row in watched if self._is_lost(evidence, row)]
-        mass = policy.mass_loss_fraction
-        if here and len(lost) >= mass * len(here) and len(gone) >= mass * len(watched):
-            bad.append(Rule.MASS_LOSS)
-        if self._channel_at_fault(evidence, watched):
-            bad.append(Rule.CHANNEL_FAULT)
-        return bad
-
-    def _channel_at_fault(self, evidence: Evidence, watched: list[_Row]) -> bool:
-        nodes, policy = evidence.nodes, self.policy
-        deaf = blind = 0
-        for row in watched:
-            silent = row.silence_s > self._limit_s(evidence, row.index)
-            deaf += silent and float(nodes.lease_age_s[row.index]) < policy.contrary_fresh_s
-            heard = nodes.heartbeat_age_s[row.index] <= self._limit_s(evidence, row.index)
-            blind += bool(heard) and self._dead_by_votes(evidence, row.index)
-        least = policy.channel_fault_fraction * len(watched)
-        return bool(watched) and any(count > 1 and count >= least for count in (deaf, blind))
-
-    def _dead_by_votes(self, evidence: Evidence, index: int) -> bool:
-        nodes, policy = evidence.nodes, self.policy
-        return (
-            int(nodes.observers[index]) >= policy.observers_min
-            and int(nodes.votes_dead[index]) > int(nodes.observers[index]) / 2
-            and int(nodes.dead_domains[index]) >= policy.vote_domains_min
-            and int(nodes.dead_outside[index]) >= policy.vote_outside_min
-        )
-
     def _follow(self, evidence: Evidence, decision: Decision, now_s: float) -> None:
         """Keep what the later checks need: since when is what so?"""
         nodes = evidence.nodes
-        by_region: dict[str, list[_Row]] = defaultdict(list)
+        by_region: dict[str, list[Row]] = defaultdict(list)
         for index, name in enumerate(nodes.node_ids):
             if nodes.maintenance[index]:
-                self._watch_from_s[name] = now_s
-            row = self._row(evidence, index, now_s)
+                self.witness.watch_from_s[name] = now_s
+            row = self.witness.row(evidence, index, now_s)
             if row.watched:
                 by_region[nodes.region_of(index)].append(row)
-            heard = nodes.heartbeat_age_s[index] <= self._limit_s(evidence, index)
-            gray = row.watched and bool(heard) and self._dead_by_votes(evidence, index)
+            heard = nodes.heartbeat_age_s[index] <= self.witness.limit_s(evidence, index)
+            gray = row.watched and bool(heard) and self.witness.dead_by_votes(evidence, index)
             _since(self._gray_s, name, now_s, holds=gray)
         for region, rows in by_region.items():
-            full = all(
-                self._is_lost(evidence, row) and not self._contrary(evidence, row) for row in rows
-            )
+            full = all(self.witness.is_gone(evidence, row) for row in rows)
             _since(self._full_s, region, now_s, holds=full)
             calm = not any(
                 mark.state is not NodeState.HEALTHY
@@ -230,16 +136,6 @@ class InvariantChecker:
             _since(self._calm_s, region, now_s, holds=calm)
         for change in decision.transitions:
             self._check_transition(evidence, change.subject, change.before, change.after, now_s)
-
-    def _contrary(self, evidence: Evidence, row: _Row) -> bool:
-        nodes, fresh_s = evidence.nodes, self.policy.contrary_fresh_s
-        if row.terminated:
-            return False
-        return bool(
-            nodes.lease_age_s[row.index] < fresh_s
-            or nodes.work_age_s[row.index] < fresh_s
-            or nodes.votes_alive[row.index] > nodes.votes_dead[row.index]
-        )
 
     def _check_transition(
         self, evidence: Evidence, subject: str, before: str, after: str, now_s: float
@@ -284,15 +180,16 @@ class InvariantChecker:
                 self._break("one_acts", action.subject, "does not lead")
             if action.term != leader.term:
                 self._break("term", action.subject, f"{action.term}, ours is {leader.term}")
-        for item in (*decision.actions, *decision.non_actions):
-            if not item.reasons:
-                self._break("reasons", str(item.rule), "no reason given")
+        for action in decision.actions:
+            if not action.reasons:
+                self._break("reasons", action.subject, "no reason given")
+        for missed in decision.non_actions:
+            if not missed.reasons:
+                self._break("reasons", missed.action.subject, "no reason given")
 
     # -- one action ------------------------------------------------------------------------------
 
-    def _check_action(
-        self, evidence: Evidence, decision: Decision, action: Action, now_s: float
-    ) -> None:
+    def _check_action(self, evidence: Evidence, action: Action, now_s: float) -> None:
         self._told.add((action.subject, action.rule.value))
         if action.kind is ActionKind.OPEN_INCIDENT:
             self._open[action.incident] = action.subject
@@ -313,7 +210,7 @@ class InvariantChecker:
         elif action.kind is ActionKind.FAIL_BACK:
             self._check_fail_back(evidence, action, now_s)
         elif action.kind is ActionKind.UNREGISTER_NODE:
-            self._check_unregistered(evidence, action, now_s)
+            self._check_unregistered(action, now_s)
 
     def _is_forced(self, evidence: Evidence, subject: str, region: str = "") -> bool:
         forced = evidence.directives.forced
@@ -327,7 +224,7 @@ class InvariantChecker:
         if index is None:
             self._break("known_node", subject, "not declared")
             return
-        row = self._row(evidence, index, now_s)
+        row = self.witness.row(evidence, index, now_s)
         policy = self.policy
         forced = self._is_forced(evidence, subject, nodes.region_of(index))
         ttl_s = float(nodes.lease_ttl_s[index]) or policy.lease_ttl_s
@@ -339,11 +236,11 @@ class InvariantChecker:
             return
         if nodes.maintenance[index]:
             self._break("maintenance", subject, "is in maintenance")
-        if self._contrary(evidence, row):
+        if self.witness.contrary(evidence, row):
             self._break("no_move_against_evidence", subject, "shows fresh signs of life")
         if row.terminated:
             return
-        if not self._dead_by_votes(evidence, index):
+        if not self.witness.dead_by_votes(evidence, index):
             self._break("no_move_on_suspicion", subject, f"{nodes.votes_dead[index]} votes")
         least_s = policy.suspect_min_s + policy.confirm_s
         if row.silence_s + _SLACK_S < least_s:
@@ -381,11 +278,9 @@ class InvariantChecker:
             row
             for index in range(len(evidence.nodes))
             if evidence.nodes.region_of(index) == region
-            and (row := self._row(evidence, index, now_s)).watched
+            and (row := self.witness.row(evidence, index, now_s)).watched
         ]
-        lost = sum(
-            self._is_lost(evidence, row) and not self._contrary(evidence, row) for row in rows
-        )
+        lost = sum(self.witness.is_gone(evidence, row) for row in rows)
         policy = self.policy
         partial = lost >= policy.partial_nodes_min and lost >= policy.partial_fraction * len(rows)
         if partial and len(rows) <= policy.partial_small_nodes:
@@ -449,7 +344,7 @@ class InvariantChecker:
             self._break("fail_back_rate", action.subject, f"{since_s:g} s after the last step")
         self._fail_back_s[region] = now_s
 
-    def _check_unregistered(self, evidence: Evidence, action: Action, now_s: float) -> None:
+    def _check_unregistered(self, action: Action, now_s: float) -> None:
         name = action.nodes[0]
         gray_s = now_s - self._gray_s.get(name, now_s)
         if gray_s + _SLACK_S < self.policy.confirm_s:
@@ -500,7 +395,7 @@ class InvariantChecker:
             for name in action.nodes
         }
         for index, name in enumerate(nodes.node_ids):
-            row = self._row(evidence, index, now_s)
+            row = self.witness.row(evidence, index, now_s)
             due = row.terminated and row.watched and int(nodes.agents[index]) > 0
             _since(self._unmoved_s, name, now_s, holds=due and name not in answered)
             waited_s = now_s - self._unmoved_s.get(name, now_s)
