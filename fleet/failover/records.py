@@ -259,6 +259,8 @@ class NodeMark(NamedTuple):
     """Since when it beats while a majority cannot use it."""
     stopped_s: float | None = None
     """When the stop of its stale copies was last asked for."""
+    unregistered: bool = False
+    """We took it out of discovery (gray), and have not put it back."""
     told: tuple[str, ...] = ()
     """Alerts that have been raised in this state."""
 
@@ -273,22 +275,23 @@ class RegionMark(NamedTuple):
     incident: str = ""
     evacuated_s: float | None = None
     """When its evacuation was first asked for; None when it was not."""
-    moved: tuple[str, ...] = ()
-    """Nodes whose agents the evacuation was asked to move."""
     wave: int = 0
     """Number of evacuation actions so far."""
     calm_s: float | None = None
     """Since when every node is healthy again."""
+    evacuation: str = ""
+    """Id of the incident that evacuated it; names its fail-back, too."""
     fail_back_s: float | None = None
-    """When the last step of the fail-back was asked for."""
+    """When the last step of the fail-back was asked for; None while none runs."""
     told: tuple[str, ...] = ()
 
 
 class MoveNote(NamedTuple):
-    """One move, kept for as long as the blast radius looks back."""
+    """One move that was asked for, kept for as long as a limit looks back."""
 
     at_s: float
     subject: str
+    region: str
     agents: int
     evacuation: bool
 
@@ -311,8 +314,6 @@ class FailoverState:
     moves: tuple[MoveNote, ...] = ()
     parked: Mapping[str, float] = field(default_factory=dict)
     """`agent@epoch` -> when its parking was asked for."""
-    told: Mapping[str, float] = field(default_factory=dict)
-    """Alert keys of the controller itself -> when raised."""
 
 
 class Reason(NamedTuple):

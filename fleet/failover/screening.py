@@ -36,6 +36,7 @@ class Screen:
     lease_silence_s: FloatArray
     watched: BoolArray
     """A sign of life is expected."""
+    maintained: BoolArray
     silent: BoolArray
     heard: BoolArray
     """A heartbeat has really been seen within the limit."""
@@ -63,7 +64,7 @@ class Screen:
             | self.contradicted
             | gray
             | self.lease_lost
-            | ~self.watched
+            | self.maintained
         )
 
 
@@ -129,7 +130,7 @@ def screen_nodes(
         limit_s = limit_s / 10.0
     codes = nodes.infrastructure
     idle = (codes == Infrastructure.PENDING) | (codes == Infrastructure.STOPPED)
-    watched = ~(nodes.maintenance | idle)
+    watched = ~idle if Rule.MAINTENANCE in without else ~(nodes.maintenance | idle)
     heard = nodes.heartbeat_age_s <= limit_s
     fresh = (nodes.lease_age_s < policy.contrary_fresh_s) | (
         nodes.work_age_s < policy.contrary_fresh_s
@@ -145,6 +146,7 @@ def screen_nodes(
         limit_s=limit_s,
         lease_silence_s=lease_silence_s,
         watched=watched,
+        maintained=nodes.maintenance,
         silent=watched & (silence_s > limit_s),
         heard=heard,
         fresh=fresh,
@@ -152,7 +154,10 @@ def screen_nodes(
         alive_votes=alive_votes,
         terminated=said & ~contradicted,
         contradicted=contradicted,
-        lease_lost=watched & heard & (lease_silence_s >= ttl_s + policy.fence_margin_s),
+        lease_lost=watched
+        & heard
+        & (nodes.agents > 0)
+        & (lease_silence_s >= ttl_s + policy.fence_margin_s),
     )
 
 
