@@ -20,6 +20,7 @@ from fleet.errors import FencedError, LeaseLostError, NotFoundError, TooLargeErr
 from fleet.inventory import Agent, AgentStateInfo, Gpu, Node
 from fleet.journal import JournalEntry
 from fleet.leases import Lease
+from fleet.ports.incident_store import IncidentStore, PlacementHistoryStore
 from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport, RegionCounts
 
 
@@ -323,6 +324,8 @@ class ControlStore(
     ActivityStore,
     JournalStore,
     LookupStore,
+    IncidentStore,
+    PlacementHistoryStore,
     Protocol,
 ):
     """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from resources.control_store.activities import SqlActivities
 from resources.control_store.fleet_views import SqlFleetViews
+from resources.control_store.incidents import SqlIncidents
 from resources.control_store.journal import SqlJournal
 from resources.control_store.leases import SqlLeases
 from resources.control_store.lookups import SqlLookups
 from resources.control_store.nodes import SqlNodes
+from resources.control_store.operator_orders import SqlOperatorOrders
+from resources.control_store.placement_history import SqlPlacementHistory
 from resources.control_store.placements import SqlPlacements
 from resources.control_store.schema import store_properties
 from resources.control_store.states import SqlStates
@@ -17,11 +20,14 @@ class SqlControlStore(
     SqlNodes,
     SqlLeases,
     SqlPlacements,
+    SqlPlacementHistory,
     SqlFleetViews,
     SqlStates,
     SqlActivities,
     SqlJournal,
     SqlLookups,
+    SqlIncidents,
+    SqlOperatorOrders,
 ):
     """`fleet.ports.ControlStore` on SQLite or PostgreSQL; safe for threads and many processes.
 

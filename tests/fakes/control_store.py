@@ -43,9 +43,10 @@ from fleet.reports import (
     unplaced,
 )
 from tests.fakes.clock import ManualClock
+from tests.fakes.incidents import InMemoryIncidents
 
 
-class InMemoryControlStore:
+class InMemoryControlStore(InMemoryIncidents):
     """`fleet.ports.ControlStore` for tests; one process, lost at its end.
 
     Every method holds one lock, so each is a transaction.
@@ -53,6 +54,7 @@ class InMemoryControlStore:
 
     def __init__(self, clock: Clock | None = None) -> None:
         """Start empty; `clock` judges leases."""
+        super().__init__()
         self.clock = clock or ManualClock()
         self._lock = RLock()
         self._declared_nodes: dict[str, NodeDeclaration] = {}
@@ -312,6 +314,7 @@ class InMemoryControlStore:
                 placed = placement._replace(epoch=(last.epoch if last else 0) + 1)
                 self._retired.pop(agent_id, None)
                 self._placements[agent_id] = placed
+                self._record_moves([placed])
                 stored.append(placed)
         return stored
 
