@@ -21,6 +21,7 @@ from fleet.inventory import Agent, AgentStateInfo, Gpu, Node
 from fleet.journal import JournalEntry
 from fleet.leases import Lease
 from fleet.ports.home_store import HomeStore
+from fleet.ports.incident_store import IncidentStore, PlacementHistoryStore
 from fleet.ports.observer_store import ObserverStore
 from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport, RegionCounts
 
@@ -337,6 +338,8 @@ class ControlStore(
     LookupStore,
     ObserverStore,
     HomeStore,
+    IncidentStore,
+    PlacementHistoryStore,
     Protocol,
 ):
     """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""
