@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
+from string import ascii_letters, digits
 from typing import NamedTuple
 
 from fleet.errors import (
@@ -26,8 +27,13 @@ from fleet.names import validate_name, validate_text
 TEXT_MAX_CHARS = 2000
 """Longest reason or note: a paragraph on a telephone, not a log file."""
 
-ACTION_MAX_CHARS = 200
-"""Longest name of a planned action that waits for a person."""
+ACTION_MAX_CHARS = 600
+"""Longest name of a planned action: its kind, subject and incident."""
+
+ID_MAX_CHARS = 160
+"""Longest incident id: a kind, a name and a moment. Tags of Dagster runs take 255."""
+
+_ID_CHARS = frozenset(ascii_letters + digits + "._-")
 
 
 class IncidentKind(StrEnum):
@@ -76,6 +82,8 @@ class IncidentOpening(NamedTuple):
     term: int = 0
     """Term of the controller that opened it; 0 when no controller did."""
     severity: Severity = Severity.ERROR
+    incident_id: str = ""
+    """As the decision has named it; '' derives it (`incident_id`)."""
 
 
 class IncidentHeader(NamedTuple):
@@ -117,14 +125,15 @@ def incident_key(kind: IncidentKind, subject: str) -> str:
 
 
 def incident_id(opening: IncidentOpening) -> str:
-    """The id that an opening stands for: `node-node-3-20261121T031204.512Z`.
+    """The id that an opening stands for: `node-node-3-20261121T031204`.
 
     Derived, so that a controller which died after opening and opens again finds its own. It is the
     action id of the journal and may be a file name.
     """
+    if opening.incident_id:
+        return opening.incident_id
     at = opening.opened_at.astimezone(UTC)
-    stamp = f"{at:%Y%m%dT%H%M%S}.{at.microsecond // 1000:03d}Z"
-    return f"{opening.kind}-{opening.subject}-{stamp}"
+    return f"{opening.kind}-{opening.subject}-{at:%Y%m%dT%H%M%S}"
 
 
 def validate_opening(opening: IncidentOpening) -> None:
@@ -134,6 +143,11 @@ def validate_opening(opening: IncidentOpening) -> None:
         InvalidInputError: no name, no reason, a naive time, or a term below 0.
     """
     validate_name("incident.subject", opening.subject)
+    if opening.incident_id and (
+        set(opening.incident_id) - _ID_CHARS or len(opening.incident_id) > ID_MAX_CHARS
+    ):
+        allowed = f"1 to {ID_MAX_CHARS} letters, digits, '.', '_' or '-'"
+        raise InvalidInputError("incident.incident_id", opening.incident_id[:80], allowed)
     if opening.region:
         validate_name("incident.region", opening.region)
     validate_words("incident.reason", opening.reason)

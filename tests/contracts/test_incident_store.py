@@ -56,7 +56,7 @@ class TestOpening:
     def test_an_opened_incident_is_read_back_as_it_was_opened(self, store: ControlStore) -> None:
         """Every field, to the microsecond; the id says kind, subject and moment."""
         header = opened(store)
-        assert header.incident_id == "node-node-3-20260301T031204.512Z"
+        assert header.incident_id == "node-node-3-20260301T031204"
         assert header == IncidentHeader(
             header.incident_id,
             IncidentKind.NODE,
@@ -83,6 +83,15 @@ class TestOpening:
         assert store.open_incident(NODE_3._replace(subject="node-4")) != first
         assert store.open_incident(NODE_3._replace(kind=IncidentKind.REGION)) != first
         assert len(store.incidents()) == 3
+
+    def test_an_incident_bears_the_id_that_the_decision_gave_it(self, store: ControlStore) -> None:
+        """The id is what makes the opening idempotent, whatever its moment."""
+        named = NODE_3._replace(incident_id="node-node-3-again")
+        header = store.open_incident(named)
+        assert header.incident_id == "node-node-3-again"
+        store.update_incident(ended(header))
+        later = named._replace(opened_at=AT + timedelta(seconds=9))
+        assert store.open_incident(later).state == IncidentState.ENDED
 
     def test_an_opening_repeated_after_the_end_opens_nothing(self, store: ControlStore) -> None:
         """A run that is repeated late finds its own, ended; a new failure is a new incident."""
@@ -115,6 +124,8 @@ class TestOpening:
             {"reason": "nul \x00"},
             {"opened_at": datetime(2026, 3, 1)},  # noqa: DTZ001
             {"term": -1},
+            {"incident_id": "a/b"},
+            {"incident_id": "x" * 161},
         ],
     )
     def test_an_opening_that_cannot_be_told_is_refused(
@@ -175,7 +186,7 @@ class TestChanging:
             {"state": IncidentState.ENDED},
             {"outcome": "fine"},
             {"ended_at": AT},
-            {"waits_for": "x" * 201},
+            {"waits_for": "x" * 601},
             {"state": IncidentState.ENDED, "ended_at": AT, "outcome": "o", "waits_for": "w"},
         ],
     )
