@@ -40,7 +40,7 @@ RULE_TEXTS = {
     Rule.TICK_GAP: "this controller was paused itself, so all ages restart",
     Rule.CHANNEL_FAULT: "half of all nodes lost one channel while another carries",
     Rule.LEADER_LEASE: "this controller does not lead",
-    Rule.SILENCE: "silence is measured by our own clock",
+    Rule.SILENCE: "silence counts by our own clock, against the node's own rhythm",
     Rule.CONTRARY_EVIDENCE: "fresh evidence contradicts, which never moves anything",
     Rule.CONFIRM_TIME: "a suspicion must last",
     Rule.VOTE_MAJORITY: "a majority of all configured observers must agree",
@@ -73,6 +73,7 @@ RULE_TEXTS = {
     Rule.FAIL_BACK_WINDOW: "fail-back happens in business hours",
     Rule.FAIL_BACK_RATE: "fail-back goes in steps",
     Rule.FORCED: "a person ordered it",
+    Rule.PLACED_ELSEWHERE: "its agents are placed elsewhere",
 }
 """What each rule says, as the second half of a sentence."""
 

@@ -121,7 +121,8 @@ def _end_node(draft: Draft, mark: NodeMark) -> None:
     subject = f"node/{mark.node_id}"
     draft.actions.append(
         Action(
-            ActionKind.END_INCIDENT, subject, Rule.FENCING, reasons, mark.incident, draft.term,
+            ActionKind.END_INCIDENT, subject, Rule.PLACED_ELSEWHERE, reasons, mark.incident,
+            draft.term,
             summary="the node is not declared any more" if gone else _ending(mark.state),
         )
     )  # fmt: skip

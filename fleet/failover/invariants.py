@@ -54,6 +54,7 @@ class InvariantChecker:
         self.violations: list[Violation] = []
         self._was_bad = False
         self._moves: list[tuple[float, str, str, int]] = []
+        self._cooling: dict[str, float] = {}
         self._evacuated: dict[str, float] = {}
         self._full_s: dict[str, float] = {}
         self._calm_s: dict[str, float] = {}
@@ -269,6 +270,8 @@ class InvariantChecker:
 
     def _note(self, action: Action, region: str, now_s: float) -> None:
         self._moves.append((now_s, action.subject, region, action.agents))
+        if not action.stateless_only:
+            self._cooling[action.subject] = now_s
 
     def _is_full(self, region: str) -> bool:
         return region in self._full_s
@@ -297,12 +300,10 @@ class InvariantChecker:
         most = max(policy.rate_nodes_min, int(policy.rate_fraction * len(evidence.nodes)))
         if len(recent) + 1 > most:
             self._break("move_rate", action.subject, f"{len(recent) + 1} nodes of {most}")
-        own = [move for move in self._moves if move[1] == action.subject]
-        if own and now_s - own[-1][0] < policy.cool_down_s and not action.stateless_only:
-            acknowledged = action.subject in evidence.directives.acknowledged
-            ahead = own[-1][3] != action.agents
-            if not acknowledged and not ahead:
-                self._break("cool_down", action.subject, f"{now_s - own[-1][0]:g} s ago")
+        last_s = self._cooling.get(action.subject)
+        acknowledged = action.subject in evidence.directives.acknowledged
+        if last_s is not None and now_s - last_s < policy.cool_down_s and not acknowledged:
+            self._break("cool_down", action.subject, f"moved {now_s - last_s:g} s ago")
 
     def _check_evacuation(self, evidence: Evidence, action: Action, now_s: float) -> None:
         policy = self.policy
@@ -370,6 +371,7 @@ class InvariantChecker:
             if now_s - since_s > policy.confirm_s + policy.tick_interval_s and not told:
                 self._break("gray_is_told", f"node/{name}", f"unusable {now_s - since_s:g} s")
         self._check_parked(evidence, decision)
+        self._check_stateless(evidence, decision)
         self._check_acted(evidence, decision, now_s)
 
     def _check_parked(self, evidence: Evidence, decision: Decision) -> None:
@@ -384,6 +386,20 @@ class InvariantChecker:
             due = crashes.restarts >= self.policy.crash_restarts_max and healthy
             if due and not done and subject not in answered:
                 self._break("crash_loop", subject, f"{crashes.restarts} restarts, not parked")
+
+    def _check_stateless(self, evidence: Evidence, decision: Decision) -> None:
+        """Agents that may run twice do not wait for a fence, or it is said why."""
+        nodes = evidence.nodes
+        acted = (*decision.actions, *(missed.action for missed in decision.non_actions))
+        answered = {name for action in acted if action.stateless_only for name in action.nodes}
+        for mark in decision.state.nodes.values():
+            index = nodes.find(mark.node_id)
+            waits = mark.state is NodeState.CONFIRMED and not mark.stateless_moved
+            if index is None or not waits or self._is_full(nodes.region_of(index)):
+                continue
+            if int(nodes.agents_stateless[index]) > 0 and mark.node_id not in answered:
+                detail = f"{nodes.agents_stateless[index]} agents wait for a fence"
+                self._break("stateless_first", f"node/{mark.node_id}", detail)
 
     def _check_acted(self, evidence: Evidence, decision: Decision, now_s: float) -> None:
         """A node with a definite death is acted on, or its limit is named."""

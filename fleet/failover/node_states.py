@@ -204,7 +204,7 @@ def _from_silent(case: _Case) -> _Step | None:
         reasons = silence_reasons(facts)
         return case.to(NodeState.SUSPECT, Rule.SILENCE, *reasons, suspect_s=case.now_s)
     if mark.moved_s is not None and facts.agents == 0:
-        return case.to(NodeState.MOVED, Rule.FENCING, Reason("agents", 0))
+        return case.to(NodeState.MOVED, Rule.PLACED_ELSEWHERE, Reason("agents", 0))
     waited_s = case.now_s - mark.since_s
     confirm_s = 0.0 if Rule.CONFIRM_TIME in case.without else policy.confirm_s
     if not facts.dead_votes or waited_s < confirm_s:
@@ -307,7 +307,7 @@ def _from_verdict(case: _Case) -> _Step | None:
     """CONFIRMED or FENCED: the evidence must still stand."""
     facts, mark = case.facts, case.mark
     if facts.agents == 0 and (mark.state is NodeState.FENCED or mark.moved_s is not None):
-        return case.to(NodeState.MOVED, Rule.FENCING, Reason("agents", 0))
+        return case.to(NodeState.MOVED, Rule.PLACED_ELSEWHERE, Reason("agents", 0))
     if not case.orders.forced:
         taken_back = _take_back(case)
         if taken_back is not None:

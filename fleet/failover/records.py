@@ -148,8 +148,9 @@ class Rule(StrEnum):
     FAIL_BACK_REHEARSAL = "fail_back_rehearsal"
     FAIL_BACK_WINDOW = "fail_back_window"
     FAIL_BACK_RATE = "fail_back_rate"
+    # No limits: what a change of state rests on.
     FORCED = "forced"
-    """Not a limit: a person ordered it."""
+    PLACED_ELSEWHERE = "placed_elsewhere"
 
 
 class LeaderFacts(NamedTuple):
