@@ -10,6 +10,7 @@ from resources.control_store.lookups import SqlLookups
 from resources.control_store.nodes import SqlNodes
 from resources.control_store.placements import SqlPlacements
 from resources.control_store.schema import store_properties
+from resources.control_store.state_cuts import SqlStateCuts
 from resources.control_store.states import SqlStates
 
 
@@ -19,6 +20,7 @@ class SqlControlStore(
     SqlPlacements,
     SqlFleetViews,
     SqlStates,
+    SqlStateCuts,
     SqlActivities,
     SqlJournal,
     SqlLookups,
