@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Number of the newest migration; raise it with each file added to `migrations/versions`."""
+
+STATES_MOVED = "states_moved"
+"""Property that triggers change with all that alters a network's states beside the change log."""
 
 METADATA = sa.MetaData()
 

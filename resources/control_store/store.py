@@ -17,6 +17,7 @@ from resources.control_store.placement_history import SqlPlacementHistory
 from resources.control_store.placements import SqlPlacements
 from resources.control_store.roster import SqlRoster
 from resources.control_store.schema import store_properties
+from resources.control_store.state_cuts import SqlStateCuts
 from resources.control_store.states import SqlStates
 
 
@@ -28,6 +29,7 @@ class SqlControlStore(
     SqlFleetViews,
     SqlHomes,
     SqlStates,
+    SqlStateCuts,
     SqlActivities,
     SqlJournal,
     SqlLookups,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from threading import RLock
@@ -42,6 +43,7 @@ from fleet.reports import (
     merge_agents,
     unplaced,
 )
+from fleet.state_cuts import ChangeCursor, CutFacts, StateListing, columns_of, explain_broken
 from tests.fakes.clock import ManualClock
 from tests.fakes.home_store import InMemoryHomes
 from tests.fakes.incidents import InMemoryIncidents
@@ -69,6 +71,8 @@ class InMemoryControlStore(InMemoryIncidents, InMemoryObservers, InMemoryHomes):
         self._states: dict[str, AgentState] = {}
         self._changes: list[StateChange] = []
         self._change_id = 0
+        self._cuts: dict[str, str] = {}
+        self._moves = ""
         self._activities: dict[str, Activity] = {}
         self._notes: dict[str, Note] = {}
         self._journal: dict[tuple[str, str, str], JournalEntry] = {}
@@ -324,6 +328,8 @@ class InMemoryControlStore(InMemoryIncidents, InMemoryObservers, InMemoryHomes):
                 if placement.epoch != epoch_seen or (last and last.term > placement.term):
                     continue
                 placed = placement._replace(epoch=(last.epoch if last else 0) + 1)
+                if last and last.network_id != placed.network_id:
+                    self._moves = secrets.token_hex(16)
                 self._retired.pop(agent_id, None)
                 self._placements[agent_id] = placed
                 self._record_moves([placed])
@@ -442,6 +448,29 @@ class InMemoryControlStore(InMemoryIncidents, InMemoryObservers, InMemoryHomes):
                 if region in {None, info.region}:
                     infos.append(info)
         return infos
+
+    def cut_states(
+        self, network_id: str, since: ChangeCursor | None, *, whole: bool = False
+    ) -> StateListing:
+        """A cut, obviously right: each agent is looked at."""
+        with self._lock:
+            has_entry = since and since.change_id in {one.change_id for one in self._changes}
+            facts = CutFacts(self._cuts.get(network_id, ""), self._moves, bool(has_entry))
+            newest = max((one.change_id for one in self._changes), default=0)
+            self._cuts[network_id] = secrets.token_hex(16)
+            cursor = ChangeCursor(newest, self._cuts[network_id], self._moves)
+            broken = explain_broken(since, facts)
+            infos = [one for one in self.state_infos() if one.network_id == network_id]
+            if since and not broken and not whole:
+                touched = {c.agent_id for c in self._changes if c.change_id > since.change_id}
+                infos = [one for one in infos if one.agent_id in touched]
+        return StateListing(columns_of(infos), cursor, whole or bool(broken), broken)
+
+    def remove_state(self, agent_id: str) -> None:
+        """Delete a row, as somebody does in the database itself; the store notes that."""
+        with self._lock:
+            del self._states[agent_id]
+            self._moves = secrets.token_hex(16)
 
     def state_changes(self, after: int, limit: int) -> list[StateChange]:
         """Change log entries after a cursor."""
