@@ -36,7 +36,7 @@ class Probe(NamedTuple):
     boot_id: str
     """Of the boot that answered; empty when none did."""
     failures: int
-    """Rounds in a row that ended SILENT; 0 after any other outcome."""
+    """Rounds that ended SILENT since it was last reached; UNSURE ones are not counted."""
     latency_ms: float | None
     """Of the answer; None without one."""
     detail: str
