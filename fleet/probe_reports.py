@@ -92,9 +92,3 @@ class NodeContact(NamedTuple):
     """host:port of its endpoints."""
     boot_id: str
     """Of the boot that said so."""
-
-
-def is_failing(report: ProbeReport) -> bool:
-    """Tell whether any node of a report was out of reach (SILENT or UNSURE)."""
-    lost = {ProbeOutcome.SILENT, ProbeOutcome.UNSURE}
-    return any(probe.outcome in lost for probe in report.probes)
