@@ -20,6 +20,8 @@ from fleet.errors import FencedError, LeaseLostError, NotFoundError, TooLargeErr
 from fleet.inventory import Agent, AgentStateInfo, Gpu, Node
 from fleet.journal import JournalEntry
 from fleet.leases import Lease
+from fleet.ports.home_store import HomeStore
+from fleet.ports.incident_store import IncidentStore, PlacementHistoryStore
 from fleet.ports.observer_store import ObserverStore
 from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport, RegionCounts
 
@@ -335,6 +337,9 @@ class ControlStore(
     JournalStore,
     LookupStore,
     ObserverStore,
+    HomeStore,
+    IncidentStore,
+    PlacementHistoryStore,
     Protocol,
 ):
     """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""

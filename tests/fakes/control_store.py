@@ -43,10 +43,12 @@ from fleet.reports import (
     unplaced,
 )
 from tests.fakes.clock import ManualClock
+from tests.fakes.home_store import InMemoryHomes
+from tests.fakes.incidents import InMemoryIncidents
 from tests.fakes.observer_store import InMemoryObservers
 
 
-class InMemoryControlStore(InMemoryObservers):
+class InMemoryControlStore(InMemoryIncidents, InMemoryObservers, InMemoryHomes):
     """`fleet.ports.ControlStore` for tests; one process, lost at its end.
 
     Every method holds one lock, so each is a transaction.
@@ -324,6 +326,7 @@ class InMemoryControlStore(InMemoryObservers):
                 placed = placement._replace(epoch=(last.epoch if last else 0) + 1)
                 self._retired.pop(agent_id, None)
                 self._placements[agent_id] = placed
+                self._record_moves([placed])
                 stored.append(placed)
         return stored
 
