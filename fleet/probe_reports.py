@@ -36,7 +36,7 @@ class Probe(NamedTuple):
     boot_id: str
     """Of the boot that answered; empty when none did."""
     failures: int
-    """Rounds in a row that ended SILENT; 0 after any other outcome."""
+    """Rounds that ended SILENT since it was last reached; UNSURE ones are not counted."""
     latency_ms: float | None
     """Of the answer; None without one."""
     detail: str
@@ -92,9 +92,3 @@ class NodeContact(NamedTuple):
     """host:port of its endpoints."""
     boot_id: str
     """Of the boot that said so."""
-
-
-def is_failing(report: ProbeReport) -> bool:
-    """Tell whether any node of a report was out of reach (SILENT or UNSURE)."""
-    lost = {ProbeOutcome.SILENT, ProbeOutcome.UNSURE}
-    return any(probe.outcome in lost for probe in report.probes)

@@ -42,7 +42,7 @@ class ProbePolicy:
     helpers: int = 3
     """Other nodes that are asked to try when a node does not answer (SWIM's k)."""
     failures_min: int = 2
-    """Rounds in a row that must end in silence before it is a vote."""
+    """Rounds that must end in silence, with no answer between, before it is a vote."""
     refresh_s: float = 15.0
     """A report in which nothing changed is stored again after this time."""
     fresh_s: float = 45.0
@@ -75,10 +75,10 @@ class ProbePolicy:
 
 
 PRODUCTION_PROBING = ProbePolicy()
-"""A dead node has five votes against it within 12 s; 1 direct probe a second and node."""
+"""A dead node has its votes against it within 15 s; one probe a second and node."""
 
 EMBEDDED_PROBING = ProbePolicy(interval_s=1.0, timeout_s=0.5, refresh_s=2.0, fresh_s=5.0)
-"""For nodes that are processes of one machine: votes within 4 s."""
+"""For nodes that are processes of one machine: votes within 5 s."""
 
 
 class CoverageGap(NamedTuple):
