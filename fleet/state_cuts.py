@@ -74,7 +74,7 @@ def explain_broken(since: ChangeCursor | None, facts: CutFacts) -> str:
 
     Args:
         since: of the cut to go on from; None when there is none.
-        facts: read in the transaction that replaces the token.
+        facts: what the control store says now.
     """
     if since is None:
         return "no earlier cut is known"

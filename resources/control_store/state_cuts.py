@@ -37,27 +37,26 @@ class SqlStateCuts(Feature):
         self, network_id: str, since: ChangeCursor | None, *, whole: bool = False
     ) -> StateListing:
         """List the states of a network that were touched since an earlier cut, or all of them."""
-        cursor, facts = self._note_cut(f"state_cut/{network_id}", since)
-        broken = explain_broken(since, facts)
+        cursor, token = self._note_cut(f"state_cut/{network_id}")
+        after = since.change_id if since else 0
         dialect = self._database.dialect
         with self._database.read() as connection:
-            if is_whole := whole or since is None or bool(broken):
+            # In the transaction of the listing: nothing is trimmed between the two.
+            has_entry = bool(_ENTRY.rows(dialect, connection, change_id=after))
+            broken = explain_broken(since, CutFacts(token, cursor.moves, has_entry))
+            if is_whole := whole or bool(broken):
                 rows = _ALL.iterate(dialect, connection, network_id=network_id)
             else:
-                after = since.change_id
                 rows = _TOUCHED.iterate(dialect, connection, network_id=network_id, after=after)
             return StateListing(state_columns(rows), cursor, is_whole, broken)
 
-    def _note_cut(self, name: str, since: ChangeCursor | None) -> tuple[ChangeCursor, CutFacts]:
-        """Replace the network's token, and read what the cursors are judged by; one transaction."""
-        entries, properties = agent_state_changes.c, store_properties.c
+    def _note_cut(self, name: str) -> tuple[ChangeCursor, str]:
+        """Store a new token with reading where the change log stands; the token before it too."""
+        properties = store_properties.c
         token = secrets.token_hex(16)
         with self._database.settled_write() as connection:
-            newest = connection.execute(sa.select(sa.func.max(entries.change_id))).scalar()
-            here = sa.select(entries.change_id).where(
-                entries.change_id == (since.change_id if since else 0)
-            )
-            has_entry = connection.execute(here).first() is not None
+            newest = connection.execute(sa.select(sa.func.max(agent_state_changes.c.change_id)))
+            change_id = newest.scalar() or 0
             wanted = sa.select(properties.name, properties.value).where(
                 properties.name.in_([name, STATES_MOVED])
             )
@@ -66,8 +65,7 @@ class SqlStateCuts(Feature):
                 upsert(self._database.dialect, store_properties), {"name": name, "value": token}
             )
         moves = found.get(STATES_MOVED, "")
-        facts = CutFacts(found.get(name, ""), moves, has_entry)
-        return ChangeCursor(newest or 0, token, moves), facts
+        return ChangeCursor(change_id, token, moves), found.get(name, "")
 
 
 def _listing(*conditions: sa.ColumnElement[bool]) -> sa.Select[tuple[str, int, int, str, int]]:
@@ -81,6 +79,12 @@ def _listing(*conditions: sa.ColumnElement[bool]) -> sa.Select[tuple[str, int, i
         .order_by(states.agent_id)
     )
 
+
+_ENTRY = DriverStatement(
+    lambda _: sa.select(agent_state_changes.c.change_id).where(
+        agent_state_changes.c.change_id == sa.bindparam("change_id")
+    )
+)
 
 _ALL = DriverStatement(lambda _: _listing())
 

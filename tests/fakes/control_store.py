@@ -429,6 +429,11 @@ class InMemoryControlStore(InMemoryIncidents, InMemoryObservers, InMemoryHomes):
         with self._lock:
             self._states[agent_id] = self._states[agent_id]._replace(body=body)
 
+    def damage_digest(self, agent_id: str, digest: str) -> None:
+        """Replace a stored digest, for tests of corruption."""
+        with self._lock:
+            self._states[agent_id] = self._states[agent_id]._replace(digest=digest)
+
     def state_infos(self, region: str | None = None) -> list[AgentStateInfo]:
         """Metadata of all states."""
         infos = []
