@@ -20,6 +20,8 @@ from fleet.errors import FencedError, LeaseLostError, NotFoundError, TooLargeErr
 from fleet.inventory import Agent, AgentStateInfo, Gpu, Node
 from fleet.journal import JournalEntry
 from fleet.leases import Lease
+from fleet.ports.breaker_store import BreakerStore
+from fleet.ports.service_registry import ServiceRegistry
 from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport, RegionCounts
 
 
@@ -323,6 +325,8 @@ class ControlStore(
     ActivityStore,
     JournalStore,
     LookupStore,
+    ServiceRegistry,
+    BreakerStore,
     Protocol,
 ):
     """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from resources.control_store.activities import SqlActivities
+from resources.control_store.breakers import SqlBreakers
 from resources.control_store.fleet_views import SqlFleetViews
 from resources.control_store.journal import SqlJournal
 from resources.control_store.leases import SqlLeases
@@ -10,6 +11,7 @@ from resources.control_store.lookups import SqlLookups
 from resources.control_store.nodes import SqlNodes
 from resources.control_store.placements import SqlPlacements
 from resources.control_store.schema import store_properties
+from resources.control_store.services import SqlServices
 from resources.control_store.states import SqlStates
 
 
@@ -22,6 +24,8 @@ class SqlControlStore(
     SqlActivities,
     SqlJournal,
     SqlLookups,
+    SqlServices,
+    SqlBreakers,
 ):
     """`fleet.ports.ControlStore` on SQLite or PostgreSQL; safe for threads and many processes.
 

@@ -43,9 +43,10 @@ from fleet.reports import (
     unplaced,
 )
 from tests.fakes.clock import ManualClock
+from tests.fakes.service_registry import InMemoryBreakerStore, InMemoryServiceRegistry
 
 
-class InMemoryControlStore:
+class InMemoryControlStore(InMemoryServiceRegistry, InMemoryBreakerStore):
     """`fleet.ports.ControlStore` for tests; one process, lost at its end.
 
     Every method holds one lock, so each is a transaction.
@@ -54,6 +55,8 @@ class InMemoryControlStore:
     def __init__(self, clock: Clock | None = None) -> None:
         """Start empty; `clock` judges leases."""
         self.clock = clock or ManualClock()
+        InMemoryServiceRegistry.__init__(self)
+        InMemoryBreakerStore.__init__(self, self.clock.now)
         self._lock = RLock()
         self._declared_nodes: dict[str, NodeDeclaration] = {}
         self._reports: dict[str, tuple[NodeReport, datetime]] = {}
