@@ -98,26 +98,39 @@ def note_check(policy: ServicePolicy, state: CheckState, *, passed: bool) -> Che
     return CheckState(CheckHealth.FAILING if failing else state.health, failures, 0)
 
 
+class _Seen(NamedTuple):
+    epoch: int
+    renewals: int
+    changed_s: float
+    """When we first saw these numbers."""
+    unchanged_s: float | None = None
+    """When a later look first found them unchanged."""
+
+
 class RenewalAges:
     """How long each entry has been silent, by the clock of whoever asks.
 
     A registry tells that a counter has changed; *when* is what we saw. So no other machine's clock
-    is believed, and a pause of ours or an outage of the registry ages nobody: `restart` lets all
-    ages begin again.
+    is believed. One look that finds a counter unchanged proves little: the registry may have been
+    down since the look before, and just be back. So silence counts once it has been found by two
+    looks that are at least two renewals apart. `restart` lets all ages begin again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, policy: ServicePolicy) -> None:
         """Nothing was seen."""
-        self._seen: dict[str, tuple[int, int, float]] = {}
+        self._confirm_s = 2 * policy.renew_interval_s
+        self._seen: dict[str, _Seen] = {}
         self._restarted_s = -math.inf
 
     def see(self, registrations: Iterable[Registration], now_s: float) -> None:
-        """Take in one complete read of one or more services, at monotonic `now_s`."""
+        """Take in a look at entries, at monotonic `now_s`."""
         for registration in registrations:
-            endpoint = registration.endpoint
-            known = self._seen.get(endpoint.key)
-            if known is None or known[:2] != (endpoint.epoch, registration.renewals):
-                self._seen[endpoint.key] = (endpoint.epoch, registration.renewals, now_s)
+            key, epoch = registration.endpoint.key, registration.endpoint.epoch
+            known = self._seen.get(key)
+            if known is None or known[:2] != (epoch, registration.renewals):
+                self._seen[key] = _Seen(epoch, registration.renewals, now_s)
+            elif known.unchanged_s is None or known.unchanged_s < self._restarted_s:
+                self._seen[key] = known._replace(unchanged_s=now_s)
 
     def forget(self, keys: Iterable[str]) -> None:
         """Drop entries that have left the registry."""
@@ -129,9 +142,13 @@ class RenewalAges:
         self._restarted_s = now_s
 
     def silent_s(self, key: str, now_s: float) -> float:
-        """Seconds since the entry's last renewal that we saw; 0 for one never seen."""
+        """Seconds since the entry's last renewal that we saw; 0 while that is not confirmed."""
         known = self._seen.get(key)
-        return 0.0 if known is None else now_s - max(known[2], self._restarted_s)
+        if known is None or known.unchanged_s is None:
+            return 0.0
+        if now_s - max(known.unchanged_s, self._restarted_s) < self._confirm_s:
+            return 0.0
+        return now_s - max(known.changed_s, self._restarted_s)
 
 
 class ServiceView(NamedTuple):
