@@ -4,7 +4,8 @@ Two mistakes would be outages: to send requests to what is gone, and to empty a 
 observer is blind. So nothing here deletes. `plan_view` withholds what a GRAY verdict or silence
 speaks against, never more than `1 - served_min_share` of a service's entries, and counts silence
 only after registry and controller have both been healthy for one whole `entry_ttl_s`: whoever was
-cut off had the time to renew. While they are not, nothing new is withheld. Failed health checks
+cut off had the time to renew. While they are not, nothing new is withheld, and what was withheld
+before stays so until it renews. Failed health checks
 alone never withhold an entry, they lower its weight (`fleet.service_weights`): when every check
 fails, the fault is the checker's, and all weights are low alike.
 """
@@ -12,7 +13,7 @@ fails, the fault is the checker's, and all weights are low alike.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -113,14 +114,13 @@ class RenewalAges:
     A registry tells that a counter has changed; *when* is what we saw. So no other machine's clock
     is believed. One look that finds a counter unchanged proves little: the registry may have been
     down since the look before, and just be back. So silence counts once it has been found by two
-    looks that are at least two renewals apart. `restart` lets all ages begin again.
+    looks that are at least two renewals apart.
     """
 
     def __init__(self, policy: ServicePolicy) -> None:
         """Nothing was seen."""
         self._confirm_s = 2 * policy.renew_interval_s
         self._seen: dict[str, _Seen] = {}
-        self._restarted_s = -math.inf
 
     def see(self, registrations: Iterable[Registration], now_s: float) -> None:
         """Take in a look at entries, at monotonic `now_s`."""
@@ -129,7 +129,7 @@ class RenewalAges:
             known = self._seen.get(key)
             if known is None or known[:2] != (epoch, registration.renewals):
                 self._seen[key] = _Seen(epoch, registration.renewals, now_s)
-            elif known.unchanged_s is None or known.unchanged_s < self._restarted_s:
+            elif known.unchanged_s is None:
                 self._seen[key] = known._replace(unchanged_s=now_s)
 
     def forget(self, keys: Iterable[str]) -> None:
@@ -137,18 +137,26 @@ class RenewalAges:
         for key in keys:
             self._seen.pop(key, None)
 
-    def restart(self, now_s: float) -> None:
-        """Let all ages begin now: registry or controller was not healthy until now."""
-        self._restarted_s = now_s
+    def restart(self, now_s: float, but: Collection[str] = ()) -> None:
+        """Let ages begin now: registry or controller was not healthy until now.
+
+        Args:
+            now_s: monotonic seconds.
+            but: entries that were withheld before that; they stay so until they renew.
+        """
+        self._seen = {
+            key: seen if key in but else seen._replace(changed_s=now_s, unchanged_s=None)
+            for key, seen in self._seen.items()
+        }
 
     def silent_s(self, key: str, now_s: float) -> float:
         """Seconds since the entry's last renewal that we saw; 0 while that is not confirmed."""
         known = self._seen.get(key)
         if known is None or known.unchanged_s is None:
             return 0.0
-        if now_s - max(known.unchanged_s, self._restarted_s) < self._confirm_s:
+        if now_s - known.unchanged_s < self._confirm_s:
             return 0.0
-        return now_s - max(known.changed_s, self._restarted_s)
+        return now_s - known.changed_s
 
 
 class ServiceView(NamedTuple):

@@ -17,6 +17,7 @@ from fleet.errors import TransientError
 from fleet.ports.clock import Clock
 from fleet.ports.service_registry import ServiceRead, ServiceRegistry
 from fleet.service_health import RenewalAges, ServicePolicy, ServiceView, plan_view
+from fleet.services import endpoint_key
 
 
 class Source(StrEnum):
@@ -44,6 +45,8 @@ class _Known(NamedTuple):
     read_s: float
     keys: frozenset[str]
     """Of the entries it was made from."""
+    is_outdated: bool = False
+    """Somebody said that it has changed."""
 
 
 class ServiceDirectory:
@@ -72,6 +75,7 @@ class ServiceDirectory:
         self._ages = RenewalAges(policy)
         self._known: dict[str, _Known] = {}
         self._problem = ""
+        self._was_trusted = True
         self._lock = RLock()
 
     def answer(self, service: str) -> DirectoryAnswer:
@@ -83,7 +87,11 @@ class ServiceDirectory:
         with self._lock:
             known = self._known.get(service)
             now_s = self._clock.monotonic_s()
-            if known is None or now_s - known.read_s > self._policy.cache_ttl_s:
+            if (
+                known is None
+                or known.is_outdated
+                or now_s - known.read_s > self._policy.cache_ttl_s
+            ):
                 return self.refresh([service])[0]
             problem = self._problem
             source = Source.LAST_KNOWN_GOOD if problem else Source.CACHE
@@ -102,8 +110,9 @@ class ServiceDirectory:
                 return self._last_known(services, error)
             now_s = self._clock.monotonic_s()
             trusted = self._is_controller_healthy()
-            if self._problem or not trusted:
-                self._ages.restart(now_s)
+            if trusted and not self._was_trusted:
+                self._ages.restart(now_s, self._withheld())
+            self._was_trusted = trusted
             self._problem = ""
             return [self._take(read, now_s, trusted=trusted) for read in reads]
 
@@ -112,7 +121,15 @@ class ServiceDirectory:
         with self._lock:
             known = self._known.get(service)
             if known is not None:
-                self._known[service] = known._replace(read_s=-float("inf"))
+                self._known[service] = known._replace(is_outdated=True)
+
+    def _withheld(self) -> set[str]:
+        """Keys of all entries that are withheld now."""
+        return {
+            endpoint_key(service, agent_id)
+            for service, known in self._known.items()
+            for agent_id in known.view.withheld
+        }
 
     def _take(self, read: ServiceRead, now_s: float, *, trusted: bool) -> DirectoryAnswer:
         keys = frozenset(entry.endpoint.key for entry in read.registrations)
@@ -138,6 +155,7 @@ class ServiceDirectory:
 
     def _last_known(self, services: Sequence[str], error: TransientError) -> list[DirectoryAnswer]:
         self._problem = str(error)
+        self._was_trusted = False
         if any(service not in self._known for service in services):
             raise error
         now_s = self._clock.monotonic_s()

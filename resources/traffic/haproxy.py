@@ -22,6 +22,7 @@ from typing import NamedTuple
 from fleet.errors import (
     InvalidInputError,
     NotFoundError,
+    PermanentError,
     StateroomError,
     TrafficUnavailableError,
 )
@@ -77,7 +78,12 @@ class HaproxyRouter:
         plans = [_plan(table, live) for table, live in zip(tables, lives, strict=True)]
         commands = [command for plan in plans if plan.error is None for command in plan.commands]
         answers = iter(self._client.run(["experimental-mode on", *commands] if commands else []))
-        next(answers, None)
+        refused = next(answers, "")
+        if refused:
+            raise PermanentError(
+                f"HAProxy at {self._client.address} lets nothing be changed: {refused}",
+                hint="Its `stats socket` needs `level admin`.",
+            )
         results = []
         for table, plan in zip(tables, plans, strict=True):
             error = plan.error

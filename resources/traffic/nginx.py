@@ -6,8 +6,9 @@ those that were loaded last; their digest is kept in `.loaded`, written after th
 taken: a crash between file and reload is therefore seen and completed by the next application. A
 configuration that nginx refuses (`nginx -t`) is taken back before anything is loaded.
 
-The new workers prove that a reload was taken: nginx answers a signal with nothing, and goes on with
-the old configuration when the new one cannot be had.
+nginx answers a signal with nothing, and goes on with the old configuration when the new one cannot
+be had. A reload is over when there are new workers and every old one has ended or calls itself
+"shutting down": until then an old one may still accept a request and send it to the old place.
 """
 
 from __future__ import annotations
@@ -143,16 +144,16 @@ class NginxRouter:
             )
 
     def _reload(self) -> None:
-        """Signal the master, and wait until it has started new workers."""
+        """Signal the master, and wait until new workers have taken over."""
         try:
             master = psutil.Process(int(self._pid_file.read_text()))
             old = {child.pid for child in master.children()}
             os.kill(master.pid, signal.SIGHUP)
             ends_s = time.monotonic() + self._timeout_s
-            while {child.pid for child in master.children()} <= old:
+            while not _is_taken_over(master, old):
                 if time.monotonic() > ends_s:
                     raise TrafficUnavailableError(
-                        f"nginx (pid {master.pid}) started no new workers in "
+                        f"nginx (pid {master.pid}) has not replaced its workers within "
                         f"{self._timeout_s:g} s; it goes on with the old routes",
                         hint="Its error log says why; apply the routes again.",
                     )
@@ -172,6 +173,21 @@ class NginxRouter:
 
     def _path(self, service: str) -> Path:
         return self._folder / f"{validate_name('service', service)}.conf"
+
+
+def _is_taken_over(master: psutil.Process, old: set[int]) -> bool:
+    """Whether only workers of the new configuration accept requests."""
+    workers = master.children()
+    if {worker.pid for worker in workers} <= old:
+        return False
+    return all(worker.pid not in old or _is_leaving(worker) for worker in workers)
+
+
+def _is_leaving(worker: psutil.Process) -> bool:
+    try:
+        return "shutting down" in " ".join(worker.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return True
 
 
 def _render(table: RouteTable) -> bytes:
