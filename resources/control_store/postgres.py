@@ -19,7 +19,7 @@ _MIGRATION_LOCK = 0x5374_6174_6500
 """Advisory lock of PostgreSQL that a starter holds while it migrates ("State" in ASCII)."""
 
 _CHANGE_LOG_LOCK = 0x5374_6174_6501
-"""Shared by every put until its commit; taken alone by readers of the change log."""
+"""Shared by every put and move until its commit; taken alone by readers of their logs."""
 
 _NOW_US = "floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
@@ -121,6 +121,15 @@ class PostgresDialect:
             f"SELECT {_NOW_US}, pg_advisory_xact_lock_shared({_CHANGE_LOG_LOCK})"
         ).one()
         return int(row[0])
+
+    def newest_change(self, connection: sa.Connection) -> int:
+        """From the sequence: numbers of puts in flight count, those of trimmed entries too."""
+        return int(
+            connection.exec_driver_sql(
+                "SELECT CASE WHEN is_called THEN last_value ELSE 0 END "
+                "FROM agent_state_changes_change_id_seq"
+            ).scalar_one()
+        )
 
     def settle_change_log(self, connection: sa.Connection) -> None:
         """Wait for the puts in flight.
