@@ -106,8 +106,33 @@ def test_of_two_tables_the_older_never_replaces_the_newer(
     assert judge_table(RouteTable("svc", *one, ()), None) is None
 
 
-def test_a_senseless_region_of_a_backend_is_refused() -> None:
-    """It becomes a record's identifier."""
-    table = RouteTable("svc", 1, 1, (Backend("a", "", "10.0.0.1", 80, 1, 1),))
-    with pytest.raises(InvalidInputError, match="region"):
-        validate_tables([table])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("agent_id", "a/b"),
+        ("region", ""),
+        ("address", "10.0.0.1:80"),
+        ("port", 0),
+        ("epoch", 0),
+        ("weight", 256),
+        ("weight", 0),
+    ],
+)
+def test_a_senseless_backend_names_its_field(field: str, value: object) -> None:
+    """It would become part of a command, a file or a record."""
+    backend = Backend("a", "eu", "10.0.0.1", 80, 1, 1)._replace(**{field: value})
+    with pytest.raises(InvalidInputError) as caught:
+        validate_tables([RouteTable("svc", 1, 1, (backend,))])
+    assert caught.value.field == field
+
+
+def test_a_senseless_table_names_what_is_wrong() -> None:
+    """A service twice, a fence below zero, backends out of order."""
+    one, other = (Backend(name, "eu", "10.0.0.1", 80, 1, 1) for name in "ab")
+    for tables, text in (
+        ([RouteTable("svc", 1, 1, ())] * 2, "each service once"),
+        ([RouteTable("svc", 1, -1, ())], "fence"),
+        ([RouteTable("svc", 1, 1, (other, one))], "ordered by agent_id"),
+    ):
+        with pytest.raises(InvalidInputError, match=text):
+            validate_tables(tables)
