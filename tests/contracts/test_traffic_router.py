@@ -17,7 +17,7 @@ from resources.traffic.haproxy import HaproxyRouter
 from resources.traffic.haproxy_client import HaproxyClient
 from resources.traffic.nginx import NginxRouter
 from resources.traffic.route53 import Route53Router
-from tests.servers.balancers import Balancer, running_haproxy, running_nginx
+from tests.servers.balancers import Balancer, need, running_haproxy, running_nginx
 from tests.servers.moto_server import aws_client, moto_server
 
 SERVICES = [f"svc-{number}" for number in range(40)]
@@ -49,7 +49,10 @@ def nginx_router(nginx: Balancer) -> NginxRouter:
     """The adapter of a running nginx."""
     folder = nginx.folder
     return NginxRouter(
-        folder / "upstreams", config=folder / "nginx.conf", pid_file=folder / "nginx.pid"
+        folder / "upstreams",
+        config=folder / "nginx.conf",
+        pid_file=folder / "nginx.pid",
+        binary=need("nginx"),
     )
 
 

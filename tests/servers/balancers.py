@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import shutil
 import socket
 import subprocess
@@ -90,13 +91,13 @@ http {{
 @contextlib.contextmanager
 def running_haproxy(services: Sequence[str]) -> Iterator[Balancer]:
     """A HAProxy with an empty backend for each service."""
-    need("haproxy")
+    program = need("haproxy")
     with _folder() as folder:
         port = free_port()
         backends = "".join(f"backend {name}\n  balance leastconn\n" for name in services)
         config = folder / "haproxy.cfg"
         config.write_text(HAPROXY_FILE.format(folder=folder, port=port) + backends)
-        command = ["haproxy", "-db", "-f", str(config)]
+        command = [program, "-db", "-f", str(config)]
         with running(command, folder, port, folder / "admin.sock") as balancer:
             yield balancer
 
@@ -104,13 +105,13 @@ def running_haproxy(services: Sequence[str]) -> Iterator[Balancer]:
 @contextlib.contextmanager
 def running_nginx() -> Iterator[Balancer]:
     """An nginx that includes `upstreams/*.conf`."""
-    need("nginx")
+    program = need("nginx")
     with _folder() as folder:
         port = free_port()
         (folder / "upstreams").mkdir()
         config = folder / "nginx.conf"
         config.write_text(NGINX_FILE.format(folder=folder, port=port))
-        command = ["nginx", "-c", str(config)]
+        command = [program, "-c", str(config)]
         with running(command, folder, port, folder / "nginx.pid") as balancer:
             yield balancer
 
@@ -132,10 +133,12 @@ def running(command: list[str], folder: Path, port: int, ready: Path) -> Iterato
         balancer.end()
 
 
-def need(binary: str) -> None:
-    """Skip, with the reason, where a balancer cannot be had."""
-    if shutil.which(binary) is None and not Path(f"/usr/sbin/{binary}").exists():
+def need(binary: str) -> str:
+    """The path of a balancer's program; skips, with the reason, where it cannot be had."""
+    found = shutil.which(binary, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if found is None:
         pytest.skip(f"no {binary} on this machine (Debian: apt-get install {binary})")
+    return found
 
 
 def free_port() -> int:

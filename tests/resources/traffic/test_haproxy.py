@@ -18,7 +18,7 @@ from fleet.errors import (
 from fleet.routes import Backend, LiveRoutes, RouteTable
 from resources.traffic.haproxy import HaproxyRouter
 from resources.traffic.haproxy_client import HaproxyClient
-from tests.servers.balancers import Balancer, answering, running, running_haproxy
+from tests.servers.balancers import Balancer, answering, need, running, running_haproxy
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_restarted_haproxy_is_filled_again(haproxy: Balancer, router: HaproxyR
     with pytest.raises(TrafficUnavailableError, match=r"does not answer"):
         router.apply_routes([table({"a": 9}, 6)])
     (haproxy.folder / "admin.sock").unlink(missing_ok=True)
-    command = ["haproxy", "-db", "-f", str(haproxy.folder / "haproxy.cfg")]
+    command = [need("haproxy"), "-db", "-f", str(haproxy.folder / "haproxy.cfg")]
     with running(command, haproxy.folder, haproxy.port, haproxy.folder / "admin.sock"):
         assert router.live_routes("web") == LiveRoutes("web", 0, 0, ())
         assert router.apply_routes([table({"a": 9}, 5)])[0].changed
@@ -213,7 +213,7 @@ def test_a_socket_without_the_right_to_change_is_an_error(haproxy: Balancer) -> 
         file.replace("admin.sock", "weak.sock").replace("level admin", "level operator")
     )
     with running(
-        ["haproxy", "-db", "-f", str(weak)],
+        [need("haproxy"), "-db", "-f", str(weak)],
         haproxy.folder,
         haproxy.port,
         haproxy.folder / "weak.sock",

@@ -12,7 +12,7 @@ from fleet.errors import PermanentError, StaleEpochError, TrafficUnavailableErro
 from fleet.routes import Backend, LiveRoutes, RouteTable
 from resources.traffic import nginx as module
 from resources.traffic.nginx import NginxRouter
-from tests.servers.balancers import Balancer, answering, running_nginx
+from tests.servers.balancers import Balancer, answering, need, running_nginx
 
 
 @pytest.fixture
@@ -35,6 +35,7 @@ def adapter(nginx: Balancer, config: str = "nginx.conf", timeout_s: float = 15.0
         folder / "upstreams",
         config=folder / config,
         pid_file=folder / "nginx.pid",
+        binary=need("nginx"),
         timeout_s=timeout_s,
     )
 
