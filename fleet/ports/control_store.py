@@ -20,9 +20,11 @@ from fleet.errors import FencedError, LeaseLostError, NotFoundError, TooLargeErr
 from fleet.inventory import Agent, AgentStateInfo, Gpu, Node
 from fleet.journal import JournalEntry
 from fleet.leases import Lease
+from fleet.ports.breaker_store import BreakerStore
 from fleet.ports.home_store import HomeStore
 from fleet.ports.incident_store import IncidentStore, PlacementHistoryStore
 from fleet.ports.observer_store import ObserverStore
+from fleet.ports.service_registry import ServiceRegistry
 from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport, RegionCounts
 from fleet.state_cuts import ChangeCursor, StateListing
 
@@ -363,6 +365,8 @@ class ControlStore(
     HomeStore,
     IncidentStore,
     PlacementHistoryStore,
+    ServiceRegistry,
+    BreakerStore,
     Protocol,
 ):
     """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""

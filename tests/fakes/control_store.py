@@ -48,9 +48,16 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.home_store import InMemoryHomes
 from tests.fakes.incidents import InMemoryIncidents
 from tests.fakes.observer_store import InMemoryObservers
+from tests.fakes.service_registry import InMemoryBreakerStore, InMemoryServiceRegistry
 
 
-class InMemoryControlStore(InMemoryIncidents, InMemoryObservers, InMemoryHomes):
+class InMemoryControlStore(
+    InMemoryIncidents,
+    InMemoryObservers,
+    InMemoryHomes,
+    InMemoryServiceRegistry,
+    InMemoryBreakerStore,
+):
     """`fleet.ports.ControlStore` for tests; one process, lost at its end.
 
     Every method holds one lock, so each is a transaction.
@@ -60,6 +67,8 @@ class InMemoryControlStore(InMemoryIncidents, InMemoryObservers, InMemoryHomes):
         """Start empty; `clock` judges leases."""
         super().__init__()
         self.clock = clock or ManualClock()
+        InMemoryServiceRegistry.__init__(self)
+        InMemoryBreakerStore.__init__(self, self.clock.now)
         self._lock = RLock()
         self._declared_nodes: dict[str, NodeDeclaration] = {}
         self._reports: dict[str, tuple[NodeReport, datetime]] = {}
