@@ -12,6 +12,7 @@ from fleet.failover.decide import decide
 from fleet.failover.records import (
     Action,
     ActionKind,
+    ControllerState,
     Decision,
     FailoverState,
     NodeState,
@@ -70,7 +71,9 @@ class FailoverController:
         evidence = self._reader.read(self._suspects())
         now_s = self._ports.clock.monotonic_s()
         decision = decide(evidence, self.state, self._declaration.policy, now_s)
-        if decision.ages_restarted:
+        frozen = decision.controller is ControllerState.FROZEN
+        if frozen and self.state.controller is not ControllerState.FROZEN:
+            # At the beginning of a freeze, not at its end: the votes that end it must be fresh.
             self._reader.restart()
         self.state = decision.state
         regions = (
