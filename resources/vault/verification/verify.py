@@ -1,5 +1,7 @@
 """Verification levels V1 to V3: structure, stored bytes, everything decrypted.
 
+V1 reads every record of the log and trusts no checkpoint: that is how a bad one is found out.
+
 Findings are collected, not raised: one damaged pack must not hide another. V0 is part of a backup.
 """
 
@@ -23,6 +25,7 @@ from fleet.vault_log import SnapshotRecord
 from fleet.verification_sampling import is_in_slice, sample_size
 from resources.vault.keys.key_store import read_vault
 from resources.vault.keys.key_wraps import list_wraps
+from resources.vault.log.checkpoint_checks import check_checkpoints
 from resources.vault.network import NetworkVault, chain_of
 from resources.vault.packs.contents import prove_contents
 from resources.vault.packs.manifest import Manifest, packs_of, select_items
@@ -64,19 +67,20 @@ class Verification(NamedTuple):
 
 
 def verify_structure(vault: NetworkVault) -> Verification:
-    """V1: the log is whole and authentic, manifests open, every named pack is there in its size."""
+    """V1: logs and their checkpoints agree, manifests open, every pack is there in its size."""
     began_s = vault.clock.monotonic_s()
     findings: list[Finding] = []
     vault = vault.afresh()
     listed = {one.key: one.size_bytes for one in vault.list_packs()}
     try:
-        state = vault.log.refresh()
+        state = vault.log.read_whole()
     except (CorruptObjectError, NotFoundError) as error:
         findings.append(Finding(f"log/{vault.network_id}", str(error)))
         return Verification("V1", 0, 0, vault.clock.monotonic_s() - began_s, tuple(findings))
     wrong: dict[str, tuple[str, list[str]]] = {}
     looked: set[str] = set()
     findings += check_identity(vault)
+    findings += _check_log_checkpoints(vault)
     for snapshot_id, record in state.live.items():
         try:
             expected = expected_objects(vault, record)
@@ -92,6 +96,19 @@ def verify_structure(vault: NetworkVault) -> Verification:
     size_bytes = sum(listed.get(key, 0) for key in looked)
     seconds = vault.clock.monotonic_s() - began_s
     return Verification("V1", len(looked) + state.head, size_bytes, seconds, tuple(findings))
+
+
+def _check_log_checkpoints(vault: NetworkVault) -> list[Finding]:
+    """What is wrong with the checkpoints of the log, and with the region's own log and its."""
+    findings = []
+    for log in vault.logs():
+        try:
+            faults = check_checkpoints(log)
+        except (CorruptObjectError, NotFoundError) as error:
+            findings.append(Finding(log.folder, str(error)))
+            continue
+        findings += [Finding(one.key, one.problem) for one in faults]
+    return findings
 
 
 def check_identity(vault: NetworkVault) -> list[Finding]:
