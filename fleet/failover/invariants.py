@@ -125,7 +125,13 @@ class InvariantChecker:
                 by_region[nodes.region_of(index)].append(row)
             heard = nodes.heartbeat_age_s[index] <= self.witness.limit_s(evidence, index)
             gray = row.watched and bool(heard) and self.witness.dead_by_votes(evidence, index)
-            _since(self._gray_s, name, now_s, holds=gray)
+            _since(self._gray_s, name, now_s, holds=gray and not row.terminated)
+            mark = decision.state.nodes.get(name)
+            suspect = mark is not None and mark.state is NodeState.SUSPECT
+            lost = suspect and self.witness.is_lost(evidence, row)
+            _since(self._suspect_s, name, now_s, holds=lost)
+            if f"node/{name}" in evidence.directives.acknowledged:
+                self._clears.pop(name, None)
         for region, rows in by_region.items():
             full = all(self.witness.is_gone(evidence, row) for row in rows)
             _since(self._full_s, region, now_s, holds=full)
@@ -153,12 +159,8 @@ class InvariantChecker:
                 self._break("probation", subject, f"ended after {served_s:g} s")
             if int(evidence.nodes.agents_stale[index]) > 0:
                 self._break("stale_stopped_first", subject, "stale copies still run")
-        if after == NodeState.SUSPECT:
-            self._suspect_s[name] = now_s
-        elif before == NodeState.SUSPECT:
-            self._suspect_s.pop(name, None)
-            if after in {NodeState.HEALTHY, NodeState.QUARANTINE}:
-                self._check_flap(name, after, now_s)
+        if before == NodeState.SUSPECT and after in {NodeState.HEALTHY, NodeState.QUARANTINE}:
+            self._check_flap(name, after, now_s)
 
     def _check_flap(self, name: str, after: str, now_s: float) -> None:
         window_s = self.policy.flap_window_s
@@ -368,11 +370,23 @@ class InvariantChecker:
                 self._break("undecided_is_told", f"node/{name}", f"suspect {now_s - since_s:g} s")
         for name, since_s in self._gray_s.items():
             told = (f"node/{name}", Rule.GRAY.value) in self._told
-            if now_s - since_s > policy.confirm_s + policy.tick_interval_s and not told:
+            judged = self._verdict_of(decision, name)
+            late = now_s - since_s > policy.confirm_s + policy.tick_interval_s
+            if late and not told and not judged:
                 self._break("gray_is_told", f"node/{name}", f"unusable {now_s - since_s:g} s")
         self._check_parked(evidence, decision)
         self._check_stateless(evidence, decision)
         self._check_acted(evidence, decision, now_s)
+
+    def _verdict_of(self, decision: Decision, name: str) -> bool:
+        """The node is on its way out or back already, which was told."""
+        mark = decision.state.nodes.get(name)
+        return mark is not None and mark.state in {
+            NodeState.CONFIRMED,
+            NodeState.FENCED,
+            NodeState.MOVED,
+            NodeState.PROBATION,
+        }
 
     def _check_parked(self, evidence: Evidence, decision: Decision) -> None:
         """A crash loop on a healthy node is parked, or it is said why not."""

@@ -39,14 +39,15 @@ class Witness:
         nodes = evidence.nodes
         name = nodes.node_ids[index]
         code = int(nodes.infrastructure[index])
-        watching_s = now_s - max(self.ages_from_s, self.watch_from_s.get(name, 0.0))
+        watching_s = now_s - self.ages_from_s
+        watched_s = now_s - self.watch_from_s.get(name, self.ages_from_s)
         maintained = bool(nodes.maintenance[index])
         idle = code in {Infrastructure.PENDING, Infrastructure.STOPPED}
         return Row(
             node=index,
             watched=not (maintained or idle),
             terminated=code == Infrastructure.TERMINATED and not self.lives_on(evidence, index),
-            silence_s=min(float(nodes.heartbeat_age_s[index]), watching_s),
+            silence_s=min(float(nodes.heartbeat_age_s[index]), watching_s, watched_s),
             lease_silence_s=min(float(nodes.lease_age_s[index]), watching_s),
         )
 

@@ -20,10 +20,13 @@ from fleet.errors import FencedError, LeaseLostError, NotFoundError, TooLargeErr
 from fleet.inventory import Agent, AgentStateInfo, Gpu, Node
 from fleet.journal import JournalEntry
 from fleet.leases import Lease
+from fleet.ports.breaker_store import BreakerStore
 from fleet.ports.home_store import HomeStore
 from fleet.ports.incident_store import IncidentStore, PlacementHistoryStore
 from fleet.ports.observer_store import ObserverStore
+from fleet.ports.service_registry import ServiceRegistry
 from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport, RegionCounts
+from fleet.state_cuts import ChangeCursor, StateListing
 
 
 class PutResult(NamedTuple):
@@ -256,6 +259,28 @@ class AgentStateStore(Protocol):
         """Metadata of all states, ordered by agent_id; never the bytes."""
         ...
 
+    def cut_states(
+        self, network_id: str, since: ChangeCursor | None, *, whole: bool = False
+    ) -> StateListing:
+        """List the states of a network that were touched since an earlier cut, or all of them.
+
+        Every state of which a change log entry up to the new cursor tells is listed as it was then
+        or later. All are listed, with the reason, when the earlier cut cannot be gone on from
+        (`fleet.state_cuts.explain_broken`); retired agents count, as in `state_infos`.
+
+        The cut replaces the network's newest one: committed when this returns, and only the newest
+        can be gone on from.
+
+        Args:
+            network_id: whose states.
+            since: the earlier cut's; None for none.
+            whole: list all, whether or not the earlier cut can be gone on from.
+
+        Raises:
+            CorruptObjectError: the digest of a state is no SHA-256.
+        """
+        ...
+
     def state_changes(self, after: int, limit: int) -> list[StateChange]:
         """Change log entries with change_id > `after`, in order, at most `limit`.
 
@@ -340,6 +365,8 @@ class ControlStore(
     HomeStore,
     IncidentStore,
     PlacementHistoryStore,
+    ServiceRegistry,
+    BreakerStore,
     Protocol,
 ):
     """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""

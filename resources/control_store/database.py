@@ -46,6 +46,13 @@ class Database:
             yield connection
 
     @contextmanager
+    def settled_write(self) -> Iterator[sa.Connection]:
+        """Like `write`, after every put that was in flight, and before any that comes."""
+        with self.write() as connection:
+            self.dialect.settle_change_log(connection)
+            yield connection
+
+    @contextmanager
     def migration(self) -> Iterator[sa.Connection]:
         """Like `write`, for one starter at a time."""
         with self._translated(), self._engine.begin() as connection:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 6
 """Number of the newest migration; raise it with each file added to `migrations/versions`."""
+
+STATES_MOVED = "states_moved"
+"""Property that triggers change with all that alters a network's states beside the change log."""
 
 METADATA = sa.MetaData()
 
@@ -291,4 +294,49 @@ approvals = sa.Table(
     _text("approved_by"),
     _text("reason"),
     _number("approved_at"),
+)
+
+service_revisions = sa.Table(
+    "service_revisions",
+    METADATA,
+    _id("service", key=True),
+    _number("revision"),
+)
+
+service_endpoints = sa.Table(
+    "service_endpoints",
+    METADATA,
+    _id("endpoint", key=True),  # service/agent_id
+    _id("service"),
+    _id("agent_id"),
+    _id("node_id"),
+    _id("region"),
+    _text("address"),
+    _number("port"),
+    # 0: the row was made to be locked, and nobody has registered yet.
+    _number("epoch"),
+    _number("capacity"),
+    _text("check_path"),
+    _number("renewals"),
+    _number("connections"),
+    _text("health"),
+    _number("gray"),
+    _text("reason"),
+    _number("term"),
+    # 0: removed; the row keeps the epoch below which nobody may register.
+    _number("present"),
+    sa.Index("service_endpoints_by_service", "service", "present", "agent_id"),
+    sa.Index("service_endpoints_by_agent", "agent_id", "present"),
+)
+
+circuit_breakers = sa.Table(
+    "circuit_breakers",
+    METADATA,
+    _id("name", key=True),
+    _id("holder", key=True),
+    _text("phase"),
+    _number("failures"),
+    _text("reason"),
+    _number("changed_at"),
+    _number("reported_at"),
 )

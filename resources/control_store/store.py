@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from resources.control_store.activities import SqlActivities
+from resources.control_store.breakers import SqlBreakers
 from resources.control_store.fleet_views import SqlFleetViews
 from resources.control_store.homes import SqlHomes
 from resources.control_store.incidents import SqlIncidents
@@ -17,6 +18,8 @@ from resources.control_store.placement_history import SqlPlacementHistory
 from resources.control_store.placements import SqlPlacements
 from resources.control_store.roster import SqlRoster
 from resources.control_store.schema import store_properties
+from resources.control_store.services import SqlServices
+from resources.control_store.state_cuts import SqlStateCuts
 from resources.control_store.states import SqlStates
 
 
@@ -28,6 +31,7 @@ class SqlControlStore(
     SqlFleetViews,
     SqlHomes,
     SqlStates,
+    SqlStateCuts,
     SqlActivities,
     SqlJournal,
     SqlLookups,
@@ -36,6 +40,8 @@ class SqlControlStore(
     SqlLeadership,
     SqlIncidents,
     SqlOperatorOrders,
+    SqlServices,
+    SqlBreakers,
 ):
     """`fleet.ports.ControlStore` on SQLite or PostgreSQL; safe for threads and many processes.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from threading import RLock
@@ -42,13 +43,21 @@ from fleet.reports import (
     merge_agents,
     unplaced,
 )
+from fleet.state_cuts import ChangeCursor, CutFacts, StateListing, columns_of, explain_broken
 from tests.fakes.clock import ManualClock
 from tests.fakes.home_store import InMemoryHomes
 from tests.fakes.incidents import InMemoryIncidents
 from tests.fakes.observer_store import InMemoryObservers
+from tests.fakes.service_registry import InMemoryBreakerStore, InMemoryServiceRegistry
 
 
-class InMemoryControlStore(InMemoryIncidents, InMemoryObservers, InMemoryHomes):
+class InMemoryControlStore(
+    InMemoryIncidents,
+    InMemoryObservers,
+    InMemoryHomes,
+    InMemoryServiceRegistry,
+    InMemoryBreakerStore,
+):
     """`fleet.ports.ControlStore` for tests; one process, lost at its end.
 
     Every method holds one lock, so each is a transaction.
@@ -58,6 +67,8 @@ class InMemoryControlStore(InMemoryIncidents, InMemoryObservers, InMemoryHomes):
         """Start empty; `clock` judges leases."""
         super().__init__()
         self.clock = clock or ManualClock()
+        InMemoryServiceRegistry.__init__(self)
+        InMemoryBreakerStore.__init__(self, self.clock.now)
         self._lock = RLock()
         self._declared_nodes: dict[str, NodeDeclaration] = {}
         self._reports: dict[str, tuple[NodeReport, datetime]] = {}
@@ -69,6 +80,8 @@ class InMemoryControlStore(InMemoryIncidents, InMemoryObservers, InMemoryHomes):
         self._states: dict[str, AgentState] = {}
         self._changes: list[StateChange] = []
         self._change_id = 0
+        self._cuts: dict[str, str] = {}
+        self._moves = ""
         self._activities: dict[str, Activity] = {}
         self._notes: dict[str, Note] = {}
         self._journal: dict[tuple[str, str, str], JournalEntry] = {}
@@ -324,6 +337,8 @@ class InMemoryControlStore(InMemoryIncidents, InMemoryObservers, InMemoryHomes):
                 if placement.epoch != epoch_seen or (last and last.term > placement.term):
                     continue
                 placed = placement._replace(epoch=(last.epoch if last else 0) + 1)
+                if last and last.network_id != placed.network_id:
+                    self._moves = secrets.token_hex(16)
                 self._retired.pop(agent_id, None)
                 self._placements[agent_id] = placed
                 self._record_moves([placed])
@@ -423,6 +438,11 @@ class InMemoryControlStore(InMemoryIncidents, InMemoryObservers, InMemoryHomes):
         with self._lock:
             self._states[agent_id] = self._states[agent_id]._replace(body=body)
 
+    def damage_digest(self, agent_id: str, digest: str) -> None:
+        """Replace a stored digest, for tests of corruption."""
+        with self._lock:
+            self._states[agent_id] = self._states[agent_id]._replace(digest=digest)
+
     def state_infos(self, region: str | None = None) -> list[AgentStateInfo]:
         """Metadata of all states."""
         infos = []
@@ -442,6 +462,29 @@ class InMemoryControlStore(InMemoryIncidents, InMemoryObservers, InMemoryHomes):
                 if region in {None, info.region}:
                     infos.append(info)
         return infos
+
+    def cut_states(
+        self, network_id: str, since: ChangeCursor | None, *, whole: bool = False
+    ) -> StateListing:
+        """A cut, obviously right: each agent is looked at."""
+        with self._lock:
+            has_entry = since and since.change_id in {one.change_id for one in self._changes}
+            facts = CutFacts(self._cuts.get(network_id, ""), self._moves, bool(has_entry))
+            newest = max((one.change_id for one in self._changes), default=0)
+            self._cuts[network_id] = secrets.token_hex(16)
+            cursor = ChangeCursor(newest, self._cuts[network_id], self._moves)
+            broken = explain_broken(since, facts)
+            infos = [one for one in self.state_infos() if one.network_id == network_id]
+            if since and not broken and not whole:
+                touched = {c.agent_id for c in self._changes if c.change_id > since.change_id}
+                infos = [one for one in infos if one.agent_id in touched]
+        return StateListing(columns_of(infos), cursor, whole or bool(broken), broken)
+
+    def remove_state(self, agent_id: str) -> None:
+        """Delete a row, as somebody does in the database itself; the store notes that."""
+        with self._lock:
+            del self._states[agent_id]
+            self._moves = secrets.token_hex(16)
 
     def state_changes(self, after: int, limit: int) -> list[StateChange]:
         """Change log entries after a cursor."""
