@@ -6,7 +6,8 @@
     ├── TransientError                trying again later may succeed; `ops` retries it
     │   ├── StoreUnavailableError     the control store cannot be reached or is locked
     │   ├── LakeUnavailableError      the lake cannot be read or written (disk full, network)
-    │   └── NodeUnavailableError      a node's supervisor does not answer
+    │   ├── NodeUnavailableError      a node's supervisor does not answer
+    │   └── ReceiverUnavailableError  an alert did not reach a receiver
     └── PermanentError                trying again cannot help; `ops` fails at once
         ├── InvalidInputError         names the field, the value and what is allowed
         │   └── InvalidDocumentError  every problem of a file or text, with its line
@@ -60,6 +61,10 @@ class LakeUnavailableError(TransientError):
 
 class NodeUnavailableError(TransientError):
     """A node's supervisor does not answer."""
+
+
+class ReceiverUnavailableError(TransientError):
+    """A receiver of alerts does not answer, or asks to be left alone for now."""
 
 
 class InvalidInputError(PermanentError):
