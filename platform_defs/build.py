@@ -46,7 +46,7 @@ from resources.cluster_resource import cluster_resource
 from resources.control_store.resource import ControlStoreResource
 from resources.gpu.resource import GpuResource
 from resources.lake.resource import LakeResource
-from resources.log_notifier import LogNotifier
+from resources.notifiers.log import LogNotifier
 from resources.observation import fleet_observation_resource
 from resources.silent_progress import SilentProgress
 from resources.vault.resource import region_vaults_resource
