@@ -6,7 +6,10 @@
     ├── TransientError                trying again later may succeed; `ops` retries it
     │   ├── StoreUnavailableError     the control store cannot be reached or is locked
     │   ├── LakeUnavailableError      the lake cannot be read or written (disk full, network)
-    │   └── NodeUnavailableError      a node's supervisor does not answer
+    │   ├── NodeUnavailableError      a node's supervisor does not answer
+    │   ├── RegistryUnavailableError  the service registry cannot be reached
+    │   ├── TrafficUnavailableError   a balancer or name server did not take a change
+    │   └── CircuitOpenError          a breaker is open: it was not even asked
     └── PermanentError                trying again cannot help; `ops` fails at once
         ├── InvalidInputError         names the field, the value and what is allowed
         │   └── InvalidDocumentError  every problem of a file or text, with its line
@@ -44,6 +47,18 @@ class StateroomError(Exception):
 
 class TransientError(StateroomError):
     """The same call may succeed later."""
+
+
+class RegistryUnavailableError(TransientError):
+    """The service registry cannot be reached or has no leader."""
+
+
+class TrafficUnavailableError(TransientError):
+    """A balancer or name server does not answer, or did not take a change."""
+
+
+class CircuitOpenError(TransientError):
+    """A circuit breaker is open: the backend was not asked, because it has failed repeatedly."""
 
 
 class PermanentError(StateroomError):

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from fleet.errors import InvalidInputError
 from fleet.names import is_name
+from fleet.retention import parse_calendar_span
 
 NAME_ALLOWED = "a name: letters, digits, '.', '_', '-', beginning and ending with letter or digit"
 
@@ -82,6 +84,20 @@ def optional_text() -> Kind:
         return value
 
     return Kind("text", "a text, which may be empty", check, str)
+
+
+def calendar_span() -> Kind:
+    """A span of the calendar as restic writes it, or the empty text for none."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str):
+            raise RefusedError
+        try:
+            return value and str(parse_calendar_span("", value))
+        except InvalidInputError:
+            raise RefusedError from None
+
+    return Kind("span", "empty, or numbers with y, m, d, h: 10d or 1y6m", check, str)
 
 
 def choice(*options: str) -> Kind:

@@ -20,6 +20,11 @@ from fleet.errors import FencedError, LeaseLostError, NotFoundError, TooLargeErr
 from fleet.inventory import Agent, AgentStateInfo, Gpu, Node
 from fleet.journal import JournalEntry
 from fleet.leases import Lease
+from fleet.ports.breaker_store import BreakerStore
+from fleet.ports.home_store import HomeStore
+from fleet.ports.incident_store import IncidentStore, PlacementHistoryStore
+from fleet.ports.observer_store import ObserverStore
+from fleet.ports.service_registry import ServiceRegistry
 from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport, RegionCounts
 from fleet.state_cuts import ChangeCursor, StateListing
 
@@ -177,7 +182,9 @@ class PlacementStore(Protocol):
         """Remove agents that are no longer declared, with their placements; states stay."""
         ...
 
-    def place_agents(self, placements: Sequence[Placement]) -> list[Placement]:
+    def place_agents(
+        self, placements: Sequence[Placement], *, leader_term: int | None = None
+    ) -> list[Placement]:
         """Compare-and-swap placements in one transaction.
 
         Each given placement carries the epoch it was planned on (0: not placed yet). It is
@@ -185,8 +192,16 @@ class PlacementStore(Protocol):
         higher; else it is left alone. So is an agent that is not declared. An agent that was
         retired and declared again is planned on epoch 0, and goes on above its last epoch.
 
+        With `leader_term` the whole batch is refused unless that term leads at this moment: the
+        leader lease is locked, judged by the store's clock and kept until the commit. What a leader
+        does who was paused past its lease is refused here, whatever its own clock says.
+
         Returns:
             The placements that were stored, with their new epochs.
+
+        Raises:
+            LeaseLostError: `leader_term` does not lead (any more); nothing was stored.
+            InvalidInputError: a placement carries another term than `leader_term`.
         """
         ...
 
@@ -346,6 +361,12 @@ class ControlStore(
     ActivityStore,
     JournalStore,
     LookupStore,
+    ObserverStore,
+    HomeStore,
+    IncidentStore,
+    PlacementHistoryStore,
+    ServiceRegistry,
+    BreakerStore,
     Protocol,
 ):
     """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""

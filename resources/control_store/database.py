@@ -106,8 +106,21 @@ def upsert(dialect: Dialect, table: sa.Table) -> Any:
     return statement.on_conflict_do_update(index_elements=keys, set_=replaced)
 
 
-def trim(database: Database, column: sa.Column[int], up_to: int) -> int:
+def trim(
+    database: Database,
+    column: sa.Column[int],
+    up_to: int,
+    *,
+    ordered_by: sa.Column[int] | None = None,
+) -> int:
     """Delete the rows whose `column` is at most `up_to`, and say how many there were.
+
+    Args:
+        database: what is trimmed.
+        column: of the table, indexed.
+        up_to: its highest value that goes.
+        ordered_by: instead of an index on `column`, one whose order is nearly that of `column`:
+            old rows are found at its beginning.
 
     In several transactions, each of a fraction of a second, so that writers are not kept waiting;
     a crash in between leaves the rest for the next call.
@@ -115,7 +128,8 @@ def trim(database: Database, column: sa.Column[int], up_to: int) -> int:
     table = column.table
     assert isinstance(table, sa.Table)
     key = next(iter(table.primary_key))
-    oldest = sa.select(key).where(column <= up_to).order_by(column).limit(_TRIM_ROWS)
+    order = column if ordered_by is None else ordered_by
+    oldest = sa.select(key).where(column <= up_to).order_by(order).limit(_TRIM_ROWS)
     removed = 0
     while True:
         with database.write() as connection:

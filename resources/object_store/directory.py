@@ -20,6 +20,7 @@ from fleet.errors import NotFoundError, PermanentError, StoreUnavailableError
 from fleet.ports.object_store import ListedObject, StoreFeatures
 from resources.object_store.keys import validate_folder, validate_key
 from resources.object_store.probe import probe_store
+from resources.synced_files import sync_folder, write_synced
 
 _STAGING = ".tmp"
 _LEFTOVER_AGE_S = 3600.0
@@ -44,11 +45,11 @@ class DirectoryObjectStore:
             _make_folders(final.parent, self._root)
             temporary.parent.mkdir(exist_ok=True)
             try:
-                _write_synced(temporary, data)
+                write_synced(temporary, data)
                 os.link(temporary, final)
             finally:
                 temporary.unlink(missing_ok=True)
-            _sync_folder(final.parent)
+            sync_folder(final.parent)
         except FileExistsError:
             return False
         except OSError as error:
@@ -70,10 +71,8 @@ class DirectoryObjectStore:
         """See `fleet.ports.ObjectStore.list_objects`; only folders that can match are opened."""
         folder = prefix.rpartition("/")[0]
         try:
-            found = _walk(
-                self._root / folder if folder else self._root, f"{folder}/" * bool(folder)
-            )
-            return sorted(one for one in found if one.key.startswith(prefix) and one.key > after)
+            root = self._root / folder if folder else self._root
+            return sorted(_walk(root, f"{folder}/" * bool(folder), prefix, after))
         except OSError as error:
             raise _unavailable(prefix, error) from error
 
@@ -121,24 +120,9 @@ def _make_folders(folder: Path, root: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     for parent in (folder, *folder.parents):
-        _sync_folder(parent)
+        sync_folder(parent)
         if parent == root.parent:
             break
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _remove_leftovers(folder: Path) -> None:
@@ -151,17 +135,19 @@ def _remove_leftovers(folder: Path) -> None:
             continue
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[ListedObject]:
+def _walk(folder: Path, place: str, prefix: str, after: str) -> Iterator[ListedObject]:
+    """Objects below a folder; what is not asked for is passed by without a look at its size."""
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
+                key = f"{place}{entry.name}"
                 if entry.name.startswith("."):
                     continue
                 if entry.is_dir(follow_symlinks=False):
-                    yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
-                else:
+                    yield from _walk(Path(entry.path), f"{key}/", prefix, after)
+                elif key.startswith(prefix) and key > after:
                     stat = entry.stat()
                     modified_at = datetime.fromtimestamp(stat.st_mtime, UTC)
-                    yield ListedObject(f"{prefix}{entry.name}", stat.st_size, modified_at)
+                    yield ListedObject(key, stat.st_size, modified_at)
     except FileNotFoundError:
         return

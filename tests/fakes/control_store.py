@@ -45,9 +45,19 @@ from fleet.reports import (
 )
 from fleet.state_cuts import ChangeCursor, CutFacts, StateListing, columns_of, explain_broken
 from tests.fakes.clock import ManualClock
+from tests.fakes.home_store import InMemoryHomes
+from tests.fakes.incidents import InMemoryIncidents
+from tests.fakes.observer_store import InMemoryObservers
+from tests.fakes.service_registry import InMemoryBreakerStore, InMemoryServiceRegistry
 
 
-class InMemoryControlStore:
+class InMemoryControlStore(
+    InMemoryIncidents,
+    InMemoryObservers,
+    InMemoryHomes,
+    InMemoryServiceRegistry,
+    InMemoryBreakerStore,
+):
     """`fleet.ports.ControlStore` for tests; one process, lost at its end.
 
     Every method holds one lock, so each is a transaction.
@@ -55,7 +65,10 @@ class InMemoryControlStore:
 
     def __init__(self, clock: Clock | None = None) -> None:
         """Start empty; `clock` judges leases."""
+        super().__init__()
         self.clock = clock or ManualClock()
+        InMemoryServiceRegistry.__init__(self)
+        InMemoryBreakerStore.__init__(self, self.clock.now)
         self._lock = RLock()
         self._declared_nodes: dict[str, NodeDeclaration] = {}
         self._reports: dict[str, tuple[NodeReport, datetime]] = {}
@@ -79,6 +92,7 @@ class InMemoryControlStore:
         """Insert or update declarations."""
         with self._lock:
             self._declared_nodes.update({node.node_id: node for node in nodes})
+            self._roster_version += bool(nodes)
 
     def retire_nodes(self, node_ids: Sequence[str]) -> None:
         """Remove nodes with their reports; leases stay."""
@@ -86,6 +100,8 @@ class InMemoryControlStore:
             for node_id in node_ids:
                 self._declared_nodes.pop(node_id, None)
                 self._reports.pop(node_id, None)
+                self._probe_reports.pop(node_id, None)
+            self._roster_version += 1
 
     def report_node(self, report: NodeReport, lease: Lease) -> Lease:
         """Store a report and renew the node's lease."""
@@ -300,10 +316,17 @@ class InMemoryControlStore:
                 if agent_id in self._placements:
                     self._retired[agent_id] = self._placements.pop(agent_id)
 
-    def place_agents(self, placements: Sequence[Placement]) -> list[Placement]:
+    def place_agents(
+        self, placements: Sequence[Placement], *, leader_term: int | None = None
+    ) -> list[Placement]:
         """Compare-and-swap placements."""
         stored = []
+        for placement in placements:
+            if leader_term is not None and placement.term != leader_term:
+                raise InvalidInputError("placement.term", placement.term, f"{leader_term}")
         with self._lock:
+            if leader_term is not None and placements:
+                self.demand_leader_term(leader_term)
             for placement in placements:
                 agent_id = placement.agent_id
                 if agent_id not in self._agents:
@@ -318,6 +341,7 @@ class InMemoryControlStore:
                     self._moves = secrets.token_hex(16)
                 self._retired.pop(agent_id, None)
                 self._placements[agent_id] = placed
+                self._record_moves([placed])
                 stored.append(placed)
         return stored
 

@@ -1,0 +1,150 @@
+"""How much of a region is lost, and when a whole region may be given up.
+
+NORMAL, PARTIAL (so many nodes at once that the cause is rather shared), FULL (no node is left).
+In a FULL region no node is moved singly: that would pour a region's agents over the rest without
+a capacity check. After the verdict time, and with most deaths confirmed, the region is ripe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from fleet.failover.node_states import LOST
+from fleet.failover.policy import FailoverPolicy
+from fleet.failover.records import (
+    NodeMark,
+    NodeState,
+    Reason,
+    RegionMark,
+    RegionState,
+    Rule,
+    Transition,
+)
+
+if TYPE_CHECKING:
+    from fleet.failover.columns import BoolArray, NodeColumns
+
+REHEARSAL = "rehearsal"
+"""In `RegionMark.told`: the rehearsal of the fail-back has been asked for."""
+
+
+class RegionCount(NamedTuple):
+    """A region's nodes in numbers."""
+
+    region: str
+    watched: int
+    """Nodes of which a sign of life is expected."""
+    lost: int
+    """Of these: suspect, confirmed, fenced or moved."""
+    confirmed: int
+    """Of the lost: with a verdict."""
+    unhealthy: int
+    """Of these: anything but healthy, at the side states too."""
+
+    def reasons(self, policy: FailoverPolicy) -> tuple[Reason, ...]:
+        """The numbers as reasons."""
+        return (
+            Reason("nodes_lost", self.lost, self.watched),
+            Reason("nodes_confirmed", self.confirmed, policy.region_confirmed_fraction * self.lost),
+        )
+
+
+def count_regions(
+    nodes: NodeColumns, watched: BoolArray, marks: Mapping[str, NodeMark]
+) -> dict[str, RegionCount]:
+    """Count each region's nodes; one array pass over all, one step per mark.
+
+    Args:
+        nodes: all nodes.
+        watched: where a sign of life is expected.
+        marks: those that are not plainly healthy.
+    """
+    import numpy as np
+
+    totals = np.bincount(nodes.region_index[watched], minlength=len(nodes.regions)).tolist()
+    lost, confirmed, unhealthy = ([0] * len(nodes.regions) for _ in range(3))
+    for mark in marks.values():
+        index = nodes.find(mark.node_id)
+        if index is None or mark.state is NodeState.HEALTHY:
+            continue
+        region = int(nodes.region_index[index])
+        unhealthy[region] += 1
+        if mark.state in LOST and watched[index]:
+            lost[region] += 1
+            confirmed[region] += mark.state is not NodeState.SUSPECT
+    return {
+        name: RegionCount(name, totals[i], lost[i], confirmed[i], unhealthy[i])
+        for i, name in enumerate(nodes.regions)
+    }
+
+
+def region_state(count: RegionCount, policy: FailoverPolicy) -> RegionState:
+    """Classify one region by its numbers."""
+    if count.lost and count.lost >= count.watched:
+        return RegionState.FULL
+    share = count.lost / count.watched if count.watched else 0.0
+    if count.lost >= policy.partial_nodes_min and share >= policy.partial_fraction:
+        return RegionState.PARTIAL
+    return RegionState.NORMAL
+
+
+def judge_regions(
+    counts: Mapping[str, RegionCount],
+    marks: Mapping[str, RegionMark],
+    policy: FailoverPolicy,
+    now_s: float,
+) -> tuple[dict[str, RegionMark], list[Transition]]:
+    """Carry the marks of all regions through this tick.
+
+    Returns:
+        Marks of regions that are not normal or that an evacuation still concerns, and the changes.
+    """
+    after: dict[str, RegionMark] = {}
+    transitions = []
+    for name, count in counts.items():
+        mark = marks.get(name, RegionMark(name))
+        state = region_state(count, policy)
+        if state is not mark.state:
+            rule = Rule.REGION_PARTIAL if state is RegionState.PARTIAL else Rule.REGION_SUSPECT
+            transitions.append(
+                Transition(f"region/{name}", mark.state, state, rule, count.reasons(policy))
+            )
+            mark = mark._replace(state=state, since_s=now_s, told=())
+        if count.unhealthy > 0:  # a relapse: rehearse and wait again
+            told = tuple(word for word in mark.told if word != REHEARSAL)
+            mark = mark._replace(calm_s=None, told=told)
+        elif mark.calm_s is None:
+            mark = mark._replace(calm_s=now_s)
+        if is_remembered(mark):
+            after[name] = mark
+    return after, transitions
+
+
+def is_remembered(mark: RegionMark) -> bool:
+    """Tell whether a region's mark still matters."""
+    lost = mark.state is not RegionState.NORMAL
+    return lost or bool(mark.incident) or mark.evacuated_s is not None
+
+
+def verdict_wait_s(
+    mark: RegionMark, count: RegionCount, policy: FailoverPolicy, now_s: float
+) -> float | None:
+    """How long until a FULL region is ripe: 0 when it is, None when votes are missing."""
+    left_s = policy.region_verdict_s - (now_s - mark.since_s)
+    if count.confirmed <= policy.region_confirmed_fraction * count.lost:
+        return None
+    return max(0.0, left_s)
+
+
+def evacuations_elsewhere(
+    region: str, marks: Iterable[RegionMark], policy: FailoverPolicy, now_s: float
+) -> list[str]:
+    """Other regions that have been evacuated and have not been calm for long since."""
+    return sorted(
+        mark.region
+        for mark in marks
+        if mark.region != region
+        and mark.evacuated_s is not None
+        and (mark.calm_s is None or now_s - mark.calm_s < policy.fail_back_calm_s)
+    )
