@@ -111,6 +111,9 @@ def _take(
             notes=notes,
             distrusted=_lost_packs(vault, vaults.declaration.home_region),
         )
+    for doubt in done.log_doubts:
+        # It costs requests, not safety; the next verification (V1) judges what lasts.
+        dg.get_dagster_logger().warning("log of network %s: %s", network_id, doubt)
     return TakenSnapshot(
         network_id=network_id,
         snapshot_id=done.snapshot_id,

@@ -64,6 +64,8 @@ class BackupResult(NamedTuple):
     incomplete: tuple[tuple[str, str], ...] = ()
     """Artefacts that are not as they were at the cut, with the error: retention refuses such a
     snapshot (guard G1). Their last good rows are in it."""
+    log_doubts: tuple[str, ...] = ()
+    """Why a checkpoint of the log was not used or not written: this backup read or left more."""
 
 
 def back_up(
@@ -274,6 +276,7 @@ class _Backup:
             evidence_fault=evidence_fault,
             artefacts=tuple(self._parts.outcomes),
             incomplete=tuple(sorted(self._incomplete().items())),
+            log_doubts=attempt.vault.log.doubts,
         )
 
 
