@@ -152,7 +152,7 @@ def _tell(network_id: str, done: "BackupResult") -> None:
         )
     for doubt in done.log_doubts:
         # It costs requests, not safety; the next verification (V1) judges what lasts.
-        dg.get_dagster_logger().warning("log of network %s: %s", network_id, doubt)
+        log.warning("log of network %s: %s", network_id, doubt)
 
 
 def _lost_packs(vault: "NetworkVault", region: str) -> frozenset[str]:
