@@ -24,7 +24,7 @@ from fleet.probe_votes import VoteBook
 from fleet.probing import ProbePolicy, plan_probes
 from ops.failover_directives import read_directives
 from ops.failover_pending import PendingAgents
-from resources.controller_probes import ControllerProbes
+from resources.controller_prober import ControllerProber
 from resources.leader_lease import LeaderLease
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class WatchPorts:
     store: ControlStore
     clock: Clock
     leader: LeaderLease
-    probes: ControllerProbes
+    prober: ControllerProber
     infrastructure: InfrastructureReader | None = None
     """None: nobody says that a node is gone for certain."""
 
@@ -121,7 +121,8 @@ class EvidenceReader:
         beats = ports.store.node_beats()
         now_s = ports.clock.monotonic_s()
         self._votes.take(ports.store.probe_reports(), now_s)
-        self._votes.take_own(ports.probes.probe(suspects), now_s)
+        contacts = ports.store.node_contacts(sorted(suspects)) if suspects else []
+        self._votes.take_own(ports.prober.probe([one for one in contacts if one.address]), now_s)
         self._refresh(now_s)
         incidents = ports.store.incidents(open_only=True)
         directives = read_directives(ports.store, incidents)

@@ -136,7 +136,9 @@ class FailoverWorld:
             and one.agent_id not in self.holding
             and (one.agent_id, one.epoch) not in self.stopped
         )
-        return NodeReport(node_id, "boot", 1, "", now, now, None, None, None, agents, ())
+        return NodeReport(
+            node_id, "boot", 1, f"{node_id}:1", now, now, None, None, None, agents, ()
+        )
 
     def put(self, agent_id: str, body: bytes, epoch: int = 1) -> bool:
         """An agent writes its next state; whether it was accepted."""

