@@ -89,11 +89,10 @@ class Witness:
             bad.append(Rule.TICK_GAP)
         rows = [self.row(evidence, index, now_s) for index in range(len(evidence.nodes))]
         watched = [row for row in rows if row.watched]
-        here = [row for row in watched if evidence.nodes.agents[row.node] > 0]
-        lost = [row for row in here if self.is_lost(evidence, row)]
-        gone = [row for row in watched if self.is_lost(evidence, row)]
-        mass = policy.mass_loss_fraction
-        if here and len(lost) >= mass * len(here) and len(gone) >= mass * len(watched):
+        lost = [row for row in watched if self.is_lost(evidence, row)]
+        hurt = [row for row in lost if evidence.nodes.agents[row.node] > 0]
+        left = len(watched) - (len(lost) - len(hurt))
+        if hurt and len(hurt) >= policy.mass_loss_fraction * left:
             bad.append(Rule.MASS_LOSS)
         if self.channel_at_fault(evidence, watched):
             bad.append(Rule.CHANNEL_FAULT)
