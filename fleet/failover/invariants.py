@@ -109,6 +109,7 @@ class InvariantChecker:
 
     def _restart(self, now_s: float) -> None:
         self.witness.ages_from_s = now_s
+        self.witness.unusable_s.clear()
         self._full_s.clear()
         self._calm_s.clear()
         self._suspect_s.clear()
