@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from assets.inventory import CONTROL_STORE
+from assets.lake_tables import after, beside, describe_table, with_freshness
 from fleet.backup_tables import (
     CATALOG,
     JOURNAL,
@@ -28,7 +29,6 @@ from ops.recovery_objectives import measure_objectives_op
 from ops.retention import retain_snapshots_op
 
 GROUP = "backups"
-OWNERS = ["team:fleet-operations"]
 
 CODE_VERSION = "1"
 """Of the columns and their meaning; raised when either changes."""
@@ -117,72 +117,47 @@ def build_backup_assets(
     by_network = dg.StaticPartitionsDefinition(list(networks))
     by_region = dg.StaticPartitionsDefinition(list(regions))
 
-    @dg.graph_asset(**_catalogue(SNAPSHOTS, by_network), ins=_after(STATES, CONTROL_STORE))
+    @dg.graph_asset(**_catalogue(SNAPSHOTS, by_network), ins=after(STATES, CONTROL_STORE))
     def backup_snapshots(agent_states: Any, control_store: Any) -> Any:
         return take_snapshots_op([agent_states, control_store])
 
-    @dg.graph_asset(**_catalogue(CATALOG, by_network), ins=_beside(SNAPSHOTS))
+    @dg.graph_asset(**_catalogue(CATALOG, by_network), ins=beside(SNAPSHOTS))
     def backup_catalog(backup_snapshots: Any) -> Any:
         return list_snapshots_op(backup_snapshots)
 
-    @dg.graph_asset(**_catalogue(PLAN, by_network), ins=_beside(CATALOG))
+    @dg.graph_asset(**_catalogue(PLAN, by_network), ins=beside(CATALOG))
     def retention_plan(backup_catalog: Any) -> Any:
         return retain_snapshots_op(backup_catalog)
 
-    @dg.graph_asset(**_catalogue(REPLICAS, by_region), ins=_after(SNAPSHOTS))
+    @dg.graph_asset(**_catalogue(REPLICAS, by_region), ins=after(SNAPSHOTS))
     def backup_replicas(backup_snapshots: Any) -> Any:
         return replicate_op(backup_snapshots)
 
-    @dg.graph_asset(**_catalogue(VERIFICATIONS, by_region), ins=_beside(REPLICAS))
+    @dg.graph_asset(**_catalogue(VERIFICATIONS, by_region), ins=beside(REPLICAS))
     def backup_verifications(backup_replicas: Any) -> Any:
         return verify_op(backup_replicas)
 
     @dg.graph_asset(
         **_catalogue(OBJECTIVES, by_region),
-        ins={**_beside(REPLICAS, VERIFICATIONS), **_after(JOURNAL)},
+        ins={**beside(REPLICAS, VERIFICATIONS), **after(JOURNAL)},
     )
     def recovery_objectives(
         backup_replicas: Any, backup_verifications: Any, state_journal: Any
     ) -> Any:
         return measure_objectives_op([backup_replicas, backup_verifications, state_journal])
 
-    fresh = [
-        (backup_snapshots, HOURLY),
-        (backup_catalog, HOURLY),
-        (retention_plan, HOURLY),
-        (backup_replicas, HOURLY),
-        (backup_verifications, HOURLY),
-        (recovery_objectives, QUARTER_HOURLY),
+    hourly = [
+        backup_snapshots,
+        backup_catalog,
+        retention_plan,
+        backup_replicas,
+        backup_verifications,
     ]
-    return [_with_freshness(asset, policy) for asset, policy in fresh]
+    return [
+        *with_freshness(hourly, HOURLY),
+        *with_freshness([recovery_objectives], QUARTER_HOURLY),
+    ]
 
 
-def _with_freshness(asset: dg.AssetsDefinition, policy: dg.FreshnessPolicy) -> dg.AssetsDefinition:
-    return asset.map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=policy))
-
-
-def _after(*upstream: str) -> dict[str, dg.AssetIn]:
-    """Lineage to all partitions of what is partitioned otherwise; rows travel through the vault."""
-    every = dg.AllPartitionMapping()
-    return {name: dg.AssetIn(dagster_type=dg.Nothing, partition_mapping=every) for name in upstream}
-
-
-def _beside(*upstream: str) -> dict[str, dg.AssetIn]:
-    """Lineage to the same partition."""
-    return {name: dg.AssetIn(dagster_type=dg.Nothing) for name in upstream}
-
-
-def _catalogue(name: str, partitions: dg.PartitionsDefinition[str], *kinds: str) -> dict[str, Any]:
-    """What all tables of the group say of themselves in the same words."""
-    return {
-        "name": name,
-        "description": DESCRIPTIONS[name],
-        "group_name": GROUP,
-        "owners": OWNERS,
-        "kinds": {"parquet", *kinds},
-        "tags": {"tier": "core"},
-        "metadata": {"dagster/table_name": name},
-        "partitions_def": partitions,
-        "backfill_policy": dg.BackfillPolicy.single_run(),
-        "code_version": CODE_VERSION,
-    }
+def _catalogue(name: str, partitions: dg.PartitionsDefinition[str]) -> dict[str, Any]:
+    return describe_table(name, DESCRIPTIONS[name], GROUP, partitions, CODE_VERSION)

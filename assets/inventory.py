@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.lake_tables import OWNERS, beside, describe_table, with_freshness
 from ops.inventory import (
     AGENTS,
     GPUS,
@@ -22,7 +23,6 @@ from ops.inventory import (
 )
 
 GROUP = "inventory"
-OWNERS = ["team:fleet-operations"]
 DECLARATION, CONTROL_STORE = "fleet_declaration", "control_store"
 
 FRESHNESS = dg.FreshnessPolicy.time_window(
@@ -88,44 +88,25 @@ def build_inventory_assets(regions: Sequence[str]) -> list[dg.AssetsDefinition]:
     """
     partitions = dg.StaticPartitionsDefinition(list(regions))
 
-    @dg.graph_asset(**_catalogue(NODES, partitions), ins=_after(DECLARATION, CONTROL_STORE))
+    @dg.graph_asset(**_catalogue(NODES, partitions), ins=beside(DECLARATION, CONTROL_STORE))
     def node_inventory(fleet_declaration: Any, control_store: Any) -> Any:
         return record_nodes_op([fleet_declaration, control_store])
 
-    @dg.graph_asset(**_catalogue(GPUS, partitions, "nvidia"), ins=_after(NODES))
+    @dg.graph_asset(**_catalogue(GPUS, partitions, "nvidia"), ins=beside(NODES))
     def gpu_inventory(node_inventory: Any) -> Any:
         return record_gpus_op(node_inventory)
 
-    @dg.graph_asset(**_catalogue(AGENTS, partitions), ins=_after(NODES))
+    @dg.graph_asset(**_catalogue(AGENTS, partitions), ins=beside(NODES))
     def agent_inventory(node_inventory: Any) -> Any:
         return record_agents_op(node_inventory)
 
-    @dg.graph_asset(**_catalogue(STATES, partitions), ins=_after(AGENTS))
+    @dg.graph_asset(**_catalogue(STATES, partitions), ins=beside(AGENTS))
     def agent_states(agent_inventory: Any) -> Any:
         return record_states_op(agent_inventory)
 
-    return [
-        each.map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=FRESHNESS))
-        for each in (node_inventory, gpu_inventory, agent_inventory, agent_states)
-    ]
-
-
-def _after(*upstream: str) -> dict[str, dg.AssetIn]:
-    """Lineage without data: rows travel through the lake."""
-    return {name: dg.AssetIn(dagster_type=dg.Nothing) for name in upstream}
+    tables = [node_inventory, gpu_inventory, agent_inventory, agent_states]
+    return with_freshness(tables, FRESHNESS)
 
 
 def _catalogue(name: str, partitions: dg.PartitionsDefinition[str], *kinds: str) -> dict[str, Any]:
-    """What all four tables say of themselves in the same words."""
-    return {
-        "name": name,
-        "description": DESCRIPTIONS[name],
-        "group_name": GROUP,
-        "owners": OWNERS,
-        "kinds": {"parquet", *kinds},
-        "tags": {"tier": "core"},
-        "metadata": {"dagster/table_name": name},
-        "partitions_def": partitions,
-        "backfill_policy": dg.BackfillPolicy.single_run(),
-        "code_version": CODE_VERSION,
-    }
+    return describe_table(name, DESCRIPTIONS[name], GROUP, partitions, CODE_VERSION, *kinds)

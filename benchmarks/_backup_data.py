@@ -17,9 +17,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fleet.agents import AgentState, Placement, StatePut
+from fleet.agents import AgentState, Placement, StateChange, StatePut
 from fleet.inventory import AgentStateInfo
 from fleet.reports import AgentDeclaration
+from fleet.state_cuts import ChangeCursor, StateListing, columns_of
 from fleet.vault_pack import PackKeys
 from resources.vault.packs.reading import ReadItem
 from resources.vault.restores.staging import LiveHead
@@ -71,9 +72,19 @@ class StateFiles:
             agent_id, "net", "eu", version, 1, len(body), digest, AT
         )
 
-    def state_infos(self) -> list[AgentStateInfo]:
-        """All metadata."""
-        return list(self.infos.values())
+    def cut_states(
+        self, network_id: str, since: ChangeCursor | None, *, whole: bool = False
+    ) -> StateListing:
+        """All metadata: files have no change log."""
+        del network_id, since, whole
+        infos = sorted(self.infos.values())
+        broken = "files have no change log"
+        return StateListing(columns_of(infos), ChangeCursor(0, "", ""), True, broken)
+
+    def state_changes(self, after: int, limit: int) -> list[StateChange]:
+        """None."""
+        del after, limit
+        return []
 
     def states(self, agent_ids: Sequence[str]) -> list[AgentState]:
         """States with their digests verified, as a control store does it."""

@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,7 @@ class Cost(NamedTuple):
     cpu_s: float
 
 
-class Peer:
+class Peer(ABC):
     """One tool with one repository below a folder; cache and keys lie there as well."""
 
     name = ""
@@ -38,13 +39,13 @@ class Peer:
         """Whether its program is on the PATH."""
         return shutil.which(cls.name) is not None
 
+    @abstractmethod
     def settings(self) -> dict[str, str]:
         """Environment: secret, cache."""
-        raise NotImplementedError
 
+    @abstractmethod
     def create(self) -> None:
         """Make an empty repository."""
-        raise NotImplementedError
 
     def run(self, *arguments: str, folder: Path | None = None) -> Cost:
         """One command; its whole time, the start and the derivation of its key included."""

@@ -13,6 +13,7 @@ import shutil
 import statistics
 import sys
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,9 @@ import pyarrow.compute
 import pyarrow.parquet  # noqa: F401
 from _backup_data import AT, KEYS, StateFiles, agent_names
 
-from fleet.agents import AgentState, StatePut
-from fleet.inventory import AgentStateInfo
+from fleet.agents import AgentState, StateChange, StatePut
 from fleet.ports.object_store import ListedObject
+from fleet.state_cuts import ChangeCursor, StateListing, state_columns
 from resources.clock import SystemClock
 from resources.control_store.opening import open_control_store
 from resources.object_store.directory import DirectoryObjectStore
@@ -158,9 +159,10 @@ class Resident:
         said = {"first": measured(lambda: {"stored": back_up(vault, source).bytes_stored})}
         source.change(range(0, agents, max(1, agents // 2_000)))
         said["increment"] = measured(lambda: {"stored": back_up(vault, source).bytes_stored})
+        source.change(())
         said["nothing"] = measured(lambda: {"stored": back_up(vault, source).bytes_stored})
         target = StateFiles(Path(folder) / "one")
-        name = source.infos[agents // 3].agent_id
+        name = source.names[agents // 3]
 
         def look_up(vault: NetworkVault) -> dict[str, Any]:
             before = vault.store.requests  # type: ignore[attr-defined]
@@ -178,34 +180,44 @@ class TinyStates:
 
     def __init__(self, agents: int) -> None:
         """Version 1 of each."""
-        self.bodies = [number.to_bytes(16, "big") for number in range(agents)]
         self.names = agent_names(agents)
-        self.infos = [self._info(number, 1) for number in range(agents)]
-
-    def _info(self, number: int, version: int) -> AgentStateInfo:
-        body = self.bodies[number]
-        digest = _sha256(body)
-        return AgentStateInfo(self.names[number], "net", "eu", version, 1, len(body), digest, AT)
+        self.versions = array("q", [1]) * agents
+        self.touched: list[int] = []
 
     def change(self, numbers: Sequence[int]) -> None:
         """The next version."""
         for number in numbers:
-            self.bodies[number] += b"+"
-            self.infos[number] = self._info(number, self.infos[number].version + 1)
+            self.versions[number] += 1
+        self.touched = list(numbers)
 
-    def state_infos(self) -> list[AgentStateInfo]:
-        """All."""
-        return self.infos
+    def cut_states(
+        self, network_id: str, since: ChangeCursor | None, *, whole: bool = False
+    ) -> StateListing:
+        """All at first, then what was changed last."""
+        del network_id
+        is_whole = whole or since is None
+        numbers = range(len(self.names)) if is_whole else self.touched
+        rows = (self._row(number) for number in numbers)
+        return StateListing(state_columns(rows), ChangeCursor(1, "one", ""), is_whole, "")
+
+    def state_changes(self, after: int, limit: int) -> list[StateChange]:
+        """Not asked for: nothing is compared in full."""
+        raise AssertionError((after, limit))
 
     def states(self, agent_ids: Sequence[str]) -> list[AgentState]:
         """By name: the number is in it."""
         return [self._state(int(one.rpartition("-")[2])) for one in agent_ids]
 
+    def _body(self, number: int) -> bytes:
+        return number.to_bytes(16, "big") + b"+" * (self.versions[number] - 1)
+
+    def _row(self, number: int) -> tuple[str, int, int, str, int]:
+        body = self._body(number)
+        return self.names[number], self.versions[number], len(body), _sha256(body), 0
+
     def _state(self, number: int) -> AgentState:
-        info = self.infos[number]
-        return AgentState(
-            info.agent_id, info.version, 1, info.digest, self.bodies[number], info.updated_at
-        )
+        body = self._body(number)
+        return AgentState(self.names[number], self.versions[number], 1, _sha256(body), body, AT)
 
 
 def _sha256(body: bytes) -> str:

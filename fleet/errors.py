@@ -6,7 +6,11 @@
     ├── TransientError                trying again later may succeed; `ops` retries it
     │   ├── StoreUnavailableError     the control store cannot be reached or is locked
     │   ├── LakeUnavailableError      the lake cannot be read or written (disk full, network)
-    │   └── NodeUnavailableError      a node's supervisor does not answer
+    │   ├── NodeUnavailableError      a node's supervisor does not answer
+    │   ├── RegistryUnavailableError  the service registry cannot be reached
+    │   ├── TrafficUnavailableError   a balancer or name server did not take a change
+    │   ├── CircuitOpenError          a breaker is open: it was not even asked
+    │   └── ReceiverUnavailableError  an alert did not reach a receiver
     └── PermanentError                trying again cannot help; `ops` fails at once
         ├── InvalidInputError         names the field, the value and what is allowed
         │   └── InvalidDocumentError  every problem of a file or text, with its line
@@ -46,6 +50,18 @@ class TransientError(StateroomError):
     """The same call may succeed later."""
 
 
+class RegistryUnavailableError(TransientError):
+    """The service registry cannot be reached or has no leader."""
+
+
+class TrafficUnavailableError(TransientError):
+    """A balancer or name server does not answer, or did not take a change."""
+
+
+class CircuitOpenError(TransientError):
+    """A circuit breaker is open: the backend was not asked, because it has failed repeatedly."""
+
+
 class PermanentError(StateroomError):
     """The same call will fail again until somebody changes something."""
 
@@ -60,6 +76,10 @@ class LakeUnavailableError(TransientError):
 
 class NodeUnavailableError(TransientError):
     """A node's supervisor does not answer."""
+
+
+class ReceiverUnavailableError(TransientError):
+    """A receiver of alerts does not answer, or asks to be left alone for now."""
 
 
 class InvalidInputError(PermanentError):

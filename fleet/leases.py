@@ -26,6 +26,10 @@ def is_lease_live(lease: Lease, now: datetime) -> bool:
     return now < lease.expires_at
 
 
+LEADER_LEASE = "controller"
+"""Name of the lease whose holder alone may move agents; its term goes into every such order."""
+
+
 def node_lease_name(node_id: str) -> str:
     """Name of the lease that a node's supervisor holds while it serves."""
     return f"node/{node_id}"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from fleet.circuit_breaker import BreakerStatus, breaker_findings
 from fleet.journal import JournalEntry
 from fleet.reports import RegionCounts
 
@@ -35,7 +36,9 @@ class FleetStatus(NamedTuple):
 
 
 def summarize_fleet(
-    regions: Sequence[RegionCounts], incidents: Iterable[JournalEntry]
+    regions: Sequence[RegionCounts],
+    incidents: Iterable[JournalEntry],
+    breakers: Iterable[BreakerStatus] = (),
 ) -> FleetStatus:
     """Add the regions up and say what is wrong.
 
@@ -46,13 +49,15 @@ def summarize_fleet(
     Args:
         regions: counts as the store gives them.
         incidents: one entry for each action that is not finished.
+        breakers: circuit breakers as the processes reported them.
 
     Returns:
-        The status; `findings` go from regions to agents to incidents.
+        The status; `findings` go from regions to agents to incidents to open breakers.
     """
     incidents = tuple(incidents)
     findings = [sentence for region in regions for sentence in _region_findings(region)]
     findings += [f"incident {i.action_id}: {i.subject}: {i.reason}" for i in incidents]
+    findings += breaker_findings(breakers)
     reports = [region.oldest_report_at for region in regions if region.oldest_report_at]
     return FleetStatus(
         regions=tuple(regions),

@@ -7,7 +7,7 @@ anywhere is made up for by the next: it plans anew at the head of the log.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -75,7 +75,7 @@ def retain_snapshots_op(
     yield from record_partitions(context, PLAN, NETWORK, retain)
     if config.apply:
         with outcomes(context.op_execution_context.retry_number):
-            trimmed = _trim_changes(region_vaults, control_store)
+            trimmed = _trim_changes(region_vaults, control_store, clock.now())
         context.log.info("%d entries of the change log trimmed", trimmed)
 
 
@@ -163,15 +163,14 @@ def _sweep_replicas(vaults: RegionVaults, network_id: str) -> tuple[int, list[st
     return objects, faults
 
 
-def _trim_changes(vaults: RegionVaults, control_store: ControlStore) -> int:
-    """Let go of change log entries that every journal has passed; how many there were.
+def _trim_changes(vaults: RegionVaults, control_store: ControlStore, now: datetime) -> int:
+    """Let go of change log entries that all journals and backups have passed; how many.
 
-    A network without any snapshot has no journal to begin: when its first snapshot comes, that
-    reads the states themselves, and misses no entry.
+    A network without any snapshot has no reader yet: when its first snapshot comes, that reads the
+    states themselves, and misses no entry.
     """
-    from resources.vault.journal.journal import trimmable_cursor
+    from resources.vault.retention.change_log import trim_change_log
 
     networks = {one: vaults.home(one) for one in vaults.declaration.networks}
     begun = {one: vault for one, vault in networks.items() if vault.log.refresh().live}
-    cursor = trimmable_cursor(begun)
-    return control_store.trim_state_changes(cursor) if cursor else 0
+    return trim_change_log(begun, control_store, now)

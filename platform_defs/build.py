@@ -4,7 +4,8 @@ Building touches neither network nor disk, and does no work per node or agent.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -18,6 +19,7 @@ from fleet.backup import ArtefactDeclaration
 from fleet.backup_declaration import BackupDeclaration
 from fleet.backup_schedule import BackupCrons
 from fleet.declaration import FleetDeclaration
+from fleet.failover_declaration import FailoverDeclaration
 from fleet.heartbeats import HeartbeatPolicy
 from fleet.lake import LakePolicy
 from fleet.run_history import RunHistoryPolicy
@@ -29,12 +31,14 @@ from ops.inventory_jobs import (
     RUN_CLASS,
 )
 from platform_defs.build_backups import build_backups
+from platform_defs.build_failover import build_failover, build_watch
 from platform_defs.declared_backup import (
     backup_crons,
     declared_artefacts,
     declared_backup,
     simple_backup,
 )
+from platform_defs.declared_failover import declared_failover
 from platform_defs.declared_fleet import declared_nodes, declared_replicas
 from platform_defs.settings import Settings
 from resources.clock_resource import ClockResource
@@ -42,7 +46,7 @@ from resources.cluster_resource import cluster_resource
 from resources.control_store.resource import ControlStoreResource
 from resources.gpu.resource import GpuResource
 from resources.lake.resource import LakeResource
-from resources.log_notifier import LogNotifier
+from resources.notifiers.resource import NotifierResource, build_notifier
 from resources.observation import fleet_observation_resource
 from resources.silent_progress import SilentProgress
 from resources.vault.resource import region_vaults_resource
@@ -72,6 +76,9 @@ class Deployment:
     """None: a folder below `state_dir` for each region, and no network."""
     backup_crons: BackupCrons = field(default_factory=BackupCrons)
     artefacts: tuple[ArtefactDeclaration, ...] = ()
+    failover: FailoverDeclaration = field(default_factory=FailoverDeclaration)
+    receivers: NotifierResource = field(default_factory=NotifierResource)
+    """Whom alerts reach beside the log."""
 
 
 def deployment_of(settings: Settings) -> Deployment:
@@ -93,6 +100,8 @@ def deployment_of(settings: Settings) -> Deployment:
         backup=declared_backup(settings),
         backup_crons=backup_crons(settings),
         artefacts=declared_artefacts(settings),
+        failover=declared_failover(settings),
+        receivers=NotifierResource(**asdict(settings.notify)),
     )
 
 
@@ -105,6 +114,8 @@ def backup_of(deployment: Deployment) -> BackupDeclaration:
 
 def build_resources(deployment: Deployment) -> dict[str, Any]:
     """Every resource by its key; nothing is opened before a run or a tick needs it."""
+    notifier = build_notifier(deployment.receivers)
+    local = Path(deployment.state_dir) if deployment.cluster == "local" else None
     return {
         "activity_policy": deployment.activity_policy,
         "artefact_declarations": deployment.artefacts,
@@ -114,12 +125,16 @@ def build_resources(deployment: Deployment) -> dict[str, Any]:
             {"kind": deployment.cluster, "state_dir": deployment.state_dir}
         ),
         "control_store": ControlStoreResource(url=deployment.control_store_url),
+        "failover_declaration": deployment.failover,
+        "failover_watch": build_watch(
+            deployment.failover, deployment.control_store_url, notifier, local
+        ),
         "fleet_declaration": deployment.declaration,
         "fleet_observation": fleet_observation_resource,
         "gpu": GpuResource(),
         "lake": LakeResource(path=deployment.lake_path),
         "lake_policy": deployment.lake_policy,
-        "notifier": LogNotifier(),
+        "notifier": notifier,
         "progress": SilentProgress(),
         "region_vaults": region_vaults_resource,
         "run_history_policy": deployment.run_history_policy,
@@ -178,6 +193,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
     if unknown:
         raise KeyError(f"no such resource: {sorted(unknown)}; there are {sorted(resources)}")
     backups = build_backups(backup_of(deployment), deployment.backup_crons)
+    failover = build_failover(deployment.failover)
     checks = [*build_inventory_checks(), *backups.checks]
     check_keys = [key for each in checks for key in each.check_keys]
     return dg.Definitions(
@@ -188,8 +204,8 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *build_upkeep_assets(check_keys),
         ],
         asset_checks=checks,
-        jobs=[*build_jobs(), *backups.jobs],
-        sensors=[build_fleet_change_sensor(), *backups.sensors],
+        jobs=[*build_jobs(), *backups.jobs, *failover.jobs],
+        sensors=[build_fleet_change_sensor(), *backups.sensors, *failover.sensors],
         schedules=[build_inventory_schedule(), *build_upkeep_schedules(), *backups.schedules],
         resources={**resources, **overrides},
         executor=dg.in_process_executor,

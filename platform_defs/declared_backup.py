@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from fleet.backup import ArtefactDeclaration
@@ -16,8 +17,9 @@ from fleet.backup_declaration import (
     WrappingKeySource,
 )
 from fleet.backup_schedule import BackupCrons
-from fleet.retention import RetentionPolicy
+from fleet.retention import RetentionPolicy, parse_calendar_span
 from platform_defs.settings import Settings
+from platform_defs.settings_backup import RetentionSettings
 
 REGION_KEY, RECOVERY_KEY = "region", "recovery"
 """Names of the two wrapping keys of a fleet whose settings name none."""
@@ -33,7 +35,7 @@ WORKSPACE_PATH_MAX_BYTES = 56
 
 def declared_backup(settings: Settings) -> BackupDeclaration:
     """Vaults, keys and policies; what is not set gets the defaults of one machine."""
-    backup, retention = settings.backup, settings.retention
+    backup = settings.backup
     regions = [region.name for region in settings.regions]
     return BackupDeclaration(
         home_region=backup.home_region or regions[0],
@@ -41,14 +43,7 @@ def declared_backup(settings: Settings) -> BackupDeclaration:
         keys=_keys(settings),
         networks=tuple(network.name for network in settings.networks),
         enabled=backup.enabled,
-        retention=RetentionPolicy(
-            last=retention.last,
-            hourly=retention.hourly,
-            daily=retention.daily,
-            weekly=retention.weekly,
-            monthly=retention.monthly,
-            yearly=retention.yearly,
-        ),
+        retention=_retention(settings.retention),
         journal_interval_s=backup.journal_interval_s,
         journal_keep_hours=backup.journal_keep_hours,
         rpo_max_s=backup.rpo_max_s,
@@ -119,6 +114,15 @@ def workspace_of(state_dir: Path) -> str:
         return str(folder)
     digest = hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:12]
     return str(Path(tempfile.gettempdir()) / f"stateroom-work-{os.getuid()}-{digest}")
+
+
+def _retention(settings: RetentionSettings) -> RetentionPolicy:
+    """The counts as they are, the spans read; one that is not set is no rule."""
+    values = asdict(settings)
+    for name, value in values.items():
+        if isinstance(value, str):
+            values[name] = parse_calendar_span(f"retention.{name}", value) if value else None
+    return RetentionPolicy(**values)
 
 
 def _location(settings: Settings, region: str) -> VaultLocation:

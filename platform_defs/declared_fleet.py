@@ -6,7 +6,7 @@ from fleet.agents import Workload
 from fleet.declaration import WorkloadReplicas
 from fleet.reports import AgentDeclaration, NodeDeclaration
 from platform_defs.settings import Settings
-from platform_defs.settings_records import MIB
+from platform_defs.settings_fleet import MIB
 
 
 def declared_nodes(settings: Settings) -> list[NodeDeclaration]:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from fleet.errors import InvalidSettingsError
 from fleet.names import is_name
 from platform_defs.settings_backup_rules import backup_violations
+from platform_defs.settings_fleet import NetworkSettings, RegionSettings, WorkloadSettings
 from platform_defs.settings_keys import default_of, key_fields
 from platform_defs.settings_kinds import NAME_ALLOWED, Kind, RefusedError
 from platform_defs.settings_records import (
@@ -24,12 +25,9 @@ from platform_defs.settings_records import (
     ControlStoreSettings,
     FleetSettings,
     LakeSettings,
-    NetworkSettings,
     NodeSettings,
-    RegionSettings,
     Settings,
     WebSettings,
-    WorkloadSettings,
 )
 from platform_defs.settings_rules import violations
 from platform_defs.settings_secrets import mask

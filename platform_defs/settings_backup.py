@@ -100,7 +100,7 @@ class BackupSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionSettings:
-    """How many snapshots of each kind are kept (as restic counts them); -1 keeps all."""
+    """How many snapshots of each kind are kept, and for how long (as restic counts); -1 is all."""
 
     last: int = key(kinds.whole(-1, 1_000_000), "Newest snapshots, whatever their age.", default=0)
     hourly: int = key(kinds.whole(-1, 1_000_000), "Hours that keep their newest.", default=48)
@@ -108,6 +108,18 @@ class RetentionSettings:
     weekly: int = key(kinds.whole(-1, 1_000_000), "ISO weeks that keep their newest.", default=4)
     monthly: int = key(kinds.whole(-1, 1_000_000), "Months that keep their newest.", default=12)
     yearly: int = key(kinds.whole(-1, 1_000_000), "Years that keep their newest.", default=3)
+    within: str = key(
+        kinds.calendar_span(),
+        "Every snapshot of this long before the newest; `10d`, `1y6m`. Empty: none for that.",
+        default="",
+    )
+    within_hourly: str = key(kinds.calendar_span(), "Hours before it that keep theirs.", default="")
+    within_daily: str = key(kinds.calendar_span(), "Days before it that keep theirs.", default="")
+    within_weekly: str = key(kinds.calendar_span(), "Weeks before it that keep theirs.", default="")
+    within_monthly: str = key(
+        kinds.calendar_span(), "Months before it that keep theirs.", default=""
+    )
+    within_yearly: str = key(kinds.calendar_span(), "Years before it that keep theirs.", default="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

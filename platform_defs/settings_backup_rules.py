@@ -67,7 +67,10 @@ def home_violations(backup: BackupSettings, regions: Sequence[str]) -> Iterator[
 def retention_violations(retention: RetentionSettings) -> Iterator[Violation]:
     """An empty policy would remove every backup."""
     if not any(getattr(retention, one.name) for one in fields(retention)):
-        yield Violation(("retention",), "every count is 0; at least one rule must keep something")
+        yield Violation(
+            ("retention",),
+            "no count and no span is set; at least one rule must keep something",
+        )
 
 
 def vault_violations(

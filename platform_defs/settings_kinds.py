@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from fleet.errors import InvalidInputError
 from fleet.names import is_name
+from fleet.retention import parse_calendar_span
 
 NAME_ALLOWED = "a name: letters, digits, '.', '_', '-', beginning and ending with letter or digit"
 
@@ -82,6 +84,40 @@ def optional_text() -> Kind:
         return value
 
     return Kind("text", "a text, which may be empty", check, str)
+
+
+def calendar_span() -> Kind:
+    """A span of the calendar as restic writes it, or the empty text for none."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str):
+            raise RefusedError
+        try:
+            return value and str(parse_calendar_span("", value))
+        except InvalidInputError:
+            raise RefusedError from None
+
+    return Kind("span", "empty, or numbers with y, m, d, h: 10d or 1y6m", check, str)
+
+
+def optional_url() -> Kind:
+    """An http or https address with a host, or the empty text for none."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str):
+            raise RefusedError
+        if not value:
+            return value
+        try:
+            url = urlsplit(value)
+            _ = url.port
+        except ValueError:
+            raise RefusedError from None
+        if url.scheme not in {"http", "https"} or not url.hostname:
+            raise RefusedError
+        return value
+
+    return Kind("URL", "empty, or an address as http://host:port/path", check, str)
 
 
 def choice(*options: str) -> Kind:

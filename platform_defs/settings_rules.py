@@ -6,12 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from fleet.names import NAME_MAX_CHARS
-from platform_defs.settings_records import (
-    NODES_MAX,
-    NodeSettings,
-    RegionSettings,
-    WorkloadSettings,
-)
+from platform_defs.settings_fleet import NODES_MAX, RegionSettings, WorkloadSettings
+from platform_defs.settings_records import NodeSettings
 from platform_defs.settings_source import nearest
 
 
@@ -38,6 +34,7 @@ def violations(
     """
     broken = [
         *region_violations(regions),
+        *failover_violations(regions),
         *workload_violations(networks, workloads),
         *name_violations(regions, workloads),
     ]
@@ -84,6 +81,21 @@ def region_violations(regions: Sequence[RegionSettings]) -> Iterator[Violation]:
                     "a node belongs to one region",
                 )
             home.setdefault(node_id, region.name)
+
+
+def failover_violations(regions: Sequence[RegionSettings]) -> Iterator[Violation]:
+    """Agents go to regions that exist, and not to the one that is lost."""
+    names = [region.name for region in regions]
+    for region in regions:
+        here = ("regions", region.name, "failover_to")
+        for one in region.failover_to:
+            others = [name for name in names if name != region.name]
+            if one == region.name:
+                yield Violation(here, f"names {one!r} itself; it is the region that is lost")
+            elif one not in names:
+                guess = nearest(one, others)
+                meant = f"did you mean {guess!r}?" if guess else f"known: {', '.join(others)}"
+                yield Violation(here, f"unknown region {one!r}; {meant}")
 
 
 def _count(region: RegionSettings) -> int:

@@ -6,6 +6,10 @@ machine and on others. A node that died is seen when its heartbeat is overdue.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from fleet.agents import Placement
+from fleet.errors import NodeUnavailableError
 from fleet.inventory import Node
 from fleet.ports.clock import Clock
 from fleet.ports.cluster import FleetSnapshot
@@ -13,7 +17,7 @@ from fleet.ports.control_store import ControlStore
 
 
 class ReportedFleet:
-    """Implements `fleet.ports.FleetReader` on the control store."""
+    """Implements `fleet.ports.PlacementFollower` on the control store."""
 
     def __init__(self, store: ControlStore, clock: Clock) -> None:
         """Read `store`; `clock` dates the observations."""
@@ -38,3 +42,19 @@ class ReportedFleet:
         gpus = self._store.gpus(region)
         nodes = self._store.nodes(region)
         return FleetSnapshot(region, self._clock.now(), nodes, gpus, agents)
+
+    def apply_placements(self, placements: Sequence[Placement]) -> None:
+        """Nothing to do: nodes read what is stored with every heartbeat, and hear nothing else."""
+
+    def evict(self, agent_id: str, epoch: int, grace_s: float) -> None:
+        """Nodes cannot be asked through the store; their leases are waited for.
+
+        Raises:
+            NodeUnavailableError: always.
+        """
+        del grace_s
+        raise NodeUnavailableError(
+            f"agent {agent_id} of epoch {epoch} cannot be asked to stop: its node is known by its "
+            "reports alone",
+            hint="Its node's lease is waited for.",
+        )

@@ -47,6 +47,22 @@ class FleetReader(Protocol):
         ...
 
 
+class PlacementFollower(FleetReader, Protocol):
+    """The part of a cluster that a failover run uses beside the control store."""
+
+    def apply_placements(self, placements: Sequence[Placement]) -> None:
+        """Let the nodes follow placements that are in force, sooner than they would find out."""
+        ...
+
+    def evict(self, agent_id: str, epoch: int, grace_s: float) -> None:
+        """Ask an agent to stop, kill it after the grace period; returns once it is gone.
+
+        Raises:
+            NodeUnavailableError: nobody can ask its node.
+        """
+        ...
+
+
 class Cluster(Protocol):
     """The machinery that runs nodes and agents: local processes, a simulator, Kubernetes.
 

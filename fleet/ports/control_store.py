@@ -20,7 +20,13 @@ from fleet.errors import FencedError, LeaseLostError, NotFoundError, TooLargeErr
 from fleet.inventory import Agent, AgentStateInfo, Gpu, Node
 from fleet.journal import JournalEntry
 from fleet.leases import Lease
+from fleet.ports.breaker_store import BreakerStore
+from fleet.ports.home_store import HomeStore
+from fleet.ports.incident_store import IncidentStore, PlacementHistoryStore
+from fleet.ports.observer_store import ObserverStore
+from fleet.ports.service_registry import ServiceRegistry
 from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport, RegionCounts
+from fleet.state_cuts import ChangeCursor, StateListing
 
 
 class PutResult(NamedTuple):
@@ -176,7 +182,9 @@ class PlacementStore(Protocol):
         """Remove agents that are no longer declared, with their placements; states stay."""
         ...
 
-    def place_agents(self, placements: Sequence[Placement]) -> list[Placement]:
+    def place_agents(
+        self, placements: Sequence[Placement], *, leader_term: int | None = None
+    ) -> list[Placement]:
         """Compare-and-swap placements in one transaction.
 
         Each given placement carries the epoch it was planned on (0: not placed yet). It is
@@ -184,8 +192,16 @@ class PlacementStore(Protocol):
         higher; else it is left alone. So is an agent that is not declared. An agent that was
         retired and declared again is planned on epoch 0, and goes on above its last epoch.
 
+        With `leader_term` the whole batch is refused unless that term leads at this moment: the
+        leader lease is locked, judged by the store's clock and kept until the commit. What a leader
+        does who was paused past its lease is refused here, whatever its own clock says.
+
         Returns:
             The placements that were stored, with their new epochs.
+
+        Raises:
+            LeaseLostError: `leader_term` does not lead (any more); nothing was stored.
+            InvalidInputError: a placement carries another term than `leader_term`.
         """
         ...
 
@@ -235,12 +251,35 @@ class AgentStateStore(Protocol):
 
         A restore is accepted when the live version is still `expected_version`. It is stored under
         the placement's epoch and the higher of the backup's version and the live one + 1, so that
-        versions never fall and every running writer must load the state again.
+        versions never fall and every running writer must load the state again. A digest that the
+        restorer gives is kept as it is, so that large restores are hashed once.
         """
         ...
 
     def state_infos(self, region: str | None = None) -> list[AgentStateInfo]:
         """Metadata of all states, ordered by agent_id; never the bytes."""
+        ...
+
+    def cut_states(
+        self, network_id: str, since: ChangeCursor | None, *, whole: bool = False
+    ) -> StateListing:
+        """List the states of a network that were touched since an earlier cut, or all of them.
+
+        Every state of which a change log entry up to the new cursor tells is listed as it was then
+        or later. All are listed, with the reason, when the earlier cut cannot be gone on from
+        (`fleet.state_cuts.explain_broken`); retired agents count, as in `state_infos`.
+
+        The cut replaces the network's newest one: committed when this returns, and only the newest
+        can be gone on from.
+
+        Args:
+            network_id: whose states.
+            since: the earlier cut's; None for none.
+            whole: list all, whether or not the earlier cut can be gone on from.
+
+        Raises:
+            CorruptObjectError: the digest of a state is no SHA-256.
+        """
         ...
 
     def state_changes(self, after: int, limit: int) -> list[StateChange]:
@@ -323,6 +362,12 @@ class ControlStore(
     ActivityStore,
     JournalStore,
     LookupStore,
+    ObserverStore,
+    HomeStore,
+    IncidentStore,
+    PlacementHistoryStore,
+    ServiceRegistry,
+    BreakerStore,
     Protocol,
 ):
     """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""

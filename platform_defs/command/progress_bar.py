@@ -9,9 +9,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from fleet.agents import AgentState
-from fleet.inventory import AgentStateInfo
+from fleet.moments import microseconds
 from fleet.ports.control_store import ControlStore
 from fleet.ports.progress import Progress
+from fleet.state_cuts import ChangeCursor, StateListing
 from resources.silent_progress import SilentProgress
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def bar_columns() -> tuple[ProgressColumn, ...]:
 class ReportedStates:
     """A control store that reports how much of its agents' states has been read.
 
-    The estimate of all is what was stored since the newest snapshot: a backup reads just that.
+    The estimate of all is what was stored since the newest snapshot: a backup reads just that. It
+    grows with each network whose turn comes.
 
     Args:
         store: the control store; everything else is handed on to it.
@@ -94,13 +96,21 @@ class ReportedStates:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def state_infos(self) -> list[AgentStateInfo]:
-        """See `fleet.ports.AgentStateStore.state_infos`."""
-        infos = self._store.state_infos()
-        if not self._total:
-            self._total = sum(one.size_bytes for one in infos if self._is_fresh(one))
-            self._progress.advance("agent states", 0, self._total)
-        return infos
+    def cut_states(
+        self, network_id: str, since: ChangeCursor | None, *, whole: bool = False
+    ) -> StateListing:
+        """See `fleet.ports.AgentStateStore.cut_states`."""
+        listing = self._store.cut_states(network_id, since, whole=whole)
+        at = self._since.get(network_id)
+        after_us = microseconds(at) if at is not None else -1
+        states = listing.states
+        self._total += sum(
+            size_bytes
+            for size_bytes, updated_us in zip(states.sizes, states.updated_us, strict=True)
+            if updated_us > after_us
+        )
+        self._progress.advance("agent states", self._done, self._total)
+        return listing
 
     def states(self, agent_ids: Sequence[str]) -> list[AgentState]:
         """See `fleet.ports.AgentStateStore.states`."""
@@ -108,9 +118,3 @@ class ReportedStates:
         self._done += sum(len(one.body) for one in found)
         self._progress.advance("agent states", self._done, self._total)
         return found
-
-    def _is_fresh(self, info: AgentStateInfo) -> bool:
-        if info.network_id not in self._since:
-            return False
-        since = self._since[info.network_id]
-        return since is None or info.updated_at > since

@@ -70,7 +70,7 @@ def is_well(found: FleetStatus, running: UpRun | None) -> bool:
 
 def _look(settings: Settings) -> FleetStatus:
     with fleet_store(settings) as store:
-        return summarize_fleet(store.fleet_counts(), store.open_actions())
+        return summarize_fleet(store.fleet_counts(), store.open_actions(), store.breakers())
 
 
 def status_document(

@@ -46,6 +46,13 @@ class Database:
             yield connection
 
     @contextmanager
+    def settled_write(self) -> Iterator[sa.Connection]:
+        """Like `write`, after every put that was in flight, and before any that comes."""
+        with self.write() as connection:
+            self.dialect.settle_change_log(connection)
+            yield connection
+
+    @contextmanager
     def migration(self) -> Iterator[sa.Connection]:
         """Like `write`, for one starter at a time."""
         with self._translated(), self._engine.begin() as connection:
@@ -99,8 +106,21 @@ def upsert(dialect: Dialect, table: sa.Table) -> Any:
     return statement.on_conflict_do_update(index_elements=keys, set_=replaced)
 
 
-def trim(database: Database, column: sa.Column[int], up_to: int) -> int:
+def trim(
+    database: Database,
+    column: sa.Column[int],
+    up_to: int,
+    *,
+    ordered_by: sa.Column[int] | None = None,
+) -> int:
     """Delete the rows whose `column` is at most `up_to`, and say how many there were.
+
+    Args:
+        database: what is trimmed.
+        column: of the table, indexed.
+        up_to: its highest value that goes.
+        ordered_by: instead of an index on `column`, one whose order is nearly that of `column`:
+            old rows are found at its beginning.
 
     In several transactions, each of a fraction of a second, so that writers are not kept waiting;
     a crash in between leaves the rest for the next call.
@@ -108,7 +128,8 @@ def trim(database: Database, column: sa.Column[int], up_to: int) -> int:
     table = column.table
     assert isinstance(table, sa.Table)
     key = next(iter(table.primary_key))
-    oldest = sa.select(key).where(column <= up_to).order_by(column).limit(_TRIM_ROWS)
+    order = column if ordered_by is None else ordered_by
+    oldest = sa.select(key).where(column <= up_to).order_by(order).limit(_TRIM_ROWS)
     removed = 0
     while True:
         with database.write() as connection:

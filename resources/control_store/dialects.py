@@ -69,7 +69,11 @@ class Dialect(Protocol):
         ...
 
     def begin_put(self, connection: sa.Connection) -> int:
-        """Announce that this transaction will append to the change log; returns `now_us`."""
+        """Announce that this transaction appends to a log that cursors read; returns `now_us`."""
+        ...
+
+    def newest_change(self, connection: sa.Connection) -> int:
+        """The highest number that the change log has given out; 0 before the first."""
         ...
 
     def settle_change_log(self, connection: sa.Connection) -> None:

@@ -6,13 +6,16 @@ a single put); the paths taken by every heartbeat and every put skip it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from resources.control_store.dialects import Dialect
+
+_ROWS = 1000
+"""Rows that `iterate` holds at a time."""
 
 
 class DriverStatement:
@@ -40,6 +43,19 @@ class DriverStatement:
         try:
             cursor.execute(text, [values[name] for name in names])
             return list(cursor.fetchall())
+        finally:
+            cursor.close()
+
+    def iterate(
+        self, dialect: Dialect, connection: sa.Connection, **values: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        """Run it with named values and hand out row by row; to be used up inside the block."""
+        text, names = self._text(dialect)
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute(text, [values[name] for name in names])
+            while rows := cursor.fetchmany(_ROWS):
+                yield from rows
         finally:
             cursor.close()
 

@@ -21,6 +21,7 @@ from resources.control_store.database import Feature, upsert
 from resources.control_store.driver_sql import DriverStatement
 from resources.control_store.leases import NOBODY, LockedLeases
 from resources.control_store.report_codec import decode_gpus, encode_agents, encode_gpus
+from resources.control_store.roster import raise_roster_version
 from resources.control_store.schema import leases
 from resources.control_store.times import from_us_or_none, to_us
 
@@ -34,13 +35,19 @@ class SqlNodes(Feature):
         if rows:
             with self._database.write() as connection:
                 connection.execute(self._database.upsert(schema.nodes), list(rows.values()))
+                raise_roster_version(self._database, connection)
 
     def retire_nodes(self, node_ids: Sequence[str]) -> None:
         """Remove nodes with their reports; their leases stay, so that terms only rise."""
         with self._database.write() as connection:
-            for table in (schema.nodes, schema.node_reports):
-                one_of = self._database.one_of(table.c.node_id, node_ids)
-                connection.execute(table.delete().where(one_of))
+            for column in (
+                schema.nodes.c.node_id,
+                schema.node_reports.c.node_id,
+                schema.probe_reports.c.observer_id,
+            ):
+                one_of = self._database.one_of(column, node_ids)
+                connection.execute(column.table.delete().where(one_of))
+            raise_roster_version(self._database, connection)
 
     def report_node(self, report: NodeReport, lease: Lease) -> Lease:
         """Store a report and renew the node's lease in one transaction."""

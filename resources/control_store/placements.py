@@ -1,6 +1,7 @@
 """Workloads, declared agents and placements in SQL; the epoch that fences an agent lives here.
 
-`place_agents` is one compare-and-swap statement over the whole batch, committed when it returns.
+`place_agents` is one compare-and-swap statement over the whole batch, and one that appends what it
+stored to the history of placements; both are committed when it returns.
 An agent that is retired keeps its row (`retired` = 1), so that its epoch goes on from there when it
 is declared again; otherwise a forgotten process of the first life could write into the second.
 """
@@ -15,9 +16,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from fleet.agents import Placement, RestartMode, RestartPolicy, Workload
+from fleet.errors import InvalidInputError
 from fleet.reports import AgentDeclaration
 from resources.control_store import schema
 from resources.control_store.database import Database, Feature
+from resources.control_store.leadership import hold_leader_term
+from resources.control_store.placement_history import record_placements
 from resources.control_store.times import from_us, to_us
 
 _INCOMING = sa.Table(
@@ -77,17 +81,26 @@ class SqlPlacements(Feature):
                 .values(retired=1)
             )
 
-    def place_agents(self, placements: Sequence[Placement]) -> list[Placement]:
-        """Compare-and-swap placements in one transaction."""
+    def place_agents(
+        self, placements: Sequence[Placement], *, leader_term: int | None = None
+    ) -> list[Placement]:
+        """Compare-and-swap placements in one transaction, if need be as the leader's order."""
+        if leader_term is not None:
+            _validate_terms(placements, leader_term)
         if not placements:
             return []
         stored: dict[int, Placement] = {}
         with self._database.write() as connection:
+            if leader_term is not None:
+                hold_leader_term(self._database.dialect, connection, leader_term)
+            self._database.dialect.begin_put(connection)
             for wave in _waves(placements):
                 epochs = _place(self._database, connection, [placement for _, placement in wave])
-                for index, placement in wave:
-                    if placement.agent_id in epochs:
-                        stored[index] = placement._replace(epoch=epochs[placement.agent_id])
+                stored.update(
+                    (index, Placement._make((*placed[:5], epochs[placed[0]], *placed[6:])))
+                    for index, placed in wave
+                    if placed[0] in epochs
+                )
         return [stored[index] for index in sorted(stored)]
 
     def placements(self, node_id: str | None = None, region: str | None = None) -> list[Placement]:
@@ -114,9 +127,19 @@ _PLACEMENTS = (
 )
 
 
+def _validate_terms(placements: Sequence[Placement], leader_term: int) -> None:
+    for placement in placements:
+        if placement.term != leader_term:
+            allowed = f"{leader_term}, the term under which agent {placement.agent_id} is placed"
+            raise InvalidInputError("placement.term", placement.term, allowed)
+
+
 def _waves(batch: Sequence[Placement]) -> Iterator[list[tuple[int, Placement]]]:
     """Split a batch so that no agent occurs twice in a statement; one wave unless one does."""
     rest = list(enumerate(batch))
+    if len({placement[0] for placement in batch}) == len(batch):
+        yield rest
+        return
     while rest:
         first: dict[str, tuple[int, Placement]] = {}
         rest = [item for item in rest if first.setdefault(item[1].agent_id, item) is not item]
@@ -124,10 +147,26 @@ def _waves(batch: Sequence[Placement]) -> Iterator[list[tuple[int, Placement]]]:
 
 
 def _place(database: Database, connection: sa.Connection, batch: list[Placement]) -> dict[str, int]:
-    """Swap what matches, and return the new epoch of each agent that did."""
+    """Swap what matches, record it, and return the new epoch of each agent that did."""
     rows = [(*placement[:-1], to_us(placement.updated_at)) for placement in batch]
     database.dialect.load_temporary(connection, _INCOMING, rows)
-    known = sa.exists().where(schema.placements.c.agent_id == _INCOMING.c.agent_id)
+    cursor = connection.execute(_swap(database)).cursor
+    assert cursor is not None, "RETURNING has a cursor"
+    epochs = dict(cursor.fetchall())  # the driver's own tuples: rows of SQLAlchemy cost more
+    refused = [row[0] for row in rows if row[0] not in epochs]
+    if refused:
+        keys = database.one_of(_INCOMING.c.agent_id, refused)
+        connection.execute(_INCOMING.delete().where(keys))
+    if epochs:
+        # An agent that is declared again goes on above its last epoch, not above the planned one.
+        above = any(epochs.get(row[0], row[5] + 1) != row[5] + 1 for row in rows)
+        record_placements(database, connection, _INCOMING, epochs_differ=above)
+    return epochs
+
+
+def _swap(database: Database) -> Any:
+    """The compare-and-swap of everything in the temporary table."""
+    known = schema.placements.alias("known")
     names = [column.name for column in _INCOMING.c]
     source = (
         sa.select(
@@ -135,15 +174,17 @@ def _place(database: Database, connection: sa.Connection, batch: list[Placement]
             sa.literal(0),
         )
         .select_from(
-            _INCOMING.join(schema.agents, schema.agents.c.agent_id == _INCOMING.c.agent_id)
+            _INCOMING.join(
+                schema.agents, schema.agents.c.agent_id == _INCOMING.c.agent_id
+            ).outerjoin(known, known.c.agent_id == _INCOMING.c.agent_id)
         )
-        .where(sa.or_(_INCOMING.c.epoch == 0, known))
+        .where(sa.or_(_INCOMING.c.epoch == 0, known.c.agent_id.is_not(None)))
         .order_by(_INCOMING.c.agent_id)  # the same order for everybody: no deadlocks
     )
     statement = database.dialect.insert(schema.placements).from_select([*names, "retired"], source)
     new = statement.excluded
     replaced = {name: new[name] for name in (*names, "retired") if name != "agent_id"}
-    swap = statement.on_conflict_do_update(
+    return statement.on_conflict_do_update(
         index_elements=["agent_id"],
         set_=replaced | {"epoch": schema.placements.c.epoch + 1},
         where=sa.and_(
@@ -154,7 +195,6 @@ def _place(database: Database, connection: sa.Connection, batch: list[Placement]
             ),
         ),
     ).returning(schema.placements.c.agent_id, schema.placements.c.epoch)
-    return {row.agent_id: row.epoch for row in connection.execute(swap)}
 
 
 def _workload_row(workload: Workload) -> dict[str, str]:

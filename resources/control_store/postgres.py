@@ -19,9 +19,12 @@ _MIGRATION_LOCK = 0x5374_6174_6500
 """Advisory lock of PostgreSQL that a starter holds while it migrates ("State" in ASCII)."""
 
 _CHANGE_LOG_LOCK = 0x5374_6174_6501
-"""Shared by every put until its commit; taken alone by readers of the change log."""
+"""Shared by every put and move until its commit; taken alone by readers of their logs."""
 
 _NOW_US = "floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+
+_IDLE_TOO_LONG = "25P03"
+"""SQLSTATE of a transaction that the server has ended because its client stood still."""
 
 _VALUES = re.compile(r"VALUES \((?:%s(?:, )?)+\)")
 """The row of placeholders in an INSERT; `execute_values` wants a single one in its place."""
@@ -42,7 +45,10 @@ class PostgresDialect:
     def create_engine(self) -> sa.Engine:
         """Connections are checked before use; a dead server is noticed within seconds."""
         wait_ms = int(self._busy_timeout_s * 1000)
-        options = f"-c lock_timeout={wait_ms} -c idle_in_transaction_session_timeout=60000"
+        # A client that is frozen inside a transaction keeps its row locks. The server ends it
+        # before those who wait for them give up: a node that hangs stops no failover.
+        idle_ms = wait_ms // 2
+        options = f"-c lock_timeout={wait_ms} -c idle_in_transaction_session_timeout={idle_ms}"
         engine = sa.create_engine(
             self._url,
             pool_size=self._pool_size,
@@ -122,6 +128,15 @@ class PostgresDialect:
         ).one()
         return int(row[0])
 
+    def newest_change(self, connection: sa.Connection) -> int:
+        """From the sequence: numbers of puts in flight count, those of trimmed entries too."""
+        return int(
+            connection.exec_driver_sql(
+                "SELECT CASE WHEN is_called THEN last_value ELSE 0 END "
+                "FROM agent_state_changes_change_id_seq"
+            ).scalar_one()
+        )
+
     def settle_change_log(self, connection: sa.Connection) -> None:
         """Wait for the puts in flight.
 
@@ -142,7 +157,9 @@ class PostgresDialect:
                 f"{self._shown}: disk full ({text}); nothing was stored",
                 hint="Free space on the database server, then try again.",
             )
-        if isinstance(original, (psycopg2.OperationalError, psycopg2.InterfaceError)):
+        if state == _IDLE_TOO_LONG or isinstance(
+            original, (psycopg2.OperationalError, psycopg2.InterfaceError)
+        ):
             return StoreUnavailableError(
                 f"{self._shown}: {text}", hint="Check that the server runs and can be reached."
             )

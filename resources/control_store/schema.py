@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 6
 """Number of the newest migration; raise it with each file added to `migrations/versions`."""
+
+STATES_MOVED = "states_moved"
+"""Property that triggers change with all that alters a network's states beside the change log."""
 
 METADATA = sa.MetaData()
 
@@ -78,6 +81,17 @@ node_reports = sa.Table(
     _text("gpus_json"),
 )
 
+probe_reports = sa.Table(
+    "probe_reports",
+    METADATA,
+    _id("observer_id", key=True),
+    _text("boot_id"),
+    _number("round"),
+    _number("reported_at"),
+    _number("received_at"),
+    _text("probes_json"),
+)
+
 leases = sa.Table(
     "leases",
     METADATA,
@@ -132,7 +146,25 @@ placements = sa.Table(
     _number("retired"),
     sa.Index("placements_by_node", "node_id", "retired", "region"),
     sa.Index("placements_by_region", "region", "retired"),
-    sa.Index("placements_by_network", "network_id"),
+)
+
+# One row for every epoch that was ever stored, written with the placement.
+placement_history = sa.Table(
+    "placement_history",
+    METADATA,
+    sa.Column("history_id", SERIAL, primary_key=True, autoincrement=True),
+    _id("agent_id"),
+    _id("node_id"),
+    _id("region"),
+    _number("epoch"),
+    _number("term"),
+    _text("desired"),
+    _text("reason"),
+    _number("placed_at"),
+    # Number of the newest state change at that moment: older epochs have stored none above it.
+    _number("change_id"),
+    sa.UniqueConstraint("agent_id", "epoch", name="placement_epoch_once"),
+    sqlite_autoincrement=True,
 )
 
 agent_states = sa.Table(
@@ -201,4 +233,110 @@ journal = sa.Table(
     _text("detail"),
     sa.UniqueConstraint("action_id", "step", "status", name="journal_step_once"),
     sqlite_autoincrement=True,
+)
+
+incidents = sa.Table(
+    "incidents",
+    METADATA,
+    _id("incident_id", key=True),
+    _id("incident_key"),
+    _text("kind"),
+    _id("subject"),
+    _id("region"),
+    _text("severity"),
+    _text("state"),
+    _text("reason"),
+    _number("opened_at"),
+    _number("term"),
+    _number("revision"),
+    _text("waits_for"),
+    _text("outcome"),
+    _number("ended_at", null=True),
+    _number("acknowledged_at", null=True),
+    _text("acknowledged_by"),
+    _text("note"),
+    sa.Index("incidents_by_time", "opened_at"),
+)
+sa.Index(
+    "incidents_open_once",
+    incidents.c.incident_key,
+    unique=True,
+    sqlite_where=incidents.c.state != "ended",
+    postgresql_where=incidents.c.state != "ended",
+)
+
+automation = sa.Table(
+    "automation",
+    METADATA,
+    _id("name", key=True),
+    _number("paused"),
+    _text("changed_by"),
+    _text("reason"),
+    _number("changed_at"),
+    _number("revision"),
+)
+
+maintenances = sa.Table(
+    "maintenances",
+    METADATA,
+    _id("subject", key=True),
+    _number("started_at"),
+    _number("until"),
+    _text("started_by"),
+    _text("reason"),
+)
+
+approvals = sa.Table(
+    "approvals",
+    METADATA,
+    _id("incident_id", key=True),
+    _id("action", key=True),
+    _text("approved_by"),
+    _text("reason"),
+    _number("approved_at"),
+)
+
+service_revisions = sa.Table(
+    "service_revisions",
+    METADATA,
+    _id("service", key=True),
+    _number("revision"),
+)
+
+service_endpoints = sa.Table(
+    "service_endpoints",
+    METADATA,
+    _id("endpoint", key=True),  # service/agent_id
+    _id("service"),
+    _id("agent_id"),
+    _id("node_id"),
+    _id("region"),
+    _text("address"),
+    _number("port"),
+    # 0: the row was made to be locked, and nobody has registered yet.
+    _number("epoch"),
+    _number("capacity"),
+    _text("check_path"),
+    _number("renewals"),
+    _number("connections"),
+    _text("health"),
+    _number("gray"),
+    _text("reason"),
+    _number("term"),
+    # 0: removed; the row keeps the epoch below which nobody may register.
+    _number("present"),
+    sa.Index("service_endpoints_by_service", "service", "present", "agent_id"),
+    sa.Index("service_endpoints_by_agent", "agent_id", "present"),
+)
+
+circuit_breakers = sa.Table(
+    "circuit_breakers",
+    METADATA,
+    _id("name", key=True),
+    _id("holder", key=True),
+    _text("phase"),
+    _number("failures"),
+    _text("reason"),
+    _number("changed_at"),
+    _number("reported_at"),
 )

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from resources.control_store.activities import SqlActivities
+from resources.control_store.breakers import SqlBreakers
 from resources.control_store.fleet_views import SqlFleetViews
+from resources.control_store.homes import SqlHomes
+from resources.control_store.incidents import SqlIncidents
 from resources.control_store.journal import SqlJournal
+from resources.control_store.leadership import SqlLeadership
 from resources.control_store.leases import SqlLeases
 from resources.control_store.lookups import SqlLookups
 from resources.control_store.nodes import SqlNodes
+from resources.control_store.observers import SqlObservers
+from resources.control_store.operator_orders import SqlOperatorOrders
+from resources.control_store.placement_history import SqlPlacementHistory
 from resources.control_store.placements import SqlPlacements
+from resources.control_store.roster import SqlRoster
 from resources.control_store.schema import store_properties
+from resources.control_store.services import SqlServices
+from resources.control_store.state_cuts import SqlStateCuts
 from resources.control_store.states import SqlStates
 
 
@@ -17,11 +27,21 @@ class SqlControlStore(
     SqlNodes,
     SqlLeases,
     SqlPlacements,
+    SqlPlacementHistory,
     SqlFleetViews,
+    SqlHomes,
     SqlStates,
+    SqlStateCuts,
     SqlActivities,
     SqlJournal,
     SqlLookups,
+    SqlObservers,
+    SqlRoster,
+    SqlLeadership,
+    SqlIncidents,
+    SqlOperatorOrders,
+    SqlServices,
+    SqlBreakers,
 ):
     """`fleet.ports.ControlStore` on SQLite or PostgreSQL; safe for threads and many processes.
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import time
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -44,6 +45,11 @@ class ProcessStat(NamedTuple):
     cpu_s: float
     start_ticks: int
     rss_bytes: int
+
+
+def boottime_s() -> float:
+    """Seconds since boot, counted also while the machine sleeps; the same in every process."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def read_stat(pid: int) -> ProcessStat | None:

@@ -1,9 +1,10 @@
 """The HTTP endpoints of a node on loopback TCP: health, metrics, and two orders.
 
 `GET /health` (the process answers), `GET /ready` (it may run agents), `GET /health/deep` (store,
-lake and lease, tried now; 503 when one fails), `GET /metrics`, `POST /reconcile` (read the
-placements now; harmless, so open) and `POST /evict` (needs the token of the run file, since any
-local process can reach the port).
+lake and lease, tried now; 503 when one fails), `GET /probe?node=` (look at another declared node
+for an observer that cannot reach it; no address is ever taken from outside), `GET /metrics`,
+`POST /reconcile` (read the placements now; harmless, so open) and `POST /evict` (needs the token of
+the run file, since any local process can reach the port).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from starlette.routing import Route
 
 from fleet.errors import InvalidInputError, NotFoundError, StateroomError, TransientError
 from resources.local.node_health import CheckResult
+from resources.probe_client import Sight
 
 GRACE_MAX_S = 3600.0
 """Longest grace period of an eviction."""
@@ -52,6 +54,10 @@ class NodeService(Protocol):
         """Read the placements and act; returns the number of actions."""
         ...
 
+    async def look_for(self, node_id: str) -> Sight:
+        """Look at another node now."""
+        ...
+
     async def evict(self, agent_id: str, epoch: int, grace_s: float) -> str:
         """Stop an agent; returns when it is gone, with the reason."""
         ...
@@ -65,6 +71,7 @@ def build_node_app(service: NodeService, *, node_id: str, boot_id: str, token: s
             Route("/health", endpoints.get_health, methods=["GET"]),
             Route("/ready", endpoints.get_ready, methods=["GET"]),
             Route("/health/deep", endpoints.get_deep, methods=["GET"]),
+            Route("/probe", endpoints.get_probe, methods=["GET"]),
             Route("/metrics", endpoints.get_metrics, methods=["GET"]),
             Route("/reconcile", endpoints.post_reconcile, methods=["POST"]),
             Route("/evict", endpoints.post_evict, methods=["POST"]),
@@ -98,6 +105,21 @@ class _Endpoints:
             },
         }
         return JSONResponse(body, status_code=200 if ok else 503)
+
+    async def get_probe(self, request: Request) -> Response:
+        node_id = request.query_params.get("node", "")
+
+        async def probe() -> dict[str, Any]:
+            sight = await self._service.look_for(node_id)
+            return {
+                "observer_id": self._identity["node_id"],
+                "node_id": node_id,
+                "answered": sight.answered,
+                "boot_id": sight.boot_id,
+                "reason": sight.reason,
+            }
+
+        return await _answer(probe)
 
     async def get_metrics(self, _request: Request) -> Response:
         return Response(self._service.metrics(), media_type=CONTENT_TYPE_LATEST)

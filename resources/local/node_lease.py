@@ -16,7 +16,7 @@ from fleet.errors import LeaseLostError, TransientError
 from fleet.leases import Lease, fence_times, node_lease_name
 from fleet.ports.control_store import ControlStore
 from fleet.reports import NodeReport
-from resources.local.zygote import boottime_s
+from resources.local.linux_processes import boottime_s
 from resources.local.zygote_client import ZygoteClient
 
 

@@ -30,6 +30,9 @@ class NodeFigures(NamedTuple):
     writes: Mapping[str, int]
     """Counters of the write batcher by outcome."""
     writes_queued: int
+    probes: Mapping[str, int]
+    """Probes of other nodes by outcome."""
+    probe_reports_refused: int
     zygote_losses: int
     supervisor_cpu_s: float
 
@@ -89,6 +92,18 @@ class NodeCollector:
             "Writes of agents by outcome.",
             "outcome",
             f.writes,
+        )
+        yield self._family(
+            CounterMetricFamily,
+            f"{prefix}_probes",
+            "Probes of other nodes by outcome.",
+            "outcome",
+            f.probes,
+        )
+        yield self._counter(
+            f"{prefix}_probe_reports_refused",
+            "Probe reports that the control store did not take.",
+            f.probe_reports_refused,
         )
         yield self._agents(f.agents)
         yield self._family(

@@ -17,6 +17,7 @@ from typing import Any, Self
 from fleet.errors import InvalidInputError, NotFoundError
 from fleet.inventory import NodePhase
 from fleet.names import validate_name
+from fleet.probing import EMBEDDED_PROBING, ProbePolicy
 from fleet.reports import NodeDeclaration
 from resources.local.linux_processes import ProcessIdentity
 
@@ -55,6 +56,8 @@ class NodeSpec:
     """When this process ends, the node ends; None: nobody's."""
     gpu_probe: str = ""
     """`package.module:Class` of a `fleet.ports.GpuProbe`; empty: look for no GPUs."""
+    probing: ProbePolicy = EMBEDDED_PROBING
+    """How it probes other nodes; the same for all nodes and controllers of a fleet."""
 
     @property
     def run_path(self) -> Path:
@@ -149,6 +152,8 @@ def read_spec(path: Path) -> NodeSpec:
         raw["node"] = NodeDeclaration(**raw["node"])
         if raw.get("owner") is not None:
             raw["owner"] = ProcessIdentity(*raw["owner"])
+        if "probing" in raw:
+            raw["probing"] = ProbePolicy(**raw["probing"])
         return NodeSpec(**raw).validate()
     except (KeyError, TypeError) as error:
         raise InvalidInputError("node spec", str(path), f"all its fields ({error})") from error

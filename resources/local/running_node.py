@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from fleet.errors import StoreUnavailableError, TransientError
+from fleet.errors import NodeUnavailableError, StoreUnavailableError, TransientError
 from fleet.ports.control_store import ControlStore
 from resources.local.agent_processes import AgentProcesses
 from resources.local.heartbeat import BeatCounts, Heartbeat
@@ -23,8 +23,10 @@ from resources.local.node_lease import NodeLease
 from resources.local.node_metrics import NodeCollector, NodeFigures
 from resources.local.node_readings import own_cpu_s
 from resources.local.node_spec import NodeSpec
+from resources.local.prober import ProbeCounts, Prober
 from resources.local.write_batcher import WriteBatcher
 from resources.local.zygote_client import ZygoteClient
+from resources.probe_client import Sight
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +63,8 @@ class RunningNode:
         """None until it was reached."""
         self.heartbeat: Heartbeat | None = None
         """None until the node beats."""
+        self.prober: Prober | None = None
+        """None until the node probes others."""
         self.batcher: WriteBatcher | None = None
         """None until agents are served."""
         self.stop_reason: str | None = None
@@ -87,6 +91,7 @@ class RunningNode:
     def metrics(self) -> bytes:
         """Prometheus exposition text of this moment."""
         beats = BeatCounts() if self.heartbeat is None else self.heartbeat.counts
+        probes = ProbeCounts() if self.prober is None else self.prober.counts
         stats = None if self.batcher is None else self.batcher.stats()
         outcomes = ("writes", "refused", "given_up", "retries")
         return self._collector.render(
@@ -103,6 +108,8 @@ class RunningNode:
                 agent_memory_bytes=self._processes.memory_bytes(),
                 writes={} if stats is None else {name: getattr(stats, name) for name in outcomes},
                 writes_queued=0 if stats is None else stats.queued,
+                probes=probes.outcomes,
+                probe_reports_refused=probes.refused,
                 zygote_losses=self.zygote_losses,
                 supervisor_cpu_s=own_cpu_s([os.getpid(), self._zygote.pid or 0]),
             )
@@ -138,6 +145,17 @@ class RunningNode:
             with suppress(TimeoutError):
                 interval_s = self._spec.reconcile_interval_s
                 await asyncio.wait_for(self._reconcile_asked.wait(), interval_s)
+
+    async def look_for(self, node_id: str) -> Sight:
+        """Look at another node for an observer that cannot reach it.
+
+        Raises:
+            NodeUnavailableError: not now; ask another node.
+            NotFoundError: there is no such node.
+        """
+        if self.prober is None:
+            raise NodeUnavailableError("the control store has not been reached yet")
+        return await self.prober.look_for(node_id)
 
     async def evict(self, agent_id: str, epoch: int, grace_s: float) -> str:
         """Stop an agent; returns when it is gone, with the reason."""

@@ -48,6 +48,7 @@ from resources.local.node_lock import lock_node
 from resources.local.node_readings import read_machine
 from resources.local.node_servers import NodeServers
 from resources.local.node_spec import NodeRun, NodeSpec, read_spec, write_run
+from resources.local.prober import Prober
 from resources.local.process_watch import Watch
 from resources.local.running_node import RunningNode
 from resources.local.upkeep import Upkeep
@@ -154,7 +155,19 @@ class Supervisor:
             interval_s=self.spec.heartbeat_interval_s,
             fault_path=self.spec.fault_path,
         )
-        for loop in (heartbeat.run(), self._node.follow_placements(), self._upkeep.run()):
+        self._node.prober = prober = Prober(
+            store,
+            self._clock,
+            self.spec.probing,
+            node_id=self.spec.node.node_id,
+            boot_id=self.boot_id,
+        )
+        for loop in (
+            heartbeat.run(),
+            self._node.follow_placements(),
+            self._upkeep.run(),
+            prober.run(),
+        ):
             self._tasks.append(asyncio.create_task(loop))
         stop = asyncio.create_task(self._stopping.wait())
         tasks = [stop, *self._tasks, *self._servers.tasks]
@@ -172,6 +185,8 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._node.prober is not None:
+            await self._node.prober.close()
         if self._node.batcher is not None:
             await asyncio.to_thread(self._node.batcher.close)
         if self._node.store is not None:

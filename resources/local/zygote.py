@@ -27,13 +27,13 @@ import select
 import signal
 import socket
 import sys
-import time
 import traceback
 from contextlib import suppress
 from typing import Any, NoReturn
 
 from resources.local.linux_processes import (
     become_subreaper,
+    boottime_s,
     child_pids,
     die_with_parent,
     end_children,
@@ -267,11 +267,6 @@ class Zygote:
                 traceback.print_exc()
         for request in self._waiting.pop(module):
             self._spawn(request)
-
-
-def boottime_s() -> float:
-    """Seconds since boot, counted also while the machine sleeps; the same in every process."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _wake_only(number: int, frame: object) -> None:

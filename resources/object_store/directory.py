@@ -20,6 +20,7 @@ from fleet.errors import NotFoundError, PermanentError, StoreUnavailableError
 from fleet.ports.object_store import ListedObject, StoreFeatures
 from resources.object_store.keys import validate_folder, validate_key
 from resources.object_store.probe import probe_store
+from resources.synced_files import sync_folder, write_synced
 
 _STAGING = ".tmp"
 _LEFTOVER_AGE_S = 3600.0
@@ -44,11 +45,11 @@ class DirectoryObjectStore:
             _make_folders(final.parent, self._root)
             temporary.parent.mkdir(exist_ok=True)
             try:
-                _write_synced(temporary, data)
+                write_synced(temporary, data)
                 os.link(temporary, final)
             finally:
                 temporary.unlink(missing_ok=True)
-            _sync_folder(final.parent)
+            sync_folder(final.parent)
         except FileExistsError:
             return False
         except OSError as error:
@@ -119,24 +120,9 @@ def _make_folders(folder: Path, root: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     for parent in (folder, *folder.parents):
-        _sync_folder(parent)
+        sync_folder(parent)
         if parent == root.parent:
             break
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _remove_leftovers(folder: Path) -> None:

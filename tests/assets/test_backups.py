@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -36,6 +37,9 @@ from ops.backup_jobs import (
     asset_config,
 )
 from ops.backup_rows import read_rows
+from resources.vault.journal.journal import append_segment
+from resources.vault.retention.removal import collect_garbage, forget, sweep
+from resources.vault.retention.snapshot_facts import gather_facts
 from resources.vault.verification.verify import verify_content
 from tests.assets.backup_runs import AWAY, HOME, NETWORK, BackupRuns, open_backups
 from tests.assets.inventory_runs import checked, materialized, red
@@ -283,6 +287,103 @@ def test_retention_forgets_what_no_rule_and_no_guard_keeps(
         state = runs.vaults().home(NETWORK).log.refresh()
         assert (len(state.live), len(state.forgotten)) == (2, 2)
         assert materialized(runs.run(RETENTION_JOB))[PLAN, NETWORK]["snapshots_forgotten"] == 0
+
+
+def day_by_day(runs: BackupRuns, days: int) -> None:
+    """A snapshot of changed states a day, with all that is scheduled behind it."""
+    for _ in range(days):
+        runs.write("eu-1-a1", f"at {runs.clock.now()}".encode())
+        assert scheduled(runs).success
+        for job in (RETENTION_JOB, REPLICATE_JOB):
+            assert runs.run(job).success
+        runs.date_objects()
+        runs.clock.advance(24 * HOUR_S)
+
+
+def stored_packs(runs: BackupRuns, region: str) -> set[str]:
+    """Digests of the packs and manifests that a region stores."""
+    kinds = (f"packs/{NETWORK}", f"manifests/{NETWORK}")
+    return {path.name.partition(".")[0] for one in kinds for path in runs.objects(region, one)}
+
+
+def test_what_retention_lets_go_leaves_every_region(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    """Three days after the home, and without a word: no guard mistakes it for an attack."""
+    policy = RetentionPolicy(last=1, hourly=0, daily=0, weekly=0, monthly=0, yearly=0)
+    with open_backups(instance, tmp_path, retention=policy) as runs:
+        runs.begin_days_ago(14)
+        day_by_day(runs, 2)
+        first = stored_packs(runs, AWAY)
+        day_by_day(runs, 10)
+        shown = materialized(runs.run(RETENTION_JOB))[PLAN, NETWORK]
+        assert "replicas_not_swept" not in shown
+        assert len(first - stored_packs(runs, AWAY)) >= 1
+        assert runs.run(REPLICATE_JOB).success
+        assert stored_packs(runs, HOME) <= stored_packs(runs, AWAY)
+
+
+def test_a_forget_that_no_rule_would_have_made_spares_the_replicas(runs: BackupRuns) -> None:
+    """By a bug or by somebody with the key: the home loses its bytes, the others say no."""
+    runs.begin_days_ago(8)
+    day_by_day(runs, 2)
+    home = runs.vaults().home(NETWORK)
+    doomed = list(home.log.refresh().live)
+    runs.write("eu-1-a2", b"the newest stays, so that a forget is possible at all")
+    assert scheduled(runs).success
+    home = runs.vaults().home(NETWORK)
+    named = set().union(*(home.log.refresh().live[one].packs for one in doomed))
+    needed = named & stored_packs(runs, AWAY)
+    forget(home, doomed)
+    collect_garbage(home, timedelta(0))
+    sweep(home, timedelta(0))
+    assert not needed <= stored_packs(runs, HOME)
+    assert runs.run(REPLICATE_JOB).success
+    runs.date_objects()
+    runs.clock.advance(4 * 24 * HOUR_S)
+    shown = materialized(runs.run(RETENTION_JOB))[PLAN, NETWORK]
+    told = shown["replicas_not_swept"]
+    said = sorted(one.partition(": ")[0] for one in told)
+    assert said == [f"{AWAY} keeps {one}" for one in sorted(doomed)]
+    assert needed <= stored_packs(runs, AWAY)
+
+
+def test_a_home_that_lost_its_newest_records_is_found_by_comparing(runs: BackupRuns) -> None:
+    """A shortened log is a valid log; only a longer copy of it shows what is gone."""
+    runs.back_up()
+    runs.objects(HOME, f"log/{NETWORK}")[-1].unlink()
+    result = runs.run(VERIFY_JOB)
+    assert result.success
+    (row,) = (
+        one
+        for one in read_rows(runs.lake, VERIFICATIONS, ProvenLevel, AWAY)
+        if (one.level, one.network_id) == ("V1", NETWORK)
+    )
+    assert row.failures == (
+        f"log of {HOME}: the writer has 1 records fewer than a replica: it lost them",
+    )
+
+
+def test_a_damaged_segment_of_the_journal_turns_v3_red_and_no_snapshot(runs: BackupRuns) -> None:
+    """The journal is read by the scrub as well; what stands beside it is none the worse."""
+    runs.back_up()
+    runs.write("eu-1-a1", b"journaled")
+    append_segment(runs.vaults().home(NETWORK), runs.store)
+    (segment,) = runs.objects(HOME, f"journal/{NETWORK}")
+    data = bytearray(segment.read_bytes())
+    data[-1] ^= 1
+    segment.chmod(0o600)
+    segment.write_bytes(data)
+    look = asset_config(VERIFICATIONS, "verify_op", {"levels": ["V3"]})
+    assert runs.run(SCRUB_JOB, **look).success
+    (row,) = (
+        one
+        for one in read_rows(runs.lake, VERIFICATIONS, ProvenLevel, HOME)
+        if (one.level, one.network_id) == ("V3", NETWORK)
+    )
+    assert segment.name in row.failures[0]
+    found = gather_facts(runs.vaults().home(NETWORK), HOME, runs.clock.now())
+    assert [one.failed_at for one in found.snapshots] == [None]
 
 
 @pytest.mark.long

@@ -37,6 +37,14 @@ class StoreHarness(Protocol):
         """Replace stored bytes behind the store's back."""
         ...
 
+    def damage_digest(self, agent_id: str, digest: str) -> None:
+        """Replace a stored digest behind the store's back."""
+        ...
+
+    def delete_state(self, agent_id: str) -> None:
+        """Delete a row, as a person does in the database itself."""
+        ...
+
     def close(self) -> None:
         """Release everything."""
         ...
@@ -64,6 +72,14 @@ class MemoryHarness:
     def damage_state(self, agent_id: str, body: bytes) -> None:
         """Through the fake's own hook."""
         self._memory.damage_state(agent_id, body)
+
+    def damage_digest(self, agent_id: str, digest: str) -> None:
+        """Through the fake's own hook."""
+        self._memory.damage_digest(agent_id, digest)
+
+    def delete_state(self, agent_id: str) -> None:
+        """Through the fake's own hook."""
+        self._memory.remove_state(agent_id)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -111,6 +127,17 @@ class SqlHarness:
             connection.execute(
                 agent_states.update().where(agent_states.c.agent_id == agent_id).values(body=body)
             )
+
+    def damage_digest(self, agent_id: str, digest: str) -> None:
+        """Write another digest into the row."""
+        of_agent = agent_states.c.agent_id == agent_id
+        with self._side.begin() as connection:
+            connection.execute(agent_states.update().where(of_agent).values(digest=digest))
+
+    def delete_state(self, agent_id: str) -> None:
+        """By a statement of its own."""
+        with self._side.begin() as connection:
+            connection.execute(agent_states.delete().where(agent_states.c.agent_id == agent_id))
 
     def close(self) -> None:
         """Close both."""

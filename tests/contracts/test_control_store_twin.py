@@ -14,6 +14,12 @@ from fleet.agents import Placement, StatePut
 from fleet.errors import StateroomError
 from fleet.inventory import AgentPhase
 from fleet.leases import Lease, node_lease_name
+from fleet.placement_history import (
+    PlacementRecord,
+    find_double_placements,
+    find_missing_epochs,
+    find_stale_epochs,
+)
 from fleet.ports.control_store import ControlStore, LeaseWish
 from fleet.reports import AgentDeclaration, AgentReport, NodeDeclaration, NodeReport
 from tests.contracts.store_harness import MemoryHarness, StoreHarness
@@ -180,6 +186,7 @@ class History:
             "changes": [change[:6] for change in store.state_changes(0, 1000)],
             "infos": [info[:7] for info in store.state_infos()],
             "nodes": [node[:10] for node in store.nodes()],
+            "history": sorted(_without_order(row) for row in store.placement_history(0, 1000)),
             "counts": [counts[:9] for counts in store.fleet_counts()],
             "terms": [
                 lease and (lease.holder, lease.term)
@@ -195,6 +202,11 @@ class History:
                 [store.lease(node_lease_name(n)) for n in ("n1", "n2", "n3")],
             )
         return seen
+
+
+def _without_order(row: PlacementRecord) -> tuple[Any, ...]:
+    """A row of the history without its number (batches have no order) and the store's time."""
+    return (*row[1:8], row.change_id)
 
 
 def _advance_long(steps: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -240,7 +252,11 @@ def test_epochs_terms_and_versions_only_rise(
             if lease is not None:
                 assert lease.term >= terms.get(name, 0)
                 terms[name] = lease.term
-    for change in history.store.state_changes(0, 1000):
+    rows, changes = history.store.placement_history(0, 1000), history.store.state_changes(0, 1000)
+    assert find_double_placements(rows) == []
+    assert find_stale_epochs(rows, changes) == []
+    assert find_missing_epochs(rows, history.store.placements()) == []
+    for change in changes:
         assert change.version == newest.get(change.agent_id, (0, ""))[0] + 1
         newest[change.agent_id] = (change.version, change.digest)
     stored = {info.agent_id: (info.version, info.digest) for info in history.store.state_infos()}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from fleet.ports.clock import Clock
-from fleet.ports.object_store import ListedObject, ObjectStore
+from fleet.ports.object_store import ListedObject, ObjectStore, StoreFeatures
 
 
 class ClockedStore:
@@ -43,3 +43,11 @@ class ClockedStore:
     def check(self) -> list[str]:
         """As the store below."""
         return self.inner.check()
+
+    def features(self) -> StoreFeatures:
+        """As the store below."""
+        return self.inner.features()
+
+    def extend_lock(self, keys: Iterable[str], until: datetime) -> int:
+        """As the store below, whose locks end by the real clock."""
+        return self.inner.extend_lock(keys, until)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from threading import RLock
@@ -42,10 +43,21 @@ from fleet.reports import (
     merge_agents,
     unplaced,
 )
+from fleet.state_cuts import ChangeCursor, CutFacts, StateListing, columns_of, explain_broken
 from tests.fakes.clock import ManualClock
+from tests.fakes.home_store import InMemoryHomes
+from tests.fakes.incidents import InMemoryIncidents
+from tests.fakes.observer_store import InMemoryObservers
+from tests.fakes.service_registry import InMemoryBreakerStore, InMemoryServiceRegistry
 
 
-class InMemoryControlStore:
+class InMemoryControlStore(
+    InMemoryIncidents,
+    InMemoryObservers,
+    InMemoryHomes,
+    InMemoryServiceRegistry,
+    InMemoryBreakerStore,
+):
     """`fleet.ports.ControlStore` for tests; one process, lost at its end.
 
     Every method holds one lock, so each is a transaction.
@@ -53,7 +65,10 @@ class InMemoryControlStore:
 
     def __init__(self, clock: Clock | None = None) -> None:
         """Start empty; `clock` judges leases."""
+        super().__init__()
         self.clock = clock or ManualClock()
+        InMemoryServiceRegistry.__init__(self)
+        InMemoryBreakerStore.__init__(self, self.clock.now)
         self._lock = RLock()
         self._declared_nodes: dict[str, NodeDeclaration] = {}
         self._reports: dict[str, tuple[NodeReport, datetime]] = {}
@@ -65,6 +80,8 @@ class InMemoryControlStore:
         self._states: dict[str, AgentState] = {}
         self._changes: list[StateChange] = []
         self._change_id = 0
+        self._cuts: dict[str, str] = {}
+        self._moves = ""
         self._activities: dict[str, Activity] = {}
         self._notes: dict[str, Note] = {}
         self._journal: dict[tuple[str, str, str], JournalEntry] = {}
@@ -75,6 +92,7 @@ class InMemoryControlStore:
         """Insert or update declarations."""
         with self._lock:
             self._declared_nodes.update({node.node_id: node for node in nodes})
+            self._roster_version += bool(nodes)
 
     def retire_nodes(self, node_ids: Sequence[str]) -> None:
         """Remove nodes with their reports; leases stay."""
@@ -82,6 +100,8 @@ class InMemoryControlStore:
             for node_id in node_ids:
                 self._declared_nodes.pop(node_id, None)
                 self._reports.pop(node_id, None)
+                self._probe_reports.pop(node_id, None)
+            self._roster_version += 1
 
     def report_node(self, report: NodeReport, lease: Lease) -> Lease:
         """Store a report and renew the node's lease."""
@@ -296,10 +316,17 @@ class InMemoryControlStore:
                 if agent_id in self._placements:
                     self._retired[agent_id] = self._placements.pop(agent_id)
 
-    def place_agents(self, placements: Sequence[Placement]) -> list[Placement]:
+    def place_agents(
+        self, placements: Sequence[Placement], *, leader_term: int | None = None
+    ) -> list[Placement]:
         """Compare-and-swap placements."""
         stored = []
+        for placement in placements:
+            if leader_term is not None and placement.term != leader_term:
+                raise InvalidInputError("placement.term", placement.term, f"{leader_term}")
         with self._lock:
+            if leader_term is not None and placements:
+                self.demand_leader_term(leader_term)
             for placement in placements:
                 agent_id = placement.agent_id
                 if agent_id not in self._agents:
@@ -310,8 +337,11 @@ class InMemoryControlStore:
                 if placement.epoch != epoch_seen or (last and last.term > placement.term):
                     continue
                 placed = placement._replace(epoch=(last.epoch if last else 0) + 1)
+                if last and last.network_id != placed.network_id:
+                    self._moves = secrets.token_hex(16)
                 self._retired.pop(agent_id, None)
                 self._placements[agent_id] = placed
+                self._record_moves([placed])
                 stored.append(placed)
         return stored
 
@@ -353,7 +383,7 @@ class InMemoryControlStore:
             results = []
             for restore in restores:
                 put, head = plan_restore(restore, self._head(restore.agent_id))
-                results.append(self._put(put, head))
+                results.append(self._put(put, head, restore.digest))
             return results
 
     def _head(self, agent_id: str) -> StateHead | None:
@@ -362,7 +392,7 @@ class InMemoryControlStore:
         version = stored.version if stored else 0
         return StateHead(placed.epoch, placed.node_id, version) if placed else None
 
-    def _put(self, put: StatePut, head: StateHead | None) -> PutResult:
+    def _put(self, put: StatePut, head: StateHead | None, digest: str = "") -> PutResult:
         if len(put.body) > STATE_MAX_BYTES:
             error = TooLargeError(f"agent {put.agent_id}: {len(put.body)} bytes")
             return PutResult(put.agent_id, 0, error)
@@ -371,7 +401,7 @@ class InMemoryControlStore:
             return PutResult(put.agent_id, 0, refused)
         version = head.version
         now = self.clock.now()
-        digest = hashlib.sha256(put.body).hexdigest()
+        digest = digest or hashlib.sha256(put.body).hexdigest()
         self._states[put.agent_id] = AgentState(
             put.agent_id, version + 1, put.epoch, digest, put.body, now
         )
@@ -408,6 +438,11 @@ class InMemoryControlStore:
         with self._lock:
             self._states[agent_id] = self._states[agent_id]._replace(body=body)
 
+    def damage_digest(self, agent_id: str, digest: str) -> None:
+        """Replace a stored digest, for tests of corruption."""
+        with self._lock:
+            self._states[agent_id] = self._states[agent_id]._replace(digest=digest)
+
     def state_infos(self, region: str | None = None) -> list[AgentStateInfo]:
         """Metadata of all states."""
         infos = []
@@ -427,6 +462,29 @@ class InMemoryControlStore:
                 if region in {None, info.region}:
                     infos.append(info)
         return infos
+
+    def cut_states(
+        self, network_id: str, since: ChangeCursor | None, *, whole: bool = False
+    ) -> StateListing:
+        """A cut, obviously right: each agent is looked at."""
+        with self._lock:
+            has_entry = since and since.change_id in {one.change_id for one in self._changes}
+            facts = CutFacts(self._cuts.get(network_id, ""), self._moves, bool(has_entry))
+            newest = max((one.change_id for one in self._changes), default=0)
+            self._cuts[network_id] = secrets.token_hex(16)
+            cursor = ChangeCursor(newest, self._cuts[network_id], self._moves)
+            broken = explain_broken(since, facts)
+            infos = [one for one in self.state_infos() if one.network_id == network_id]
+            if since and not broken and not whole:
+                touched = {c.agent_id for c in self._changes if c.change_id > since.change_id}
+                infos = [one for one in infos if one.agent_id in touched]
+        return StateListing(columns_of(infos), cursor, whole or bool(broken), broken)
+
+    def remove_state(self, agent_id: str) -> None:
+        """Delete a row, as somebody does in the database itself; the store notes that."""
+        with self._lock:
+            del self._states[agent_id]
+            self._moves = secrets.token_hex(16)
 
     def state_changes(self, after: int, limit: int) -> list[StateChange]:
         """Change log entries after a cursor."""

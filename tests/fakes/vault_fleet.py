@@ -64,7 +64,7 @@ class VaultFleet:
 
     def drop(self, agent_id: str) -> None:
         """Take an agent's state away, as a lost row does."""
-        del self.store._states[agent_id]
+        self.store.remove_state(agent_id)
 
     def bodies(self) -> dict[str, bytes]:
         """All live states."""

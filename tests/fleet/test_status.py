@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet.circuit_breaker import BreakerPhase, BreakerStatus
 from fleet.journal import JournalEntry
 from fleet.reports import RegionCounts
 from fleet.status import summarize_fleet
@@ -60,3 +61,11 @@ def test_an_unfinished_action_is_a_finding() -> None:
     assert status.incidents == (step,)
     assert status.findings == ("incident f-1: node n1: no heartbeat",)
     assert not status.healthy
+
+
+def test_a_breaker_that_is_not_closed_is_a_finding() -> None:
+    """Whichever process holds it."""
+    opened = BreakerStatus("traffic/haproxy", "h/1", BreakerPhase.OPEN, 5, "refused", NOW)
+    closed = opened._replace(holder="h/2", phase=BreakerPhase.CLOSED)
+    (finding,) = summarize_fleet([], [], [closed, opened]).findings
+    assert finding.startswith("traffic/haproxy: circuit open in h/1 since ")

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import MISSING
+from dataclasses import MISSING, replace
 from pathlib import Path
 
 import pytest
 
 from fleet.agents import RestartMode
 from fleet.errors import InvalidSettingsError, NotFoundError
+from fleet.failover.policy import RegionMode
+from fleet.failover.profiles import EMBEDDED
+from fleet.retention import CalendarSpan, RetentionPolicy
+from platform_defs.declared_backup import declared_backup
+from platform_defs.declared_failover import declared_failover
 from platform_defs.settings import (
     child_environment,
     instance_environment,
@@ -61,6 +66,33 @@ def test_absent_keys_take_their_defaults_and_paths_are_resolved(tmp_path: Path) 
     assert settings.lake.path == tmp_path / "state" / "lake"
     assert settings.dagster_home == tmp_path / "state" / "dagster"
     assert settings.log_dir == tmp_path / "state" / "logs"
+
+
+def test_retention_is_declared_by_counts_and_by_spans(tmp_path: Path) -> None:
+    """A span that is not set is no rule; one that is set reads as restic's."""
+    text = SMALL + "[retention]\nhourly = 3\nwithin = '1y6m'\nwithin_daily = '10d'\n"
+    policy = declared_backup(load_settings(write_settings(tmp_path, text), {})).retention
+    assert policy == RetentionPolicy(
+        hourly=3, within=CalendarSpan(1, 6), within_daily=CalendarSpan(days=10)
+    )
+
+
+def test_failover_takes_its_numbers_from_the_profile_and_its_targets_from_the_regions(
+    tmp_path: Path,
+) -> None:
+    """A mode that is set replaces the profile's; a region without targets may go to all others."""
+    text = SMALL + (
+        "[regions.eu]\nnodes = 1\nfailover_to = ['us-west-2']\n[regions.ap]\nnodes = 1\n"
+        "[failover]\nregion_mode = 'approve'\nhead_room_percent = 25\n"
+    )
+    declared = declared_failover(load_settings(write_settings(tmp_path, text), {}))
+    assert declared.targets == {
+        "us-west-2": ("eu", "ap"),
+        "eu": ("us-west-2",),
+        "ap": ("us-west-2", "eu"),
+    }
+    assert declared.head_room == 0.25
+    assert declared.policy == replace(EMBEDDED, region_mode=RegionMode.APPROVE, lease_ttl_s=5.0)
 
 
 def test_a_region_spreads_its_nodes_over_its_zones_in_turn(tmp_path: Path) -> None:

@@ -331,8 +331,9 @@ class TestPostgres:
         side.connection.commit()
         assert [placed.epoch for placed in move.result(10)] == [2]
 
+    @pytest.mark.parametrize("reader", ["changes", "cut"])
     def test_the_change_log_waits_for_puts_that_have_drawn_their_number(
-        self, postgres_store: SqlControlStore, side: Any
+        self, postgres_store: SqlControlStore, side: Any, reader: str
     ) -> None:
         """Otherwise a cursor could pass a number whose transaction commits a moment later."""
         database = postgres_store._database
@@ -351,12 +352,23 @@ class TestPostgres:
         slow = in_thread(slow_put)
         assert entered.wait(10)
         postgres_store.put_states([StatePut("a", 1, 0, b"quick")])
-        read = in_thread(lambda: postgres_store.state_changes(0, 10))
+        read: Future[Any] = in_thread(
+            lambda: (
+                postgres_store.state_changes(0, 10)
+                if reader == "changes"
+                else postgres_store.cut_states("net", None)
+            )
+        )
         wait_for_a_waiter(side)
         assert not read.done()
         leave.set()
         slow.result(10)
-        assert [change.agent_id for change in read.result(10)] == ["b", "a"]
+        changes = postgres_store.state_changes(0, 10)
+        assert [change.agent_id for change in changes] == ["b", "a"]
+        if reader == "changes":
+            assert read.result(10) == changes
+        else:
+            assert read.result(10).cursor.change_id == changes[-1].change_id
 
     def test_a_lock_held_too_long_is_unavailable(
         self, postgres_store: SqlControlStore, side: Any

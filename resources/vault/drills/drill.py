@@ -11,12 +11,11 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from fleet.agents import Workload
-from fleet.backup_evidence import VerificationEvidence, tainted_snapshots
+from fleet.backup_evidence import VerificationEvidence
 from fleet.drill_plan import (
     Candidate,
     Choice,
@@ -24,7 +23,6 @@ from fleet.drill_plan import (
     DrillObjectives,
     DrillPhase,
     RegionCopy,
-    SnapshotCopy,
     judge_drill,
     measure_rpo,
     plan_drill,
@@ -54,12 +52,8 @@ from resources.vault.drills.fresh_store import (
 )
 from resources.vault.drills.isolated_workspace import isolated_workspace
 from resources.vault.drills.phase_timer import PhaseTimer, in_words
-from resources.vault.journal.moment import find_moment
+from resources.vault.drills.region_copies import copy_of, manifest_of
 from resources.vault.network import NetworkVault, open_network
-from resources.vault.packs.manifest import Manifest
-from resources.vault.restores.restore import find_manifest
-from resources.vault.verification.evidence import read_local
-from resources.vault.verification.verify import verify_structure
 
 AGENTS_CAP = 200
 """Agents that a drill starts at most; the others are restored only."""
@@ -230,7 +224,7 @@ class _Drill:
                         store, self._request.network_id, [key], self._clock, region=region
                     )
                     vault.read_only = True
-                    copies.append(_copy_of(vault, region))
+                    copies.append(copy_of(vault, region))
                     vaults[region] = vault
                 except (StateroomError, OSError) as error:
                     copies.append(RegionCopy(region, (), in_words(error)))
@@ -252,7 +246,7 @@ class _Drill:
                 fresh = attempt.enter_context(open_fresh_store(place, self._clock))
                 try:
                     vault = vaults[one.region]
-                    states = states_of(_manifest_of(vault, one))
+                    states = states_of(manifest_of(vault, one))
                     self._demand_room(fresh, states)
                     started = self._started({state.agent_id for state in states})
                     self._restore(vault, one, fresh, states, started)
@@ -337,52 +331,3 @@ class _Drill:
 
     def _since_declared(self, moment_s: float | None) -> float | None:
         return None if moment_s is None else moment_s - self._began_s
-
-
-def _copy_of(vault: NetworkVault, region: str) -> RegionCopy:
-    """The live snapshots of a region with what its structure and its evidence say of them."""
-    verified = verify_structure(vault)
-    live = vault.log.refresh().live
-    faults: dict[str, str] = {}
-    for finding in verified.findings:
-        for snapshot_id in finding.snapshots:
-            faults.setdefault(snapshot_id, f"{finding.subject}: {finding.problem}")
-    try:
-        tainted = tainted_snapshots(read_local(vault, region))
-    except CorruptObjectError:
-        # Restoring needs no evidence: without it, what is whole now is taken as good.
-        tainted = frozenset()
-    journal_until, journal_fault = _journal_of(vault, faults)
-    return RegionCopy(
-        region,
-        tuple(
-            SnapshotCopy(
-                one.snapshot_id,
-                one.taken_at,
-                faults.get(one.snapshot_id, ""),
-                "its evidence names lost objects" if one.snapshot_id in tainted else "",
-            )
-            for one in live.values()
-        ),
-        journal_until=journal_until,
-        journal_fault=journal_fault,
-    )
-
-
-def _journal_of(vault: NetworkVault, faults: Mapping[str, str]) -> tuple[datetime | None, str]:
-    """Up to when the journal reaches, or why it cannot be used."""
-    live = vault.log.refresh().live
-    if not live or list(live)[-1] in faults:
-        return None, ""
-    try:
-        moment = find_moment(vault, None)
-    except (CorruptObjectError, NotFoundError) as error:
-        return None, str(error)
-    return (moment.achieved if moment.achieved > moment.taken_at else None), ""
-
-
-def _manifest_of(vault: NetworkVault, candidate: Candidate) -> Manifest:
-    """The rows that a candidate restores."""
-    if candidate.with_journal:
-        return find_moment(vault, None).manifest
-    return find_manifest(vault, None, candidate.snapshot_id)[1]

@@ -185,24 +185,3 @@ class _Pass:
         self._networks.clear()
         self._networks.update({one.agent_id: one.network_id for one in infos})
         return infos
-
-
-def trimmable_cursor(vaults: Mapping[str, NetworkVault]) -> int:
-    """Up to which change log entry every network's journal and snapshots have covered.
-
-    The entry at a journal's cursor itself stays: by it the next pass recognises that the change
-    log still continues the journal, and is not one of a store that was emptied or put back.
-
-    Args:
-        vaults: every network of the fleet; one that is left out loses its changes.
-
-    Returns:
-        What `trim_state_changes` may be given; 0 when nothing may be removed.
-    """
-    cursors = []
-    for vault in vaults.values():
-        head = vault.journal.head()
-        covered = head is not None and head.header.covered_at is not None
-        live = covered and vault.log.refresh().live
-        cursors.append(head.header.cursor if head is not None and live else 0)
-    return max(0, min(cursors, default=0) - 1)

@@ -12,13 +12,9 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from fleet.agents import AgentState, StateChange
-from fleet.errors import (
-    CorruptObjectError,
-    FencedError,
-    NotFoundError,
-    StoreUnavailableError,
-)
+from fleet.errors import FencedError, NotFoundError, StoreUnavailableError
 from fleet.inventory import AgentStateInfo
+from fleet.state_cuts import columns_of
 from fleet.vault_journal import (
     NO_PREVIOUS,
     PART_BYTES,
@@ -36,6 +32,7 @@ from fleet.vault_journal import (
 from fleet.vault_keyspace import SegmentPlace, segment_key
 from fleet.vault_pack import SALT_BYTES
 from resources.vault.keys.shredding import demand_unshredded
+from resources.vault.live_states import read_states
 from resources.vault.network import NetworkVault
 from resources.vault.packs.manifest import diff_states
 
@@ -157,7 +154,7 @@ class SegmentWriter:
             return
         newest = list(live)[-1]
         base = vault.read_manifest(vault.snapshot(newest))
-        changed = [infos[number] for number in diff_states(base.table, infos).changed]
+        changed = [infos[number] for number in diff_states(base.table, columns_of(infos)).changed]
         begun = self._head.covered_at if self._head else None
         if begun is None:
             gap = Gap(live[newest].taken_at, "the journal begins here", newest)
@@ -215,7 +212,9 @@ class SegmentWriter:
         *,
         final: bool,
     ) -> None:
-        states = {one.agent_id: one for one in self._read(agent_ids)}
+        read = read_states(self._source, agent_ids)
+        self._damaged.update(read.damaged)
+        states = {one.agent_id: one for one in read.states}
         pieces = [
             piece
             for agent_id in agent_ids
@@ -227,21 +226,6 @@ class SegmentWriter:
         self._agents += len(states)
         self._mentioned += sum(not piece.row.chunks for piece in pieces)
         self._logical += sum(len(piece.plain) for piece in pieces)
-
-    def _read(self, agent_ids: Sequence[str]) -> list[AgentState]:
-        """States of a batch; a damaged one is set aside, so that it does not stop the others."""
-        if not agent_ids:
-            return []
-        try:
-            return self._source.states(agent_ids)
-        except CorruptObjectError:
-            states = []
-            for agent_id in agent_ids:
-                try:
-                    states += self._source.states([agent_id])
-                except CorruptObjectError:
-                    self._damaged.add(agent_id)
-            return states
 
     def _append(
         self,

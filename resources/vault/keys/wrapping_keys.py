@@ -13,6 +13,7 @@ from typing import Any
 from fleet.backup_declaration import WrappingKeySource
 from fleet.errors import NotFoundError
 from fleet.ports.key_wrapper import KeyWrapper
+from resources.synced_files import sync_folder
 
 _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 20
@@ -75,13 +76,5 @@ def create_key_file(source: WrappingKeySource) -> bool:
     finally:
         os.close(descriptor)
         partial.unlink()
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -55,6 +55,7 @@ class Attempt:
         self.base_id = self.base_fault = ""
         self.base_chain: tuple[ManifestRef, ...] = ()
         self.base_extra: Mapping[str, Any] = {}
+        self.base_epoch = 0
         self.chain: tuple[ManifestRef, ...] = ()
         self.current: Manifest = empty_manifest()
         """What the snapshot holds, as far as the attempt has come."""
@@ -72,6 +73,7 @@ class Attempt:
                 self.base_fault = self.base_fault or str(error)
                 continue
             self.base_id, self.base_extra = newest, stored.extra
+            self.base_epoch = stored.position.epoch
             # Rows that a repack moved are written anew: a chain names the packs before the moves.
             self.base_chain = chain if self.current is named else ()
             break

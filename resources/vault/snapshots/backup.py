@@ -25,7 +25,7 @@ from resources.vault.packs.manifest import (
 from resources.vault.packs.process_memory import release_unused
 from resources.vault.snapshots.artefact_changes import ArtefactChanges
 from resources.vault.snapshots.attempt import Attempt
-from resources.vault.snapshots.cut import artefact_entry, cut_record, states_entry
+from resources.vault.snapshots.cut import artefact_entry, cut_record, states_entry, without_cursor
 from resources.vault.snapshots.state_changes import StateChanges, StateSource
 from resources.vault.verification.proof import prove_snapshot
 
@@ -59,6 +59,12 @@ class BackupResult(NamedTuple):
     """Why the newest snapshot could not serve as base; empty when it could."""
     evidence_fault: str
     """Why V0 could not be recorded; empty when it was, or where the region is not known."""
+    compared_all: str = ""
+    """Why every state was compared with the base; empty when only those were that the change log
+    names, or none."""
+    unlogged: int = 0
+    """States that a full comparison found changed or gone although the change log names them not:
+    somebody has changed the control store's tables by hand."""
     artefacts: tuple[ArtefactOutcome, ...] = ()
     """What was done with each artefact in scope."""
     incomplete: tuple[tuple[str, str], ...] = ()
@@ -77,7 +83,6 @@ def back_up(
     full: bool = False,
     workers: int | None = None,
     distrusted: frozenset[str] = frozenset(),
-    change_id: int | None = None,
     staging: Path | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> BackupResult:
@@ -91,11 +96,10 @@ def back_up(
         source: the control store; None leaves agent states out of scope.
         artefacts: of this network.
         scope: what of all that to look at; None for everything.
-        full: read every file whatever its times say, and write a full manifest.
+        full: read every file whatever its times say, compare every state whatever the change log
+            says, and write a full manifest.
         workers: threads that compress and seal; None for one per core.
         distrusted: packs known to be damaged or lost; what they held is stored again.
-        change_id: newest entry of the change log that the caller saw before this call; goes into
-            the cut, so that a point-in-time restore knows where to go on.
         staging: folder for consistent copies of databases, as large as the largest of them; None
             for the system's.
         notes: of the caller, kept with the log record: run, reason, whether it was scheduled.
@@ -111,12 +115,10 @@ def back_up(
     chosen = _demand_own(vault.network_id, artefacts)
     wanted = scope or BackupScope()
     attempt = Attempt(vault, workers, distrusted)
-    states = StateChanges(attempt, source) if source and wanted.has_states else None
+    states = StateChanges(attempt, source, full=full) if source and wanted.has_states else None
     covered = [one for one in chosen if wanted.covers(one)]
     parts = ArtefactChanges(attempt, staging, full=full)
-    return _Backup(attempt, states, parts, covered, wanted.retired, change_id, notes or {}).run(
-        full=full
-    )
+    return _Backup(attempt, states, parts, covered, wanted.retired, notes or {}).run(full=full)
 
 
 class _Backup:
@@ -129,7 +131,6 @@ class _Backup:
         parts: ArtefactChanges,
         artefacts: Sequence[ArtefactDeclaration],
         retired: frozenset[str],
-        change_id: int | None,
         notes: Mapping[str, Any],
     ) -> None:
         self._attempt = attempt
@@ -137,10 +138,10 @@ class _Backup:
         self._parts = parts
         self._artefacts = artefacts
         self._retired = retired
-        self._change_id = change_id
         self._notes = notes
         self._journal_seq = 0
         self._rescued = 0
+        self._has_lost = False
         self._kind = "same"
 
     def run(self, *, full: bool) -> BackupResult:
@@ -187,6 +188,7 @@ class _Backup:
         lost = self._attempt.lost_rows() if self._attempt.refused else None
         if not lost:
             return False
+        self._has_lost = True
         pc = kernels()
         is_state = pc.equal(lost["kind"], STATE_KIND)
         agents = lost.filter(is_state)["item_id"].unique().to_pylist()
@@ -227,7 +229,10 @@ class _Backup:
 
     def _extra(self) -> dict[str, Any]:
         attempt, states = self._attempt, self._states
-        base_cut = attempt.base_extra.get("cut", {})
+        base_cut = dict(attempt.base_extra.get("cut", {}))
+        if self._has_lost:
+            # What could not be rescued is missing, and no change log names it.
+            base_cut["states"] = without_cursor(base_cut.get("states"))
         known = base_cut.get("artefacts", {})
         agents = self._agents()
         return {
@@ -238,6 +243,7 @@ class _Backup:
             "changed": states.changed if states else 0,
             "removed": states.removed if states else 0,
             "damaged": len(states.damaged) if states else 0,
+            "unlogged": states.unlogged if states else 0,
             "rescued": self._rescued,
             "bytes_logical": attempt.bytes_logical,
             "bytes_stored": sum(attempt.sizes.values()),
@@ -246,7 +252,9 @@ class _Backup:
             "cut": cut_record(
                 base_cut,
                 self._taken_at,
-                states_entry(self._taken_at, agents, self._change_id) if states else None,
+                states_entry(self._taken_at, agents, states.cursor, states.whole)
+                if states
+                else None,
                 {
                     one.name: artefact_entry(self._taken_at, one, known.get(one.name, {}))
                     for one in self._parts.outcomes
@@ -274,6 +282,8 @@ class _Backup:
             seconds=seconds,
             base_fault=attempt.base_fault,
             evidence_fault=evidence_fault,
+            compared_all=states.whole if states else "",
+            unlogged=states.unlogged if states else 0,
             artefacts=tuple(self._parts.outcomes),
             incomplete=tuple(sorted(self._incomplete().items())),
             log_doubts=attempt.vault.log.doubts,

@@ -11,20 +11,34 @@ from datetime import datetime
 from typing import Any
 
 from fleet.backup import ArtefactOutcome
+from fleet.state_cuts import ChangeCursor, cursor_fields
 
 _ERROR_CHARS = 500
 _PATHS = 5
 
 
-def states_entry(taken_at: datetime, agents: int, change_id: int | None) -> dict[str, Any]:
+def states_entry(
+    taken_at: datetime, agents: int, cursor: ChangeCursor | None, whole: str
+) -> dict[str, Any]:
     """How the agent states were cut.
 
     Args:
         taken_at: moment before the listing.
         agents: with a state.
-        change_id: entry of the change log that was newest before the listing; None for unknown.
+        cursor: from where the next cut may go on; None where it must compare everything.
+        whole: why all states were compared; empty when only those were that had been touched.
     """
-    return {"taken_at": taken_at.isoformat(), "agents": agents, "change_id": change_id}
+    entry: dict[str, Any] = {"taken_at": taken_at.isoformat(), "agents": agents}
+    if whole:
+        entry["whole"] = whole
+    return entry if cursor is None else {**entry, "cursor": cursor_fields(cursor)}
+
+
+def without_cursor(states: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A states' entry after which the next cut compares everything."""
+    if states is None:
+        return None
+    return {name: value for name, value in states.items() if name != "cursor"}
 
 
 def artefact_entry(

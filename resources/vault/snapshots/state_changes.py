@@ -1,32 +1,46 @@
-"""Agent states of a backup: which have changed since the base, read and stored batch by batch."""
+"""Agent states of a backup: which have changed since the base, read and stored batch by batch.
+
+What the change log names since the base's cut is looked at, and nothing else; where that is not
+enough (`fleet.state_cuts.explain_broken`), all states are listed and compared.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-from fleet.agents import AgentState
-from fleet.errors import CorruptObjectError
-from fleet.inventory import AgentStateInfo
+from fleet.agents import AgentState, StateChange
+from fleet.state_cuts import ChangeCursor, StateColumns, StateListing, cursor_of
+from resources.vault.live_states import read_states
 from resources.vault.packs.manifest import (
     STATE,
     arrow,
     diff_states,
+    kernels,
     manifest_schema,
     of_kinds,
+    select_items,
     tombstones,
 )
 from resources.vault.snapshots.attempt import Attempt
 
 _BATCH_BYTES = 2 * 1024 * 1024
 _BATCH_AGENTS = 1000
+_PAGE = 10_000
+FULL = "a full snapshot compares every state"
 
 
 class StateSource(Protocol):
     """What a backup reads: the part of `fleet.ports.AgentStateStore` that it needs."""
 
-    def state_infos(self) -> list[AgentStateInfo]:
-        """Metadata of all states, as one consistent cut."""
+    def cut_states(
+        self, network_id: str, since: ChangeCursor | None, *, whole: bool = False
+    ) -> StateListing:
+        """The states of a network that were touched since an earlier cut, or all of them."""
+        ...
+
+    def state_changes(self, after: int, limit: int) -> list[StateChange]:
+        """Change log entries behind a cursor, in order."""
         ...
 
     def states(self, agent_ids: Sequence[str]) -> list[AgentState]:
@@ -40,49 +54,115 @@ class StateChanges:
     Args:
         attempt: that it belongs to.
         source: the control store.
+        full: whether to compare every state, whatever the change log says.
     """
 
-    def __init__(self, attempt: Attempt, source: StateSource) -> None:
+    def __init__(self, attempt: Attempt, source: StateSource, *, full: bool = False) -> None:
         """Nothing is read yet."""
         self._attempt = attempt
         self._source = source
-        self._infos: list[AgentStateInfo] = []
+        self._full = full
+        self._since: ChangeCursor | None = None
+        self._listing: StateListing | None = None
+        self._cursor: ChangeCursor | None = None
         self.agents = 0
-        """In the listing."""
+        """With a state, damaged ones included."""
+        self.whole = ""
+        """Why all states were listed; empty when only those were that have been touched."""
         self.changed = self.removed = 0
+        self.unlogged = 0
+        """States that differ from the base without a change log entry: a full comparison finds
+        what somebody has changed in the database itself."""
         self.damaged: list[str] = []
 
     def take_cut(self) -> int:
-        """Take one consistent listing of the network's states; how many there are."""
-        network_id = self._attempt.vault.network_id
-        self._infos = [one for one in self._source.state_infos() if one.network_id == network_id]
-        self.agents = len(self._infos)
+        """Take one cut of the network's states; how many there are."""
+        attempt = self._attempt
+        since = cursor_of(attempt.base_extra.get("cut", {}).get("states"))
+        foreign = since is not None and attempt.base_epoch != attempt.vault.epoch
+        self._since = None if foreign else since
+        listing = self._source.cut_states(attempt.vault.network_id, self._since, whole=self._full)
+        self._listing, self._cursor = listing, listing.cursor
+        self.agents = len(listing.states.agent_ids)
+        if not listing.is_whole:
+            self.agents += self._untouched(listing.states.agent_ids)
+        elif self._full:
+            self.whole = FULL
+        elif foreign:
+            self.whole = f"the base is of epoch {attempt.base_epoch}, when another region wrote"
+        else:
+            self.whole = listing.broken
         return self.agents
+
+    def _untouched(self, touched: Sequence[str]) -> int:
+        """How many agents of the base the cut does not list."""
+        pa, pc = arrow(), kernels()
+        table = self._attempt.current.table
+        known = pc.and_(pc.equal(table["kind"], STATE), pc.equal(table["chunk"], 0))
+        if touched:
+            again = pc.is_in(table["item_id"], value_set=pa.array(touched, pa.string()))
+            known = pc.and_not(known, again)
+        return int(pc.sum(known).as_py() or 0)
+
+    @property
+    def cursor(self) -> ChangeCursor | None:
+        """From where the next cut may go on; None where it must compare everything.
+
+        So it must after a damaged state: nothing in the change log tells when that was mended.
+        """
+        return None if self.damaged else self._cursor
 
     def store(self) -> list[Any]:
         """Store what has changed since the base; the delta's rows, tombstones included."""
         pa = arrow()
         attempt = self._attempt
-        infos, self._infos = self._infos, []
-        diff = diff_states(of_kinds(attempt.current, states=True).table, infos)
-        batches = list(_batches([infos[number] for number in diff.changed]))
-        del infos  # a network's listing is the largest thing in memory, and has been read
+        listing, self._listing = self._listing, None
+        assert listing is not None, "take_cut comes first"
+        base = of_kinds(attempt.current, states=True).table
+        if not self.whole:
+            base = select_items(base, listing.states.agent_ids)
+        diff = diff_states(base, listing.states)
+        del base
+        batches = list(_batches(listing.states, diff.changed))
+        self._count_unlogged(listing, diff.changed, diff.removed)
+        del listing  # a network's listing is a large thing in memory, and has been read
         fresh, gone = self._store(batches)
         removed = pa.concat_arrays([diff.removed, pa.array(gone, pa.string())])
-        self.changed, self.removed = len(set(fresh["item_id"].to_pylist())), len(removed)
+        self.changed, self.removed = len(fresh["item_id"].unique()), len(removed)
         attempt.replace(fresh, removed)
         return [fresh, tombstones(removed)]
+
+    def _count_unlogged(self, listing: StateListing, changed: Sequence[int], removed: Any) -> None:
+        """Ask the change log, where it continues, about what the full comparison has found."""
+        since = self._since
+        if not self._full or listing.broken or since is None:
+            return
+        agent_ids = listing.states.agent_ids
+        found = {agent_ids[number] for number in changed} | set(removed.to_pylist())
+        after = since.change_id
+        while found:
+            page = self._source.state_changes(after, _PAGE)
+            found.difference_update(one.agent_id for one in page)
+            if len(page) < _PAGE:
+                break
+            after = page[-1].change_id
+        self.unlogged = len(found)
 
     def rescue(self, lost: Sequence[str]) -> int:
         """Store agents whose packs go away again from their live states; how many.
 
-        Who has no live state any more is left out: nothing is left to store.
+        Who has no live state any more is left out: nothing is left to store. The next cut compares
+        everything.
         """
         wanted = set(lost)
-        infos = [one for one in self._source.state_infos() if one.agent_id in wanted]
-        fresh, _ = self._store(list(_batches(infos)))
+        listed = self._source.cut_states(self._attempt.vault.network_id, None).states
+        numbers = [at for at, agent_id in enumerate(listed.agent_ids) if agent_id in wanted]
+        batches = list(_batches(listed, numbers))
+        del listed
+        fresh, _ = self._store(batches)
+        self._cursor = None
         self._attempt.replace(fresh, arrow().array(lost, arrow().string()))
-        return len(infos)
+        return len(numbers)
 
     def _store(self, batches: Sequence[list[str]]) -> tuple[Any, list[str]]:
         """Store the live states of these agents; their rows, and who has none any more."""
@@ -91,37 +171,26 @@ class StateChanges:
             return manifest_schema().empty_table(), gone
         with self._attempt.writer(STATE) as writer:
             for batch in batches:
-                states = self._read(batch)
-                found = {one.agent_id for one in states} | set(self.damaged)
+                states, damaged = read_states(self._source, batch)
+                self.damaged += damaged
+                found = {one.agent_id for one in states}.union(damaged)
                 gone += [one for one in batch if one not in found]
                 writer.add(states)
             fresh = writer.finish()
         self._attempt.adopt(writer)
         return fresh, gone
 
-    def _read(self, agent_ids: Sequence[str]) -> list[AgentState]:
-        """States of a batch; a damaged one is set aside, so that it does not stop the others."""
-        try:
-            return self._source.states(agent_ids)
-        except CorruptObjectError:
-            states = []
-            for agent_id in agent_ids:
-                try:
-                    states += self._source.states([agent_id])
-                except CorruptObjectError:
-                    self.damaged.append(agent_id)
-            return states
 
-
-def _batches(infos: Sequence[AgentStateInfo]) -> Iterator[list[str]]:
+def _batches(states: StateColumns, numbers: Iterable[int]) -> Iterator[list[str]]:
     """Agent ids in batches of bounded bytes."""
     batch: list[str] = []
     size = 0
-    for info in infos:
-        if batch and (size + info.size_bytes > _BATCH_BYTES or len(batch) >= _BATCH_AGENTS):
+    for number in numbers:
+        size_bytes = states.sizes[number]
+        if batch and (size + size_bytes > _BATCH_BYTES or len(batch) >= _BATCH_AGENTS):
             yield batch
             batch, size = [], 0
-        batch.append(info.agent_id)
-        size += info.size_bytes
+        batch.append(states.agent_ids[number])
+        size += size_bytes
     if batch:
         yield batch

@@ -118,11 +118,11 @@ class VerificationRuns:
         findings: tuple[Finding, ...] = ()
         if home != self._region:
             pair = {home: self._vaults.home(self._vault.network_id), self._region: self._vault}
-            reports = compare_heads(pair, home)
-            if all(one.sha256 or not one.finding for one in reports):
-                findings = tuple(
-                    Finding(f"log of {one.region}", one.finding) for one in reports if one.finding
-                )
+            findings = tuple(
+                Finding(f"log of {one.region}", one.finding)
+                for one in compare_heads(pair, home)
+                if one.finding and (one.behind or one.diverged_at)
+            )
         return Verification("V1", 1, 0, self._vault.clock.monotonic_s() - began_s, findings)
 
     def heal(self) -> HealResult:

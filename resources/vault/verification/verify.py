@@ -30,7 +30,8 @@ from resources.vault.network import NetworkVault, chain_of
 from resources.vault.packs.contents import prove_contents
 from resources.vault.packs.manifest import Manifest, packs_of, select_items
 from resources.vault.packs.pack_maps import packs_to_read
-from resources.vault.packs.reading import read_items
+from resources.vault.packs.process_memory import map_large_buffers
+from resources.vault.packs.reading import prove_items
 
 _NAMED = 20
 """Agents and snapshots that one failure spells out."""
@@ -172,6 +173,7 @@ def verify_content(
         seed: chooses them; the same seed chooses the same ones.
     """
     sample_size(1, sample_share)
+    map_large_buffers()
     began_s = vault.clock.monotonic_s()
     findings: dict[str, tuple[str, set[str], set[str]]] = {}
     vault = vault.afresh()
@@ -197,9 +199,11 @@ def verify_content(
                 found[1].add(snapshot)
                 found[2].update(agents)
 
-            for item in read_items(vault.store, vault.keys, manifest, on_damage=note):
-                items += 1
-                size_bytes += len(item.body)
+            states = prove_items(
+                vault.store, vault.keys, manifest, on_damage=note, compare_ids=True
+            )
+            items += states.items
+            size_bytes += states.size_bytes
             for content in prove_contents(vault, manifest, on_damage=note):
                 items += 1
                 size_bytes += content.size_bytes

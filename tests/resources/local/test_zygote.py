@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from fleet.errors import InvalidInputError
-from resources.local.linux_processes import identify, is_alive
-from resources.local.zygote import EXIT_FAILED, MESSAGE_MAX_BYTES, boottime_s
+from resources.local.linux_processes import boottime_s, identify, is_alive
+from resources.local.zygote import EXIT_FAILED, MESSAGE_MAX_BYTES
 from resources.local.zygote_client import AgentProgram, ZygoteClient
 from tests.resources.local.fleets import eventually
 

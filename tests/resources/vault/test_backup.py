@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.agents import AgentState
+from fleet.agents import AgentState, StateChange
 from fleet.errors import InvalidInputError, NotFoundError, VersionConflictError
-from fleet.inventory import AgentStateInfo
+from fleet.state_cuts import ChangeCursor, StateListing
 from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.packs.manifest import FULL_BELOW_ROWS
 from resources.vault.restores.restore import ControlStoreTarget, restore
@@ -29,11 +29,20 @@ class CountingSource:
     def __init__(self, store: InMemoryControlStore) -> None:
         """Count from zero."""
         self.store = store
+        self.listed: list[str] = []
         self.read: list[str] = []
 
-    def state_infos(self) -> list[AgentStateInfo]:
+    def cut_states(
+        self, network_id: str, since: ChangeCursor | None, *, whole: bool = False
+    ) -> StateListing:
+        """Counted by what is listed."""
+        listing = self.store.cut_states(network_id, since, whole=whole)
+        self.listed += listing.states.agent_ids
+        return listing
+
+    def state_changes(self, after: int, limit: int) -> list[StateChange]:
         """As the store."""
-        return self.store.state_infos()
+        return self.store.state_changes(after, limit)
 
     def states(self, agent_ids: Sequence[str]) -> list[AgentState]:
         """Counted."""
@@ -111,10 +120,12 @@ def test_unchanged_agents_are_neither_read_nor_stored(
     idle = back_up(vault, source)
     assert (idle.changed, idle.removed, idle.packs, idle.manifest) == (0, 0, 0, "same")
     assert (source.read, idle.bytes_stored, store.counts["create"]) == ([], 0, 1)
+    assert source.listed == []
     fleet.change("agent-0007")
     store.counts.clear()
     one = back_up(vault, source)
     assert (one.changed, one.packs, one.manifest, source.read) == (1, 1, "delta", ["agent-0007"])
+    assert source.listed == ["agent-0007"]
     assert store.counts["create"] == 3
     assert store.counts["delete"] == 0
 

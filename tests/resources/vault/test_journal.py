@@ -17,7 +17,7 @@ from fleet.errors import FencedError, NotFoundError, PermanentError, StoreUnavai
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import VAULT_KEY, journal_prefix
 from fleet.vault_pack import PackKeys
-from resources.vault.journal.journal import append_segment, append_segments, trimmable_cursor
+from resources.vault.journal.journal import append_segment, append_segments
 from resources.vault.journal.journal_upkeep import copy_segments, trim_journal, verify_journal
 from resources.vault.network import NetworkVault
 from resources.vault.replicas.replicate import replicate
@@ -225,24 +225,6 @@ def test_a_change_log_that_does_not_continue_leaves_a_visible_gap(
     assert any("does not continue" in one for one in report.notes)
     assert items["agent-0001"].version == 1
     check_all(fleet)
-
-
-def test_the_change_log_may_be_trimmed_up_to_what_all_have_covered(
-    fleet: JournaledFleet,
-) -> None:
-    """All but the entry at the cursor: by it the next pass sees that nothing is missing."""
-    step(fleet, "agent-0001", "agent-0002")
-    vaults = {"net": fleet.vault(fleet.objects)}
-    cursor = trimmable_cursor(vaults)
-    assert cursor == 5
-    fleet.store.trim_state_changes(cursor)
-    fleet.change("agent-0003")
-    fleet.clock.advance(60)
-    assert fleet.tick().gap == ""
-    check_all(fleet)
-    idle = NetworkVault(fleet.objects, PackKeys(b"e" * 32, "idle.0001", "idle"), fleet.clock)
-    assert trimmable_cursor(vaults | {"idle": idle}) == 0
-    assert trimmable_cursor({}) == 0
 
 
 def test_one_pass_reads_the_change_log_once_for_all_networks() -> None:

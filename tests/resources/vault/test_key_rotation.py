@@ -396,8 +396,8 @@ def test_wraps_are_exchanged_during_a_backup(store: ObjectStore) -> None:
     vault = fleet.open(store)
 
     class Source:
-        def state_infos(self) -> list:
-            return fleet.store.state_infos()
+        cut_states = staticmethod(fleet.store.cut_states)
+        state_changes = staticmethod(fleet.store.state_changes)
 
         def states(self, agent_ids: Sequence[str]) -> list:
             rotate_kek(store, "net", BOTH, add=[NEXT], remove=["region"])

@@ -21,6 +21,7 @@ from fleet.errors import (
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_shred import ShredNote, decode_shred_note, encode_shred_note
 from resources.object_store.directory import DirectoryObjectStore
+from resources.vault.journal.journal import append_segment
 from resources.vault.keys.key_store import create_data_key, load_data_key
 from resources.vault.keys.shredding import ShredResult, read_shred_note, shred_network
 from resources.vault.network import NetworkVault
@@ -163,7 +164,7 @@ def test_killed_at_any_step_shredding_is_completed(tmp_path: Path, mode: str) ->
 
 
 def test_what_was_open_when_a_network_was_shredded_cannot_go_on(regions: Regions) -> None:
-    """A backup reports no success, a replication does not bring wraps back."""
+    """A backup reports no success, a replication brings no wraps back, no segment is written."""
     vault = regions.net.open(regions.stores["eu"])
     order({"us": regions.stores["us"]})
     with pytest.raises(PermanentError, match="shredded"):
@@ -175,6 +176,7 @@ def test_what_was_open_when_a_network_was_shredded_cannot_go_on(regions: Regions
         lambda: back_up(vault, regions.net.store),
         lambda: rotate_data_key(vault, BOTH),
         lambda: replicate(vault, NetworkVault(regions.stores["us"], vault.keys, vault.clock)),
+        lambda: append_segment(vault, regions.net.store),
     ):
         with pytest.raises(StateroomError, match="shredded"):
             attempt()

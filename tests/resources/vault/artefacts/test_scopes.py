@@ -71,13 +71,16 @@ def service(tmp_path: Path) -> Service:
 
 def test_states_and_artefacts_are_one_snapshot(service: Service) -> None:
     """One record, one cut; each is restored by its own verb; every level looks at both."""
-    result = service.back_up(change_id=41)
+    result = service.back_up()
     assert (result.agents, result.changed, len(result.artefacts)) == (5, 5, 2)
     assert service.fleet.restored(service.store, result.snapshot_id) == service.fleet.bodies()
     assert service.text("left", result) == "first"
     cut = service.cut(result)
     moment = result.taken_at.isoformat()
-    assert cut["states"] == {"taken_at": moment, "agents": 5, "change_id": 41}
+    cursor = cut["states"].pop("cursor")
+    newest = service.fleet.store.state_changes(0, 99)[-1].change_id
+    assert (cursor["change_id"], len(cursor["token"])) == (newest, 32)
+    assert cut["states"] == {"taken_at": moment, "agents": 5, "whole": "no earlier cut is known"}
     assert cut["looked_at"] == ["left", "right", "state"]
     vault = service.fleet.vault(service.store)
     assert verify_content(vault).items == 5 + 2 * 2
@@ -87,7 +90,7 @@ def test_states_and_artefacts_are_one_snapshot(service: Service) -> None:
 
 def test_what_is_out_of_scope_is_carried_over_with_its_own_moment(service: Service) -> None:
     """By kind and by name; neither read nor changed, and nobody takes it for fresh."""
-    first = service.back_up(change_id=7)
+    first = service.back_up()
     service.write("left", "second")
     service.write("right", "second")
     service.fleet.change("agent-0001")

@@ -1,0 +1,155 @@
+"""When an incident is opened, which one a node belongs to, and when it ends.
+
+A node that dies alone has an incident of its own; the nodes of a region that is wholly lost share
+the region's. An incident that the store already holds open for the subject is adopted, so that a
+controller that takes over in the middle continues it.
+"""
+
+from __future__ import annotations
+
+from fleet.failover.draft import Draft
+from fleet.failover.reasons import death_reasons
+from fleet.failover.records import (
+    Action,
+    ActionKind,
+    NodeMark,
+    NodeState,
+    Reason,
+    RegionMark,
+    Rule,
+)
+
+_VERDICTS = {"terminated": Rule.TERMINATED, "votes": Rule.VOTE_MAJORITY, "forced": Rule.FORCED}
+
+_OPENING = frozenset({NodeState.CONFIRMED, NodeState.FENCED})
+_UNFINISHED = _OPENING | {NodeState.SUSPECT}
+
+
+def verdict_rule(mark: NodeMark) -> Rule:
+    """The rule that a node's verdict rests on."""
+    return _VERDICTS[mark.confirmed_by]
+
+
+def adopt_incidents(draft: Draft) -> None:
+    """Take over what the store holds open for subjects that we know no incident of."""
+    for subject, incident in draft.open_by_subject.items():
+        kind, _, name = subject.partition("/")
+        if kind == "node" and name in draft.nodes and not draft.nodes[name].incident:
+            draft.nodes[name] = draft.nodes[name]._replace(incident=incident)
+        elif kind == "node" and name not in draft.nodes:
+            draft.gone.setdefault(name, NodeMark(name, incident=incident))
+        elif kind == "region" and name in draft.counts:
+            mark = draft.regions.get(name, RegionMark(name))
+            draft.regions[name] = mark._replace(incident=mark.incident or incident)
+
+
+def open_incidents(draft: Draft) -> None:
+    """Give every node with a verdict an incident: its own, or its region's."""
+    for mark in sorted(draft.nodes.values()):
+        if mark.state in _OPENING and not mark.incident:
+            facts = draft.facts[mark.node_id]
+            forced = draft.is_forced(f"node/{mark.node_id}")
+            if draft.is_full(facts.region) and not forced:
+                incident = _region_incident(draft, facts.region)
+            else:
+                reasons = death_reasons(facts, draft.policy)
+                subject = f"node/{mark.node_id}"
+                incident = _open(draft, subject, verdict_rule(mark), reasons)
+            draft.nodes[mark.node_id] = mark._replace(incident=incident)
+
+
+def _region_incident(draft: Draft, region: str) -> str:
+    mark = draft.regions[region]
+    if not mark.incident:
+        reasons = draft.counts[region].reasons(draft.policy)
+        incident = _open(draft, f"region/{region}", Rule.REGION_SUSPECT, reasons)
+        mark = mark._replace(incident=incident)
+        draft.regions[region] = mark
+    return mark.incident
+
+
+def _open(draft: Draft, subject: str, rule: Rule, reasons: tuple[Reason, ...]) -> str:
+    """Id of the subject's incident: the open one, or a new one named by subject and time."""
+    known = draft.open_by_subject.get(subject)
+    if known is not None:
+        return known
+    incident = f"{subject.replace('/', '-')}-{draft.evidence.at:%Y%m%dT%H%M%S}"
+    draft.actions.append(
+        Action(ActionKind.OPEN_INCIDENT, subject, rule, reasons, incident, draft.term)
+    )
+    return incident
+
+
+def end_incidents(draft: Draft) -> None:
+    """End what has come to an end: moved and running elsewhere, returned, or contradicted."""
+    shared = {mark.incident for mark in draft.regions.values() if mark.incident}
+    _end_gone(draft, shared)
+    unfinished = set()
+    for mark in sorted(draft.nodes.values()):
+        if not mark.incident:
+            continue
+        if mark.state in _UNFINISHED:
+            unfinished.add(mark.incident)
+        elif mark.incident in shared:
+            draft.nodes[mark.node_id] = mark._replace(incident="")
+        elif _pending(draft, mark.incident) == 0:
+            _end_node(draft, mark)
+    for region in list(draft.regions.values()):
+        if region.incident and region.incident not in unfinished:
+            _end_region(draft, region)
+
+
+def _end_gone(draft: Draft, shared: set[str]) -> None:
+    """End the incidents of nodes that are not declared any more."""
+    for mark in sorted(draft.gone.values()):
+        if mark.incident in shared:
+            del draft.gone[mark.node_id]
+        elif _pending(draft, mark.incident) == 0:
+            _end_node(draft, mark)
+            del draft.gone[mark.node_id]
+
+
+def _pending(draft: Draft, incident: str) -> int:
+    fact = draft.incidents.get(incident)
+    return 0 if fact is None else fact.agents_pending
+
+
+def _end_node(draft: Draft, mark: NodeMark) -> None:
+    gone = mark.node_id in draft.gone
+    state = "not declared any more" if gone else mark.state.value
+    reasons = (Reason("node_state", state), Reason("agents_pending", 0))
+    subject = f"node/{mark.node_id}"
+    draft.actions.append(
+        Action(
+            ActionKind.END_INCIDENT, subject, Rule.PLACED_ELSEWHERE, reasons, mark.incident,
+            draft.term,
+            summary="the node is not declared any more" if gone else _ending(mark.state),
+        )
+    )  # fmt: skip
+    if not gone:
+        draft.nodes[mark.node_id] = mark._replace(incident="")
+
+
+def _ending(state: NodeState) -> str:
+    if state is NodeState.MOVED:
+        return "its agents run elsewhere or are parked"
+    if state is NodeState.DEGRADED:
+        return "fresh evidence contradicts its death; nothing more is moved"
+    if state is NodeState.MAINTENANCE:
+        return "it was put into maintenance"
+    return "it has come back"
+
+
+def _end_region(draft: Draft, region: RegionMark) -> None:
+    if _pending(draft, region.incident) > 0:
+        return
+    reasons = (Reason("region_state", region.state.value), Reason("agents_pending", 0))
+    evacuated = region.evacuated_s is not None
+    summary = "its agents run elsewhere or are parked" if evacuated else "it has come back"
+    draft.actions.append(
+        Action(
+            ActionKind.END_INCIDENT, f"region/{region.region}", Rule.REGION_VERDICT, reasons,
+            region.incident, draft.term, summary=summary,
+        )
+    )  # fmt: skip
+    draft.regions[region.region] = region._replace(incident="")

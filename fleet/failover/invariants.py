@@ -1,0 +1,461 @@
+"""What must hold whatever happens: a second opinion on every decision, sharing no code with it.
+
+`InvariantChecker` watches ticks from outside. It keeps its own history (ages, moves, verdict times)
+and says which promise an action breaks. It is used after every step of the simulated scenarios and
+of the random search; `decide(..., without={rule})` proves that it notices a missing rule.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from fleet.failover.policy import FailBackMode, FailoverPolicy, Mode, RegionMode
+from fleet.failover.records import (
+    DESTRUCTIVE,
+    Action,
+    ActionKind,
+    ControllerState,
+    Decision,
+    Evidence,
+    NodeState,
+    Rule,
+)
+from fleet.failover.witness import Row, Witness
+
+_MOVING = frozenset({ActionKind.MOVE_NODE, ActionKind.EVACUATE_REGION})
+_SLACK_S = 1e-6
+
+
+class Violation(NamedTuple):
+    """A broken promise."""
+
+    invariant: str
+    subject: str
+    detail: str
+
+
+class LiveCopy(NamedTuple):
+    """One copy of an agent that can write, as only the simulator knows."""
+
+    agent_id: str
+    node_id: str
+    epoch: int
+
+
+class InvariantChecker:
+    """Collects violations over a run of ticks; one policy, one controller process after another."""
+
+    def __init__(self, policy: FailoverPolicy) -> None:
+        """Judge by `policy`, whatever the decisions were made with."""
+        self.policy = policy
+        self.witness = Witness(policy)
+        self.violations: list[Violation] = []
+        self._was_bad = False
+        self._moves: list[tuple[float, str, str, int]] = []
+        self._cooling: dict[str, float] = {}
+        self._evacuated: dict[str, float] = {}
+        self._full_s: dict[str, float] = {}
+        self._calm_s: dict[str, float] = {}
+        self._probation: dict[str, float] = {}
+        self._clears: dict[str, list[float]] = defaultdict(list)
+        self._suspect_s: dict[str, float] = {}
+        self._told: set[tuple[str, str]] = set()
+        self._gray_s: dict[str, float] = {}
+        self._fail_back_s: dict[str, float] = {}
+        self._open: dict[str, str] = {}
+        self._unmoved_s: dict[str, float] = {}
+
+    # -- one tick --------------------------------------------------------------------------------
+
+    def observe(self, evidence: Evidence, decision: Decision, now_s: float) -> list[Violation]:
+        """Check one decision against the evidence it was given; returns what it broke."""
+        before = len(self.violations)
+        if evidence.clock_id != self.witness.clock_id:
+            self._restart(now_s)
+            self._was_bad = False
+        bad = self.witness.distrusted(evidence, now_s)
+        if self._was_bad and not bad and decision.controller is not ControllerState.FROZEN:
+            self._restart(now_s)
+        self.witness.clock_id, self.witness.tick_s = evidence.clock_id, now_s
+        self._was_bad = bool(bad) or decision.controller is ControllerState.FROZEN
+        if self._was_bad:
+            self._full_s.clear()
+        self._follow(evidence, decision, now_s)
+        self._check_controller(evidence, decision, bad)
+        for action in decision.actions:
+            self._check_action(evidence, decision, action, now_s)
+        self._check_completeness(evidence, decision, now_s, bad=bool(bad))
+        return self.violations[before:]
+
+    def observe_copies(self, copies: Iterable[LiveCopy]) -> list[Violation]:
+        """No agent may have two copies that can write under the same or a newer epoch."""
+        before = len(self.violations)
+        seen: dict[tuple[str, int], str] = {}
+        for copy in copies:
+            other = seen.setdefault((copy.agent_id, copy.epoch), copy.node_id)
+            if other != copy.node_id:
+                detail = f"epoch {copy.epoch} on {other} and on {copy.node_id}"
+                self._break("one_writer", f"agent/{copy.agent_id}", detail)
+        return self.violations[before:]
+
+    def open_incidents(self) -> dict[str, str]:
+        """Incidents without an end so far: id -> subject."""
+        return dict(self._open)
+
+    def _break(self, invariant: str, subject: str, detail: str) -> None:
+        self.violations.append(Violation(invariant, subject, detail))
+
+    def _restart(self, now_s: float) -> None:
+        self.witness.ages_from_s = now_s
+        self._full_s.clear()
+        self._calm_s.clear()
+        self._suspect_s.clear()
+        self._gray_s.clear()
+        self._unmoved_s.clear()
+        self._probation = dict.fromkeys(self._probation, now_s)
+
+    def _follow(self, evidence: Evidence, decision: Decision, now_s: float) -> None:
+        """Keep what the later checks need: since when is what so?"""
+        nodes = evidence.nodes
+        by_region: dict[str, list[Row]] = defaultdict(list)
+        for index, name in enumerate(nodes.node_ids):
+            if nodes.maintenance[index]:
+                self.witness.watch_from_s[name] = now_s
+            row = self.witness.row(evidence, index, now_s)
+            if row.watched:
+                by_region[nodes.region_of(index)].append(row)
+            heard = nodes.heartbeat_age_s[index] <= self.witness.limit_s(evidence, index)
+            gray = row.watched and bool(heard) and self.witness.dead_by_votes(evidence, index)
+            _since(self._gray_s, name, now_s, holds=gray and not row.terminated)
+            mark = decision.state.nodes.get(name)
+            suspect = mark is not None and mark.state is NodeState.SUSPECT
+            lost = suspect and self.witness.is_lost(evidence, row)
+            _since(self._suspect_s, name, now_s, holds=lost)
+            if f"node/{name}" in evidence.directives.acknowledged:
+                self._clears.pop(name, None)
+                self._cooling.pop(f"node/{name}", None)
+        for region, rows in by_region.items():
+            full = all(self.witness.is_gone(evidence, row) for row in rows)
+            _since(self._full_s, region, now_s, holds=full)
+            calm = not any(
+                mark.state is not NodeState.HEALTHY
+                for mark in decision.state.nodes.values()
+                if (at := nodes.find(mark.node_id)) is not None and nodes.region_of(at) == region
+            )
+            _since(self._calm_s, region, now_s, holds=calm)
+            home = evidence.agents_abroad.get(region, 0) == 0
+            calm_s = now_s - self._calm_s.get(region, now_s)
+            if home and calm_s >= self.policy.fail_back_calm_s:
+                self._evacuated.pop(region, None)
+        for change in decision.transitions:
+            self._check_transition(evidence, change.subject, change.before, change.after, now_s)
+
+    def _check_transition(
+        self, evidence: Evidence, subject: str, before: str, after: str, now_s: float
+    ) -> None:
+        name = subject.removeprefix("node/")
+        index = evidence.nodes.find(name) if subject.startswith("node/") else None
+        if index is None:
+            return
+        if after == NodeState.PROBATION:
+            self._probation[name] = now_s
+        if before == NodeState.PROBATION and after in {NodeState.HEALTHY, NodeState.QUARANTINE}:
+            served_s = now_s - self._probation.get(name, -1e18)
+            if served_s + _SLACK_S < self.policy.probation_s:
+                self._break("probation", subject, f"ended after {served_s:g} s")
+            if int(evidence.nodes.agents_stale[index]) > 0:
+                self._break("stale_stopped_first", subject, "stale copies still run")
+        clears = before == NodeState.SUSPECT and after in {NodeState.HEALTHY, NodeState.QUARANTINE}
+        if clears and self.witness.row(evidence, index, now_s).watched:
+            self._check_flap(name, after, now_s)
+
+    def _check_flap(self, name: str, after: str, now_s: float) -> None:
+        window_s = self.policy.flap_window_s
+        clears = [at_s for at_s in self._clears[name] if now_s - at_s < window_s]
+        self._clears[name] = [*clears, now_s]
+        if len(clears) + 1 >= self.policy.flaps_max and after == NodeState.HEALTHY:
+            self._break("flapping", f"node/{name}", f"{len(clears) + 1} flaps, still healthy")
+
+    # -- who may act -----------------------------------------------------------------------------
+
+    def _check_controller(self, evidence: Evidence, decision: Decision, bad: list[Rule]) -> None:
+        destructive = [action for action in decision.actions if action.kind in DESTRUCTIVE]
+        leader, policy = evidence.leader, self.policy
+        leads = leader.held and leader.renewed and leader.left_s >= policy.leader_left_min_s
+        for action in destructive:
+            if bad or decision.controller is ControllerState.FROZEN:
+                why = ", ".join(rule.value for rule in bad) or "frozen"
+                self._break("frozen_changes_nothing", action.subject, why)
+            if not leads or decision.controller is not ControllerState.ACTIVE:
+                self._break("one_acts", action.subject, "does not lead")
+            if action.term != leader.term:
+                self._break("term", action.subject, f"{action.term}, ours is {leader.term}")
+        for action in decision.actions:
+            if not action.reasons:
+                self._break("reasons", action.subject, "no reason given")
+        for missed in decision.non_actions:
+            if not missed.reasons:
+                self._break("reasons", missed.action.subject, "no reason given")
+
+    # -- one action ------------------------------------------------------------------------------
+
+    def _check_action(
+        self, evidence: Evidence, decision: Decision, action: Action, now_s: float
+    ) -> None:
+        self._told.add((action.subject, action.rule.value))
+        if action.kind is ActionKind.OPEN_INCIDENT:
+            self._open[action.incident] = action.subject
+        elif action.kind is ActionKind.END_INCIDENT:
+            self._open.pop(action.incident, None)
+        paused = evidence.directives.paused
+        forced = self._is_forced(evidence, action.subject)
+        bound = DESTRUCTIVE - {ActionKind.STOP_STALE}
+        if paused and action.kind in bound and not forced:
+            self._break("paused", action.subject, paused)
+        if action.kind in _MOVING:
+            for name in action.nodes:
+                self._check_moved_node(evidence, action, name, now_s)
+        if action.kind is ActionKind.MOVE_NODE:
+            self._check_limits(evidence, decision, action, now_s)
+        elif action.kind is ActionKind.EVACUATE_REGION:
+            self._check_evacuation(evidence, action, now_s)
+        elif action.kind is ActionKind.FAIL_BACK:
+            self._check_fail_back(evidence, action, now_s)
+        elif action.kind is ActionKind.UNREGISTER_NODE:
+            self._check_unregistered(action, now_s)
+
+    def _is_forced(self, evidence: Evidence, subject: str, region: str = "") -> bool:
+        forced = evidence.directives.forced
+        return subject in forced or f"region/{region}" in forced
+
+    def _check_moved_node(
+        self, evidence: Evidence, action: Action, name: str, now_s: float
+    ) -> None:
+        subject, nodes = f"node/{name}", evidence.nodes
+        index = nodes.find(name)
+        if index is None:
+            self._break("known_node", subject, "not declared")
+            return
+        row = self.witness.row(evidence, index, now_s)
+        policy = self.policy
+        forced = self._is_forced(evidence, subject, nodes.region_of(index))
+        ttl_s = float(nodes.lease_ttl_s[index]) or policy.lease_ttl_s
+        run_out = row.lease_silence_s + _SLACK_S >= ttl_s + policy.fence_margin_s
+        stopped = bool(nodes.stop_acknowledged[index])
+        if not (row.terminated or stopped or run_out or action.stateless_only):
+            self._break("fenced_before_move", subject, f"lease {row.lease_silence_s:g} s old")
+        if forced:
+            return
+        if nodes.maintenance[index]:
+            self._break("maintenance", subject, "is in maintenance")
+        if self.witness.contrary(evidence, row):
+            self._break("no_move_against_evidence", subject, "shows fresh signs of life")
+        if row.terminated:
+            return
+        if not self.witness.dead_by_votes(evidence, index):
+            self._break("no_move_on_suspicion", subject, f"{nodes.votes_dead[index]} votes")
+        least_s = policy.suspect_min_s + policy.confirm_s
+        if row.silence_s + _SLACK_S < least_s:
+            self._break("no_early_move", subject, f"silent {row.silence_s:g} s of {least_s:g}")
+
+    def _check_limits(
+        self, evidence: Evidence, decision: Decision, action: Action, now_s: float
+    ) -> None:
+        policy, nodes = self.policy, evidence.nodes
+        index = nodes.find(action.nodes[0])
+        assert index is not None
+        region = nodes.region_of(index)
+        if self._is_forced(evidence, action.subject):
+            return
+        approved = action.key in evidence.directives.approved
+        mode = policy.node_mode_in(region)
+        if mode is Mode.OBSERVE or (mode is Mode.APPROVE and not approved):
+            self._break("mode", action.subject, mode.value)
+        if self._is_full(region):
+            self._break("region_as_a_whole", action.subject, f"all of {region} is lost")
+        if approved:
+            self._note(action, region, now_s)
+            return
+        if action.attempt == 1:
+            self._check_partial(evidence, decision, action, region, now_s)
+            self._check_budget(evidence, action, now_s)
+            self._note(action, region, now_s)
+
+    def _note(self, action: Action, region: str, now_s: float) -> None:
+        self._moves.append((now_s, action.subject, region, action.agents))
+        if not action.stateless_only:
+            self._cooling[action.subject] = now_s
+
+    def _is_full(self, region: str) -> bool:
+        return region in self._full_s
+
+    def _check_partial(
+        self, evidence: Evidence, decision: Decision, action: Action, region: str, now_s: float
+    ) -> None:
+        """Nodes that are held to be degraded show life, whatever else is said of them."""
+        marks, nodes = decision.state.nodes, evidence.nodes
+        rows = [
+            row
+            for index in range(len(nodes))
+            if nodes.region_of(index) == region
+            and (row := self.witness.row(evidence, index, now_s)).watched
+        ]
+        lost = 0
+        for row in rows:
+            mark = marks.get(nodes.node_ids[row.node])
+            degraded = mark is not None and mark.state is NodeState.DEGRADED
+            lost += self.witness.is_gone(evidence, row) and not degraded
+        policy = self.policy
+        partial = lost >= policy.partial_nodes_min and lost >= policy.partial_fraction * len(rows)
+        if partial and len(rows) <= policy.partial_small_nodes:
+            self._break("region_partial", action.subject, f"{lost} of {len(rows)} lost")
+
+    def _check_budget(self, evidence: Evidence, action: Action, now_s: float) -> None:
+        policy = self.policy
+        window = [move for move in self._moves if now_s - move[0] < policy.blast_window_s]
+        agents = sum(move[3] for move in window) + action.agents
+        allowed = policy.blast_fraction * int(evidence.nodes.agents.sum())
+        if window and agents > allowed:
+            self._break("blast_radius", action.subject, f"{agents} agents of {allowed:g}")
+        recent = [move for move in self._moves if now_s - move[0] < policy.rate_window_s]
+        most = max(policy.rate_nodes_min, int(policy.rate_fraction * len(evidence.nodes)))
+        if len(recent) + 1 > most:
+            self._break("move_rate", action.subject, f"{len(recent) + 1} nodes of {most}")
+        last_s = self._cooling.get(action.subject)
+        if last_s is not None and now_s - last_s < policy.cool_down_s:
+            self._break("cool_down", action.subject, f"moved {now_s - last_s:g} s ago")
+
+    def _check_evacuation(self, evidence: Evidence, action: Action, now_s: float) -> None:
+        policy = self.policy
+        region = action.subject.removeprefix("region/")
+        if self._is_forced(evidence, action.subject):
+            self._evacuated.setdefault(region, now_s)
+            return
+        approved = action.key in evidence.directives.approved
+        mode = policy.region_mode_of(region)
+        if mode is RegionMode.OFF or (mode is RegionMode.APPROVE and not approved):
+            self._break("region_mode", action.subject, mode.value)
+        full_s = now_s - self._full_s.get(region, now_s)
+        if full_s + _SLACK_S < policy.region_verdict_s:
+            self._break("region_verdict", action.subject, f"lost for {full_s:g} s")
+        for other in self._evacuated:
+            calm_s = now_s - self._calm_s.get(other, now_s)
+            if other != region and not approved and calm_s < policy.fail_back_calm_s:
+                self._break("one_region_at_a_time", action.subject, f"{other} is evacuated")
+        self._evacuated.setdefault(region, now_s)
+
+    def _check_fail_back(self, evidence: Evidence, action: Action, now_s: float) -> None:
+        policy = self.policy
+        region = action.subject.removeprefix("region/")
+        approved = action.key in evidence.directives.approved
+        calm_s = now_s - self._calm_s.get(region, now_s)
+        if calm_s + _SLACK_S < policy.fail_back_calm_s:
+            self._break("fail_back_calm", action.subject, f"calm for {calm_s:g} s")
+        mode = policy.fail_back_mode
+        if mode is FailBackMode.OFF or (mode is FailBackMode.MANUAL and not approved):
+            self._break("fail_back_mode", action.subject, mode.value)
+        if region not in evidence.directives.rehearsed:
+            self._break("fail_back_rehearsal", action.subject, "not rehearsed")
+        first, last = policy.fail_back_hours_utc
+        weekday = evidence.at.weekday() in policy.fail_back_weekdays
+        if not approved and not (first <= evidence.at.hour < last and weekday):
+            self._break("fail_back_window", action.subject, f"{evidence.at:%a %H:%M}")
+        since_s = now_s - self._fail_back_s.get(region, -1e18)
+        if since_s + _SLACK_S < policy.fail_back_step_s:
+            self._break("fail_back_rate", action.subject, f"{since_s:g} s after the last step")
+        self._fail_back_s[region] = now_s
+
+    def _check_unregistered(self, action: Action, now_s: float) -> None:
+        name = action.nodes[0]
+        gray_s = now_s - self._gray_s.get(name, now_s)
+        if gray_s + _SLACK_S < self.policy.confirm_s:
+            self._break("discovery", action.subject, f"unusable for {gray_s:g} s only")
+
+    # -- what must not be left undone ------------------------------------------------------------
+
+    def _check_completeness(
+        self, evidence: Evidence, decision: Decision, now_s: float, *, bad: bool
+    ) -> None:
+        """Liveness that one controller owes: tell, park, move what nothing limits."""
+        if bad or decision.controller is not ControllerState.ACTIVE:
+            self._unmoved_s.clear()
+            return
+        policy = self.policy
+        late_s = policy.undecided_windows * policy.confirm_s + policy.tick_interval_s
+        for name, since_s in self._suspect_s.items():
+            told = (f"node/{name}", Rule.UNDECIDED.value) in self._told
+            if now_s - since_s > late_s and not told:
+                self._break("undecided_is_told", f"node/{name}", f"suspect {now_s - since_s:g} s")
+        for name, since_s in self._gray_s.items():
+            told = (f"node/{name}", Rule.GRAY.value) in self._told
+            judged = self._verdict_of(decision, name)
+            late = now_s - since_s > policy.confirm_s + policy.tick_interval_s
+            if late and not told and not judged:
+                self._break("gray_is_told", f"node/{name}", f"unusable {now_s - since_s:g} s")
+        self._check_parked(evidence, decision)
+        self._check_stateless(evidence, decision)
+        self._check_acted(evidence, decision, now_s)
+
+    def _verdict_of(self, decision: Decision, name: str) -> bool:
+        """The node is on its way out or back already, which was told."""
+        mark = decision.state.nodes.get(name)
+        return mark is not None and mark.state in {
+            NodeState.CONFIRMED,
+            NodeState.FENCED,
+            NodeState.MOVED,
+            NodeState.PROBATION,
+        }
+
+    def _check_parked(self, evidence: Evidence, decision: Decision) -> None:
+        """A crash loop on a healthy node is parked, or it is said why not."""
+        answered = {action.subject for action in decision.actions}
+        answered |= {missed.action.subject for missed in decision.non_actions}
+        for crashes in evidence.crashes:
+            mark = decision.state.nodes.get(crashes.node_id)
+            healthy = mark is None or mark.state is NodeState.HEALTHY
+            done = f"{crashes.agent_id}@{crashes.epoch}" in decision.state.parked
+            subject = f"agent/{crashes.agent_id}"
+            due = crashes.restarts >= self.policy.crash_restarts_max and healthy
+            if due and not done and subject not in answered:
+                self._break("crash_loop", subject, f"{crashes.restarts} restarts, not parked")
+
+    def _check_stateless(self, evidence: Evidence, decision: Decision) -> None:
+        """Agents that may run twice do not wait for a fence, or it is said why."""
+        nodes = evidence.nodes
+        acted = (*decision.actions, *(missed.action for missed in decision.non_actions))
+        answered = {name for action in acted if action.stateless_only for name in action.nodes}
+        for mark in decision.state.nodes.values():
+            index = nodes.find(mark.node_id)
+            waits = mark.state is NodeState.CONFIRMED and not mark.stateless_moved
+            if index is None or not waits or self._is_full(nodes.region_of(index)):
+                continue
+            if int(nodes.agents_stateless[index]) > 0 and mark.node_id not in answered:
+                detail = f"{nodes.agents_stateless[index]} agents wait for a fence"
+                self._break("stateless_first", f"node/{mark.node_id}", detail)
+
+    def _check_acted(self, evidence: Evidence, decision: Decision, now_s: float) -> None:
+        """A node with a definite death is acted on, or its limit is named."""
+        nodes = evidence.nodes
+        answered = {
+            name
+            for action in (*decision.actions, *(m.action for m in decision.non_actions))
+            if action.kind in _MOVING
+            for name in action.nodes
+        }
+        for index, name in enumerate(nodes.node_ids):
+            row = self.witness.row(evidence, index, now_s)
+            due = row.terminated and row.watched and int(nodes.agents[index]) > 0
+            _since(self._unmoved_s, name, now_s, holds=due and name not in answered)
+            waited_s = now_s - self._unmoved_s.get(name, now_s)
+            if waited_s > self.policy.move_retry_s + self.policy.tick_interval_s:
+                self._break("dead_is_moved", f"node/{name}", f"nothing for {waited_s:g} s")
+
+
+def _since(moments: dict[str, float], name: str, now_s: float, *, holds: bool) -> None:
+    """Keep since when something holds."""
+    if holds:
+        moments.setdefault(name, now_s)
+    else:
+        moments.pop(name, None)

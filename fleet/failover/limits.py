@@ -1,0 +1,222 @@
+"""What holds an action back although everything speaks for it: switches, budgets, rates.
+
+Every limit names its rule, the values that it saw, how long it holds, and whether a person can lift
+it by approving the action's key. An order by force passes all of them; fencing it never passes,
+because fencing is no limit but a state.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fleet.failover.draft import Draft
+from fleet.failover.policy import FailoverPolicy, Mode, RegionMode
+from fleet.failover.records import (
+    Action,
+    MoveNote,
+    NodeMark,
+    Reason,
+    RegionMark,
+    RegionState,
+    Rule,
+)
+from fleet.failover.region_states import evacuations_elsewhere, verdict_wait_s
+
+
+class Limit(NamedTuple):
+    """Why an action is not done now."""
+
+    rule: Rule
+    reasons: tuple[Reason, ...]
+    wait_s: float | None = None
+    approvable: bool = False
+
+
+def pause_limit(draft: Draft, subject: str) -> Limit | None:
+    """Somebody has paused the automation; what is ordered by force is still done."""
+    paused = draft.evidence.directives.paused
+    if not paused or draft.is_forced(subject) or not draft.keeps(Rule.PAUSED):
+        return None
+    return Limit(Rule.PAUSED, (Reason("paused", paused),))
+
+
+def mode_limit(draft: Draft, action: Action, mode: Mode) -> Limit | None:
+    """The mode wants a person, or nobody, to let this happen."""
+    free = mode is Mode.AUTO or draft.is_forced(action.subject) or not draft.keeps(Rule.MODE)
+    if free or (mode is Mode.APPROVE and draft.is_approved(action)):
+        return None
+    return Limit(Rule.MODE, (Reason("mode", mode.value),), approvable=mode is Mode.APPROVE)
+
+
+def move_limit(draft: Draft, action: Action, mark: NodeMark, region: str) -> Limit | None:
+    """The first limit that holds back moving (or fencing) one node; None when none does.
+
+    A move that is asked for again has paid its price already.
+    """
+    paused = pause_limit(draft, action.subject)
+    limit = paused or mode_limit(draft, action, draft.policy.node_mode_in(region))
+    if limit is not None:
+        return limit
+    if draft.is_forced(action.subject) or draft.is_approved(action) or action.attempt > 1:
+        return None
+    return _partial_limit(draft, region) or _cool_down_limit(draft, mark)
+
+
+def _partial_limit(draft: Draft, region: str) -> Limit | None:
+    """In a small region that is going, a person decides each move."""
+    mark = draft.regions.get(region)
+    partial = mark is not None and mark.state is RegionState.PARTIAL
+    if not partial or not draft.keeps(Rule.REGION_PARTIAL):
+        return None
+    count = draft.counts[region]
+    if count.watched > draft.policy.partial_small_nodes:
+        return None
+    return Limit(Rule.REGION_PARTIAL, count.reasons(draft.policy), approvable=True)
+
+
+def _cool_down_limit(draft: Draft, mark: NodeMark) -> Limit | None:
+    left_s = mark.cool_until_s - draft.now_s
+    if left_s <= 0.0 or not draft.keeps(Rule.COOL_DOWN):
+        return None
+    reason = Reason("cool_down_left_s", left_s, draft.policy.cool_down_s)
+    return Limit(Rule.COOL_DOWN, (reason,), left_s, approvable=True)
+
+
+def evacuation_limit(draft: Draft, action: Action, mark: RegionMark) -> Limit | None:
+    """The first limit that holds back giving up a region; None when none does."""
+    paused = pause_limit(draft, action.subject)
+    if paused is not None or draft.is_forced(action.subject):
+        return paused
+    return (
+        _verdict_limit(draft, mark)
+        or _region_mode_limit(draft, action)
+        or _second_region_limit(draft, action)
+    )
+
+
+def _verdict_limit(draft: Draft, mark: RegionMark) -> Limit | None:
+    if not draft.keeps(Rule.REGION_VERDICT):
+        return None
+    count = draft.counts[mark.region]
+    wait_s = verdict_wait_s(mark, count, draft.policy, draft.now_s)
+    if wait_s == 0.0:
+        return None
+    full_s = Reason("region_full_s", draft.now_s - mark.since_s, draft.policy.region_verdict_s)
+    return Limit(Rule.REGION_VERDICT, (full_s, *count.reasons(draft.policy)), wait_s)
+
+
+def _region_mode_limit(draft: Draft, action: Action) -> Limit | None:
+    mode = draft.policy.region_mode_of(action.subject.removeprefix("region/"))
+    if mode is RegionMode.AUTO or not draft.keeps(Rule.REGION_MODE):
+        return None
+    if mode is RegionMode.APPROVE and draft.is_approved(action):
+        return None
+    reason = Reason("region_mode", mode.value)
+    return Limit(Rule.REGION_MODE, (reason,), approvable=mode is RegionMode.APPROVE)
+
+
+def _second_region_limit(draft: Draft, action: Action) -> Limit | None:
+    region = action.subject.removeprefix("region/")
+    others = evacuations_elsewhere(region, draft.regions.values(), draft.policy, draft.now_s)
+    if not others or draft.is_approved(action) or not draft.keeps(Rule.SECOND_REGION):
+        return None
+    reason = Reason("evacuated", ", ".join(others), "one region at a time")
+    return Limit(Rule.SECOND_REGION, (reason,), approvable=True)
+
+
+class MoveBudget:
+    """How many nodes and agents may still be moved now; kept over one tick.
+
+    Evacuations are outside of it: they have a verdict, a mode and a capacity check of their own.
+    """
+
+    def __init__(self, draft: Draft) -> None:
+        """Count the moves that the windows still hold."""
+        self._draft = draft
+        self._policy = draft.policy
+        notes = [note for note in draft.moves if not note.evacuation]
+        since_s = draft.now_s - draft.policy.blast_window_s
+        self._in_blast = [note for note in notes if note.at_s > since_s]
+        self._agents = sum(note.agents for note in self._in_blast)
+        self._by_rate = [note.at_s for note in notes if note.at_s > self._rate_from(1.0)]
+        slow_from_s = self._rate_from(draft.policy.partial_rate_divisor)
+        self._by_region: dict[str, list[float]] = {}
+        for note in notes:
+            if note.at_s > slow_from_s:
+                self._by_region.setdefault(note.region, []).append(note.at_s)
+        self.agents_total = int(draft.columns.agents.sum())
+        nodes = len(draft.columns)
+        self.nodes_per_window = max(
+            draft.policy.rate_nodes_min, int(draft.policy.rate_fraction * nodes)
+        )
+
+    def _rate_from(self, divisor: float) -> float:
+        return self._draft.now_s - self._policy.rate_window_s * divisor
+
+    def limit(self, action: Action, region: str) -> Limit | None:
+        """The budget's word on one more move, None when it may be."""
+        draft = self._draft
+        if draft.is_forced(action.subject) or action.attempt > 1:
+            return None
+        return self._blast_limit(action) or self._rate_limit(region)
+
+    def _blast_limit(self, action: Action) -> Limit | None:
+        """At most so many agents in the window; the first move of a window is always free."""
+        draft, policy = self._draft, self._policy
+        allowed = policy.blast_fraction * self.agents_total
+        after = self._agents + action.agents
+        if not self._in_blast or after <= allowed or draft.is_approved(action):
+            return None
+        if not draft.keeps(Rule.BLAST_RADIUS):
+            return None
+        reasons = (
+            Reason("agents_moved", after, allowed),
+            Reason("blast_window_s", policy.blast_window_s),
+        )
+        return Limit(Rule.BLAST_RADIUS, reasons, self._blast_wait_s(action), approvable=True)
+
+    def _blast_wait_s(self, action: Action) -> float:
+        """Until enough earlier moves have left the window."""
+        allowed = self._policy.blast_fraction * self.agents_total
+        left = self._agents
+        for note in self._in_blast:
+            left -= note.agents
+            if left + action.agents <= allowed:
+                break
+        return max(0.0, note.at_s + self._policy.blast_window_s - self._draft.now_s)
+
+    def _rate_limit(self, region: str) -> Limit | None:
+        draft, policy = self._draft, self._policy
+        if not draft.keeps(Rule.MOVE_RATE):
+            return None
+        mark = draft.regions.get(region)
+        slow = mark is not None and mark.state is RegionState.PARTIAL
+        slow = slow and draft.keeps(Rule.REGION_PARTIAL)
+        begun_s = self._by_region.get(region, []) if slow else self._by_rate
+        window_s = policy.rate_window_s * (policy.partial_rate_divisor if slow else 1.0)
+        if len(begun_s) < self.nodes_per_window and len(self._by_rate) < self.nodes_per_window:
+            return None
+        oldest_s = begun_s[0] if len(begun_s) >= self.nodes_per_window else self._by_rate[0]
+        reasons = (
+            Reason("nodes_moved", max(len(begun_s), len(self._by_rate)), self.nodes_per_window),
+            Reason("rate_window_s", window_s),
+        )
+        return Limit(Rule.MOVE_RATE, reasons, max(0.0, oldest_s + window_s - draft.now_s))
+
+    def take(self, action: Action, region: str) -> None:
+        """Count a move that was decided; a repeated one is counted already."""
+        if action.attempt > 1:
+            return
+        at_s = self._draft.now_s
+        note = MoveNote(at_s, action.subject, region, action.agents, evacuation=False)
+        self._draft.moves.append(note)
+        self._in_blast.append(note)
+        self._agents += action.agents
+        self._by_rate.append(at_s)
+        self._by_region.setdefault(region, []).append(at_s)
+
+
+def moves_kept(moves: tuple[MoveNote, ...], policy: FailoverPolicy, now_s: float) -> list[MoveNote]:
+    """The moves that a window can still see, oldest first."""
+    keep_s = max(policy.blast_window_s, policy.rate_window_s * policy.partial_rate_divisor)
+    return [note for note in moves if now_s - note.at_s < keep_s]

@@ -1,0 +1,68 @@
+"""The values that a step was decided on, as `Reason`s: one builder per kind of evidence."""
+
+from __future__ import annotations
+
+from fleet.failover.policy import FailoverPolicy
+from fleet.failover.records import Reason
+from fleet.failover.screening import NodeFacts
+
+
+def silence_reasons(facts: NodeFacts) -> tuple[Reason, ...]:
+    """How long the node has been silent, against its own limit."""
+    return (Reason("silence_s", facts.silence_s, facts.limit_s),)
+
+
+def vote_reasons(facts: NodeFacts, policy: FailoverPolicy) -> tuple[Reason, ...]:
+    """What the observers say, against the majority, domains and outside that are needed."""
+    return (
+        Reason("votes_dead", facts.votes_dead, f"more than half of {facts.observers}"),
+        Reason("votes_alive", facts.votes_alive),
+        Reason("observers", facts.observers, policy.observers_min),
+        Reason("dead_domains", facts.dead_domains, policy.vote_domains_min),
+        Reason("dead_outside", facts.dead_outside, policy.vote_outside_min),
+    )
+
+
+def contrary_reasons(facts: NodeFacts, policy: FailoverPolicy) -> tuple[Reason, ...]:
+    """The signs of life that speak against a death; the newest and the fresh."""
+    fresh_s = policy.contrary_fresh_s
+    found = []
+    if facts.contradicted:
+        found.append(Reason("terminated_age_s", facts.terminated_age_s))
+        found.append(Reason("heartbeat_age_s", facts.heartbeat_age_s, facts.limit_s))
+    newest_s = min(facts.lease_age_s, facts.work_age_s)
+    if facts.lease_age_s < fresh_s or facts.lease_age_s == newest_s:
+        found.append(Reason("lease_age_s", facts.lease_age_s, fresh_s))
+    if facts.work_age_s < fresh_s or facts.work_age_s == newest_s:
+        found.append(Reason("work_age_s", facts.work_age_s, fresh_s))
+    if facts.alive_votes:
+        found.append(Reason("votes_alive", facts.votes_alive, facts.votes_dead))
+    return tuple(found)
+
+
+def fence_reasons(facts: NodeFacts, policy: FailoverPolicy) -> tuple[Reason, ...]:
+    """What shows that nothing there can write (or how far the lease still is from its end)."""
+    if facts.terminated:
+        return (Reason("infrastructure", "terminated"),)
+    if facts.stop_acknowledged:
+        return (Reason("stop", "acknowledged"),)
+    limit_s = facts.lease_ttl_s + policy.fence_margin_s
+    return (Reason("lease_silence_s", facts.lease_silence_s, limit_s),)
+
+
+def gray_reasons(facts: NodeFacts, policy: FailoverPolicy) -> tuple[Reason, ...]:
+    """It beats, and this is what the observers say of it."""
+    beat = Reason("heartbeat_age_s", facts.heartbeat_age_s, facts.limit_s)
+    return (beat, *vote_reasons(facts, policy))
+
+
+def death_reasons(facts: NodeFacts, policy: FailoverPolicy) -> tuple[Reason, ...]:
+    """Everything that speaks for moving a node's agents: verdict, then fence."""
+    if facts.terminated:
+        return (Reason("infrastructure", "terminated"), Reason("agents", facts.agents))
+    return (
+        *silence_reasons(facts),
+        *vote_reasons(facts, policy),
+        *fence_reasons(facts, policy),
+        Reason("agents", facts.agents),
+    )

@@ -1,0 +1,188 @@
+"""How much of a region is lost, and when a whole region may be given up.
+
+NORMAL, PARTIAL (so many nodes at once that the cause is rather shared), FULL (no node is left).
+In a FULL region no node is moved singly: that would pour a region's agents over the rest without
+a capacity check. After the verdict time, and with most deaths confirmed, the region is ripe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from fleet.failover.node_states import LOST
+from fleet.failover.policy import FailoverPolicy
+from fleet.failover.records import (
+    NodeMark,
+    NodeState,
+    Reason,
+    RegionMark,
+    RegionState,
+    Rule,
+    Transition,
+)
+from fleet.failover.screening import Screen
+
+if TYPE_CHECKING:
+    from fleet.failover.columns import NodeColumns
+
+REHEARSAL = "rehearsal"
+"""In `RegionMark.told`: the rehearsal of the fail-back has been asked for."""
+
+UNPROVEN = "unproven"
+"""In `RegionMark.told`: a loss was not proven in the last tick."""
+
+
+class RegionCount(NamedTuple):
+    """A region's nodes in numbers."""
+
+    region: str
+    watched: int
+    """Nodes of which a sign of life is expected."""
+    lost: int = 0
+    """Of these: suspect, confirmed, fenced or moved."""
+    confirmed: int = 0
+    """Of the lost: with a verdict."""
+    unhealthy: int = 0
+    """Nodes that are anything but healthy, at the side states too."""
+    unproven: int = 0
+    """Of the lost: suspected before the ages restarted, and not silent for long enough since."""
+
+    def plus(self, state: NodeState, *, watched: bool, silent: bool) -> RegionCount:
+        """With one more node that is not healthy."""
+        lost = watched and state in LOST
+        suspect = lost and state is NodeState.SUSPECT
+        return self._replace(
+            lost=self.lost + lost,
+            confirmed=self.confirmed + (lost and not suspect),
+            unhealthy=self.unhealthy + 1,
+            unproven=self.unproven + (suspect and not silent),
+        )
+
+    def reasons(self, policy: FailoverPolicy) -> tuple[Reason, ...]:
+        """The numbers as reasons."""
+        return (
+            Reason("nodes_lost", self.lost, self.watched),
+            Reason("nodes_confirmed", self.confirmed, policy.region_confirmed_fraction * self.lost),
+        )
+
+
+def count_regions(
+    nodes: NodeColumns,
+    screen: Screen,
+    marks: Mapping[str, NodeMark],
+    ordered: frozenset[str] = frozenset(),
+) -> dict[str, RegionCount]:
+    """Count each region's nodes; one array pass over all, one step per mark.
+
+    A node that a person ordered away is lost only if it is silent or terminated, too: the order
+    says nothing about its region, unless the whole region was ordered away.
+
+    Args:
+        nodes: all nodes.
+        screen: of this tick.
+        marks: those that are not plainly healthy.
+        ordered: subjects that people ordered away.
+    """
+    import numpy as np
+
+    totals = np.bincount(nodes.region_index[screen.watched], minlength=len(nodes.regions)).tolist()
+    counts = {name: RegionCount(name, totals[i]) for i, name in enumerate(nodes.regions)}
+    for mark in marks.values():
+        index = nodes.find(mark.node_id)
+        if index is None or mark.state is NodeState.HEALTHY:
+            continue
+        region = nodes.region_of(index)
+        watched, silent = bool(screen.watched[index]), bool(screen.silent[index])
+        state = mark.state
+        if mark.confirmed_by == "forced" and f"region/{region}" not in ordered:
+            gone = silent or bool(screen.terminated[index])
+            state = NodeState.CONFIRMED if gone else NodeState.MAINTENANCE
+        counts[region] = counts[region].plus(state, watched=watched, silent=silent)
+    return counts
+
+
+def region_state(count: RegionCount, policy: FailoverPolicy) -> RegionState:
+    """Classify one region by its numbers."""
+    if count.lost and count.lost >= count.watched:
+        return RegionState.FULL
+    share = count.lost / count.watched if count.watched else 0.0
+    if count.lost >= policy.partial_nodes_min and share >= policy.partial_fraction:
+        return RegionState.PARTIAL
+    return RegionState.NORMAL
+
+
+def judge_regions(
+    counts: Mapping[str, RegionCount],
+    marks: Mapping[str, RegionMark],
+    policy: FailoverPolicy,
+    now_s: float,
+) -> tuple[dict[str, RegionMark], list[Transition]]:
+    """Carry the marks of all regions through this tick.
+
+    Returns:
+        Marks of regions that are not normal or that an evacuation still concerns, and the changes.
+    """
+    after: dict[str, RegionMark] = {}
+    transitions = []
+    for name, count in counts.items():
+        mark = marks.get(name, RegionMark(name))
+        state = region_state(count, policy)
+        if state is not mark.state:
+            rule = Rule.REGION_PARTIAL if state is RegionState.PARTIAL else Rule.REGION_SUSPECT
+            transitions.append(
+                Transition(f"region/{name}", mark.state, state, rule, count.reasons(policy))
+            )
+            mark = mark._replace(state=state, since_s=now_s, told=())
+        elif state is RegionState.FULL:
+            mark = _hold_verdict(mark, count, now_s)
+        if count.unhealthy > 0 or count.watched == 0:  # a relapse: rehearse and wait again
+            told = tuple(word for word in mark.told if word != REHEARSAL)
+            mark = mark._replace(calm_s=None, told=told)
+        elif mark.calm_s is None:
+            mark = mark._replace(calm_s=now_s)
+        if is_remembered(mark):
+            after[name] = mark
+    return after, transitions
+
+
+def _hold_verdict(mark: RegionMark, count: RegionCount, now_s: float) -> RegionMark:
+    """The verdict's time begins in the first tick in which every loss is proven."""
+    if count.unproven > 0:
+        return mark._replace(since_s=now_s, told=(*_without_hold(mark), UNPROVEN))
+    if UNPROVEN in mark.told:
+        return mark._replace(since_s=now_s, told=_without_hold(mark))
+    return mark
+
+
+def _without_hold(mark: RegionMark) -> tuple[str, ...]:
+    return tuple(word for word in mark.told if word != UNPROVEN)
+
+
+def is_remembered(mark: RegionMark) -> bool:
+    """Tell whether a region's mark still matters."""
+    lost = mark.state is not RegionState.NORMAL
+    return lost or bool(mark.incident) or mark.evacuated_s is not None
+
+
+def verdict_wait_s(
+    mark: RegionMark, count: RegionCount, policy: FailoverPolicy, now_s: float
+) -> float | None:
+    """How long until a FULL region is ripe: 0 when it is, None when votes are missing."""
+    left_s = policy.region_verdict_s - (now_s - mark.since_s)
+    if count.confirmed <= policy.region_confirmed_fraction * count.lost:
+        return None
+    return max(0.0, left_s)
+
+
+def evacuations_elsewhere(
+    region: str, marks: Iterable[RegionMark], policy: FailoverPolicy, now_s: float
+) -> list[str]:
+    """Other regions that have been evacuated and have not been calm for long since."""
+    return sorted(
+        mark.region
+        for mark in marks
+        if mark.region != region
+        and mark.evacuated_s is not None
+        and (mark.calm_s is None or now_s - mark.calm_s < policy.fail_back_calm_s)
+    )

@@ -1,0 +1,185 @@
+"""Alerts, discovery of gray nodes, stale copies, crash loops: what one tick says besides moves.
+
+Everything follows from marks and facts as they are, not from the moment of a change, so that a
+controller that takes over says what its predecessor could not.
+"""
+
+from __future__ import annotations
+
+from fleet.failover.draft import Draft
+from fleet.failover.limits import mode_limit, pause_limit
+from fleet.failover.policy import FailoverPolicy
+from fleet.failover.reasons import (
+    contrary_reasons,
+    death_reasons,
+    fence_reasons,
+    gray_reasons,
+    silence_reasons,
+    vote_reasons,
+)
+from fleet.failover.records import (
+    Action,
+    ActionKind,
+    NodeMark,
+    NodeState,
+    Reason,
+    RegionState,
+    Rule,
+)
+from fleet.failover.screening import NodeFacts
+
+_PARK_REPEAT_WINDOWS = 2.0
+"""A parking that had no effect is asked for again after so many crash windows."""
+
+
+def tell_nodes(draft: Draft) -> None:
+    """Raise each node's alert once per state."""
+    for mark in sorted(draft.nodes.values()):
+        found = _node_alert(draft, mark)
+        if found is not None and found[0].value not in mark.told:
+            rule, reasons, summary = found
+            draft.alert(f"node/{mark.node_id}", rule, reasons, summary, mark.incident)
+            draft.nodes[mark.node_id] = mark._replace(told=(*mark.told, rule.value))
+
+
+_Alert = tuple[Rule, tuple[Reason, ...], str]
+
+
+def _node_alert(draft: Draft, mark: NodeMark) -> _Alert | None:
+    """The alert that a node's state calls for."""
+    name, facts, policy = mark.node_id, draft.facts[mark.node_id], draft.policy
+    found: _Alert | None = None
+    if mark.state is NodeState.DEGRADED:
+        found = _degraded_alert(name, facts, policy)
+    elif mark.state is NodeState.GRAY:
+        summary = f"{name} beats, but nobody can use it"
+        found = (Rule.GRAY, gray_reasons(facts, policy), summary)
+    elif mark.state is NodeState.QUARANTINE:
+        reason = Reason("flaps", len(mark.flaps_s), policy.flaps_max)
+        found = (Rule.FLAPPING, (reason,), f"{name} comes and goes; it gets no agents")
+    elif mark.state is NodeState.SUSPECT and draft.keeps(Rule.UNDECIDED):
+        found = _undecided_alert(mark, facts, policy, draft.now_s)
+    elif mark.state is NodeState.MOVED and not mark.incident and mark.moved_s is None:
+        summary = f"{name} is lost; no agents are placed there"
+        found = (Rule.TERMINATED, death_reasons(facts, policy), summary)
+    return found
+
+
+def _degraded_alert(name: str, facts: NodeFacts, policy: FailoverPolicy) -> _Alert:
+    if facts.lease_lost:
+        summary = f"{name} beats, but its lease has run out: its agents have stopped themselves"
+        return Rule.CONTRARY_EVIDENCE, fence_reasons(facts, policy), summary
+    reasons = silence_reasons(facts) + contrary_reasons(facts, policy)
+    return Rule.CONTRARY_EVIDENCE, reasons, f"{name} looks dead on one channel, not on others"
+
+
+def _undecided_alert(
+    mark: NodeMark, facts: NodeFacts, policy: FailoverPolicy, now_s: float
+) -> _Alert | None:
+    suspect_s = now_s - mark.since_s
+    limit_s = policy.undecided_windows * policy.confirm_s
+    if suspect_s < limit_s:
+        return None
+    reasons = (Reason("suspect_s", suspect_s, limit_s), *vote_reasons(facts, policy))
+    summary = f"{mark.node_id} is silent, but the observers reach no verdict"
+    return Rule.UNDECIDED, reasons, summary
+
+
+def tell_regions(draft: Draft) -> None:
+    """Raise an alert once when a region becomes partial or full."""
+    for mark in sorted(draft.regions.values()):
+        if mark.state is RegionState.NORMAL or mark.state.value in mark.told:
+            continue
+        rule = Rule.REGION_SUSPECT if mark.state is RegionState.FULL else Rule.REGION_PARTIAL
+        count = draft.counts[mark.region]
+        summary = f"region {mark.region}: {count.lost} of {count.watched} nodes are lost"
+        reasons = count.reasons(draft.policy)
+        draft.alert(f"region/{mark.region}", rule, reasons, summary, mark.incident)
+        draft.regions[mark.region] = mark._replace(told=(*mark.told, mark.state.value))
+
+
+def act_on_discovery(draft: Draft) -> None:
+    """Take gray nodes out of discovery, and put back those that can be used again."""
+    for mark in sorted(draft.nodes.values()):
+        gray = mark.state is NodeState.GRAY
+        if gray is mark.unregistered or (not gray and mark.state is not NodeState.HEALTHY):
+            continue
+        facts = draft.facts[mark.node_id]
+        action = Action(
+            kind=ActionKind.UNREGISTER_NODE if gray else ActionKind.REGISTER_NODE,
+            subject=f"node/{mark.node_id}",
+            rule=Rule.GRAY,
+            reasons=gray_reasons(facts, draft.policy),
+            term=draft.term,
+            nodes=(mark.node_id,),
+            agents=facts.agents,
+        )
+        limit = pause_limit(draft, action.subject)
+        if gray:
+            limit = limit or mode_limit(draft, action, draft.policy.gray_mode)
+        if limit is not None:
+            draft.refuse(action, limit.rule, limit.reasons, approvable=limit.approvable)
+            continue
+        draft.actions.append(action)
+        draft.nodes[mark.node_id] = mark._replace(unregistered=gray)
+
+
+def stop_stale_copies(draft: Draft) -> None:
+    """A node that came back first stops what was placed elsewhere meanwhile."""
+    if not draft.keeps(Rule.STALE_EPOCHS):
+        return
+    for mark in sorted(draft.nodes.values()):
+        facts = draft.facts[mark.node_id]
+        if mark.state is not NodeState.PROBATION or facts.agents_stale == 0:
+            continue
+        asked_s = mark.stopped_s
+        if asked_s is not None and draft.now_s - asked_s < draft.policy.move_retry_s:
+            continue
+        draft.actions.append(
+            Action(
+                kind=ActionKind.STOP_STALE,
+                subject=f"node/{mark.node_id}",
+                rule=Rule.STALE_EPOCHS,
+                reasons=(Reason("agents_stale", facts.agents_stale, 0),),
+                incident=mark.incident,
+                term=draft.term,
+                nodes=(mark.node_id,),
+                agents=facts.agents_stale,
+            )
+        )
+        draft.nodes[mark.node_id] = mark._replace(stopped_s=draft.now_s)
+
+
+def park_crash_loops(draft: Draft) -> None:
+    """An agent that crashes again and again on a healthy node stays there, parked."""
+    policy, now_s = draft.policy, draft.now_s
+    if not draft.keeps(Rule.CRASH_LOOP):
+        return
+    keep_s = _PARK_REPEAT_WINDOWS * policy.crash_window_s
+    draft.parked = {key: at_s for key, at_s in draft.parked.items() if now_s - at_s < keep_s}
+    for crashes in sorted(draft.evidence.crashes):
+        mark = draft.nodes.get(crashes.node_id)
+        healthy = mark is None or mark.state is NodeState.HEALTHY
+        key = f"{crashes.agent_id}@{crashes.epoch}"
+        if crashes.restarts < policy.crash_restarts_max or not healthy or key in draft.parked:
+            continue
+        action = Action(
+            kind=ActionKind.PARK_AGENT,
+            subject=f"agent/{crashes.agent_id}",
+            rule=Rule.CRASH_LOOP,
+            reasons=(
+                Reason("restarts", crashes.restarts, policy.crash_restarts_max),
+                Reason("crash_window_s", policy.crash_window_s),
+                Reason("epoch", crashes.epoch),
+                Reason("node_state", "healthy"),
+            ),
+            term=draft.term,
+            nodes=(crashes.node_id,),
+            agents=1,
+        )
+        limit = pause_limit(draft, action.subject) or mode_limit(draft, action, policy.park_mode)
+        if limit is not None:
+            draft.refuse(action, limit.rule, limit.reasons, approvable=limit.approvable)
+            continue
+        draft.actions.append(action)
+        draft.parked[key] = now_s

@@ -1,0 +1,136 @@
+"""How the invariant checker reads evidence: scalar code of its own, row by row.
+
+Shares nothing with `screening` on purpose: a mistake there must not be repeated here.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fleet.failover.columns import Infrastructure
+from fleet.failover.policy import FailoverPolicy
+from fleet.failover.records import Evidence, Rule
+
+
+class Row(NamedTuple):
+    """One node's evidence, read afresh from the columns."""
+
+    node: int
+    """Its position in the columns."""
+    watched: bool
+    terminated: bool
+    silence_s: float
+    lease_silence_s: float
+
+
+class Witness:
+    """Reads evidence under one policy; remembers from when ages count."""
+
+    def __init__(self, policy: FailoverPolicy) -> None:
+        """Have seen nothing yet."""
+        self.policy = policy
+        self.clock_id = ""
+        self.tick_s: float | None = None
+        self.ages_from_s = 0.0
+        self.watch_from_s: dict[str, float] = {}
+
+    def row(self, evidence: Evidence, index: int, now_s: float) -> Row:
+        """One node's evidence now, ages clamped to when we began to trust them."""
+        nodes = evidence.nodes
+        name = nodes.node_ids[index]
+        code = int(nodes.infrastructure[index])
+        watching_s = now_s - self.ages_from_s
+        watched_s = now_s - self.watch_from_s.get(name, self.ages_from_s)
+        maintained = bool(nodes.maintenance[index])
+        idle = code in {Infrastructure.PENDING, Infrastructure.STOPPED}
+        return Row(
+            node=index,
+            watched=not (maintained or idle),
+            terminated=code == Infrastructure.TERMINATED and not self.lives_on(evidence, index),
+            silence_s=min(float(nodes.heartbeat_age_s[index]), watching_s, watched_s),
+            lease_silence_s=min(float(nodes.lease_age_s[index]), watching_s),
+        )
+
+    def lives_on(self, evidence: Evidence, index: int) -> bool:
+        """Terminated, they say; but has it shown life since?"""
+        nodes = evidence.nodes
+        sign_s = min(
+            float(nodes.heartbeat_age_s[index]),
+            float(nodes.lease_age_s[index]),
+            float(nodes.work_age_s[index]),
+        )
+        since_s = float(nodes.terminated_age_s[index])
+        fresh = sign_s <= self.limit_s(evidence, index)
+        answers = nodes.votes_alive[index] > nodes.votes_dead[index]
+        if answers and since_s > self.policy.suspect_min_s:
+            return True
+        return fresh and sign_s + self.policy.terminated_margin_s < since_s
+
+    def limit_s(self, evidence: Evidence, index: int) -> float:
+        """Silence that is suspect."""
+        own_s = self.policy.suspect_intervals * float(evidence.nodes.heartbeat_mean_s[index])
+        return min(max(own_s, self.policy.suspect_min_s), self.policy.suspect_cap_s)
+
+    def is_lost(self, evidence: Evidence, row: Row) -> bool:
+        """Terminated, or silent for too long."""
+        return row.terminated or row.silence_s > self.limit_s(evidence, row.node)
+
+    def distrusted(self, evidence: Evidence, now_s: float) -> list[Rule]:
+        """Why nobody should trust this tick."""
+        bad = []
+        policy = self.policy
+        if not evidence.store_reachable:
+            bad.append(Rule.STORE_REACHABLE)
+        if evidence.observers_reporting * 2 <= evidence.observers_configured:
+            bad.append(Rule.OBSERVER_MAJORITY)
+        same = evidence.clock_id == self.clock_id and self.tick_s is not None
+        gap_s = now_s - (self.tick_s or 0.0)
+        if same and not 0.0 <= gap_s <= policy.tick_gap_intervals * policy.tick_interval_s:
+            bad.append(Rule.TICK_GAP)
+        rows = [self.row(evidence, index, now_s) for index in range(len(evidence.nodes))]
+        watched = [row for row in rows if row.watched]
+        lost = [row for row in watched if self.is_lost(evidence, row)]
+        hurt = [row for row in lost if evidence.nodes.agents[row.node] > 0]
+        left = len(watched) - (len(lost) - len(hurt))
+        if hurt and len(hurt) >= policy.mass_loss_fraction * left:
+            bad.append(Rule.MASS_LOSS)
+        if self.channel_at_fault(evidence, watched):
+            bad.append(Rule.CHANNEL_FAULT)
+        return bad
+
+    def channel_at_fault(self, evidence: Evidence, watched: list[Row]) -> bool:
+        """Half of all lack one channel while another carries."""
+        nodes, policy = evidence.nodes, self.policy
+        deaf = blind = 0
+        for row in watched:
+            silent = row.silence_s > self.limit_s(evidence, row.node)
+            deaf += silent and float(nodes.lease_age_s[row.node]) < policy.contrary_fresh_s
+            heard = nodes.heartbeat_age_s[row.node] <= self.limit_s(evidence, row.node)
+            blind += bool(heard) and self.dead_by_votes(evidence, row.node)
+        least = policy.channel_fault_fraction * len(watched)
+        return bool(watched) and any(count > 1 and count >= least for count in (deaf, blind))
+
+    def dead_by_votes(self, evidence: Evidence, index: int) -> bool:
+        """A majority of all configured observers, from enough places."""
+        nodes, policy = evidence.nodes, self.policy
+        return (
+            int(nodes.observers[index]) >= policy.observers_min
+            and int(nodes.votes_dead[index]) > int(nodes.observers[index]) / 2
+            and int(nodes.dead_domains[index]) >= policy.vote_domains_min
+            and int(nodes.dead_outside[index]) >= policy.vote_outside_min
+        )
+
+    def contrary(self, evidence: Evidence, row: Row) -> bool:
+        """A fresh sign of life that is no heartbeat."""
+        nodes, fresh_s = evidence.nodes, self.policy.contrary_fresh_s
+        if row.terminated:
+            return False
+        return bool(
+            nodes.lease_age_s[row.node] < fresh_s
+            or nodes.work_age_s[row.node] < fresh_s
+            or nodes.votes_alive[row.node] > nodes.votes_dead[row.node]
+        )
+
+    def is_gone(self, evidence: Evidence, row: Row) -> bool:
+        """Lost, and nothing speaks against it."""
+        return self.is_lost(evidence, row) and not self.contrary(evidence, row)

@@ -1,0 +1,133 @@
+"""What is left on nodes while a plan is made, and how identical agents are dealt over them.
+
+Agents of one shape are dealt together: a node that lacks room for one lacks it for all that follow,
+so that a plan costs O((agents + nodes) log nodes) for each shape, not agents times nodes.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from fleet.reports import AgentDeclaration, NodeDeclaration
+
+
+class Shape(NamedTuple):
+    """Identical agents: the unit of dealing."""
+
+    region: str
+    workload: str
+    cpu_milli: int
+    memory_bytes: int
+    bandwidth_bps: int
+    gpu_milli: int
+    gpu_memory_bytes: int
+
+
+def shape_of(agent: AgentDeclaration) -> Shape:
+    """What an agent has in common with those that it is dealt with."""
+    return Shape(
+        agent.region,
+        agent.workload,
+        agent.cpu_milli,
+        agent.memory_bytes,
+        agent.bandwidth_bps,
+        agent.gpu_milli,
+        agent.gpu_memory_bytes,
+    )
+
+
+class Room:
+    """What is left on one node while a plan is made.
+
+    Args:
+        node: as declared.
+        head_room: share of each quantity that the plan leaves free, 0 to below 1.
+    """
+
+    def __init__(self, node: NodeDeclaration, head_room: float = 0.0) -> None:
+        """Nothing is taken yet."""
+        self.node = node
+        self.agents = 0
+        self.by_workload: dict[str, int] = defaultdict(int)
+        self._free = {
+            "cpu_milli": node.cpu_milli,
+            "memory_bytes": node.memory_bytes,
+            "bandwidth_bps": node.bandwidth_bps,
+            "gpu_milli": 1000 * node.gpu_count,
+            "gpu_memory_bytes": node.gpu_memory_bytes,
+        }
+        if head_room:
+            self._free = {name: int(free * (1 - head_room)) for name, free in self._free.items()}
+        if node.bandwidth_bps == 0:  # none declared: not limited
+            del self._free["bandwidth_bps"]
+
+    def shortage(self, shape: Shape | AgentDeclaration) -> str:
+        """What is lacking for one more agent, in words; empty when it fits."""
+        for quantity, free in self._free.items():
+            wanted = getattr(shape, quantity)
+            if wanted > free:
+                return f"{self.node.node_id} has {quantity} {free} of {wanted}"
+        return ""
+
+    def take(self, shape: Shape | AgentDeclaration) -> None:
+        """Reserve what one agent needs, whether or not it is there."""
+        for quantity in self._free:
+            self._free[quantity] -= getattr(shape, quantity)
+        self.agents += 1
+        self.by_workload[shape.workload] += 1
+
+
+class Dealt(NamedTuple):
+    """Where the agents of one shape go."""
+
+    placed: list[tuple[AgentDeclaration, Room, str]]
+    """Each with its room and the reason."""
+    left: Sequence[AgentDeclaration]
+    """Those for which no node has room."""
+    shortages: list[str]
+    """What the full nodes lack, in words."""
+
+
+def deal(shape: Shape, agents: Sequence[AgentDeclaration], rooms: Iterable[Room]) -> Dealt:
+    """Deal identical agents to the node with the fewest of their workload, then the fewest agents.
+
+    Then by name, so that the same plan is made whoever lists the nodes.
+    """
+    by_id = {room.node.node_id: room for room in rooms}
+    heap = [
+        (room.by_workload[shape.workload], room.agents, node_id) for node_id, room in by_id.items()
+    ]
+    heapq.heapify(heap)
+    dealt = Dealt([], agents, [])
+    for number, agent in enumerate(agents):
+        chosen = None
+        while heap and chosen is None:
+            _, _, node_id = heapq.heappop(heap)
+            lacking = by_id[node_id].shortage(shape)
+            if lacking:
+                dealt.shortages.append(lacking)
+            else:
+                chosen = by_id[node_id]
+        if chosen is None:
+            return dealt._replace(left=agents[number:])
+        chosen.take(shape)
+        count = chosen.by_workload[shape.workload]
+        node_id = chosen.node.node_id
+        reason = f"dealt to {node_id}: agent {count} of {shape.workload} there"
+        dealt.placed.append((agent, chosen, reason))
+        heapq.heappush(heap, (count, chosen.agents, node_id))
+    return dealt._replace(left=())
+
+
+def few(shortages: Iterable[str], shown_max: int = 3) -> str:
+    """Some of the shortages, and how many more there are: an operator reads three, not a thousand.
+
+    Returns:
+        Empty when there are none.
+    """
+    told = sorted(shortages)
+    more = f"; and {len(told) - shown_max} more nodes" if len(told) > shown_max else ""
+    return "; ".join(told[:shown_max]) + more

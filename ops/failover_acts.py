@@ -1,0 +1,162 @@
+"""What a decision asks for beside moves: incidents opened and ended, agents parked, people told.
+
+Of incidents people are told by `sensors.notifications`, which escalates until somebody has it; what
+is told here belongs to no incident: a frozen controller, a node that looks dead on one channel.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from fleet.errors import StateroomError
+from fleet.failover.explain import explain_action, explain_non_action
+from fleet.failover.records import Action, ActionKind, NonAction
+from fleet.incident_timeline import EntryKind, fact_entry
+from fleet.incidents import IncidentHeader, IncidentKind, IncidentOpening, IncidentState
+from fleet.placement import NO_NODE
+from fleet.ports.control_store import ControlStore
+from fleet.ports.notifier import Alert, Notifier
+
+REASON_MAX_CHARS = 500
+"""Of a timeline's line; the run's log has everything."""
+
+
+class DecisionActs:
+    """Does what a decision asks for, as far as it needs no run.
+
+    Args:
+        store: holds incidents, journal and placements.
+        notifier: whom alerts reach.
+        at: moment of the decision.
+        regions: node -> region.
+    """
+
+    def __init__(
+        self,
+        store: ControlStore,
+        notifier: Notifier,
+        at: datetime,
+        regions: Mapping[str, str],
+    ) -> None:
+        """Nothing has been done yet."""
+        self._store, self._notifier, self._at = store, notifier, at
+        self._regions = regions
+        self.faults: list[str] = []
+
+    def carry_out(self, action: Action) -> None:
+        """One action; a failure is told and keeps no other from being done."""
+        try:
+            if action.kind is ActionKind.OPEN_INCIDENT:
+                self._open(action)
+            elif action.kind is ActionKind.END_INCIDENT:
+                self._end(action)
+            elif action.kind is ActionKind.PARK_AGENT:
+                self._park(action)
+            elif action.kind is ActionKind.ALERT:
+                self._notifier.notify(
+                    Alert(action.subject, "error", explain_action(action), self._at)
+                )
+            self._write_down(action)
+        except StateroomError as error:
+            self.faults.append(f"{action.key}: {error}")
+
+    def tell_waiting(self, missed: Sequence[NonAction]) -> None:
+        """Let incidents say which of their actions wait for a person."""
+        for one in missed:
+            if not one.approvable or not one.action.incident:
+                continue
+            try:
+                self._let_wait(one)
+            except StateroomError as error:
+                self.faults.append(f"{one.action.key}: {error}")
+
+    def _let_wait(self, missed: NonAction) -> None:
+        header = self._store.incident(missed.action.incident)
+        if header is None or header.state == IncidentState.ENDED:
+            return
+        if header.waits_for == missed.action.key:
+            return
+        self._store.update_incident(
+            header._replace(waits_for=missed.action.key, term=max(header.term, missed.action.term))
+        )
+        text = explain_non_action(missed)
+        entry = fact_entry(
+            missed.action.incident,
+            EntryKind.DECIDED,
+            f"not-{missed.action.kind}-{missed.rule}",
+            header.subject,
+            text[:REASON_MAX_CHARS].rstrip("."),
+            self._at,
+            rule=missed.rule.value,
+        )
+        self._store.append_journal([entry])
+
+    def _open(self, action: Action) -> None:
+        kind, _, name = action.subject.partition("/")
+        region = name if kind == "region" else self._regions.get(name, "")
+        text = explain_action(action)
+        opening = IncidentOpening(
+            IncidentKind(kind),
+            name,
+            region,
+            text.partition(": ")[2].rstrip(".")[:REASON_MAX_CHARS],
+            self._at,
+            action.term,
+            incident_id=action.incident,
+        )
+        self._store.open_incident(opening)
+
+    def _end(self, action: Action) -> None:
+        header = self._store.incident(action.incident)
+        if header is None or header.state == IncidentState.ENDED:
+            return
+        self._store.update_incident(_ended(header, action, self._at))
+
+    def _park(self, action: Action) -> None:
+        """Take an agent that crashes again and again off its node, where it lies."""
+        agent_id = action.subject.partition("/")[2]
+        placed = [
+            one
+            for node_id in action.nodes
+            for one in self._store.placements(node_id)
+            if one.agent_id == agent_id
+        ]
+        wanted = [
+            one._replace(
+                node_id=NO_NODE,
+                desired="parked",
+                term=action.term,
+                reason=f"parked: {explain_action(action)}"[:REASON_MAX_CHARS],
+                updated_at=self._at,
+            )
+            for one in placed
+        ]
+        self._store.place_agents(wanted, leader_term=action.term)
+
+    def _write_down(self, action: Action) -> None:
+        """What was decided, in the journal of its incident; actions without one are only told."""
+        if not action.incident or action.kind is ActionKind.END_INCIDENT:
+            return
+        told = EntryKind.SEEN if action.kind is ActionKind.OPEN_INCIDENT else EntryKind.DECIDED
+        what = f"{action.kind}-{action.attempt}" if action.attempt > 1 else str(action.kind)
+        if action.kind is ActionKind.ALERT:
+            what = f"alert-{action.rule}"
+        entry = fact_entry(
+            action.incident,
+            told,
+            what,
+            action.subject.partition("/")[2],
+            explain_action(action).rstrip(".")[:REASON_MAX_CHARS],
+            self._at,
+            rule=action.rule.value,
+        )
+        self._store.append_journal([entry])
+
+
+def _ended(header: IncidentHeader, action: Action, at: datetime) -> IncidentHeader:
+    return header._replace(
+        state=IncidentState.ENDED,
+        ended_at=at,
+        outcome=action.summary,
+        waits_for="",
+        term=max(header.term, action.term),
+    )

@@ -1,0 +1,131 @@
+"""The controller: looks, decides, tells, and hands out orders; it moves nobody itself.
+
+`tick` is the one loop body of the live sensor and of tests. What a decision asks for is done in
+its order: incidents are opened before anything refers to them, people are told, orders are handed
+to whoever launches runs. Each is idempotent, so a tick that dies is made up for by the next.
+"""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from fleet.failover.decide import decide
+from fleet.failover.records import (
+    Action,
+    ActionKind,
+    ControllerState,
+    Decision,
+    FailoverState,
+    NodeState,
+)
+from fleet.failover_declaration import FailoverDeclaration
+from fleet.failover_order import FailoverOrder, OrderKind
+from fleet.ports.notifier import Notifier
+from ops.failover_acts import DecisionActs
+from ops.failover_evidence import EvidenceReader, WatchPorts
+
+_ORDERS = {
+    ActionKind.MOVE_NODE: OrderKind.NODE,
+    ActionKind.EVACUATE_REGION: OrderKind.REGION,
+    ActionKind.FAIL_BACK: OrderKind.FAIL_BACK,
+}
+
+
+class Tick(NamedTuple):
+    """What one tick found, decided and did."""
+
+    at: datetime
+    decision: Decision
+    orders: tuple[FailoverOrder, ...]
+    """To be launched now, each as a run of its own."""
+    faults: tuple[str, ...]
+    """What could not be done this time, in words; the next tick tries again."""
+
+
+class FailoverController:
+    """One controller of one process; one thread uses it.
+
+    Args:
+        ports: what it looks through and acts on.
+        reader: reads the evidence; remembers ages.
+        declaration: policy, targets, limits.
+        notifier: whom alerts reach.
+        state: what an earlier process decided last, if anything.
+    """
+
+    def __init__(
+        self,
+        ports: WatchPorts,
+        reader: EvidenceReader,
+        declaration: FailoverDeclaration,
+        notifier: Notifier,
+        state: FailoverState | None = None,
+    ) -> None:
+        """Nothing is looked at yet."""
+        self._ports, self._reader = ports, reader
+        self._declaration, self._notifier = declaration, notifier
+        self.state = state or FailoverState()
+
+    def tick(self) -> Tick:
+        """Look once and do what follows from it."""
+        evidence = self._reader.read(self._suspects())
+        now_s = self._ports.clock.monotonic_s()
+        decision = decide(evidence, self.state, self._declaration.policy, now_s)
+        frozen = decision.controller is ControllerState.FROZEN
+        if frozen and self.state.controller is not ControllerState.FROZEN:
+            # At the beginning of a freeze, not at its end: the votes that end it must be fresh.
+            self._reader.restart()
+        self.state = decision.state
+        regions = (
+            {
+                name: evidence.nodes.region_of(index)
+                for index, name in enumerate(evidence.nodes.node_ids)
+            }
+            if decision.actions
+            else {}
+        )
+        acts = DecisionActs(self._ports.store, self._notifier, evidence.at, regions)
+        orders = []
+        for action in decision.actions:
+            forced = action.subject in evidence.directives.forced
+            if action.kind in _ORDERS or (forced and action.kind is ActionKind.FENCE_NODE):
+                orders.append(self._order(action, forced=forced))
+            acts.carry_out(action)
+        acts.tell_waiting(decision.non_actions)
+        if orders:
+            self._reader.forget_counts()
+        return Tick(evidence.at, decision, tuple(orders), tuple(acts.faults))
+
+    def _suspects(self) -> list[str]:
+        """Nodes that are looked at directly: those whose silence is being judged."""
+        judged = {NodeState.SUSPECT, NodeState.DEGRADED, NodeState.GRAY, NodeState.PROBATION}
+        return [mark.node_id for mark in self.state.nodes.values() if mark.state in judged]
+
+    def _order(self, action: Action, *, forced: bool) -> FailoverOrder:
+        """The order of an action; a run that is forced on a living node stops its agents first."""
+        kind, _, name = action.subject.partition("/")
+        odd = tuple(
+            sorted(
+                mark.node_id
+                for mark in self.state.nodes.values()
+                if mark.state is not NodeState.HEALTHY
+            )
+        )
+        beats = {one.node_id: one.heartbeat_us for one in self._ports.store.node_beats()}
+        order_kind = _ORDERS.get(action.kind, OrderKind.NODE)
+        targets = self._declaration.targets.get(name, ())
+        verb = "was lost" if order_kind != OrderKind.FAIL_BACK else "is back"
+        return FailoverOrder(
+            kind=order_kind,
+            subject=name,
+            incident_id=action.incident,
+            attempt=action.attempt,
+            term=action.term,
+            because=f"{kind} {name} {verb} ({action.incident})",
+            nodes=action.nodes,
+            heartbeats={one: beats.get(one, 0) for one in action.nodes},
+            avoid=odd,
+            regions=targets if order_kind == OrderKind.REGION else (),
+            head_room=self._declaration.head_room if order_kind == OrderKind.REGION else 0.0,
+            agents_max=action.agents_max,
+            forced=forced,
+        )

@@ -1,0 +1,150 @@
+"""Before anything moves: does the order still hold, and can nothing write there any more?"""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from fleet.errors import PermanentError, StateroomError
+from fleet.failover_order import FailoverOrder
+from fleet.inventory import NodePhase
+from fleet.node_beats import NodeBeat
+from ops.failover_ports import FailoverPorts
+
+BEATS_TOLD = 50
+"""Names in a detail: a region of a thousand is told by its count."""
+
+_POLL_S = 0.1
+_GRACE_S = 5.0
+_STOPS_AT_ONCE = 16
+_MARGIN_S = 5.0
+"""How much longer than the longest lease is waited: a renewal may have been on its way."""
+
+
+class Fencing(NamedTuple):
+    """What has become of the nodes of an order."""
+
+    fenced: tuple[str, ...]
+    """Nothing there can write any more, sorted."""
+    alive: tuple[str, ...]
+    """They have shown life since the order was given: they keep their agents, sorted."""
+    how: str
+    """In words, with counts."""
+
+
+def recheck(ports: FailoverPorts, order: FailoverOrder) -> tuple[str, ...]:
+    """Look again before acting: is the term still ours, is it still allowed, are they still silent?
+
+    Returns:
+        The nodes of the order that are still to be left, sorted; none when all have come back.
+
+    Raises:
+        LeaseLostError: another controller leads.
+        PermanentError: somebody has paused the automation.
+    """
+    with ports.journal(order).step(f"recheck/{order.attempt}", "the order is looked at again") as s:
+        ports.store.demand_leader_term(order.term)
+        automation = ports.store.automation()
+        if automation.paused and not order.forced:
+            raise PermanentError(
+                f"{automation.changed_by} has paused the automation: {automation.reason}",
+                hint="`stateroom resume`, or `stateroom failover ... --approve`.",
+            )
+        if not order.nodes:
+            s.reason = f"term {order.term} leads"
+            return ()
+        beats = {one.node_id: one for one in ports.store.node_beats()}
+        alive = (
+            [] if order.forced else [one for one in order.nodes if _has_beaten(order, beats, one)]
+        )
+        s.detail = {"alive": alive[:BEATS_TOLD]}
+        s.reason = f"{len(order.nodes) - len(alive)} of {len(order.nodes)} nodes are still silent"
+        if alive:
+            s.reason += f"; {', '.join(alive[:3])} reported again and stay as they are"
+        return tuple(one for one in order.nodes if one not in set(alive))
+
+
+def fence(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> Fencing:
+    """End what is left of the nodes' right to act, and wait for what cannot be ended.
+
+    A lease that has run out is taken away, so that a holder which wakes up is refused at its first
+    write. A process that the infrastructure has seen end needs no waiting. A lease that still runs
+    is waited for; one that is renewed meanwhile is a sign of life.
+
+    Raises:
+        LeaseLostError: another controller leads.
+    """
+    waiting = sorted(nodes)
+    with ports.journal(order).step(f"fence/{order.attempt}", "leases are ended") as s:
+        ended = _terminated(ports, waiting)
+        stopped = _stopped(ports, waiting, ended) if order.forced else set[str]()
+        fenced = set(stopped)
+        alive: set[str] = set()
+        give_up_s = None
+        while True:
+            fenced |= set(ports.store.fence_nodes([*waiting], order.term))
+            beats = {one.node_id: one for one in ports.store.node_beats()}
+            fenced |= {one for one in waiting if one in ended or _never_acted(beats.get(one))}
+            if not order.forced:
+                alive = {one for one in waiting if _has_beaten(order, beats, one)} - ended
+            left = [one for one in waiting if one not in fenced and one not in alive]
+            if give_up_s is None:
+                longest_s = max((beats[one].ttl_s for one in left if one in beats), default=0.0)
+                give_up_s = ports.clock.monotonic_s() + longest_s + _MARGIN_S
+            late = ports.clock.monotonic_s() > give_up_s
+            if not left or late or not ports.clock.pause(_POLL_S):
+                break
+        alive |= set(left)
+        done = Fencing(
+            tuple(sorted(fenced - alive)),
+            tuple(sorted(alive)),
+            _in_words(fenced - alive, ended, stopped, alive),
+        )
+        s.reason, s.detail = done.how, {"alive": list(done.alive[:BEATS_TOLD])}
+        return done
+
+
+def _has_beaten(order: FailoverOrder, beats: dict[str, NodeBeat], node_id: str) -> bool:
+    beat = beats.get(node_id)
+    return beat is not None and beat.heartbeat_us > order.heartbeats.get(node_id, beat.heartbeat_us)
+
+
+def _never_acted(beat: NodeBeat | None) -> bool:
+    """Whether a node holds no lease: it never took one, gave it back, or is not declared."""
+    return beat is None or not beat.holder
+
+
+def _terminated(ports: FailoverPorts, nodes: Iterable[str]) -> set[str]:
+    wanted = set(nodes)
+    return {
+        node.node_id
+        for region in ports.cluster.regions()
+        for node in ports.cluster.nodes(region)
+        if node.node_id in wanted and node.phase == NodePhase.TERMINATED
+    }
+
+
+def _stopped(ports: FailoverPorts, nodes: Iterable[str], ended: set[str]) -> set[str]:
+    """Nodes that work and have stopped their agents when they were asked to."""
+    stopped = set()
+    for node_id in set(nodes) - ended:
+        placed = [one for one in ports.store.placements(node_id) if one.desired == "running"]
+        try:
+            with ThreadPoolExecutor(_STOPS_AT_ONCE) as pool:
+                list(pool.map(lambda one: ports.evict(one.agent_id, one.epoch, _GRACE_S), placed))
+        except (StateroomError, OSError):
+            continue  # then its lease is waited for, like that of a node which nobody can ask
+        stopped.add(node_id)
+    return stopped
+
+
+def _in_words(fenced: set[str], ended: set[str], stopped: set[str], alive: set[str]) -> str:
+    gone, asked, expired = (
+        len(one) for one in (fenced & ended, fenced & stopped, fenced - ended - stopped)
+    )
+    told = [
+        f"{gone} ended for certain" if gone else "",
+        f"{asked} stopped their agents when asked" if asked else "",
+        f"the leases of {expired} have run out" if expired else "",
+        f"{len(alive)} still act and keep their agents" if alive else "",
+    ]
+    return "; ".join(one for one in told if one) or "no node is to be fenced"

@@ -1,0 +1,65 @@
+"""The move itself: bring lost states back, then switch the placements.
+
+Committed by `place_agents`, batch by batch, one transaction each: before it an agent belongs to the
+node that was lost, after it to the new one, and every writer of the old epoch is refused.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from fleet.agents import Placement
+from fleet.failover_moves import PlannedMove, Settled, batches, settle, to_placement
+from fleet.failover_order import FailoverOrder
+from fleet.incident_timeline import Losses, losses_detail
+from ops.failover_ports import FailoverPorts
+from ops.failover_states import restore_states
+
+
+def move(
+    ports: FailoverPorts, order: FailoverOrder, moves: Sequence[PlannedMove]
+) -> list[Placement]:
+    """Make planned moves that are not made yet; those that somebody overtook are left alone.
+
+    States that the store has lost come back first, from a backup: an agent never starts without a
+    state that it had. One whose state cannot be had is parked, and says so.
+
+    Returns:
+        All placements of these moves as they are in force now, ordered by agent.
+
+    Raises:
+        LeaseLostError: another controller leads; batches before this one are in force.
+    """
+    stored = {one.agent_id: one for one in ports.store.placements()}
+    in_force: list[Placement] = []
+    for number, batch in enumerate(batches(moves)):
+        settled = settle(batch, stored)
+        in_force += [stored[one.agent_id] for one in settled.made]
+        if settled.pending:
+            part = f"{order.attempt}-{number:04d}"
+            in_force += _move_batch(ports, order, part, settled, stored)
+    return sorted(in_force)
+
+
+def _move_batch(
+    ports: FailoverPorts,
+    order: FailoverOrder,
+    part: str,
+    settled: Settled,
+    stored: Mapping[str, Placement],
+) -> list[Placement]:
+    journal, pending = ports.journal(order), settled.pending
+    with journal.step(f"restore/{part}", f"the states of {len(pending)} agents are read") as s:
+        bodies = restore_states(ports, order, pending, stored)
+        s.reason, s.detail = bodies.told, losses_detail(bodies.losses)
+    with journal.step(f"move/{part}", f"{len(pending)} agents are placed anew") as s:
+        wanted = [
+            to_placement(bodies.parked.get(one.agent_id, one), stored[one.agent_id], order.term)
+            for one in pending
+        ]
+        placed = ports.store.place_agents(wanted, leader_term=order.term)
+        moved = sum(one.desired == "running" for one in placed)
+        s.detail = losses_detail(Losses(moved=moved, parked=len(placed) - moved))
+        s.reason = f"{moved} agents belong to other nodes now, {len(placed) - moved} to none"
+        overtaken = len(wanted) - len(placed) + len(settled.overtaken)
+        if overtaken:
+            s.reason += f"; {overtaken} had been placed by somebody else"
+    return placed

@@ -1,0 +1,121 @@
+"""Plan where the agents of an order go, and write all of it down before anything is moved."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from fleet.agents import Placement
+from fleet.failover_moves import PLAN, PlannedMove, batches, encode_plan, planned, read_plans
+from fleet.failover_order import FailoverOrder, OrderKind
+from fleet.inventory import Agent, Node, NodePhase
+from fleet.placement import NO_NODE
+from fleet.relocation import RelocationTargets, plan_relocation
+from fleet.reports import AgentDeclaration, NodeDeclaration
+from ops.failover_ports import FailoverPorts
+from ops.step_journal import Step
+
+
+class _Fleet(NamedTuple):
+    """What a plan is made from, read once."""
+
+    agents: Mapping[str, Agent]
+    placements: Mapping[str, Placement]
+    targets: Sequence[NodeDeclaration]
+
+
+def plan(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> list[PlannedMove]:
+    """Plan where the agents of these nodes go, and write all of it down before anything is done.
+
+    Args:
+        ports: the world.
+        order: what is ordered.
+        nodes: those that are fenced; of a fail-back none.
+
+    Returns:
+        The moves of this attempt, ordered by agent; when it had been planned before, those.
+    """
+    journal = ports.journal(order)
+    told = [one for one in journal.entries() if one.step.startswith(_plan_step(order, ""))]
+    if told:
+        return read_plans(told)  # this attempt died after it had planned
+    left = frozenset(nodes)
+    fleet = _read_fleet(ports, order, left)
+    moves = planned(
+        plan_relocation(
+            _leaving(ports, order, fleet, left),
+            fleet.placements.values(),
+            {agent_id: _declaration(one) for agent_id, one in fleet.agents.items()},
+            RelocationTargets(
+                fleet.targets, order.regions, order.head_room, order.kind == OrderKind.NODE
+            ),
+            because=order.because,
+            now=ports.clock.now(),
+            term=order.term,
+        )
+    )
+    steps = {}
+    for number, batch in enumerate(batches(moves) or [[]]):
+        parked = sum(one.node_id == NO_NODE for one in batch)
+        reason = f"{len(batch) - parked} agents have a place, {parked} have none"
+        steps[_plan_step(order, f"{number:04d}")] = Step(reason, {"moves": encode_plan(batch)})
+    journal.record(steps)
+    return moves
+
+
+def _plan_step(order: FailoverOrder, part: str) -> str:
+    return f"{PLAN}/{order.attempt}-{part}"
+
+
+def _read_fleet(ports: FailoverPorts, order: FailoverOrder, left: frozenset[str]) -> _Fleet:
+    """Agents and whole nodes of the regions that are left or gone to; all placements."""
+    placements = {one.agent_id: one for one in ports.store.placements()}
+    home = {one.region for one in placements.values() if one.node_id in left}
+    regions = sorted(home | set(order.regions))
+    agents = {one.agent_id: one for region in regions for one in ports.store.agents(region)}
+    shut = left | set(order.avoid)
+    targets = [
+        _node_declaration(node)
+        for region in regions
+        for node in ports.cluster.nodes(region)
+        if node.phase == NodePhase.RUNNING and node.node_id not in shut
+    ]
+    return _Fleet(agents, placements, targets)
+
+
+def _leaving(
+    ports: FailoverPorts, order: FailoverOrder, fleet: _Fleet, left: frozenset[str]
+) -> list[Placement]:
+    if order.kind == OrderKind.FAIL_BACK:
+        found = ports.store.agents_abroad(order.subject)
+    else:
+        found = [one for one in fleet.placements.values() if one.node_id in left]
+    running = [one for one in found if one.desired == "running"]
+    return running if order.agents_max is None else running[: order.agents_max]
+
+
+def _declaration(agent: Agent) -> AgentDeclaration:
+    return AgentDeclaration(
+        agent.agent_id,
+        agent.network_id,
+        agent.workload,
+        agent.region,
+        agent.cpu_milli,
+        agent.memory_bytes,
+        agent.bandwidth_bps,
+        agent.gpu_milli,
+        agent.gpu_memory_bytes,
+        agent.priority,
+    )
+
+
+def _node_declaration(node: Node) -> NodeDeclaration:
+    return NodeDeclaration(
+        node.node_id,
+        node.region,
+        node.zone,
+        node.cpu_milli,
+        node.memory_bytes,
+        node.bandwidth_bps,
+        node.gpu_count,
+        node.gpu_memory_bytes,
+        node.gpu_model,
+    )

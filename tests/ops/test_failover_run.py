@@ -1,0 +1,238 @@
+"""A failover run moves what is lost, once, whole, and under its term, however often it dies."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleet.errors import LeaseLostError, PermanentError
+from fleet.failover_moves import read_plans
+from fleet.failover_order import OrderKind
+from fleet.incident_timeline import read_incident
+from fleet.incidents import IncidentState
+from fleet.leases import LEADER_LEASE
+from ops.failover_run import carry_out
+from tests.ops.failover_world import BackupOf, CrashedError, CrashingCalls, FailoverWorld
+
+LOST = tuple(f"eu-1-a{n}" for n in range(4))
+
+
+def test_the_agents_of_a_silent_node_run_elsewhere_with_their_states() -> None:
+    """Once its lease has run out; the incident tells what was done."""
+    world = FailoverWorld()
+    world.kill("eu-1")
+    world.pass_time(3)
+    order = world.order("eu-1")
+    result = carry_out(world.ports(), order)
+    assert result.fencing.fenced == ("eu-1",)
+    assert result.arrival.running == LOST
+    assert {one.node_id for one in result.placed} == {"eu-2"}
+    assert {world.running()[one] for one in LOST} == {"eu-2"}
+    for agent_id in LOST:
+        state = world.store.state(agent_id)
+        assert state is not None
+        assert state.body == b"state of " + agent_id.encode()
+    header = world.store.incident(order.incident_id)
+    assert header is not None
+    assert header.state == IncidentState.ACTING
+    incident = read_incident(header, world.store.journal(order.incident_id))
+    assert incident.losses.moved == 4
+    steps = [one.step for one in incident.timeline]
+    assert steps == ["recheck", "fence", "plan", "restore", "move", "start", "ready"]
+
+
+def test_a_process_that_ended_needs_no_waiting() -> None:
+    """Its lease still runs, and yet nothing can write there."""
+    world = FailoverWorld()
+    world.kill("eu-1", terminated=True)
+    before = world.clock.monotonic_s()
+    carry_out(world.ports(), world.order("eu-1"))
+    assert world.clock.monotonic_s() - before < 1.0
+
+
+def test_a_node_that_reports_again_keeps_its_agents() -> None:
+    """Between the decision and the act it came back: nothing is moved, and the journal says why."""
+    world = FailoverWorld()
+    order = world.order("eu-1")
+    world.pass_time(2)
+    result = carry_out(world.ports(), order)
+    assert result.placed == ()
+    assert result.fencing.fenced == ()
+    told = [one for one in world.store.journal(order.incident_id) if one.step == "recheck/1"]
+    assert (
+        told[-1].reason == "0 of 1 nodes are still silent; eu-1 reported again and stay as they are"
+    )
+
+
+def test_a_node_that_wakes_while_its_lease_is_waited_for_keeps_its_agents() -> None:
+    """A renewal is a sign of life; the run waits no longer."""
+    world = FailoverWorld()
+    world.kill("eu-1")
+    order = world.order("eu-1")
+    ports = world.ports()
+    world.clock.on_pause = lambda: (world.dead.clear(), world.tick())  # type: ignore[assignment]
+    result = carry_out(ports, order)
+    assert (result.fencing.alive, result.placed) == (("eu-1",), ())
+
+
+def test_a_zombie_writes_nothing_after_the_move() -> None:
+    """Neither its state nor its heartbeat is accepted."""
+    world = FailoverWorld()
+    world.kill("eu-1")
+    world.pass_time(6)
+    carry_out(world.ports(), world.order("eu-1"))
+    assert not world.put(LOST[0], b"of a zombie", epoch=1)
+    assert world.put(LOST[0], b"of the living", epoch=2)
+
+
+def test_without_the_lead_nothing_is_touched() -> None:
+    """Another controller has taken over between decision and act."""
+    world = FailoverWorld()
+    world.kill("eu-1", terminated=True)
+    order = world.order("eu-1")
+    world.store.release_lease(world.leader)
+    world.leader = world.store.acquire_lease(LEADER_LEASE, "controller-2", 15.0)
+    before = world.store.placements()
+    with pytest.raises(LeaseLostError):
+        carry_out(world.ports(), order)
+    assert world.store.placements() == before
+
+
+def test_a_lead_that_is_lost_before_the_switch_moves_nobody() -> None:
+    """The store judges the term inside the transaction of the move."""
+    world = FailoverWorld()
+    world.kill("eu-1", terminated=True)
+    order = world.order("eu-1")
+    store = world.store
+    states = store.states
+
+    def lose_the_lead(agent_ids):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        store.release_lease(world.leader)
+        world.leader = store.acquire_lease(LEADER_LEASE, "controller-2", 15.0)
+        return states(agent_ids)
+
+    store.states = lose_the_lead  # type: ignore[method-assign]
+    before = store.placements()
+    with pytest.raises(LeaseLostError):
+        carry_out(world.ports(), order)
+    assert store.placements() == before
+    last = store.journal(order.incident_id)[-1]
+    assert (last.step, last.status) == ("move/1-0000", "failed")
+
+
+def test_a_pause_holds_unless_a_person_forces_the_order() -> None:
+    """The switch is looked at when acting, not only when deciding."""
+    world = FailoverWorld()
+    world.kill("eu-1", terminated=True)
+    world.store.set_automation(paused=True, by="ada", reason="migration")
+    with pytest.raises(PermanentError, match="ada has paused the automation: migration"):
+        carry_out(world.ports(), world.order("eu-1"))
+    assert carry_out(world.ports(), world.order("eu-1", forced=True)).arrival.running == LOST
+
+
+def test_a_forced_order_stops_the_agents_of_a_living_node_first() -> None:
+    """Nobody runs twice, not even for a moment."""
+    world = FailoverWorld()
+    order = world.order("eu-1", forced=True)
+    ports = world.ports()
+    stopped: list[str] = []
+
+    def evict(agent_id: str, epoch: int, grace_s: float) -> None:
+        assert (epoch, grace_s > 0) == (1, True)
+        assert agent_id not in {one.agent_id for one in world.store.placements("eu-2")}
+        stopped.append(agent_id)
+
+    result = carry_out(ports._replace(evict=evict), order)
+    assert sorted(stopped) == list(LOST)
+    assert result.arrival.running == LOST
+
+
+def test_who_finds_no_room_is_parked_with_the_reason() -> None:
+    """And the incident counts it."""
+    world = FailoverWorld(cpu_milli=500)
+    world.kill("eu-1", terminated=True)
+    order = world.order("eu-1")
+    result = carry_out(world.ports(), order)
+    assert result.parked == 3
+    reasons = {one.reason for one in result.placed if one.desired == "parked"}
+    assert reasons == {
+        "node eu-1 was lost; parked: no node of eu has room: eu-2 has cpu_milli 0 of 100"
+    }
+
+
+def test_a_region_goes_to_the_next_with_head_room() -> None:
+    """Nobody is put onto what is left of the region; survivors keep what they must."""
+    world = FailoverWorld()
+    world.kill("eu-1", "eu-2", terminated=True)
+    order = world.order(
+        "eu-1", "eu-2", kind=OrderKind.REGION, regions=("us",), head_room=0.4, avoid=()
+    )
+    result = carry_out(world.ports(), order)
+    where = {one.node_id for one in result.placed if one.desired == "running"}
+    assert where == {"us-1", "us-2"}
+    assert (len(result.arrival.running), result.parked) == (4, 4)
+
+
+def test_a_lost_state_comes_back_before_its_agent_starts() -> None:
+    """The loss is told in versions; agents that never stored anything are no loss."""
+    world = FailoverWorld()
+    world.kill("eu-1", terminated=True)
+    del world.store._states[LOST[0]]
+    del world.store._states[LOST[1]]
+    backup = BackupOf(world, {LOST[0]: (1, b"from the backup")})
+    result = carry_out(world.ports(rescue=backup), world.order("eu-1"))
+    assert backup.asked == [(LOST[0], LOST[1])]
+    assert result.arrival.running == LOST
+    state = world.store.state(LOST[0])
+    assert state is not None
+    assert state.body == b"from the backup"
+
+
+def test_a_damaged_state_without_a_backup_parks_its_agent() -> None:
+    """It would start empty and overwrite what somebody may still repair."""
+    world = FailoverWorld()
+    world.kill("eu-1", terminated=True)
+    state = world.store._states[LOST[0]]
+    world.store._states[LOST[0]] = state._replace(body=b"damaged")
+    result = carry_out(world.ports(), world.order("eu-1"))
+    assert result.arrival.running == LOST[1:]
+    (parked,) = [one for one in result.placed if one.desired == "parked"]
+    assert parked.agent_id == LOST[0]
+    assert "its state is damaged, and no backup holds another" in parked.reason
+
+
+def test_agents_that_do_not_start_are_named() -> None:
+    """After the time they had; they stay placed, their node goes on trying."""
+    world = FailoverWorld()
+    world.kill("eu-1", terminated=True)
+    world.holding.add(LOST[2])
+    result = carry_out(world.ports(), world.order("eu-1"), ready_timeout_s=3.0)
+    assert result.arrival.waiting == (
+        f"{LOST[2]}: pending, node eu-1 was lost; dealt to eu-2: agent 7 of w there",
+    )
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_run_that_dies_at_any_write_is_finished_by_the_next(after: bool) -> None:
+    """Each agent is moved once: epoch 2, one row of history, and every step told once."""
+    crash_at, done = 0, False
+    while not done:
+        world = FailoverWorld()
+        world.kill("eu-1", terminated=True)
+        del world.store._states[LOST[0]]
+        order = world.order("eu-1")
+        store = CrashingCalls(world.store, crash_at, after=after)
+        backup = BackupOf(world, {LOST[0]: (1, b"from the backup")})
+        try:
+            carry_out(world.ports(store, backup), order)
+            done = True
+        except CrashedError:
+            carry_out(world.ports(rescue=backup), order)
+        assert {world.running()[one] for one in LOST} == {"eu-2"}, crash_at
+        for agent_id in LOST:
+            epochs = [one.epoch for one in world.store.agent_placements(agent_id)]
+            assert sorted(epochs) == [1, 2], crash_at
+        entries = world.store.journal(order.incident_id)
+        assert len({(one.step, one.status) for one in entries}) == len(entries)
+        assert [one.agent_id for one in read_plans(entries)] == list(LOST)
+        crash_at += 1
+    assert crash_at > 10
