@@ -22,6 +22,7 @@ from fleet.failover_order import FailoverOrder, OrderKind
 from fleet.ports.notifier import Notifier
 from ops.failover_acts import DecisionActs
 from ops.failover_evidence import EvidenceReader, WatchPorts
+from ops.failover_standing import keep_standing, name_step
 
 _ORDERS = {
     ActionKind.MOVE_NODE: OrderKind.NODE,
@@ -88,12 +89,14 @@ class FailoverController:
         for action in decision.actions:
             forced = action.subject in evidence.directives.forced
             if action.kind in _ORDERS or (forced and action.kind is ActionKind.FENCE_NODE):
-                orders.append(self._order(action, forced=forced))
+                order = self._order(action, forced=forced)
+                orders.append(name_step(self._ports.store, evidence, order))
             acts.carry_out(action)
         acts.tell_waiting(decision.non_actions)
+        faults = keep_standing(self._ports.store, evidence, decision)
         if orders:
             self._reader.forget_counts()
-        return Tick(evidence.at, decision, tuple(orders), tuple(acts.faults))
+        return Tick(evidence.at, decision, tuple(orders), (*acts.faults, *faults))
 
     def _suspects(self) -> list[str]:
         """Nodes that are looked at directly: those whose silence is being judged."""
