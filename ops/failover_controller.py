@@ -23,6 +23,7 @@ from fleet.ports.notifier import Notifier
 from ops.failover_acts import DecisionActs
 from ops.failover_directives import read_directives
 from ops.failover_evidence import EvidenceReader, WatchPorts
+from ops.failover_view import ViewKeeper
 
 _ORDERS = {
     ActionKind.MOVE_NODE: OrderKind.NODE,
@@ -65,6 +66,7 @@ class FailoverController:
         self._ports, self._reader = ports, reader
         self._declaration, self._notifier = declaration, notifier
         self.state = state or FailoverState()
+        self._views = ViewKeeper(ports.store)
 
     def tick(self) -> Tick:
         """Look once and do what follows from it."""
@@ -93,7 +95,8 @@ class FailoverController:
         acts.tell_waiting(decision.non_actions)
         if orders:
             self._reader.forget_counts()
-        return Tick(evidence.at, decision, tuple(orders), tuple(acts.faults))
+        faults = (*acts.faults, *self._views.keep(evidence, decision, now_s))
+        return Tick(evidence.at, decision, tuple(orders), faults)
 
     def _suspects(self) -> list[str]:
         """Nodes that are looked at directly: those whose silence is being judged."""
