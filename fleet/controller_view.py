@@ -174,7 +174,7 @@ def decode_view(text: str) -> ControllerView:
     try:
         found = json.loads(text)
         if found.pop("version") != VERSION:
-            raise ValueError("another version")
+            raise _refusal(text, "another version")
         return ControllerView(
             **{
                 **found,
@@ -186,12 +186,16 @@ def decode_view(text: str) -> ControllerView:
             }
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InvalidInputError(
-            "controller view",
-            f"{text[:80]!r} ({error!r})",
-            f"version {VERSION} as written by encode_view",
-            hint="The leading controller replaces it within seconds; is one running?",
-        ) from error
+        raise _refusal(text, repr(error)) from error
+
+
+def _refusal(text: str, why: str) -> InvalidInputError:
+    return InvalidInputError(
+        "controller view",
+        f"{text[:80]!r} ({why})",
+        f"version {VERSION} as written by encode_view",
+        hint="The leading controller replaces it within seconds; is one running?",
+    )
 
 
 def _node(node_id: str, state: str, since: str, *rest: Any) -> WatchedNode:
