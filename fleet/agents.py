@@ -109,6 +109,10 @@ class StateRestore(NamedTuple):
     version: int
     """Version of the state in the backup."""
     body: bytes
+    digest: str = ""
+    """SHA-256 of `body` in hex, where the caller has just computed it from these very bytes; empty
+    to have the store compute it. A store keeps it as it is: a wrong one would be found by the first
+    read, which refuses the state."""
 
 
 class StateHead(NamedTuple):

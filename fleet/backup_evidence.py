@@ -65,7 +65,7 @@ class HealEvidence(NamedTuple):
     cause: str
     """What was wrong with it."""
     source: str
-    """Region that the good bytes came from."""
+    """Region that the good bytes came from; empty where none was asked: see the cause."""
     quarantine: str
     """Key of the copy of the bad bytes; empty when the object was missing."""
     healed_at: datetime

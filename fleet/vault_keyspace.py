@@ -83,6 +83,11 @@ def local_prefix(region: str, network_id: str) -> str:
     return f"local/{region}/{network_id}/"
 
 
+def checkpoint_folder(records: str) -> str:
+    """Folder of the checkpoints of a log, from the folder of its records."""
+    return f"checkpoints/{records}"
+
+
 def plan_key(network_id: str, sha256: str) -> str:
     """Key of a stored retention plan."""
     return f"plans/{network_id}/{sha256}.parquet"

@@ -41,6 +41,8 @@ _RAW, _ZSTD = b"\x00", b"\x01"
 _ZSTD_LEVEL = 3
 _RAW_ABOVE = 0.97
 """Stored raw when compression saves less than 3 %."""
+Sealed = bytes | memoryview
+"""Of a frame: a view spares a copy where many frames were read by one request."""
 _TRAILER = struct.Struct("<I4s")
 TRAILER_BYTES = _TRAILER.size
 
@@ -289,27 +291,62 @@ def open_body(
     keys: PackKeys, salt: bytes, row: PackRow, sealed: bytes, pack: str, dek_id: str = ""
 ) -> tuple[bytes, bytes]:
     """The body of a frame as it was sealed, and its blob; arguments and errors as `open_frame`."""
-    body, plain = _open(keys.opening(dek_id), salt, row.frame, row.kind, sealed, pack)
-    if len(plain) != row.plain_length or keys.blob_id(plain) != row.blob_id:
-        raise CorruptObjectError(f"pack {pack}: frame {row.frame} holds another blob")
-    return body, plain
+    return FrameOpener(keys, salt, pack, dek_id).body_of(row, sealed)
 
 
-def _open(
-    keys: PackKeys, salt: bytes, frame: int, kind: str, sealed: bytes, pack: str
-) -> tuple[bytes, bytes]:
-    """Body and plain bytes of a frame."""
-    bound = _bound_to(keys.network_id, salt, frame, kind)
-    try:
-        body = keys.cipher(salt).decrypt(_nonce(frame), sealed, bound)
-        if body[:1] == _RAW:
-            return body, body[1:]
-        return body, zstandard.ZstdDecompressor().decompress(body[1:])
-    except (InvalidTag, zstandard.ZstdError) as error:
-        raise CorruptObjectError(
-            f"pack {pack}: frame {frame} does not open: damaged, moved, or another key",
-            hint="Run `stateroom backups verify`; another region may heal it.",
-        ) from error
+class FrameOpener:
+    """Opens the frames of one pack; for one thread, which makes it once for many frames.
+
+    Args:
+        keys: of the network.
+        salt: of the pack.
+        pack: the pack's name, for errors.
+        dek_id: data key that the pack's header names; empty for the network's first one.
+
+    Raises:
+        PermanentError: that data key was not opened.
+    """
+
+    def __init__(self, keys: PackKeys, salt: bytes, pack: str, dek_id: str = "") -> None:
+        """Derive the pack's key."""
+        self._keys = keys
+        self._salt = salt
+        self._pack = pack
+        self._cipher = keys.opening(dek_id).cipher(salt)
+        # A new one for each frame would take twice as long as the decompression itself.
+        self._decompressor = zstandard.ZstdDecompressor()
+
+    def open(self, frame: int, kind: str, sealed: Sealed) -> tuple[bytes, bytes]:
+        """Body and blob of a frame, proven by its tag to be what was sealed as this very frame.
+
+        The tag says nothing of what the writer meant by it: whoever knows the blob's id, or the
+        digest of the whole item, compares that.
+
+        Raises:
+            CorruptObjectError: it was damaged, moved, exchanged, or sealed with another key.
+        """
+        bound = _bound_to(self._keys.network_id, self._salt, frame, kind)
+        try:
+            body = self._cipher.decrypt(_nonce(frame), sealed, bound)
+            if body[:1] == _RAW:
+                return body, body[1:]
+            return body, self._decompressor.decompress(memoryview(body)[1:])
+        except (InvalidTag, zstandard.ZstdError) as error:
+            raise CorruptObjectError(
+                f"pack {self._pack}: frame {frame} does not open: damaged, moved, or another key",
+                hint="Run `stateroom backups verify`; another region may heal it.",
+            ) from error
+
+    def body_of(self, row: PackRow, sealed: Sealed) -> tuple[bytes, bytes]:
+        """Body and blob of a frame, proven by the blob's id to be the one that the row names.
+
+        Raises:
+            CorruptObjectError: as `open`, or it holds another blob.
+        """
+        body, plain = self.open(row.frame, row.kind, sealed)
+        if len(plain) != row.plain_length or self._keys.blob_id(plain) != row.blob_id:
+            raise CorruptObjectError(f"pack {self._pack}: frame {row.frame} holds another blob")
+        return body, plain
 
 
 HEADER_MAX_BYTES = 6 + 255 + SALT_BYTES
@@ -368,5 +405,5 @@ def open_table(keys: PackKeys, salt: bytes, sealed: bytes, pack: str) -> Sequenc
     Raises:
         CorruptObjectError: it is damaged, cut, or of another pack.
     """
-    _, plain = _open(keys, salt, _TABLE_FRAME, "table", sealed, pack)
+    _, plain = FrameOpener(keys, salt, pack).open(_TABLE_FRAME, "table", sealed)
     return [PackRow(bytes.fromhex(first), *rest) for first, *rest in json.loads(plain)]

@@ -53,6 +53,8 @@ class StoredRecord(NamedTuple):
     sha256: str
     extra: Mapping[str, Any]
     """Fields beyond the protocol: sizes, counts, run id, code version."""
+    size_bytes: int = 0
+    """Of the object."""
 
 
 def encode_record(
@@ -105,6 +107,32 @@ def decode_record(data: bytes, expected: LogPosition, data_key: bytes, key: str)
             f"log record {key} is not authentic: forged, altered, or of another key",
             hint="Compare it with the copy in another region before anything else is written.",
         )
+    return _stored(fields, position, expected, data, key)
+
+
+def read_record(data: bytes, expected: LogPosition, key: str) -> StoredRecord:
+    """Read a record whose bytes are authentic already: out of a checkpoint that has been opened.
+
+    Args:
+        data: the bytes of the record's object.
+        expected: as for `decode_record`.
+        key: of the record's object, for the error.
+
+    Raises:
+        CorruptObjectError: it belongs somewhere else.
+        SchemaMismatchError: a newer version wrote it.
+    """
+    try:
+        fields = json.loads(data)
+        position = LogPosition(**{name: fields[name] for name in LogPosition._fields})
+        return _stored(fields, position, expected, data, key)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptObjectError(f"log record {key} cannot be read: {error!r}") from error
+
+
+def _stored(
+    fields: Mapping[str, Any], position: LogPosition, expected: LogPosition, data: bytes, key: str
+) -> StoredRecord:
     if position != expected:
         wrong = [n for n in LogPosition._fields if getattr(position, n) != getattr(expected, n)]
         raise CorruptObjectError(f"log record {key} belongs elsewhere: {', '.join(wrong)} differ")
@@ -116,7 +144,7 @@ def decode_record(data: bytes, expected: LogPosition, data_key: bytes, key: str)
     record = _CODECS[fields["type"]][0](fields["body"])
     written_at = datetime.fromisoformat(fields["written_at"])
     digest = hashlib.sha256(data).hexdigest()
-    return StoredRecord(record, position, written_at, digest, fields["extra"])
+    return StoredRecord(record, position, written_at, digest, fields["extra"], len(data))
 
 
 def _parse(data: bytes) -> tuple[dict[str, Any], str, LogPosition]:

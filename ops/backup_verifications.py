@@ -155,7 +155,10 @@ def _verify_network(
     again = runs()
     rows += [_row(found) for level in failed for found in again.run(level)]
     return rows, [
-        *(f"{one.key} healed from {one.source}: {one.cause}" for one in healed.healed),
+        *(
+            f"{one.key} healed{f' from {one.source}' if one.source else ''}: {one.cause}"
+            for one in healed.healed
+        ),
         *(f"{one.key} is lost in every region: {one.cause}" for one in healed.lost),
         *healed.undecided,
     ]

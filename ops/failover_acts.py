@@ -1,4 +1,8 @@
-"""What a decision asks for beside moves: incidents opened and ended, people told, agents parked."""
+"""What a decision asks for beside moves: incidents opened and ended, agents parked, people told.
+
+Of incidents people are told by `sensors.notifications`, which escalates until somebody has it; what
+is told here belongs to no incident: a frozen controller, a node that looks dead on one channel.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -88,7 +92,6 @@ class DecisionActs:
             rule=missed.rule.value,
         )
         self._store.append_journal([entry])
-        self._notifier.notify(Alert(missed.action.subject, "error", text, self._at))
 
     def _open(self, action: Action) -> None:
         kind, _, name = action.subject.partition("/")
@@ -105,7 +108,6 @@ class DecisionActs:
         )
         self._store.open_incident(opening)
         self._date_silence(action, name)
-        self._notifier.notify(Alert(action.subject, "error", text, self._at))
 
     def _date_silence(self, action: Action, name: str) -> None:
         """When the last sign of life was seen: what a detection time is counted from."""
@@ -127,7 +129,6 @@ class DecisionActs:
         if header is None or header.state == IncidentState.ENDED:
             return
         self._store.update_incident(_ended(header, action, self._at))
-        self._notifier.notify(Alert(action.subject, "resolved", action.summary, self._at))
 
     def _park(self, action: Action) -> None:
         """Take an agent that crashes again and again off its node, where it lies."""

@@ -21,7 +21,6 @@ from fleet.failover_declaration import FailoverDeclaration
 from fleet.failover_order import FailoverOrder, OrderKind
 from fleet.ports.notifier import Notifier
 from ops.failover_acts import DecisionActs
-from ops.failover_directives import read_directives
 from ops.failover_evidence import EvidenceReader, WatchPorts
 from ops.failover_view import ViewKeeper
 
@@ -89,8 +88,9 @@ class FailoverController:
         acts = DecisionActs(self._ports.store, self._notifier, evidence.at, regions)
         orders = []
         for action in decision.actions:
-            if action.kind in _ORDERS:
-                orders.append(self._order(action))
+            forced = action.subject in evidence.directives.forced
+            if action.kind in _ORDERS or (forced and action.kind is ActionKind.FENCE_NODE):
+                orders.append(self._order(action, forced=forced))
             acts.carry_out(action)
         acts.tell_waiting(decision.non_actions)
         if orders:
@@ -103,7 +103,8 @@ class FailoverController:
         judged = {NodeState.SUSPECT, NodeState.DEGRADED, NodeState.GRAY, NodeState.PROBATION}
         return [mark.node_id for mark in self.state.nodes.values() if mark.state in judged]
 
-    def _order(self, action: Action) -> FailoverOrder:
+    def _order(self, action: Action, *, forced: bool) -> FailoverOrder:
+        """The order of an action; a run that is forced on a living node stops its agents first."""
         kind, _, name = action.subject.partition("/")
         odd = tuple(
             sorted(
@@ -113,7 +114,7 @@ class FailoverController:
             )
         )
         beats = {one.node_id: one.heartbeat_us for one in self._ports.store.node_beats()}
-        order_kind = _ORDERS[action.kind]
+        order_kind = _ORDERS.get(action.kind, OrderKind.NODE)
         targets = self._declaration.targets.get(name, ())
         verb = "was lost" if order_kind != OrderKind.FAIL_BACK else "is back"
         return FailoverOrder(
@@ -129,8 +130,5 @@ class FailoverController:
             regions=targets if order_kind == OrderKind.REGION else (),
             head_room=self._declaration.head_room if order_kind == OrderKind.REGION else 0.0,
             agents_max=action.agents_max,
-            forced=action.subject in self._forced(),
+            forced=forced,
         )
-
-    def _forced(self) -> frozenset[str]:
-        return read_directives(self._ports.store, ()).forced

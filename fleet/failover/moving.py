@@ -85,7 +85,8 @@ def region_wishes(draft: Draft) -> list[Wish]:
     for mark in draft.nodes.values():
         if mark.state is NodeState.FENCED and _is_due(draft, mark):
             facts = draft.facts[mark.node_id]
-            if facts.agents > 0 and draft.is_full(facts.region):
+            single = draft.is_forced(f"node/{mark.node_id}")
+            if facts.agents > 0 and draft.is_full(facts.region) and not single:
                 due.setdefault(facts.region, []).append(mark)
     order = sorted(due, key=lambda region: (draft.regions[region].since_s, region))
     return [Wish(_evacuation(draft, region, due[region]), region) for region in order]

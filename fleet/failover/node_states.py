@@ -138,9 +138,29 @@ def is_forgettable(mark: NodeMark, policy: FailoverPolicy, now_s: float) -> bool
 def _gray_since(case: _Case) -> float | None:
     """Since when it beats while the observers' verdict is: dead."""
     facts = case.facts
-    if not (facts.heard and facts.watched and facts.dead_votes) or Rule.GRAY in case.without:
+    unusable = facts.heard and facts.watched and facts.dead_votes and not facts.terminated
+    if not unusable or Rule.GRAY in case.without:
         return None
     return case.now_s if case.mark.gray_s is None else case.mark.gray_s
+
+
+def _is_gray(case: _Case) -> bool:
+    gray_s = case.mark.gray_s
+    return gray_s is not None and case.now_s - gray_s >= case.policy.confirm_s
+
+
+def _shows_life(case: _Case) -> bool:
+    """Whether another channel speaks against a death.
+
+    What counts is a sign that is fresh, or one that came after the suspicion began: ticks may be
+    further apart than a sign stays fresh.
+    """
+    facts, mark = case.facts, case.mark
+    if Rule.CONTRARY_EVIDENCE in case.without:
+        return False
+    suspected = mark.state in {NodeState.SUSPECT, NodeState.CONFIRMED, NodeState.FENCED}
+    sign_s = case.now_s - min(facts.lease_age_s, facts.work_age_s)
+    return facts.fresh or facts.alive_votes or (suspected and sign_s > mark.suspect_s)
 
 
 def _next(case: _Case) -> _Step | None:
@@ -182,7 +202,8 @@ def _from_alive(case: _Case) -> _Step | None:
     if facts.terminated and Rule.TERMINATED not in case.without:
         reason = Reason("infrastructure", "terminated")
         return case.to(NodeState.CONFIRMED, Rule.TERMINATED, reason, confirmed_by="terminated")
-    if facts.contradicted or (facts.silent and (facts.fresh or facts.alive_votes)):
+    unusable = facts.heard and _is_gray(case)
+    if (facts.contradicted and not unusable) or (facts.silent and _shows_life(case)):
         return _degrade(case)
     if facts.silent:
         return _from_silent(case)
@@ -205,7 +226,7 @@ def _from_silent(case: _Case) -> _Step | None:
         return case.to(NodeState.SUSPECT, Rule.SILENCE, *reasons, suspect_s=case.now_s)
     if mark.moved_s is not None and facts.agents == 0:
         return case.to(NodeState.MOVED, Rule.PLACED_ELSEWHERE, Reason("agents", 0))
-    waited_s = case.now_s - mark.since_s
+    waited_s = min(case.now_s - mark.since_s, facts.silence_s - facts.limit_s)
     confirm_s = 0.0 if Rule.CONFIRM_TIME in case.without else policy.confirm_s
     if not facts.dead_votes or waited_s < confirm_s:
         return None
@@ -249,8 +270,7 @@ def _from_heard(case: _Case) -> _Step | None:
     mark = case.mark
     if mark.state is NodeState.PROBATION:
         return _from_probation(case)
-    gray = mark.gray_s is not None and case.now_s - mark.gray_s >= case.policy.confirm_s
-    if gray and mark.state is not NodeState.GRAY:
+    if _is_gray(case) and mark.state is not NodeState.GRAY:
         return case.to(NodeState.GRAY, Rule.GRAY, *gray_reasons(case.facts, case.policy))
     if mark.state is NodeState.QUARANTINE:
         return _from_quarantine(case)
@@ -312,33 +332,47 @@ def _from_verdict(case: _Case) -> _Step | None:
         taken_back = _take_back(case)
         if taken_back is not None:
             return taken_back
-    if mark.state is NodeState.FENCED:
-        return None
     fenced_by = fence_of(facts, case.policy, case.without)
+    reasons = fence_reasons(facts, case.policy)
+    if mark.state is NodeState.FENCED:
+        if fenced_by:
+            return None
+        return case.to(NodeState.CONFIRMED, Rule.FENCING, *reasons, fenced_by="")
     if not fenced_by:
         return None
-    reasons = fence_reasons(facts, case.policy)
     return case.to(NodeState.FENCED, Rule.FENCING, *reasons, fenced_by=fenced_by)
 
 
 def _take_back(case: _Case) -> _Step | None:
     """Fresh contrary evidence, a return, or votes that have gone end a verdict."""
-    facts, mark = case.facts, case.mark
+    facts, ordered = case.facts, case.mark.confirmed_by == "forced"
     if facts.terminated and Rule.TERMINATED not in case.without:
-        return None
+        known = case.mark.confirmed_by == "terminated"
+        mark = case.mark._replace(confirmed_by="terminated")
+        return None if known else _Step(mark, Rule.TERMINATED, ())
+    if not facts.watched:
+        return _stand_down(case)
     if facts.heard and not facts.contradicted:
         return _clear(case)
-    if facts.contradicted or facts.fresh or facts.alive_votes:
+    if facts.contradicted or _shows_life(case):
         reasons = silence_reasons(facts) + contrary_reasons(facts, case.policy)
         return case.to(
             NodeState.DEGRADED, Rule.CONTRARY_EVIDENCE, *reasons, confirmed_by="", fenced_by=""
         )
-    if not facts.dead_votes and mark.moved_s is None:
+    if not facts.dead_votes or ordered:
         reasons = vote_reasons(facts, case.policy)
         return case.to(
             NodeState.SUSPECT, Rule.VOTE_MAJORITY, *reasons, confirmed_by="", fenced_by=""
         )
     return None
+
+
+def _stand_down(case: _Case) -> _Step:
+    """It is pending or was stopped on request: no sign of life is expected, none is missed."""
+    if case.mark.moved_s is not None:
+        return _return(case)
+    reason = Reason("expected", "no heartbeat")
+    return case.to(NodeState.HEALTHY, Rule.MAINTENANCE, reason, confirmed_by="", fenced_by="")
 
 
 def fence_of(
@@ -355,11 +389,11 @@ def fence_of(
 
 def _from_moved(case: _Case) -> _Step | None:
     facts = case.facts
-    if facts.terminated:
-        return None
-    if facts.heard and not case.orders.forced:
+    if facts.heard and not facts.terminated and not case.orders.forced:
         return _return(case)
-    if facts.agents > 0:
+    if not (facts.terminated or case.orders.forced) and (facts.contradicted or _shows_life(case)):
+        return _degrade(case)
+    if facts.agents > 0:  # a stale plan put them there after the move
         return case.to(
             NodeState.SUSPECT, Rule.SILENCE, Reason("agents", facts.agents, 0), moved_s=None,
             attempts=0, stateless_moved=False, confirmed_by="", fenced_by="",

@@ -24,15 +24,16 @@ def vote_reasons(facts: NodeFacts, policy: FailoverPolicy) -> tuple[Reason, ...]
 
 
 def contrary_reasons(facts: NodeFacts, policy: FailoverPolicy) -> tuple[Reason, ...]:
-    """The signs of life that speak against a death; only those that count."""
+    """The signs of life that speak against a death; the newest and the fresh."""
     fresh_s = policy.contrary_fresh_s
     found = []
     if facts.contradicted:
         found.append(Reason("terminated_age_s", facts.terminated_age_s))
         found.append(Reason("heartbeat_age_s", facts.heartbeat_age_s, facts.limit_s))
-    if facts.lease_age_s < fresh_s:
+    newest_s = min(facts.lease_age_s, facts.work_age_s)
+    if facts.lease_age_s < fresh_s or facts.lease_age_s == newest_s:
         found.append(Reason("lease_age_s", facts.lease_age_s, fresh_s))
-    if facts.work_age_s < fresh_s:
+    if facts.work_age_s < fresh_s or facts.work_age_s == newest_s:
         found.append(Reason("work_age_s", facts.work_age_s, fresh_s))
     if facts.alive_votes:
         found.append(Reason("votes_alive", facts.votes_alive, facts.votes_dead))

@@ -56,12 +56,19 @@ def _restarted(marks: Mapping[str, NodeMark], now_s: float) -> dict[str, NodeMar
     for name, mark in marks.items():
         if mark.state in unfinished:
             again[name] = mark._replace(
-                state=NodeState.SUSPECT, since_s=now_s, confirmed_by="", fenced_by="", told=()
+                state=NodeState.SUSPECT,
+                since_s=now_s,
+                suspect_s=now_s,
+                confirmed_by="",
+                fenced_by="",
+                told=(),
             )
         else:
             gray_s = None if mark.gray_s is None else now_s
             since_s = now_s if mark.state is NodeState.PROBATION else mark.since_s
-            again[name] = mark._replace(gray_s=gray_s, since_s=since_s)
+            waits = mark.state is NodeState.GRAY and not mark.unregistered
+            state = NodeState.HEALTHY if waits else mark.state
+            again[name] = mark._replace(state=state, gray_s=gray_s, since_s=since_s)
     return again
 
 

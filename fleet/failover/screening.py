@@ -124,7 +124,7 @@ def screen_nodes(
     watching_s = now_s - state.ages_from_s
     silence_s = np.minimum(nodes.heartbeat_age_s, watching_s)
     lease_silence_s = np.minimum(nodes.lease_age_s, watching_s)
-    _clamp_single(silence_s, lease_silence_s, nodes, state.nodes, now_s)
+    _clamp_single(silence_s, nodes, state.nodes, now_s)
     limit_s = silence_limit_s(nodes.heartbeat_mean_s, policy)
     if Rule.SILENCE in without:
         limit_s = limit_s / 10.0
@@ -162,20 +162,14 @@ def screen_nodes(
 
 
 def _clamp_single(
-    silence_s: FloatArray,
-    lease_silence_s: FloatArray,
-    nodes: NodeColumns,
-    marks: Mapping[str, NodeMark],
-    now_s: float,
+    silence_s: FloatArray, nodes: NodeColumns, marks: Mapping[str, NodeMark], now_s: float
 ) -> None:
-    """Let the ages of nodes that were in maintenance count from its end."""
+    """Let the silence of nodes that were in maintenance count from its end."""
     for mark in marks.values():
         if mark.watch_from_s > 0.0:
             index = nodes.find(mark.node_id)
             if index is not None:
-                watching_s = now_s - mark.watch_from_s
-                silence_s[index] = min(silence_s[index], watching_s)
-                lease_silence_s[index] = min(lease_silence_s[index], watching_s)
+                silence_s[index] = min(silence_s[index], now_s - mark.watch_from_s)
 
 
 def _lives_on(

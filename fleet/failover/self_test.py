@@ -86,7 +86,7 @@ def _test_observers(evidence: Evidence) -> list[Failure]:
 def _test_mass_loss(
     evidence: Evidence, screen: Screen, marks: Mapping[str, NodeMark], policy: FailoverPolicy
 ) -> list[Failure]:
-    """Nearly everybody silent at once is rather we. Nodes that were moved away do not count."""
+    """Nearly everybody silent at once is rather we. Nodes that were emptied do not count."""
     import numpy as np
 
     gone = screen.silent | screen.terminated
@@ -94,7 +94,9 @@ def _test_mass_loss(
     for mark in marks.values():
         if mark.state is NodeState.MOVED:
             index = evidence.nodes.find(mark.node_id)
-            if index is not None and screen.watched[index]:
+            if index is None or evidence.nodes.agents[index] > 0:
+                continue
+            if screen.watched[index]:
                 watched -= 1
                 lost -= int(gone[index])
     if watched == 0 or lost < policy.mass_loss_fraction * watched:

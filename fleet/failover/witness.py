@@ -39,14 +39,15 @@ class Witness:
         nodes = evidence.nodes
         name = nodes.node_ids[index]
         code = int(nodes.infrastructure[index])
-        watching_s = now_s - max(self.ages_from_s, self.watch_from_s.get(name, 0.0))
+        watching_s = now_s - self.ages_from_s
+        watched_s = now_s - self.watch_from_s.get(name, self.ages_from_s)
         maintained = bool(nodes.maintenance[index])
         idle = code in {Infrastructure.PENDING, Infrastructure.STOPPED}
         return Row(
             node=index,
             watched=not (maintained or idle),
             terminated=code == Infrastructure.TERMINATED and not self.lives_on(evidence, index),
-            silence_s=min(float(nodes.heartbeat_age_s[index]), watching_s),
+            silence_s=min(float(nodes.heartbeat_age_s[index]), watching_s, watched_s),
             lease_silence_s=min(float(nodes.lease_age_s[index]), watching_s),
         )
 
@@ -88,11 +89,10 @@ class Witness:
             bad.append(Rule.TICK_GAP)
         rows = [self.row(evidence, index, now_s) for index in range(len(evidence.nodes))]
         watched = [row for row in rows if row.watched]
-        here = [row for row in watched if evidence.nodes.agents[row.node] > 0]
-        lost = [row for row in here if self.is_lost(evidence, row)]
-        gone = [row for row in watched if self.is_lost(evidence, row)]
-        mass = policy.mass_loss_fraction
-        if here and len(lost) >= mass * len(here) and len(gone) >= mass * len(watched):
+        lost = [row for row in watched if self.is_lost(evidence, row)]
+        hurt = [row for row in lost if evidence.nodes.agents[row.node] > 0]
+        left = len(watched) - (len(lost) - len(hurt))
+        if hurt and len(hurt) >= policy.mass_loss_fraction * left:
             bad.append(Rule.MASS_LOSS)
         if self.channel_at_fault(evidence, watched):
             bad.append(Rule.CHANNEL_FAULT)

@@ -252,7 +252,8 @@ class AgentStateStore(Protocol):
 
         A restore is accepted when the live version is still `expected_version`. It is stored under
         the placement's epoch and the higher of the backup's version and the live one + 1, so that
-        versions never fall and every running writer must load the state again.
+        versions never fall and every running writer must load the state again. A digest that the
+        restorer gives is kept as it is, so that large restores are hashed once.
         """
         ...
 

@@ -27,7 +27,20 @@ class StoreFeatures(NamedTuple):
     """Where it is, for people: `s3://bucket/prefix`, or a folder."""
 
 
-class ObjectStore(Protocol):
+class ReadableStore(Protocol):
+    """Immutable objects under keys, as far as reading known ones needs it."""
+
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """An object, or `length` bytes of it from `offset`; shorter when it ends before.
+
+        Raises:
+            NotFoundError: there is no such object.
+            StoreUnavailableError: it cannot be read now.
+        """
+        ...
+
+
+class ObjectStore(ReadableStore, Protocol):
     """Immutable objects under keys with '/': the one primitive is create-only.
 
     Nothing is ever overwritten, so whatever was read may be cached for ever.
@@ -39,15 +52,6 @@ class ObjectStore(Protocol):
         Raises:
             StoreUnavailableError: the outcome is unknown or nothing was stored; read the key to
                 find out (`get`), or call again: the second call then answers False.
-        """
-        ...
-
-    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
-        """An object, or `length` bytes of it from `offset`; shorter when it ends before.
-
-        Raises:
-            NotFoundError: there is no such object.
-            StoreUnavailableError: it cannot be read now.
         """
         ...
 

@@ -40,10 +40,14 @@ class SqlStates(Feature):
 
     def put_states(self, puts: Sequence[StatePut]) -> list[PutResult]:
         """Apply puts in order in one durable transaction; refused ones do not stop the others."""
-        return self._apply(puts, lambda number, _: puts[number])
+        digests = [_digest(one.body) for one in puts]
+        return self._apply(puts, digests, lambda number, _: puts[number])
 
     def restore_states(self, restores: Sequence[StateRestore]) -> list[PutResult]:
-        """Put states back from a backup; committed as `put_states`."""
+        """Put states back from a backup; committed as `put_states`.
+
+        Digests that the restorer has computed are kept, so that each byte is hashed once.
+        """
 
         def as_put(number: int, heads: dict[str, StateHead]) -> StatePut:
             agent_id = restores[number].agent_id
@@ -52,19 +56,22 @@ class SqlStates(Feature):
                 heads[agent_id] = raised
             return put
 
-        return self._apply(restores, as_put)
+        digests = [one.digest or _digest(one.body) for one in restores]
+        return self._apply(restores, digests, as_put)
 
     def _apply(
         self,
         requests: Sequence[StatePut] | Sequence[StateRestore],
+        digests: Sequence[str],
         as_put: Callable[[int, dict[str, StateHead]], StatePut],
     ) -> list[PutResult]:
-        """Judge each request as the put it becomes, and store what is accepted, in one go."""
+        """Judge each request as the put it becomes, and store what is accepted, in one go.
+
+        Digests are given: hashing is done before the write lock is taken.
+        """
         if not requests:
             return []
         dialect = self._database.dialect
-        # Hashing is done before the write lock is taken.
-        digests = [hashlib.sha256(one.body).hexdigest() for one in requests]
         with self._database.write() as connection:
             now = dialect.begin_put(connection)
             at = from_us(now)
@@ -154,9 +161,13 @@ class SqlStates(Feature):
         return trim(self._database, agent_state_changes.c.change_id, up_to)
 
 
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
 def _verified(row: Any) -> AgentState:
     """The state of a row whose bytes match their digest."""
-    found = hashlib.sha256(row.body).hexdigest()
+    found = _digest(row.body)
     if found != row.digest:
         raise CorruptObjectError(
             f"state of agent {row.agent_id}, version {row.version}: "

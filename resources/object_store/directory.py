@@ -71,10 +71,8 @@ class DirectoryObjectStore:
         """See `fleet.ports.ObjectStore.list_objects`; only folders that can match are opened."""
         folder = prefix.rpartition("/")[0]
         try:
-            found = _walk(
-                self._root / folder if folder else self._root, f"{folder}/" * bool(folder)
-            )
-            return sorted(one for one in found if one.key.startswith(prefix) and one.key > after)
+            root = self._root / folder if folder else self._root
+            return sorted(_walk(root, f"{folder}/" * bool(folder), prefix, after))
         except OSError as error:
             raise _unavailable(prefix, error) from error
 
@@ -137,17 +135,19 @@ def _remove_leftovers(folder: Path) -> None:
             continue
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[ListedObject]:
+def _walk(folder: Path, place: str, prefix: str, after: str) -> Iterator[ListedObject]:
+    """Objects below a folder; what is not asked for is passed by without a look at its size."""
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
+                key = f"{place}{entry.name}"
                 if entry.name.startswith("."):
                     continue
                 if entry.is_dir(follow_symlinks=False):
-                    yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
-                else:
+                    yield from _walk(Path(entry.path), f"{key}/", prefix, after)
+                elif key.startswith(prefix) and key > after:
                     stat = entry.stat()
                     modified_at = datetime.fromtimestamp(stat.st_mtime, UTC)
-                    yield ListedObject(f"{prefix}{entry.name}", stat.st_size, modified_at)
+                    yield ListedObject(key, stat.st_size, modified_at)
     except FileNotFoundError:
         return

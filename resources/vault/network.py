@@ -63,6 +63,10 @@ class NetworkVault:
         """
         return LocalLog(self.store, self.network_id, region or self.region, self.keys.data_key)
 
+    def logs(self) -> list[VaultLog | LocalLog]:
+        """The network's log, and where the region is known its own, as this handle has them."""
+        return [self.log, self.local_log()] if self.region else [self.log]
+
     def use_keys(self, keys: PackKeys) -> None:
         """Seal and open with these keys from now on; the network's first data key stays.
 

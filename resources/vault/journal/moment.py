@@ -20,12 +20,12 @@ from fleet.vault_moment import Choice, Identity, choose_version, in_order
 from resources.vault.journal.journal_walk import Base, JournalWalker, Walk
 from resources.vault.network import NetworkVault
 from resources.vault.packs.manifest import (
-    STATE,
     Manifest,
     PackInfo,
     arrow,
     kernels,
     manifest_schema,
+    of_kinds,
     packs_of,
     select_items,
 )
@@ -196,9 +196,8 @@ class _Search:
                 raise
             self._notes[str(error)] = None
             return None
-        table = manifest.table.filter(kernels().equal(manifest.table["kind"], STATE))
         journal_seq = int(stored.extra.get("journal_seq", -1))
-        return Base(record, stored.position.seq, journal_seq, Manifest(table, manifest.packs))
+        return Base(record, stored.position.seq, journal_seq, of_kinds(manifest, states=True))
 
     def _settle(
         self,
@@ -371,8 +370,12 @@ class _Search:
             )
         for one in unknown:
             self._missing.setdefault(one, "it had no state then, as far as is known")
-        fresh = pa.Table.from_pylist(list(self._rows), schema=manifest_schema())
-        table = pa.concat_tables([*self._tables, fresh]).combine_chunks()
+        tables = self._tables
+        if self._rows or not tables:
+            fresh = pa.Table.from_pylist(list(self._rows), schema=manifest_schema())
+            tables = [*tables, fresh]
+        # A snapshot without a journal behind it is the manifest's own table, not a copy.
+        table = pa.concat_tables(tables).combine_chunks() if len(tables) > 1 else tables[0]
         return Moment(
             snapshot_id=first.record.snapshot_id,
             taken_at=first.record.taken_at,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -34,6 +34,7 @@ class LocalLog(RecordChain):
         """Remember where; nothing is read before `refresh`."""
         validate_name("network_id", network_id)
         self.region = validate_name("region", region)
+        self._network_key = data_key
         layout = Layout(local_prefix(region, network_id), with_epochs=False)
         key = derive_key(data_key, b"", b"stateroom local log" + region.encode())
         super().__init__(store, layout, network_id, key)
@@ -48,6 +49,16 @@ class LocalLog(RecordChain):
         self._read_on()
         return self.records
 
+    def read_whole(self) -> tuple[StoredRecord, ...]:
+        """Every single record: neither checkpoints nor earlier reads are trusted.
+
+        Raises:
+            CorruptObjectError: a record is damaged, forged, or missing from the sequence.
+            StoreUnavailableError: the store does not answer.
+        """
+        self._read_on(whole=True)
+        return self.records
+
     def append(
         self, record: LogRecord, written_at: datetime, extra: Mapping[str, Any] | None = None
     ) -> StoredRecord | None:
@@ -60,8 +71,12 @@ class LocalLog(RecordChain):
         Raises:
             CorruptObjectError: the last record is damaged; what lies before it is not looked at.
         """
-        slots = self._list("")
+        # The names of checkpoints save listing what lies before them; nothing else is believed.
+        held = max((one.last for one in self._list_checkpoints()), default=0)
+        slots = self._list(self.key_of(held - 1)) if held else []
+        slots = slots or self._list("")
         self._records = [self._peek(slots[-1])] if slots else []
+        self._opened = True
 
     def read_after(self, seq: int) -> tuple[StoredRecord, ...]:
         """The records behind a number, without reading those before it; nothing is remembered.
@@ -84,6 +99,18 @@ class LocalLog(RecordChain):
             except (CorruptObjectError, NotFoundError):
                 break
         return before.position.seq if before else 0
+
+    def checkpoints_beyond(self, seq: int) -> list[str]:
+        """Keys of the checkpoints that hold a record behind a number."""
+        places = self.checkpoints.list_all().places
+        return [self.checkpoints.key_of(one) for one in places if one.last > seq]
+
+    def _all_records(self) -> Sequence[StoredRecord]:
+        """Every record; an append alone has seen no more than the last one."""
+        if not self._records or self._records[0].position.seq == 1:
+            return self._records
+        log = LocalLog(self._store, self._network_id, self.region, self._network_key)
+        return log.refresh()
 
     def key_of(self, seq: int) -> str:
         """Key of one record."""

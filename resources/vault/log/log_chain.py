@@ -5,12 +5,16 @@ order, each naming the hash of the one before it, authenticated by HMAC. An appe
 the creation of its object. When the answer is lost (timeout, reset, a retry that met its own first
 try) the slot is read: our own bytes there mean success.
 
+A new process reads the log out of its checkpoints and only the newest records one by one; whatever
+is doubtful about a checkpoint makes it read every record, and is kept in `doubts`.
+
 A log may run through epochs. The first record of a higher epoch continues sequence and hashes from
 the record it was decided at; what the epoch before wrote beyond that point is a branch.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import uuid
@@ -18,9 +22,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from fleet.errors import CorruptObjectError, NotFoundError, StoreUnavailableError
+from fleet.errors import (
+    CorruptObjectError,
+    NotFoundError,
+    StateroomError,
+    StoreUnavailableError,
+)
 from fleet.names import validate_name
 from fleet.ports.object_store import ObjectStore
+from fleet.vault_checkpoint import CheckpointPlace, line_of
 from fleet.vault_epochs import Slot, decode_promotion, first_slots, select_chain
 from fleet.vault_log import LogRecord
 from fleet.vault_records import (
@@ -30,6 +40,8 @@ from fleet.vault_records import (
     decode_record,
     encode_record,
 )
+from resources.vault.log import checkpoints as checkpointing
+from resources.vault.log.checkpoints import CheckpointStore
 
 _APPEND_TRIES = 4
 """How often one create is tried while the store does not answer; the store's client waits."""
@@ -80,6 +92,12 @@ class RecordChain:
         # Makes two equal records of two writers differ, so that each knows its own.
         self._writer = uuid.uuid4().hex
         self._records: list[StoredRecord] = []
+        self.checkpoints = CheckpointStore(
+            store, layout.folder, network_id, data_key, with_epochs=layout.with_epochs
+        )
+        self._places: set[CheckpointPlace] | None = None
+        self._opened = False
+        self._doubts: list[str] = []
 
     @property
     def records(self) -> tuple[StoredRecord, ...]:
@@ -91,13 +109,66 @@ class RecordChain:
         """Of the last record read; 0 for an empty log."""
         return self._records[-1].position.epoch if self._records else 0
 
-    def _read_on(self) -> int:
-        """Read what was appended since; how many of the records known before still stand."""
-        known = self._records
+    @property
+    def folder(self) -> str:
+        """Prefix of all its records."""
+        return self._layout.folder
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why checkpoints were not used or not written, in words; V1 finds what lasts."""
+        return tuple(self._doubts)
+
+    def _read_on(self, *, whole: bool = False) -> int:
+        """Read what was appended since; how many of the records known before still stand.
+
+        Args:
+            whole: trust neither checkpoints nor what was read before: read every record.
+        """
+        kept: int | None = None
+        if not (self._opened or whole):
+            kept = self._read_on_from_checkpoints()
+        if kept is None:
+            kept = self._read_behind([] if whole else self._records)
+        self._opened = True
+        return kept
+
+    def _read_on_from_checkpoints(self) -> int | None:
+        """As `_read_on`; None when there is no checkpoint, or one is not to be trusted."""
+        places = self._list_checkpoints()
+        if not places:
+            return None
+        try:
+            base = self.checkpoints.join(places)
+            return self._extend(base, self._list_behind(base[-1]))
+        except (CorruptObjectError, NotFoundError) as error:
+            self._doubt(f"every record was read: {error}")
+            return None
+
+    def _list_behind(self, anchor: StoredRecord) -> list[Slot]:
+        """The slots behind the last record of a checkpoint, which must itself be in the log."""
+        slot = slot_at(anchor)
+        key = self._layout.key(slot)
+        found = self._list(self._layout.key(slot._replace(seq=slot.seq - 1)))
+        if not found or found[0] != slot:
+            raise CorruptObjectError(f"log record {key} is missing, and a checkpoint holds it")
+        if len(found) == 1 and self._peek(slot).sha256 != anchor.sha256:
+            raise CorruptObjectError(f"log record {key} is not the one that a checkpoint holds")
+        return found[1:]
+
+    def _doubt(self, text: str) -> None:
+        if text not in self._doubts:
+            self._doubts.append(text)
+
+    def _read_behind(self, known: list[StoredRecord]) -> int:
         last = self._layout.key(slot_at(known[-1])) if known else ""
-        slots = self._list(last)
+        return self._extend(known, self._list(last))
+
+    def _extend(self, known: list[StoredRecord], slots: list[Slot]) -> int:
+        """Follow these slots behind known records; how many of those still stand."""
         kept = len(known)
-        if any(slot.epoch != self.epoch for slot in slots):
+        epoch = known[-1].position.epoch if known else 0
+        if any(slot.epoch != epoch for slot in slots):
             # Another epoch has begun: what it does not continue is a branch from now on.
             slots = self._whole_chain(self._list("") if known else slots)
             kept = _common(slots, [slot_at(one) for one in known])
@@ -108,6 +179,66 @@ class RecordChain:
             fresh.append(self._read(slot, before))
         self._records = [*known[:kept], *fresh]
         return kept
+
+    def _list_checkpoints(self) -> set[CheckpointPlace]:
+        if self._places is None:
+            self._places = set(self.checkpoints.list_all().places)
+        return self._places
+
+    def write_checkpoints(self) -> int:
+        """Create the checkpoints that are due, oldest first; how many were not there before.
+
+        Raises:
+            CorruptObjectError: a record does not read back as it was verified.
+            StoreUnavailableError: the store does not answer; running again goes on.
+        """
+        return self._write_missing() if self._is_due(self._list_checkpoints()) else 0
+
+    def rewrite_checkpoints(self) -> int:
+        """Create every checkpoint that is wanted and not there, as the store lists them now."""
+        self._places = None
+        return self._write_missing()
+
+    def _write_missing(self) -> int:
+        places = self._list_checkpoints()
+        records = self._all_records()
+        line = line_of(records)
+        written = 0
+        for place in self.checkpoints.missing(records, sorted(places)):
+            written += self.checkpoints.write(place, records, line, self._content_of)
+            places.add(place)
+        return written
+
+    def _is_due(self, places: set[CheckpointPlace]) -> bool:
+        """Whether so many records lie behind the last checkpoint of this very chain."""
+        known = self._records
+        if not known:
+            return False
+        first, head = known[0].position.seq, known[-1].position.seq
+        held = (
+            one.last
+            for one in places
+            if one.last < first
+            or (one.last <= head and known[one.last - first].position.epoch == one.epoch)
+        )
+        return head - max(held, default=0) >= checkpointing.SPACING.every
+
+    def _all_records(self) -> Sequence[StoredRecord]:
+        """Every record of the log, as read."""
+        return self._records
+
+    def _content_of(self, stored: StoredRecord) -> bytes:
+        """The bytes of a record: made again where that gives the same ones, else read."""
+        data = encode_record(
+            stored.record, stored.position, stored.written_at, self._data_key, stored.extra
+        )
+        if hashlib.sha256(data).hexdigest() == stored.sha256:
+            return data
+        key = self._layout.key(slot_at(stored))
+        data = self._store.get(key)
+        if hashlib.sha256(data).hexdigest() != stored.sha256:
+            raise CorruptObjectError(f"log record {key} changed since it was read")
+        return data
 
     def _list(self, after: str) -> list[Slot]:
         listed = self._store.list_objects(self._layout.folder, after)
@@ -167,6 +298,11 @@ class RecordChain:
             return None
         stored = decode_record(data, position, self._data_key, key)
         self._records.append(stored)
+        try:
+            self.write_checkpoints()
+        except StateroomError as error:
+            # The record is committed, and nothing is lost: the next commit tries again.
+            self._doubt(f"no checkpoint was written: {error}")
         return stored
 
     def _create(self, key: str, data: bytes) -> bool:

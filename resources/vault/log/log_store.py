@@ -53,8 +53,20 @@ class VaultLog(RecordChain):
             CorruptObjectError: a record is damaged, forged, or missing from the sequence.
             StoreUnavailableError: the store does not answer; what was read before stays valid.
         """
+        return self._refresh(whole=False)
+
+    def read_whole(self) -> VaultState:
+        """The state from every single record: neither checkpoints nor earlier reads are trusted.
+
+        Raises:
+            CorruptObjectError: a record is damaged, forged, or missing from the sequence.
+            StoreUnavailableError: the store does not answer.
+        """
+        return self._refresh(whole=True)
+
+    def _refresh(self, *, whole: bool) -> VaultState:
         before = self._state.head
-        kept = self._read_on()
+        kept = self._read_on(whole=whole)
         base = self._state if kept == before else None
         fresh = self._records[kept:] if base else self._records
         self._state = replay([one.record for one in fresh], base)
@@ -125,11 +137,6 @@ class VaultLog(RecordChain):
                 hint="Stop this writer; its region is a replica now.",
             )
 
-    @property
-    def folder(self) -> str:
-        """Prefix of all its records."""
-        return self._layout.folder
-
     def key_of(self, slot: Slot) -> str:
         """Key of a record."""
         return self._layout.key(slot)
@@ -153,6 +160,17 @@ class VaultLog(RecordChain):
             CorruptObjectError: it is not; whether it continues its predecessor is not looked at.
         """
         return self._authentic(self._layout.slot(key), data)
+
+    def branches(self) -> list[list[Slot]]:
+        """The stretches that higher epochs left aside, each in order, from a full listing."""
+        groups: list[list[Slot]] = []
+        for slot in self.branch_slots():
+            last = groups[-1][-1] if groups else None
+            if last is not None and slot == Slot(last.epoch, last.seq + 1):
+                groups[-1].append(slot)
+            else:
+                groups.append([slot])
+        return groups
 
     def branch_slots(self) -> list[Slot]:
         """Every record that a higher epoch left aside, in order, from a full listing."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fleet.errors import CorruptObjectError, NotFoundError
-from fleet.ports.object_store import ObjectStore
+from fleet.ports.object_store import ReadableStore
 from fleet.vault_keyspace import pack_key
 from fleet.vault_log import MapRecord
 from fleet.vault_pack import TRAILER_BYTES, PackKeys, PackRow, open_table
@@ -60,7 +60,7 @@ def with_moves(manifest: Manifest, moves: Mapping[str, PackMove]) -> Manifest:
     return Manifest(manifest.table, packs)
 
 
-def resolve_moves(store: ObjectStore, keys: PackKeys, manifest: Manifest) -> Manifest:
+def resolve_moves(store: ReadableStore, keys: PackKeys, manifest: Manifest) -> Manifest:
     """Rows that name the packs which are there; unchanged when none was moved.
 
     Raises:
@@ -112,7 +112,7 @@ def packs_to_read(packs: Mapping[str, PackInfo]) -> dict[str, PackInfo]:
     return found
 
 
-def _read_table(store: ObjectStore, keys: PackKeys, move: PackMove) -> dict[bytes, PackRow]:
+def _read_table(store: ReadableStore, keys: PackKeys, move: PackMove) -> dict[bytes, PackRow]:
     key = pack_key(keys.network_id, move.owner, move.sha256)
     start = move.size_bytes - TRAILER_BYTES - move.table_length
     try:

@@ -29,12 +29,13 @@ from fleet.errors import (
 from fleet.ports.key_wrapper import KeyWrapper
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_keys import WRAPS_MIN
-from fleet.vault_keyspace import VAULT_KEY, manifest_key, quarantine_key, wrap_key_prefix
-from fleet.vault_log import SnapshotRecord, restorable_snapshots
+from fleet.vault_keyspace import VAULT_KEY, quarantine_key, wrap_key_prefix
+from fleet.vault_log import restorable_snapshots
 from resources.vault.keys.key_wraps import list_wraps
 from resources.vault.keys.shredding import demand_unshredded, read_shred_note
-from resources.vault.network import NetworkVault, chain_of
-from resources.vault.replicas.heal_checks import ObjectCheck
+from resources.vault.log.checkpoint_checks import check_checkpoints
+from resources.vault.network import NetworkVault
+from resources.vault.replicas.heal_checks import ObjectCheck, chain_objects
 from resources.vault.replicas.heal_log import LogRepair
 from resources.vault.verification.evidence import read_local, record_evidence
 from resources.vault.verification.verify import expected_objects, verify_stored
@@ -116,11 +117,11 @@ class _Heal:
         for fault in repair.faults():
             if fault.foreign:
                 self._set_aside(fault.key, fault.cause)
-            elif not self._mend(fault.key, fault.cause, fault.fits):
+            elif not self._mend(fault.key, fault.cause, fault.fits, fault.held):
                 self._taint(fault.key, fault.cause, (), (), 0)
         self._vault = self._vault.afresh()
         try:
-            self._vault.log.refresh()
+            self._vault.log.read_whole()
         except (CorruptObjectError, NotFoundError) as error:
             self._undecided.append(f"the log cannot be read: {error}")
             return self._result()
@@ -128,6 +129,7 @@ class _Heal:
         self._undecided += problems
         for key, region in recovered:
             self._record_heal(key, "missing from the end of the log", region, "")
+        self._mend_checkpoints()
         self._mend_objects(part)
         self._confess()
         return self._result()
@@ -184,6 +186,22 @@ class _Heal:
                 continue  # a region that does not answer or is damaged cannot help; another may
         return found
 
+    def _mend_checkpoints(self) -> None:
+        """Set aside what does not say what the records say, and write it again from them."""
+        for log in self._vault.logs():
+            try:
+                faults = check_checkpoints(log)
+            except (CorruptObjectError, NotFoundError) as error:
+                self._undecided.append(f"{log.folder} cannot be read: {error}")
+                continue
+            for one in faults:
+                (self._set_aside if one.present else self._note_gap)(one.key, one.problem)
+            if faults:
+                log.rewrite_checkpoints()
+
+    def _note_gap(self, key: str, cause: str) -> None:
+        self._record_heal(key, f"{cause}; written again", "", "")
+
     def _mend_objects(self, part: int | None) -> None:
         """Manifests before packs: which packs are needed stands in them."""
         vault = self._vault
@@ -193,7 +211,7 @@ class _Heal:
         listed = {one.key: one.size_bytes for one in vault.list_packs()}
         readable: dict[str, dict[str, int]] = {}
         for snapshot_id, record in restorable_snapshots(vault.log.refresh()).items():
-            chain = {one.key: one.size_bytes for one in _chain_objects(vault, snapshot_id)}
+            chain = {one.key: one.size_bytes for one in chain_objects(vault, snapshot_id)}
             if self._mend_all(chain, listed, bad, [snapshot_id]):
                 try:
                     readable[snapshot_id] = expected_objects(vault, record)
@@ -258,16 +276,17 @@ class _Heal:
             agents |= {item for pack, item in zip(*columns, strict=True) if pack in packs}
         return tuple(sorted(agents))
 
-    def _mend(self, key: str, cause: str, fits: object = None) -> bool:
-        """Replace an object by another region's proven copy; whether there was one."""
-        for region in self._others:
-            good = self._fetch(region, key)
+    def _mend(self, key: str, cause: str, fits: object = None, held: bytes | None = None) -> bool:
+        """Replace an object by a proven copy: another region's, else our own checkpoint's."""
+        copies = [(region, self._fetch(region, key)) for region in self._others]
+        for source, good in [*copies, ("", held)]:
             if good is None or self._check.fault_of(key, good) is not None:
                 continue
             if callable(fits) and not fits(good):
                 continue
             quarantine = self._replace(key, good)
-            self._record_heal(key, cause, region, quarantine)
+            how = cause if source else f"{cause}; a checkpoint of this region held it"
+            self._record_heal(key, how, source, quarantine)
             return True
         return False
 
@@ -366,30 +385,9 @@ class _Heal:
 
     def _concerns(self, key: str) -> bool:
         network_id = self._vault.network_id
-        return key == VAULT_KEY or any(
-            key.startswith(one)
-            for one in (
-                f"packs/{network_id}/",
-                f"manifests/{network_id}/",
-                f"log/{network_id}/",
-                f"keys/{network_id}.",
-            )
-        )
-
-
-class _Place(NamedTuple):
-    key: str
-    size_bytes: int
-
-
-def _chain_objects(vault: NetworkVault, snapshot_id: str) -> list[_Place]:
-    stored = vault.snapshot(snapshot_id)
-    if not isinstance(stored.record, SnapshotRecord):
-        return []
-    return [
-        _Place(manifest_key(vault.network_id, one.owner, one.sha256), one.size_bytes)
-        for one in chain_of(stored)
-    ]
+        folders = [f"{kind}/{network_id}/" for kind in ("packs", "manifests", "log")]
+        folders += [log.checkpoints.folder for log in self._vault.logs()]
+        return key == VAULT_KEY or key.startswith((*folders, f"keys/{network_id}."))
 
 
 def _read(store: ObjectStore, key: str) -> bytes | None:

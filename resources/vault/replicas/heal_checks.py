@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from fleet.errors import PermanentError, StateroomError, TransientError
 from fleet.ports.key_wrapper import KeyWrapper
 from fleet.vault_keys import decode_wrap, encode_wrap
-from fleet.vault_keyspace import VAULT_KEY, log_folder, parse_place
-from resources.vault.network import NetworkVault
+from fleet.vault_keyspace import VAULT_KEY, log_folder, manifest_key, parse_place
+from fleet.vault_log import SnapshotRecord
+from resources.vault.network import NetworkVault, chain_of
 
 
 class ObjectCheck:
@@ -40,13 +42,23 @@ class ObjectCheck:
                 return _vault_fault(data)
             if key.startswith("keys/"):
                 return self._wrap_fault(key, data)
-            if key.startswith(log_folder(self._vault.network_id)):
-                self._vault.log.authenticate(key, data)
+            if self._opens_in_a_log(key, data):
                 return None
             found = hashlib.sha256(data).hexdigest()
             return None if found == parse_place(key, 0).sha256 else f"SHA-256 is {found}"
         except StateroomError as error:
             return str(error)
+
+    def _opens_in_a_log(self, key: str, data: bytes) -> bool:
+        """Whether this is a record or a checkpoint; CorruptObjectError for one that is damaged."""
+        if key.startswith(log_folder(self._vault.network_id)):
+            self._vault.log.authenticate(key, data)
+            return True
+        for log in self._vault.logs():
+            if key.startswith(log.checkpoints.folder):
+                log.checkpoints.open(key, data)
+                return True
+        return False
 
     def is_proof(self, key: str) -> bool:
         """Whether `fault_of` None proves the very bytes, beyond their form."""
@@ -82,6 +94,24 @@ class ObjectCheck:
             return self._vault.keys.opening(dek_id).data_key
         except PermanentError:
             return None
+
+
+class PlacedObject(NamedTuple):
+    """An object that a snapshot reads."""
+
+    key: str
+    size_bytes: int
+
+
+def chain_objects(vault: NetworkVault, snapshot_id: str) -> list[PlacedObject]:
+    """The manifests that a snapshot reads, its base first."""
+    stored = vault.snapshot(snapshot_id)
+    if not isinstance(stored.record, SnapshotRecord):
+        return []
+    return [
+        PlacedObject(manifest_key(vault.network_id, one.owner, one.sha256), one.size_bytes)
+        for one in chain_of(stored)
+    ]
 
 
 def _vault_fault(data: bytes) -> str | None:

@@ -1,7 +1,8 @@
 """Finding damaged, missing and foreign records of a log, with the copies that may replace them.
 
 A record is authentic or not by itself (HMAC over its place); where it stands in the chain, its
-neighbours say. A log whose END is missing is whole by itself: only another region shows it.
+neighbours say. A log whose END is missing is whole by itself: a checkpoint that goes further shows
+it, else only another region.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple
 from fleet.errors import CorruptObjectError, NotFoundError, StateroomError
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_epochs import Slot
+from resources.vault.log.checkpoint_checks import held_records
 from resources.vault.network import NetworkVault
 from resources.vault.replicas.heal_checks import ObjectCheck
 from resources.vault.replicas.replicate import replicate
@@ -28,6 +30,8 @@ class LogFault(NamedTuple):
     """Whether an authentic copy stands between its neighbours."""
     foreign: bool = False
     """Nothing that a log holds: to be set aside, not replaced."""
+    held: bytes | None = None
+    """The record as a checkpoint of this region has it."""
 
 
 class HeadReport(NamedTuple):
@@ -65,13 +69,20 @@ class LogRepair:
                 slots[log.slot_of(listed.key)] = listed.key
             except CorruptObjectError as error:
                 yield LogFault(listed.key, str(error), lambda _: False, foreign=True)
+        good: dict[Slot, str] = {}
+        bad: dict[Slot, str] = {}
         for slot in sorted(slots):
             data = self._vault.store.get(slots[slot])
             cause = self._check.fault_of(slots[slot], data)
-            if cause is not None:
-                yield LogFault(slots[slot], cause, self._fitting(slot))
-        for slot in self._missing(set(slots)):
-            yield LogFault(log.key_of(slot), "missing", self._fitting(slot))
+            if cause is None:
+                good[slot] = hashlib.sha256(data).hexdigest()
+            else:
+                bad[slot] = cause
+        held = held_records(log, good)
+        # A record that a checkpoint holds was committed here: its loss shows without any replica.
+        lost = sorted(self._missing(set(slots)) | (held.keys() - slots.keys()))
+        for slot, cause in [*bad.items(), *((one, "missing") for one in lost)]:
+            yield LogFault(log.key_of(slot), cause, self._fitting(slot), held=held.get(slot))
 
     def recover_tail(self, home: str) -> tuple[list[tuple[str, str]], list[str]]:
         """Bring back the newest records that the writing region lost.
@@ -100,7 +111,7 @@ class LogRepair:
             ]
         return recovered, problems
 
-    def _missing(self, present: set[Slot]) -> list[Slot]:
+    def _missing(self, present: set[Slot]) -> set[Slot]:
         """Gaps between records that are there, and beginnings that another region has."""
         last: dict[int, int] = {}
         for slot in present:
@@ -123,7 +134,7 @@ class LogRepair:
             behind = slot.epoch in last and last[slot.epoch] < slot.seq < fork
             if behind or slot.seq < first.get(slot.epoch, fork):
                 missing.add(slot)
-        return sorted(missing)
+        return missing
 
     def _elsewhere(self) -> set[Slot]:
         log = self._vault.log

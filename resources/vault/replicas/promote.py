@@ -23,7 +23,6 @@ from fleet.vault_epochs import (
     Claim,
     ClaimVerdict,
     Promotion,
-    Slot,
     decide_claims,
     decode_claim,
     encode_claim,
@@ -124,16 +123,9 @@ def branch_of(vault: NetworkVault) -> list[Branch]:
         CorruptObjectError: a record of a branch is damaged.
     """
     vault.log.refresh()
-    groups: list[list[Slot]] = []
-    for slot in vault.log.branch_slots():
-        last = groups[-1][-1] if groups else None
-        if last is not None and slot == Slot(last.epoch, last.seq + 1):
-            groups[-1].append(slot)
-        else:
-            groups.append([slot])
     return [
         Branch(group[0].epoch, group[0].seq, tuple(vault.log.read_branch(group)))
-        for group in groups
+        for group in vault.log.branches()
     ]
 
 

@@ -1,7 +1,8 @@
 """Copying a network to another region's vault: a replica is a valid prefix at every moment.
 
 Record by record in order: first whatever the record names, checked against its hash, then the
-record itself. Killed anywhere and run again, it goes on where it stopped. Nothing is re-encrypted.
+record itself; last the checkpoints that are due. Killed anywhere and run again, it goes on where it
+stopped. Nothing is re-encrypted.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ def replicate(source: NetworkVault, target: NetworkVault) -> ReplicationResult:
         copied += 1
     target.log.refresh()
     journal = copy_segments(source, target)
+    # Made from the replica's own records, behind them: a source's checkpoint is not believed.
+    target.log.write_checkpoints()
     return ReplicationResult(copied, objects, size_bytes + journal.size_bytes, journal.segments)
 
 

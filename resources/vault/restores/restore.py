@@ -1,16 +1,15 @@
-"""Point-in-time restore: find, read, prove, stage, and only then switch.
+"""Point-in-time restore: find, read, prove, keep sealed, and only then switch.
 
 Nothing is handed to the target before everything wanted has been read, opened, compared with its
-digest and staged. The switch itself is guarded by versions in the control store and committed batch
-by batch; killed in between and run again, it skips what is there already.
+digest and kept (`staging`). The switch itself is guarded by versions in the control store and
+committed batch by batch; killed in between and run again, it skips what is there already.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from fleet.agents import StateRestore
 from fleet.errors import (
@@ -26,12 +25,12 @@ from fleet.vault_moment import Identity
 from resources.vault.journal.moment import Moment, Substitution, find_moment, listed_names
 from resources.vault.network import NetworkVault
 from resources.vault.packs.manifest import Manifest, of_kinds, packs_of, select_items
-from resources.vault.packs.reading import ReadItem, read_items
+from resources.vault.packs.process_memory import map_large_buffers
+from resources.vault.packs.reading import Proven, ReadItem, prove_items, where_to_read
 from resources.vault.restores.staging import (
     LiveHead,
     RestoreTarget,
-    StagedItem,
-    stage_items,
+    SealedStaging,
     switch_items,
 )
 from resources.vault.retention.removal import hold, release
@@ -51,7 +50,6 @@ __all__ = [
 ]
 
 NEWER_MODES = ("refuse", "skip", "overwrite")
-_STAGED_IN_MEMORY_BYTES = 16 * 1024 * 1024
 _NAMED = 5
 HOLD_LASTS = timedelta(hours=24)
 """A restore's hold ends by itself after this time, should the restore be killed."""
@@ -119,7 +117,7 @@ class ControlStoreTarget:
     def write(self, items: Sequence[tuple[ReadItem, int]]) -> list[StateroomError | None]:
         """One durable transaction a batch."""
         restores = [
-            StateRestore(item.agent_id, expected, item.version, item.body)
+            StateRestore(item.agent_id, expected, item.version, item.body, item.digest)
             for item, expected in items
         ]
         return [one.error for one in self._store.restore_states(restores)]
@@ -147,7 +145,8 @@ def restore(
         agent_ids: whom to restore; None for the whole network.
         newer: what to do when live states are newer: `refuse` all before anything is written,
             `skip` those agents, or `overwrite` them (their version still rises).
-        staging: folder for what does not fit into memory; None for the system's.
+        staging: folder for what has been read and not yet written, sealed as in the vault: the
+            size of the packs that are read. None for the system's.
         best_effort: where something wanted is damaged, take the newest older good version of that
             agent, and report it, in place of refusing all.
 
@@ -160,11 +159,12 @@ def restore(
     if newer not in NEWER_MODES:
         raise InvalidInputError("newer", newer, ", ".join(NEWER_MODES))
     began_s = vault.clock.monotonic_s()
+    map_large_buffers()  # before the manifest is read, which is the largest of them
     plan = _Plan(vault, at, snapshot_id, agent_ids, best_effort=best_effort)
     try:
-        with tempfile.SpooledTemporaryFile(_STAGED_IN_MEMORY_BYTES, dir=staging) as spool:
-            ready = plan.stage(target, newer, spool)
-            refused = switch_items(target, ready.staged, spool, ready.heads)
+        with SealedStaging(vault.store, staging) as sealed:
+            ready = plan.stage(target, newer, sealed)
+            refused = switch_items(target, sealed, vault.keys, ready.manifest, ready.versions)
     finally:
         plan.release()
     moment = ready.moment
@@ -172,11 +172,11 @@ def restore(
     return RestoreResult(
         snapshot_id=moment.snapshot_id,
         taken_at=moment.taken_at,
-        restored=len(ready.staged) - len(refused),
+        restored=ready.proven.items - len(refused),
         unchanged=ready.unchanged,
         skipped=ready.skipped,
         refused=tuple(refused),
-        bytes_logical=sum(one.length for one in ready.staged),
+        bytes_logical=ready.proven.size_bytes,
         seconds=vault.clock.monotonic_s() - began_s,
         achieved=moment.achieved,
         from_snapshot=agents - len(moment.from_journal),
@@ -192,8 +192,11 @@ class _Ready(NamedTuple):
     """Everything wanted, read, proven and staged."""
 
     moment: Moment
-    staged: Sequence[StagedItem]
-    heads: Mapping[str, LiveHead]
+    manifest: Manifest
+    """What is to be written, by where it was read."""
+    proven: Proven
+    versions: Mapping[str, int]
+    """Live versions that were seen."""
     unchanged: int
     skipped: tuple[str, ...]
 
@@ -220,20 +223,21 @@ class _Plan:
         self._hold_id = ""
         self.notes: list[str] = []
 
-    def stage(self, target: RestoreTarget, newer: str, spool: IO[bytes]) -> _Ready:
-        """Read everything wanted; nothing is handed to the target yet."""
+    def stage(self, target: RestoreTarget, newer: str, staging: SealedStaging) -> _Ready:
+        """Read and prove everything wanted; nothing is handed to the target yet."""
         moment = self._find()
         self._hold(moment)
         for number in range(_PLANS_MAX):
             manifest = moment.manifest
             heads = target.heads(manifest.table["item_id"].unique().to_pylist())
             manifest, unchanged, skipped = _guard(manifest, heads, newer)
+            versions = {agent_id: head.version for agent_id, head in heads.items()}
+            del heads  # digests of the whole network, of no use any more
             damaged: dict[str, CorruptObjectError] = {}
-            spool.seek(0)
-            spool.truncate()
-            staged = self._read(manifest, spool, damaged)
+            staging.forget()
+            manifest, proven = self._prove(manifest, staging, damaged)
             if not damaged:
-                return _Ready(moment, staged, heads, unchanged, skipped)
+                return _Ready(moment, manifest, proven, versions, unchanged, skipped)
             moment = self._plan_again(moment, damaged, number)
         raise CorruptObjectError(
             f"{len(damaged)} agents are damaged in each of {_PLANS_MAX} versions",
@@ -283,14 +287,15 @@ class _Plan:
             except StateroomError as error:
                 self.notes.append(f"hold {self._hold_id} was not released, it expires: {error}")
 
-    def _read(
-        self, manifest: Manifest, spool: IO[bytes], damaged: dict[str, CorruptObjectError]
-    ) -> list[StagedItem]:
+    def _prove(
+        self, manifest: Manifest, staging: SealedStaging, damaged: dict[str, CorruptObjectError]
+    ) -> tuple[Manifest, Proven]:
         def note(_: str, agent_ids: Sequence[str], error: CorruptObjectError) -> None:
             damaged.update(dict.fromkeys(agent_ids, error))
 
-        items = read_items(self._vault.store, self._vault.keys, manifest, on_damage=note)
-        return list(stage_items(items, spool))
+        keys = self._vault.keys
+        manifest = where_to_read(staging, keys, manifest, note)
+        return manifest, prove_items(staging, keys, manifest, on_damage=note)
 
     def _plan_again(
         self, moment: Moment, damaged: Mapping[str, CorruptObjectError], number: int

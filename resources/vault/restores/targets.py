@@ -86,7 +86,9 @@ class RenamedTarget:
     def write(self, items: Sequence[tuple[ReadItem, int]]) -> list[StateroomError | None]:
         """One durable transaction a batch, under the new ids."""
         restores = [
-            StateRestore(self._rename(item.agent_id), expected, item.version, item.body)
+            StateRestore(
+                self._rename(item.agent_id), expected, item.version, item.body, item.digest
+            )
             for item, expected in items
         ]
         return [one.error for one in self._store.restore_states(restores)]

@@ -70,6 +70,8 @@ class BackupResult(NamedTuple):
     incomplete: tuple[tuple[str, str], ...] = ()
     """Artefacts that are not as they were at the cut, with the error: retention refuses such a
     snapshot (guard G1). Their last good rows are in it."""
+    log_doubts: tuple[str, ...] = ()
+    """Why a checkpoint of the log was not used or not written: this backup read or left more."""
 
 
 def back_up(
@@ -284,6 +286,7 @@ class _Backup:
             unlogged=states.unlogged if states else 0,
             artefacts=tuple(self._parts.outcomes),
             incomplete=tuple(sorted(self._incomplete().items())),
+            log_doubts=attempt.vault.log.doubts,
         )
 
 

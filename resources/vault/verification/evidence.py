@@ -113,20 +113,23 @@ def mend_evidence(vault: NetworkVault, region: str) -> int:
     """Set the damaged part of an evidence log aside, and say so in it; how many were set aside.
 
     From the first record that does not verify, everything is copied to `quarantine/` and removed:
-    without its predecessor a record proves nothing. Killed in between and run again, it goes on.
+    without its predecessor a record proves nothing. So is every checkpoint that holds one of them,
+    first, so that none outlives its records. Killed in between and run again, it goes on.
     """
     log = vault.local_log(region)
     try:
-        log.refresh()
+        log.read_whole()
     except (CorruptObjectError, NotFoundError) as error:
         cause = str(error)
     else:
         return 0
     good = log.last_valid()
     doomed = [one.key for one in log.listed() if one.key > log.key_of(good)]
-    for key in doomed:
+    beyond = log.checkpoints_beyond(good)
+    for key in [*beyond, *doomed]:
         data = vault.store.get(key)
         vault.store.create(quarantine_key(key, hashlib.sha256(data).hexdigest()), data)
+    vault.store.delete(beyond)
     # The last one first: killed in between, the part that is left still ends with a bad record.
     for key in reversed(doomed):
         vault.store.delete([key])

@@ -1,5 +1,7 @@
 """Verification levels V1 to V3: structure, stored bytes, everything decrypted.
 
+V1 reads every record of the log and trusts no checkpoint: that is how a bad one is found out.
+
 Findings are collected, not raised: one damaged pack must not hide another. V0 is part of a backup.
 """
 
@@ -23,11 +25,13 @@ from fleet.vault_log import SnapshotRecord
 from fleet.verification_sampling import is_in_slice, sample_size
 from resources.vault.keys.key_store import read_vault
 from resources.vault.keys.key_wraps import list_wraps
+from resources.vault.log.checkpoint_checks import check_checkpoints
 from resources.vault.network import NetworkVault, chain_of
 from resources.vault.packs.contents import prove_contents
 from resources.vault.packs.manifest import Manifest, packs_of, select_items
 from resources.vault.packs.pack_maps import packs_to_read
-from resources.vault.packs.reading import read_items
+from resources.vault.packs.process_memory import map_large_buffers
+from resources.vault.packs.reading import prove_items
 
 _NAMED = 20
 """Agents and snapshots that one failure spells out."""
@@ -63,19 +67,20 @@ class Verification(NamedTuple):
 
 
 def verify_structure(vault: NetworkVault) -> Verification:
-    """V1: the log is whole and authentic, manifests open, every named pack is there in its size."""
+    """V1: logs and their checkpoints agree, manifests open, every pack is there in its size."""
     began_s = vault.clock.monotonic_s()
     findings: list[Finding] = []
     vault = vault.afresh()
     listed = {one.key: one.size_bytes for one in vault.list_packs()}
     try:
-        state = vault.log.refresh()
+        state = vault.log.read_whole()
     except (CorruptObjectError, NotFoundError) as error:
         findings.append(Finding(f"log/{vault.network_id}", str(error)))
         return Verification("V1", 0, 0, vault.clock.monotonic_s() - began_s, tuple(findings))
     wrong: dict[str, tuple[str, list[str]]] = {}
     looked: set[str] = set()
     findings += check_identity(vault)
+    findings += _check_log_checkpoints(vault)
     for snapshot_id, record in state.live.items():
         try:
             expected = expected_objects(vault, record)
@@ -91,6 +96,19 @@ def verify_structure(vault: NetworkVault) -> Verification:
     size_bytes = sum(listed.get(key, 0) for key in looked)
     seconds = vault.clock.monotonic_s() - began_s
     return Verification("V1", len(looked) + state.head, size_bytes, seconds, tuple(findings))
+
+
+def _check_log_checkpoints(vault: NetworkVault) -> list[Finding]:
+    """What is wrong with the checkpoints of the log, and with the region's own log and its."""
+    findings = []
+    for log in vault.logs():
+        try:
+            faults = check_checkpoints(log)
+        except (CorruptObjectError, NotFoundError) as error:
+            findings.append(Finding(log.folder, str(error)))
+            continue
+        findings += [Finding(one.key, one.problem) for one in faults]
+    return findings
 
 
 def check_identity(vault: NetworkVault) -> list[Finding]:
@@ -155,6 +173,7 @@ def verify_content(
         seed: chooses them; the same seed chooses the same ones.
     """
     sample_size(1, sample_share)
+    map_large_buffers()
     began_s = vault.clock.monotonic_s()
     findings: dict[str, tuple[str, set[str], set[str]]] = {}
     vault = vault.afresh()
@@ -180,9 +199,11 @@ def verify_content(
                 found[1].add(snapshot)
                 found[2].update(agents)
 
-            for item in read_items(vault.store, vault.keys, manifest, on_damage=note):
-                items += 1
-                size_bytes += len(item.body)
+            states = prove_items(
+                vault.store, vault.keys, manifest, on_damage=note, compare_ids=True
+            )
+            items += states.items
+            size_bytes += states.size_bytes
             for content in prove_contents(vault, manifest, on_damage=note):
                 items += 1
                 size_bytes += content.size_bytes

@@ -71,8 +71,8 @@ class WatchedNode:
         self.dead_domains, self.dead_outside = domains, outside
 
     def terminate(self, now_s: float) -> None:
-        """Vanish, seen by the infrastructure."""
-        self.beats = self.renews = self.works = False
+        """Vanish, seen by the infrastructure and by the observers."""
+        self.die()
         self.infrastructure, self.terminated_s = Infrastructure.TERMINATED, now_s
 
     def live(self) -> None:
@@ -231,7 +231,7 @@ class WatchedFleet:
         at_home = [other for other in living if other.region == node.region]
         if action.kind is ActionKind.EVACUATE_REGION or not at_home:
             at_home = [other for other in living if other.region != node.region]
-        for number in range(moved):
+        for number in range(moved if at_home else 0):  # without any room they are parked
             at_home[number % len(at_home)].agents += 1
 
     # -- looking back ----------------------------------------------------------------------------

@@ -108,6 +108,7 @@ def test_any_history_restores_byte_for_byte(
             assert fleet.restored(store, snapshot_id) == bodies
 
 
+@pytest.mark.usefixtures("shipped_spacing")
 def test_unchanged_agents_are_neither_read_nor_stored(
     tmp_path: Path, small_manifests: None
 ) -> None:

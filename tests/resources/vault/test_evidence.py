@@ -236,6 +236,7 @@ def test_records_cannot_be_moved_between_logs(tmp_path: Path) -> None:
         fleet.vault(store).log.refresh()
 
 
+@pytest.mark.usefixtures("shipped_spacing")
 @pytest.mark.parametrize("damage", ["flipped", "deleted", "emptied", "foreign"])
 def test_a_damaged_evidence_log_stops_no_restore_and_is_mended(tmp_path: Path, damage: str) -> None:
     """The bad part goes to quarantine, the loss is confessed in the log, and it goes on."""

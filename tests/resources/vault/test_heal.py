@@ -20,7 +20,7 @@ from fleet.ports.key_wrapper import WrappedKey
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_keys import KeyEncryptionKey, decode_wrap, encode_wrap, wrap_key
 from fleet.vault_keyspace import VAULT_KEY, wrap_key_prefix
-from fleet.vault_log import SnapshotRecord
+from fleet.vault_log import EvidenceRecord, SnapshotRecord
 from resources.vault.keys.shredding import shred_network
 from resources.vault.replicas.heal import HealResult, heal
 from resources.vault.replicas.heal_log import compare_heads
@@ -133,7 +133,7 @@ def copied(estate: Estate) -> Iterator[Estate]:
 
 def content_of(store: InMemoryObjectStore) -> dict[str, bytes]:
     """What belongs to the vault: neither evidence nor quarantine."""
-    aside = ("local/", "quarantine/")
+    aside = ("local/", "quarantine/", "checkpoints/local/")
     return {key: data for key, data in store.objects.items() if not key.startswith(aside)}
 
 
@@ -148,7 +148,7 @@ def objects(estate: Estate, region: str) -> list[str]:
 def test_the_estate_has_every_kind_of_object(template: Estate) -> None:
     """So that the matrix below means what it says."""
     kinds = {key.split("/")[0] for key in objects(template, "fra")}
-    assert kinds == {"vault.json", "keys", "packs", "manifests", "log", "claims"}
+    assert kinds == {"vault.json", "keys", "packs", "manifests", "log", "checkpoints", "claims"}
     epochs = {key.split("/")[2] for key in objects(template, "fra") if key.startswith("log/")}
     assert epochs == {"0000", "0001"}
 
@@ -156,7 +156,8 @@ def test_the_estate_has_every_kind_of_object(template: Estate) -> None:
 def chosen_objects(estate: Estate, region: str) -> list[str]:
     """A few of each kind: first, last and middle ones, live and dead, of both epochs."""
     found = [VAULT_KEY, needed_pack(estate, region)]
-    for prefix in ("keys/", "packs/", "manifests/", "log/net/0000/", "log/net/0001/"):
+    logs = ("log/net/0000/", "log/net/0001/", "checkpoints/")
+    for prefix in ("keys/", "packs/", "manifests/", *logs):
         keys = [one for one in objects(estate, region) if one.startswith(prefix)]
         found += [keys[0], keys[len(keys) // 2], keys[-1]] if prefix[0] != "p" else keys[:1]
     return list(dict.fromkeys(found))
@@ -206,8 +207,22 @@ def damage_and_heal(template: Estate, damage: str, region: str, keys: list[str])
                     assert result.healed == ()
                     store.create(key, good[key])
                     continue
-            if changed is None and region == "nyc" and key == max(good_log(good)):
-                # A replica without the newest record merely lags.
+            if key.startswith("checkpoints/"):
+                # Written again from the records, unless longer ones hold the same; a newest one
+                # that is missing is the next commit's.
+                assert changed is None or key in [one.key for one in result.healed], (key, result)
+                assert result.ok, result
+                assert store.objects.get(key, good[key]) == good[key]
+                log = estate.vault(region).log
+                log.refresh()
+                places = log.checkpoints.list_all().places
+                assert changed is None or log.checkpoints.missing(log.records, places) == []
+                store.create(key, good[key])
+                assert content_of(store) == good, key
+                continue
+            if changed is None and key == max(good_log(good)) and not result.healed:
+                # A replica without the newest record, that no checkpoint holds, merely lags.
+                assert region == "nyc"
                 assert result.healed == ()
                 replicate(estate.vault("fra"), estate.vault("nyc"))
                 assert content_of(store) == good
@@ -292,7 +307,13 @@ def test_exchanged_contents_are_put_right(template: Estate, kind: str) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["packs/net/X/copy.pack", "log/net/0001/note.txt", "manifests/net/stray", "log/net/x.json"],
+    [
+        "packs/net/X/copy.pack",
+        "log/net/0001/note.txt",
+        "manifests/net/stray",
+        "log/net/x.json",
+        "checkpoints/log/net/0000/1.ckpt",
+    ],
 )
 def test_what_no_vault_writes_is_set_aside(template: Estate, key: str) -> None:
     """Its bytes stay in quarantine; a duplicate under a true name does no harm at all."""
@@ -398,7 +419,9 @@ def test_a_log_that_lost_its_end_is_seen_beside_a_replica_and_gets_it_back(count
     good = content_of(store)
     log = sorted(key for key in store.objects if key.startswith("log/net/0001/"))
     store.delete(log[-min(count, len(log) - 1) :])
-    assert verify_structure(estate.vault("fra")).ok
+    # The copy alone shows it as far as a checkpoint goes.
+    alone = verify_structure(estate.vault("fra")).findings
+    assert all("which the log does not have" in one.problem for one in alone)
     vaults = {one: estate.vault(one) for one in estate.stores}
     findings = {one.region: one.finding for one in compare_heads(vaults, "ams")}
     assert "it lost them" in findings.pop("fra")
@@ -406,6 +429,27 @@ def test_a_log_that_lost_its_end_is_seen_beside_a_replica_and_gets_it_back(count
     assert estate.heal("fra").ok
     assert content_of(store) == good
     assert {one.finding for one in compare_heads(vaults, "ams")} == {""}
+
+
+def test_records_that_a_checkpoint_holds_come_back_without_any_other_region() -> None:
+    """Damaged, missing and lost at the end; what no checkpoint holds is lost."""
+    estate = Estate()
+    store, vault = estate.stores["fra"], estate.vault("fra")
+    if vault.log.refresh().head % 2:
+        vault.log.append(EvidenceRecord("note", "so that a checkpoint holds the end"), AT)
+    keys = [vault.log.key_at(one) for one in vault.log.records]
+    good = content_of(store)
+    store.objects[keys[0]] = b"rotten"
+    store.delete([keys[2], keys[-1]])
+    assert not verify_structure(estate.vault("fra")).ok
+    result = heal(estate.vault("fra"), {}, home="ams", keks=KEKS)
+    assert (result.ok, [one.key for one in result.healed]) == (True, [keys[0], keys[2], keys[-1]])
+    assert {(one.source, "a checkpoint" in one.cause) for one in result.healed} == {("", True)}
+    assert content_of(store) == good
+    store.delete([key for key in store.objects if key.startswith("checkpoints/log/")])
+    store.objects[keys[1]] = b"rotten"
+    result = heal(estate.vault("fra"), {}, home="ams", keks=KEKS)
+    assert [one.key for one in result.lost] == [keys[1]]
 
 
 def test_heads_that_differ_are_told_apart_from_heads_that_lag() -> None:
@@ -425,7 +469,8 @@ def test_heads_that_differ_are_told_apart_from_heads_that_lag() -> None:
     back_up(stray, estate.fleet.store)
     reports = compare_heads({one: estate.vault(one) for one in estate.stores}, "ams")
     assert [bool(one.finding) for one in reports if one.region in {"fra", "nyc"}].count(True) == 1
-    estate.stores["ams"].objects["log/net/0000/0000000002.json"] = b"rotten"
+    newest = max(key for key in estate.stores["ams"].objects if key.startswith("log/"))
+    estate.stores["ams"].objects[newest] = b"rotten"
     reports = compare_heads({one: estate.vault(one) for one in estate.stores}, "ams")
     assert "cannot be read" in next(one.finding for one in reports if one.region == "ams")
 

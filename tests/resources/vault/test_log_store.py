@@ -68,6 +68,7 @@ def test_under_faults_each_acknowledged_record_stands_exactly_once(
     assert acknowledged
 
 
+@pytest.mark.usefixtures("shipped_spacing")
 def test_a_damaged_a_missing_and_a_foreign_record_are_named(tmp_path: Path) -> None:
     """Reading stops there; what was read before stays."""
     store = DirectoryObjectStore(tmp_path)

@@ -370,6 +370,7 @@ def test_the_home_dies_during_replication_and_a_replica_takes_over(seed: int) ->
     assert verify_bytes(world.vault("ams")).findings == ()
 
 
+@pytest.mark.usefixtures("shipped_spacing")
 def test_a_promotion_record_that_is_gone_or_damaged_stops_readers() -> None:
     """Rather than showing the old epoch's end as if nothing had happened."""
     world = Regions()

@@ -166,11 +166,15 @@ def test_a_damaged_log_of_the_region_stops_the_deletion_and_no_restore() -> None
     age(world.stores["fra"], REPLICA_DELAY)
     vault = world.vault("fra")
     hold_locally(vault, list(vault.log.refresh().live)[:1], "drill")
+    good = world.stores["fra"].objects["local/fra/net/0000000001.json"]
     world.stores["fra"].objects["local/fra/net/0000000001.json"] = b"rotten"
     before = packs(world, "fra")
     with pytest.raises(CorruptObjectError):
         sweep_replica(world.vault("fra"))
     assert packs(world, "fra") == before
+    (finding,) = verify_structure(vault).findings
+    assert finding.subject == "local/fra/net/"
+    world.stores["fra"].objects["local/fra/net/0000000001.json"] = good
     world.check("fra")
     with pytest.raises(InvalidInputError, match="region"):
         sweep_replica(world.fleet.vault(world.stores["fra"]))
