@@ -23,6 +23,7 @@ from fleet.ports.notifier import Notifier
 from ops.failover_acts import DecisionActs
 from ops.failover_evidence import EvidenceReader, WatchPorts
 from ops.failover_standing import keep_standing, name_step
+from ops.failover_view import ViewKeeper
 
 _ORDERS = {
     ActionKind.MOVE_NODE: OrderKind.NODE,
@@ -65,6 +66,7 @@ class FailoverController:
         self._ports, self._reader = ports, reader
         self._declaration, self._notifier = declaration, notifier
         self.state = state or FailoverState()
+        self._views = ViewKeeper(ports.store)
 
     def tick(self) -> Tick:
         """Look once and do what follows from it."""
@@ -96,7 +98,8 @@ class FailoverController:
         faults = keep_standing(self._ports.store, evidence, decision)
         if orders:
             self._reader.forget_counts()
-        return Tick(evidence.at, decision, tuple(orders), (*acts.faults, *faults))
+        views = self._views.keep(evidence, decision, now_s)
+        return Tick(evidence.at, decision, tuple(orders), (*acts.faults, *faults, *views))
 
     def _suspects(self) -> list[str]:
         """Nodes that are looked at directly: those whose silence is being judged."""
