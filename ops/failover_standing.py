@@ -25,9 +25,20 @@ from fleet.ports.control_store import ControlStore
 CONTROLLER = "controller"
 """The subject of an incident of the controller, of which there is one."""
 
+FROZEN_TOLD_S = 15.0
+"""A freeze that lasts for so long needs a person; each start of a controller is a short one."""
 
-def keep_standing(store: ControlStore, evidence: Evidence, decision: Decision) -> list[str]:
+
+def keep_standing(
+    store: ControlStore, evidence: Evidence, decision: Decision, frozen_s: float
+) -> list[str]:
     """Open and end these incidents after a tick; what fails is made up for by the next.
+
+    Args:
+        store: holds the incidents.
+        evidence: of the tick.
+        decision: of the tick.
+        frozen_s: how long the controller has been frozen without a break.
 
     Returns:
         What could not be done, in words.
@@ -35,7 +46,7 @@ def keep_standing(store: ControlStore, evidence: Evidence, decision: Decision) -
     if not evidence.store_reachable:
         return []
     try:
-        _keep_frozen(store, evidence, decision)
+        _keep_frozen(store, evidence, decision, frozen_s)
         _keep_fail_backs(store, evidence, decision)
     except StateroomError as error:
         return [f"incidents of the controller: {error}"]
@@ -60,12 +71,14 @@ def name_step(store: ControlStore, evidence: Evidence, order: FailoverOrder) -> 
     return order._replace(incident_id=incident_id, attempt=attempt, regions=(order.subject,))
 
 
-def _keep_frozen(store: ControlStore, evidence: Evidence, decision: Decision) -> None:
+def _keep_frozen(
+    store: ControlStore, evidence: Evidence, decision: Decision, frozen_s: float
+) -> None:
     """A pause of our own is over when it is seen: it opens nothing."""
     subject = f"{IncidentKind.CONTROLLER}/{CONTROLLER}"
     known = [one.incident_id for one in evidence.incidents if one.subject == subject]
     lasting = [rule for rule in decision.frozen_by if rule is not Rule.TICK_GAP]
-    if decision.controller is ControllerState.FROZEN and lasting and not known:
+    if frozen_s >= FROZEN_TOLD_S and lasting and not known:
         why = "; ".join(RULE_TEXTS[rule] for rule in lasting)
         store.open_incident(
             IncidentOpening(
