@@ -9,7 +9,8 @@
     │   ├── NodeUnavailableError      a node's supervisor does not answer
     │   ├── RegistryUnavailableError  the service registry cannot be reached
     │   ├── TrafficUnavailableError   a balancer or name server did not take a change
-    │   └── CircuitOpenError          a breaker is open: it was not even asked
+    │   ├── CircuitOpenError          a breaker is open: it was not even asked
+    │   └── ReceiverUnavailableError  an alert did not reach a receiver
     └── PermanentError                trying again cannot help; `ops` fails at once
         ├── InvalidInputError         names the field, the value and what is allowed
         │   └── InvalidDocumentError  every problem of a file or text, with its line
@@ -75,6 +76,10 @@ class LakeUnavailableError(TransientError):
 
 class NodeUnavailableError(TransientError):
     """A node's supervisor does not answer."""
+
+
+class ReceiverUnavailableError(TransientError):
+    """A receiver of alerts does not answer, or asks to be left alone for now."""
 
 
 class InvalidInputError(PermanentError):

@@ -28,6 +28,7 @@ from resources.vault.region_vaults import RegionVaults
 
 if TYPE_CHECKING:
     from resources.vault.network import NetworkVault
+    from resources.vault.snapshots.backup import BackupResult
 
 NETWORK = "network"
 
@@ -111,6 +112,7 @@ def _take(
             notes=notes,
             distrusted=_lost_packs(vault, vaults.declaration.home_region),
         )
+    _tell(network_id, done)
     return TakenSnapshot(
         network_id=network_id,
         snapshot_id=done.snapshot_id,
@@ -134,6 +136,23 @@ def _take(
         items=sum(one.items for one in done.artefacts),
         incomplete=tuple(f"{name}: {error}" for name, error in done.incomplete),
     )
+
+
+def _tell(network_id: str, done: "BackupResult") -> None:
+    """Say in the run's log why a snapshot took longer, and what somebody did by hand."""
+    log = dg.get_dagster_logger()
+    if done.compared_all:
+        log.info("all states of %s were compared: %s", network_id, done.compared_all)
+    if done.unlogged:
+        log.warning(
+            "%d states of %s differ from the snapshot before, and the change log does not name "
+            "them: were tables of the control store changed by hand?",
+            done.unlogged,
+            network_id,
+        )
+    for doubt in done.log_doubts:
+        # It costs requests, not safety; the next verification (V1) judges what lasts.
+        log.warning("log of network %s: %s", network_id, doubt)
 
 
 def _lost_packs(vault: "NetworkVault", region: str) -> frozenset[str]:

@@ -14,6 +14,7 @@ from fleet.failover.records import (
     ActionKind,
     ControllerState,
     Decision,
+    Evidence,
     FailoverState,
     NodeState,
 )
@@ -21,9 +22,9 @@ from fleet.failover_declaration import FailoverDeclaration
 from fleet.failover_order import FailoverOrder, OrderKind
 from fleet.ports.notifier import Notifier
 from ops.failover_acts import DecisionActs
-from ops.failover_directives import read_directives
 from ops.failover_evidence import EvidenceReader, WatchPorts
 from ops.failover_standing import keep_standing, name_step
+from ops.failover_view import ViewKeeper
 
 _ORDERS = {
     ActionKind.MOVE_NODE: OrderKind.NODE,
@@ -66,6 +67,8 @@ class FailoverController:
         self._ports, self._reader = ports, reader
         self._declaration, self._notifier = declaration, notifier
         self.state = state or FailoverState()
+        self._frozen_from_s = ports.clock.monotonic_s()
+        self._views = ViewKeeper(ports.store)
 
     def tick(self) -> Tick:
         """Look once and do what follows from it."""
@@ -77,33 +80,43 @@ class FailoverController:
             # At the beginning of a freeze, not at its end: the votes that end it must be fresh.
             self._reader.restart()
         self.state = decision.state
+        if not frozen:
+            self._frozen_from_s = now_s
+        orders, faults = self._carry_out(evidence, decision)
+        faults += keep_standing(self._ports.store, evidence, decision, now_s - self._frozen_from_s)
+        if orders:
+            self._reader.forget_counts()
+        faults += self._views.keep(evidence, decision, now_s)
+        return Tick(evidence.at, decision, tuple(orders), tuple(faults))
+
+    def _carry_out(
+        self, evidence: Evidence, decision: Decision
+    ) -> tuple[list[FailoverOrder], list[str]]:
+        """Do what needs no run, in the order decided; the orders for what does, and the faults."""
+        nodes, store = evidence.nodes, self._ports.store
         regions = (
-            {
-                name: evidence.nodes.region_of(index)
-                for index, name in enumerate(evidence.nodes.node_ids)
-            }
+            {name: nodes.region_of(index) for index, name in enumerate(nodes.node_ids)}
             if decision.actions
             else {}
         )
-        acts = DecisionActs(self._ports.store, self._notifier, evidence.at, regions)
+        acts = DecisionActs(store, self._notifier, evidence.at, regions)
         orders = []
         for action in decision.actions:
-            if action.kind in _ORDERS:
-                order = self._order(action)
-                orders.append(name_step(self._ports.store, evidence, order))
+            forced = action.subject in evidence.directives.forced
+            if action.kind in _ORDERS or (forced and action.kind is ActionKind.FENCE_NODE):
+                order = self._order(action, forced=forced)
+                orders.append(name_step(store, evidence, order))
             acts.carry_out(action)
         acts.tell_waiting(decision.non_actions)
-        faults = keep_standing(self._ports.store, self._notifier, evidence, decision)
-        if orders:
-            self._reader.forget_counts()
-        return Tick(evidence.at, decision, tuple(orders), (*acts.faults, *faults))
+        return orders, acts.faults
 
     def _suspects(self) -> list[str]:
         """Nodes that are looked at directly: those whose silence is being judged."""
         judged = {NodeState.SUSPECT, NodeState.DEGRADED, NodeState.GRAY, NodeState.PROBATION}
         return [mark.node_id for mark in self.state.nodes.values() if mark.state in judged]
 
-    def _order(self, action: Action) -> FailoverOrder:
+    def _order(self, action: Action, *, forced: bool) -> FailoverOrder:
+        """The order of an action; a run that is forced on a living node stops its agents first."""
         kind, _, name = action.subject.partition("/")
         odd = tuple(
             sorted(
@@ -113,7 +126,7 @@ class FailoverController:
             )
         )
         beats = {one.node_id: one.heartbeat_us for one in self._ports.store.node_beats()}
-        order_kind = _ORDERS[action.kind]
+        order_kind = _ORDERS.get(action.kind, OrderKind.NODE)
         targets = self._declaration.targets.get(name, ())
         verb = "was lost" if order_kind != OrderKind.FAIL_BACK else "is back"
         return FailoverOrder(
@@ -129,8 +142,5 @@ class FailoverController:
             regions=targets if order_kind == OrderKind.REGION else (),
             head_room=self._declaration.head_room if order_kind == OrderKind.REGION else 0.0,
             agents_max=action.agents_max,
-            forced=action.subject in self._forced(),
+            forced=forced,
         )
-
-    def _forced(self) -> frozenset[str]:
-        return read_directives(self._ports.store, ()).forced

@@ -24,7 +24,7 @@ from fleet.probe_votes import VoteBook
 from fleet.probing import ProbePolicy, plan_probes
 from ops.failover_directives import read_directives
 from ops.failover_pending import PendingAgents
-from resources.controller_probes import ControllerProbes
+from resources.controller_prober import ControllerProber
 from resources.leader_lease import LeaderLease
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ _CRASHES_EVERY_S = 5.0
 """Between two looks for agents that crash again and again."""
 
 
+_INCIDENTS_MAX = 20_000
+"""More than a fleet of 10,000 nodes can have open at once: one for each, and some beside."""
+
+
 @dataclass(slots=True)
 class WatchPorts:
     """What a controller looks through."""
@@ -45,7 +49,7 @@ class WatchPorts:
     store: ControlStore
     clock: Clock
     leader: LeaderLease
-    probes: ControllerProbes
+    prober: ControllerProber
     infrastructure: InfrastructureReader | None = None
     """None: nobody says that a node is gone for certain."""
 
@@ -121,10 +125,12 @@ class EvidenceReader:
         beats = ports.store.node_beats()
         now_s = ports.clock.monotonic_s()
         self._votes.take(ports.store.probe_reports(), now_s)
-        self._votes.take_own(ports.probes.probe(suspects), now_s)
+        contacts = ports.store.node_contacts(sorted(suspects)) if suspects else []
+        self._votes.take_own(ports.prober.probe([one for one in contacts if one.address]), now_s)
         self._refresh(now_s)
-        self._columns = self._columns_of(beats, now_s)
-        incidents = ports.store.incidents(open_only=True)
+        incidents = ports.store.incidents(open_only=True, limit=_INCIDENTS_MAX)
+        directives = read_directives(ports.store, incidents)
+        self._columns = self._columns_of(beats, now_s, directives.forced)
         return Evidence(
             at=ports.clock.now(),
             clock_id=self._clock_id,
@@ -132,7 +138,7 @@ class EvidenceReader:
             leader=leader,
             observers_configured=self._votes.observers_configured(),
             observers_reporting=self._votes.observers_reporting(now_s),
-            directives=read_directives(ports.store, incidents),
+            directives=directives,
             crashes=self._cached.crashes,
             incidents=tuple(
                 IncidentFact(
@@ -163,9 +169,9 @@ class EvidenceReader:
         """Count placements anew in the next tick: they have just been changed."""
         self._cached.at_s = float("-inf")
 
-    def _columns_of(self, beats: list[NodeBeat], now_s: float) -> NodeColumns:
-        import numpy as np
-
+    def _columns_of(
+        self, beats: list[NodeBeat], now_s: float, forced: Collection[str]
+    ) -> NodeColumns:
         members = {one.node_id: one for one in self._roster.members}
         beats = [one for one in beats if one.node_id in members]
         names = tuple(one.node_id for one in beats)
@@ -187,11 +193,19 @@ class EvidenceReader:
             work_age_s=self._ages.age_s(Channel.WORK, now_s),
             infrastructure=codes,
             terminated_age_s=terminated_s,
-            stop_acknowledged=np.fromiter((one.released for one in beats), bool, len(beats)),
+            stop_acknowledged=[self._has_stopped(one, forced) for one in beats],
             maintenance=self._maintenance(names, members),
             agents=[self._cached.running.get(name, 0) for name in names],
             **votes._asdict(),
         )
+
+    def _has_stopped(self, beat: NodeBeat, forced: Collection[str]) -> bool:
+        """Whether a node has given its right to act back, or was emptied by order.
+
+        The run of a forced order stops a living node's agents before it moves them.
+        """
+        emptied = f"node/{beat.node_id}" in forced and beat.node_id not in self._cached.running
+        return beat.released or emptied
 
     def _see(self, beats: list[NodeBeat], names: tuple[str, ...], now_s: float) -> None:
         import numpy as np

@@ -21,16 +21,24 @@ from fleet.failover_moves import PLAN
 from fleet.failover_order import FailoverOrder, OrderKind
 from fleet.incidents import IncidentKind, IncidentOpening, IncidentState
 from fleet.ports.control_store import ControlStore
-from fleet.ports.notifier import Alert, Notifier
 
 CONTROLLER = "controller"
 """The subject of an incident of the controller, of which there is one."""
 
+FROZEN_TOLD_S = 15.0
+"""A freeze that lasts for so long needs a person; each start of a controller is a short one."""
+
 
 def keep_standing(
-    store: ControlStore, notifier: Notifier, evidence: Evidence, decision: Decision
+    store: ControlStore, evidence: Evidence, decision: Decision, frozen_s: float
 ) -> list[str]:
     """Open and end these incidents after a tick; what fails is made up for by the next.
+
+    Args:
+        store: holds the incidents.
+        evidence: of the tick.
+        decision: of the tick.
+        frozen_s: how long the controller has been frozen without a break.
 
     Returns:
         What could not be done, in words.
@@ -38,8 +46,8 @@ def keep_standing(
     if not evidence.store_reachable:
         return []
     try:
-        _keep_frozen(store, notifier, evidence, decision)
-        _keep_fail_backs(store, notifier, evidence, decision)
+        _keep_frozen(store, evidence, decision, frozen_s)
+        _keep_fail_backs(store, evidence, decision)
     except StateroomError as error:
         return [f"incidents of the controller: {error}"]
     return []
@@ -64,13 +72,13 @@ def name_step(store: ControlStore, evidence: Evidence, order: FailoverOrder) -> 
 
 
 def _keep_frozen(
-    store: ControlStore, notifier: Notifier, evidence: Evidence, decision: Decision
+    store: ControlStore, evidence: Evidence, decision: Decision, frozen_s: float
 ) -> None:
     """A pause of our own is over when it is seen: it opens nothing."""
     subject = f"{IncidentKind.CONTROLLER}/{CONTROLLER}"
     known = [one.incident_id for one in evidence.incidents if one.subject == subject]
     lasting = [rule for rule in decision.frozen_by if rule is not Rule.TICK_GAP]
-    if decision.controller is ControllerState.FROZEN and lasting and not known:
+    if frozen_s >= FROZEN_TOLD_S and lasting and not known:
         why = "; ".join(RULE_TEXTS[rule] for rule in lasting)
         store.open_incident(
             IncidentOpening(
@@ -86,12 +94,10 @@ def _keep_frozen(
     if decision.controller is ControllerState.ACTIVE:
         for incident_id in known:
             outcome = "the controller trusts what it sees again; all ages have restarted"
-            _end(store, notifier, incident_id, outcome, evidence.at)
+            _end(store, incident_id, outcome, evidence.at)
 
 
-def _keep_fail_backs(
-    store: ControlStore, notifier: Notifier, evidence: Evidence, decision: Decision
-) -> None:
+def _keep_fail_backs(store: ControlStore, evidence: Evidence, decision: Decision) -> None:
     if decision.controller is not ControllerState.ACTIVE:
         return
     aborted = {one.subject for one in decision.actions if one.kind is ActionKind.ABORT_FAIL_BACK}
@@ -103,18 +109,15 @@ def _keep_fail_backs(
         lost = mark is not None and mark.state is not RegionState.NORMAL
         if lost or f"region/{region}" in aborted:
             outcome = "the region is not whole any more; rehearse and approve again once it is"
-            _end(store, notifier, fact.incident_id, outcome, evidence.at)
+            _end(store, fact.incident_id, outcome, evidence.at)
         elif not evidence.agents_abroad.get(region, 0) and not fact.agents_pending:
-            _end(store, notifier, fact.incident_id, "its agents are at home", evidence.at)
+            _end(store, fact.incident_id, "its agents are at home", evidence.at)
 
 
-def _end(
-    store: ControlStore, notifier: Notifier, incident_id: str, outcome: str, at: datetime
-) -> None:
+def _end(store: ControlStore, incident_id: str, outcome: str, at: datetime) -> None:
     header = store.incident(incident_id)
     if header is None or header.state == IncidentState.ENDED:
         return
     store.update_incident(
         header._replace(state=IncidentState.ENDED, ended_at=at, outcome=outcome, waits_for="")
     )
-    notifier.notify(Alert(f"{header.kind}/{header.subject}", "resolved", outcome, at))

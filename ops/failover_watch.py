@@ -24,7 +24,7 @@ from fleet.ports.notifier import Notifier
 from fleet.probing import ProbePolicy
 from ops.failover_controller import FailoverController, Tick
 from ops.failover_evidence import EvidenceReader, WatchPorts
-from resources.controller_probes import ControllerProbes
+from resources.controller_prober import ControllerProber
 from resources.leader_lease import LEADER_RENEW_S, LeaderLease
 
 FRESH_S = 0.1
@@ -101,7 +101,7 @@ class FailoverWatch:
             store,
             self._clock,
             self._leader,
-            ControllerProbes(store, self._probing),
+            ControllerProber(self._probing),
             self._infrastructure,
         )
         reader = EvidenceReader(ports, self._declaration.policy, self._probing, identity)

@@ -4,7 +4,7 @@ Building touches neither network nor disk, and does no work per node or agent.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ from resources.cluster_resource import cluster_resource
 from resources.control_store.resource import ControlStoreResource
 from resources.gpu.resource import GpuResource
 from resources.lake.resource import LakeResource
-from resources.log_notifier import LogNotifier
+from resources.notifiers.resource import NotifierResource, build_notifier
 from resources.observation import fleet_observation_resource
 from resources.silent_progress import SilentProgress
 from resources.vault.resource import region_vaults_resource
@@ -77,6 +77,8 @@ class Deployment:
     backup_crons: BackupCrons = field(default_factory=BackupCrons)
     artefacts: tuple[ArtefactDeclaration, ...] = ()
     failover: FailoverDeclaration = field(default_factory=FailoverDeclaration)
+    receivers: NotifierResource = field(default_factory=NotifierResource)
+    """Whom alerts reach beside the log."""
 
 
 def deployment_of(settings: Settings) -> Deployment:
@@ -99,6 +101,7 @@ def deployment_of(settings: Settings) -> Deployment:
         backup_crons=backup_crons(settings),
         artefacts=declared_artefacts(settings),
         failover=declared_failover(settings),
+        receivers=NotifierResource(**asdict(settings.notify)),
     )
 
 
@@ -111,7 +114,7 @@ def backup_of(deployment: Deployment) -> BackupDeclaration:
 
 def build_resources(deployment: Deployment) -> dict[str, Any]:
     """Every resource by its key; nothing is opened before a run or a tick needs it."""
-    notifier = LogNotifier()
+    notifier = build_notifier(deployment.receivers)
     local = Path(deployment.state_dir) if deployment.cluster == "local" else None
     return {
         "activity_policy": deployment.activity_policy,

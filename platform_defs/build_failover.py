@@ -16,6 +16,7 @@ from ops.failover_jobs import FAILOVER_JOB, REGION_FAILOVER_JOB
 from ops.failover_watch import FailoverWatch
 from resources.clock import SystemClock
 from sensors.failover import build_failover_sensors
+from sensors.notifications import build_notification_sensor
 
 
 class FailoverDefinitions(NamedTuple):
@@ -37,7 +38,10 @@ def build_failover(declaration: FailoverDeclaration) -> FailoverDefinitions:
                 "Moves the agents of a lost region into its backup regions, or home again.",
             ),
         ],
-        sensors=build_failover_sensors(running=declaration.enabled),
+        sensors=[
+            *build_failover_sensors(running=declaration.enabled),
+            build_notification_sensor(running=True),
+        ],
     )
 
 

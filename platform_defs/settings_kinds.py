@@ -100,6 +100,26 @@ def calendar_span() -> Kind:
     return Kind("span", "empty, or numbers with y, m, d, h: 10d or 1y6m", check, str)
 
 
+def optional_url() -> Kind:
+    """An http or https address with a host, or the empty text for none."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str):
+            raise RefusedError
+        if not value:
+            return value
+        try:
+            url = urlsplit(value)
+            _ = url.port
+        except ValueError:
+            raise RefusedError from None
+        if url.scheme not in {"http", "https"} or not url.hostname:
+            raise RefusedError
+        return value
+
+    return Kind("URL", "empty, or an address as http://host:port/path", check, str)
+
+
 def choice(*options: str) -> Kind:
     """One of a few words."""
 

@@ -25,6 +25,7 @@ from platform_defs.settings_fleet import (
     WorkloadSettings,
 )
 from platform_defs.settings_keys import key
+from platform_defs.settings_notify import NotifySettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +187,7 @@ class Settings:
     backup: BackupSettings
     retention: RetentionSettings
     failover: FailoverSettings
+    notify: NotifySettings
     regions: tuple[RegionSettings, ...]
     networks: tuple[NetworkSettings, ...]
     workloads: tuple[WorkloadSettings, ...]
@@ -215,6 +217,7 @@ SECTIONS: dict[str, type] = {
     "backup": BackupSettings,
     "retention": RetentionSettings,
     "failover": FailoverSettings,
+    "notify": NotifySettings,
 }
 """Tables that exist once."""
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from fleet.errors import InvalidInputError, LeaseLostError, StateroomError, TransientError
+from fleet.failover.records import LeaderFacts
 from fleet.leases import LEADER_LEASE, Lease
 from fleet.ports.control_store import LeaseStore
 from resources.local.linux_processes import boottime_s
@@ -118,6 +119,15 @@ class LeaderLease:
                     self._lease, self._sent_s = lease, sent_s
                     self._holder, self._reason = self._candidate, ""
         return self.leadership()
+
+    def tick(self) -> LeaderFacts:
+        """Campaign now, and say how it went as a decision wants to know it."""
+        with self._lock:
+            before_s = self._sent_s
+        now = self.campaign()
+        with self._lock:
+            renewed = now.held and self._sent_s is not None and self._sent_s != before_s
+        return LeaderFacts(now.held, now.term, now.left_s, renewed, now.holder)
 
     def leadership(self) -> Leadership:
         """How things stand now; asks nobody."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -63,7 +64,7 @@ async def fetch(address: str, path: str, timeout_s: float) -> Reply:
     except TimeoutError:
         reason = f"no answer within {timeout_s:g} s"
     except OSError as error:
-        reason = error.strerror or type(error).__name__
+        reason = os.strerror(error.errno) if error.errno else f"{type(error).__name__} {error}"
     except (ValueError, IndexError) as error:
         reason = f"answers what is no HTTP with JSON: {error}"
     return Reply(status, body, time.monotonic() - started_s, reason)

@@ -27,7 +27,7 @@ from fleet.failover.records import (
     Rule,
     Transition,
 )
-from fleet.failover.region_states import count_regions, is_remembered, judge_regions
+from fleet.failover.region_states import RegionCount, count_regions, is_remembered, judge_regions
 from fleet.failover.restarting import continue_under, restart_ages
 from fleet.failover.screening import Screen, node_facts, screen_nodes
 from fleet.failover.self_test import Failure, leader_failure, run_self_test
@@ -82,7 +82,7 @@ def decide(
         screen = screen_nodes(evidence, before, policy, now_s, without)
     draft = _draft(evidence, before, policy, now_s, screen, without)
     if failures:
-        draft.counts = count_regions(draft.columns, screen.watched, draft.nodes)
+        draft.counts = _counts(draft, screen)
         return _frozen(draft, before, failures, restarted=restarted)
     _judge(draft, screen)
     failure = leader_failure(evidence.leader, policy)
@@ -149,9 +149,14 @@ def _judge(draft: Draft, screen: Screen) -> None:
         )
         draft.nodes[name] = judgement.mark
         draft.transitions.extend(judgement.transitions)
-    draft.counts = count_regions(draft.columns, screen.watched, draft.nodes)
+    draft.counts = _counts(draft, screen)
     draft.regions, changes = judge_regions(draft.counts, draft.regions, draft.policy, draft.now_s)
     draft.transitions.extend(changes)
+
+
+def _counts(draft: Draft, screen: Screen) -> dict[str, RegionCount]:
+    forced = draft.evidence.directives.forced
+    return count_regions(draft.columns, screen, draft.nodes, forced)
 
 
 def _act(draft: Draft) -> None:

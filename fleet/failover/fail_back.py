@@ -30,7 +30,7 @@ def _act_on_region(draft: Draft, mark: RegionMark) -> None:
     if mark.state is not RegionState.NORMAL:
         return
     if abroad == 0:
-        if not mark.incident:
+        if not mark.incident and _calm_s(draft, mark) >= draft.policy.fail_back_calm_s:
             draft.regions[mark.region] = mark._replace(
                 evacuated_s=None, evacuation="", wave=0, fail_back_s=None
             )

@@ -72,17 +72,20 @@ class InvariantChecker:
     def observe(self, evidence: Evidence, decision: Decision, now_s: float) -> list[Violation]:
         """Check one decision against the evidence it was given; returns what it broke."""
         before = len(self.violations)
+        if evidence.clock_id != self.witness.clock_id:
+            self._restart(now_s)
+            self._was_bad = False
         bad = self.witness.distrusted(evidence, now_s)
-        if evidence.clock_id != self.witness.clock_id or (self._was_bad and not bad):
+        if self._was_bad and not bad and decision.controller is not ControllerState.FROZEN:
             self._restart(now_s)
         self.witness.clock_id, self.witness.tick_s = evidence.clock_id, now_s
-        if bad and not self._was_bad:
+        self._was_bad = bool(bad) or decision.controller is ControllerState.FROZEN
+        if self._was_bad:
             self._full_s.clear()
-        self._was_bad = bool(bad)
         self._follow(evidence, decision, now_s)
         self._check_controller(evidence, decision, bad)
         for action in decision.actions:
-            self._check_action(evidence, action, now_s)
+            self._check_action(evidence, decision, action, now_s)
         self._check_completeness(evidence, decision, now_s, bad=bool(bad))
         return self.violations[before:]
 
@@ -106,6 +109,7 @@ class InvariantChecker:
 
     def _restart(self, now_s: float) -> None:
         self.witness.ages_from_s = now_s
+        self.witness.unusable_s.clear()
         self._full_s.clear()
         self._calm_s.clear()
         self._suspect_s.clear()
@@ -132,6 +136,7 @@ class InvariantChecker:
             _since(self._suspect_s, name, now_s, holds=lost)
             if f"node/{name}" in evidence.directives.acknowledged:
                 self._clears.pop(name, None)
+                self._cooling.pop(f"node/{name}", None)
         for region, rows in by_region.items():
             full = all(self.witness.is_gone(evidence, row) for row in rows)
             _since(self._full_s, region, now_s, holds=full)
@@ -141,6 +146,10 @@ class InvariantChecker:
                 if (at := nodes.find(mark.node_id)) is not None and nodes.region_of(at) == region
             )
             _since(self._calm_s, region, now_s, holds=calm)
+            home = evidence.agents_abroad.get(region, 0) == 0
+            calm_s = now_s - self._calm_s.get(region, now_s)
+            if home and calm_s >= self.policy.fail_back_calm_s:
+                self._evacuated.pop(region, None)
         for change in decision.transitions:
             self._check_transition(evidence, change.subject, change.before, change.after, now_s)
 
@@ -159,7 +168,8 @@ class InvariantChecker:
                 self._break("probation", subject, f"ended after {served_s:g} s")
             if int(evidence.nodes.agents_stale[index]) > 0:
                 self._break("stale_stopped_first", subject, "stale copies still run")
-        if before == NodeState.SUSPECT and after in {NodeState.HEALTHY, NodeState.QUARANTINE}:
+        clears = before == NodeState.SUSPECT and after in {NodeState.HEALTHY, NodeState.QUARANTINE}
+        if clears and self.witness.row(evidence, index, now_s).watched:
             self._check_flap(name, after, now_s)
 
     def _check_flap(self, name: str, after: str, now_s: float) -> None:
@@ -192,7 +202,9 @@ class InvariantChecker:
 
     # -- one action ------------------------------------------------------------------------------
 
-    def _check_action(self, evidence: Evidence, action: Action, now_s: float) -> None:
+    def _check_action(
+        self, evidence: Evidence, decision: Decision, action: Action, now_s: float
+    ) -> None:
         self._told.add((action.subject, action.rule.value))
         if action.kind is ActionKind.OPEN_INCIDENT:
             self._open[action.incident] = action.subject
@@ -207,7 +219,7 @@ class InvariantChecker:
             for name in action.nodes:
                 self._check_moved_node(evidence, action, name, now_s)
         if action.kind is ActionKind.MOVE_NODE:
-            self._check_limits(evidence, action, now_s)
+            self._check_limits(evidence, decision, action, now_s)
         elif action.kind is ActionKind.EVACUATE_REGION:
             self._check_evacuation(evidence, action, now_s)
         elif action.kind is ActionKind.FAIL_BACK:
@@ -249,7 +261,9 @@ class InvariantChecker:
         if row.silence_s + _SLACK_S < least_s:
             self._break("no_early_move", subject, f"silent {row.silence_s:g} s of {least_s:g}")
 
-    def _check_limits(self, evidence: Evidence, action: Action, now_s: float) -> None:
+    def _check_limits(
+        self, evidence: Evidence, decision: Decision, action: Action, now_s: float
+    ) -> None:
         policy, nodes = self.policy, evidence.nodes
         index = nodes.find(action.nodes[0])
         assert index is not None
@@ -266,7 +280,7 @@ class InvariantChecker:
             self._note(action, region, now_s)
             return
         if action.attempt == 1:
-            self._check_partial(evidence, action, region, now_s)
+            self._check_partial(evidence, decision, action, region, now_s)
             self._check_budget(evidence, action, now_s)
             self._note(action, region, now_s)
 
@@ -278,14 +292,22 @@ class InvariantChecker:
     def _is_full(self, region: str) -> bool:
         return region in self._full_s
 
-    def _check_partial(self, evidence: Evidence, action: Action, region: str, now_s: float) -> None:
+    def _check_partial(
+        self, evidence: Evidence, decision: Decision, action: Action, region: str, now_s: float
+    ) -> None:
+        """Nodes that are held to be degraded show life, whatever else is said of them."""
+        marks, nodes = decision.state.nodes, evidence.nodes
         rows = [
             row
-            for index in range(len(evidence.nodes))
-            if evidence.nodes.region_of(index) == region
+            for index in range(len(nodes))
+            if nodes.region_of(index) == region
             and (row := self.witness.row(evidence, index, now_s)).watched
         ]
-        lost = sum(self.witness.is_gone(evidence, row) for row in rows)
+        lost = 0
+        for row in rows:
+            mark = marks.get(nodes.node_ids[row.node])
+            degraded = mark is not None and mark.state is NodeState.DEGRADED
+            lost += self.witness.is_gone(evidence, row) and not degraded
         policy = self.policy
         partial = lost >= policy.partial_nodes_min and lost >= policy.partial_fraction * len(rows)
         if partial and len(rows) <= policy.partial_small_nodes:
@@ -303,8 +325,7 @@ class InvariantChecker:
         if len(recent) + 1 > most:
             self._break("move_rate", action.subject, f"{len(recent) + 1} nodes of {most}")
         last_s = self._cooling.get(action.subject)
-        acknowledged = action.subject in evidence.directives.acknowledged
-        if last_s is not None and now_s - last_s < policy.cool_down_s and not acknowledged:
+        if last_s is not None and now_s - last_s < policy.cool_down_s:
             self._break("cool_down", action.subject, f"moved {now_s - last_s:g} s ago")
 
     def _check_evacuation(self, evidence: Evidence, action: Action, now_s: float) -> None:

@@ -37,6 +37,8 @@ def node_wishes(draft: Draft) -> list[Wish]:
         if mark.state not in {NodeState.CONFIRMED, NodeState.FENCED}:
             continue
         region = draft.facts[mark.node_id].region
+        if draft.is_full(region) and not draft.is_ordered(mark.node_id, region):
+            continue
         action = _node_action(draft, mark)
         if action is not None and _is_single(draft, action, region):
             wishes.append(Wish(action, region))
@@ -85,7 +87,8 @@ def region_wishes(draft: Draft) -> list[Wish]:
     for mark in draft.nodes.values():
         if mark.state is NodeState.FENCED and _is_due(draft, mark):
             facts = draft.facts[mark.node_id]
-            if facts.agents > 0 and draft.is_full(facts.region):
+            single = draft.is_forced(f"node/{mark.node_id}")
+            if facts.agents > 0 and draft.is_full(facts.region) and not single:
                 due.setdefault(facts.region, []).append(mark)
     order = sorted(due, key=lambda region: (draft.regions[region].since_s, region))
     return [Wish(_evacuation(draft, region, due[region]), region) for region in order]

@@ -345,9 +345,11 @@ def _from_verdict(case: _Case) -> _Step | None:
 
 def _take_back(case: _Case) -> _Step | None:
     """Fresh contrary evidence, a return, or votes that have gone end a verdict."""
-    facts = case.facts
+    facts, ordered = case.facts, case.mark.confirmed_by == "forced"
     if facts.terminated and Rule.TERMINATED not in case.without:
-        return None
+        known = case.mark.confirmed_by == "terminated"
+        mark = case.mark._replace(confirmed_by="terminated")
+        return None if known else _Step(mark, Rule.TERMINATED, ())
     if not facts.watched:
         return _stand_down(case)
     if facts.heard and not facts.contradicted:
@@ -357,7 +359,7 @@ def _take_back(case: _Case) -> _Step | None:
         return case.to(
             NodeState.DEGRADED, Rule.CONTRARY_EVIDENCE, *reasons, confirmed_by="", fenced_by=""
         )
-    if not facts.dead_votes:
+    if not facts.dead_votes or ordered:
         reasons = vote_reasons(facts, case.policy)
         return case.to(
             NodeState.SUSPECT, Rule.VOTE_MAJORITY, *reasons, confirmed_by="", fenced_by=""
@@ -389,6 +391,8 @@ def _from_moved(case: _Case) -> _Step | None:
     facts = case.facts
     if facts.heard and not facts.terminated and not case.orders.forced:
         return _return(case)
+    if not (facts.terminated or case.orders.forced) and (facts.contradicted or _shows_life(case)):
+        return _degrade(case)
     if facts.agents > 0:  # a stale plan put them there after the move
         return case.to(
             NodeState.SUSPECT, Rule.SILENCE, Reason("agents", facts.agents, 0), moved_s=None,

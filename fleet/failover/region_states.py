@@ -21,12 +21,16 @@ from fleet.failover.records import (
     Rule,
     Transition,
 )
+from fleet.failover.screening import Screen
 
 if TYPE_CHECKING:
-    from fleet.failover.columns import BoolArray, NodeColumns
+    from fleet.failover.columns import NodeColumns
 
 REHEARSAL = "rehearsal"
 """In `RegionMark.told`: the rehearsal of the fail-back has been asked for."""
+
+UNPROVEN = "unproven"
+"""In `RegionMark.told`: a loss was not proven in the last tick."""
 
 
 class RegionCount(NamedTuple):
@@ -35,12 +39,25 @@ class RegionCount(NamedTuple):
     region: str
     watched: int
     """Nodes of which a sign of life is expected."""
-    lost: int
+    lost: int = 0
     """Of these: suspect, confirmed, fenced or moved."""
-    confirmed: int
+    confirmed: int = 0
     """Of the lost: with a verdict."""
-    unhealthy: int
-    """Of these: anything but healthy, at the side states too."""
+    unhealthy: int = 0
+    """Nodes that are anything but healthy, at the side states too."""
+    unproven: int = 0
+    """Of the lost: suspected before the ages restarted, and not silent for long enough since."""
+
+    def plus(self, state: NodeState, *, watched: bool, silent: bool) -> RegionCount:
+        """With one more node that is not healthy."""
+        lost = watched and state in LOST
+        suspect = lost and state is NodeState.SUSPECT
+        return self._replace(
+            lost=self.lost + lost,
+            confirmed=self.confirmed + (lost and not suspect),
+            unhealthy=self.unhealthy + 1,
+            unproven=self.unproven + (suspect and not silent),
+        )
 
     def reasons(self, policy: FailoverPolicy) -> tuple[Reason, ...]:
         """The numbers as reasons."""
@@ -51,32 +68,38 @@ class RegionCount(NamedTuple):
 
 
 def count_regions(
-    nodes: NodeColumns, watched: BoolArray, marks: Mapping[str, NodeMark]
+    nodes: NodeColumns,
+    screen: Screen,
+    marks: Mapping[str, NodeMark],
+    ordered: frozenset[str] = frozenset(),
 ) -> dict[str, RegionCount]:
     """Count each region's nodes; one array pass over all, one step per mark.
 
+    A node that a person ordered away is lost only if it is silent or terminated, too: the order
+    says nothing about its region, unless the whole region was ordered away.
+
     Args:
         nodes: all nodes.
-        watched: where a sign of life is expected.
+        screen: of this tick.
         marks: those that are not plainly healthy.
+        ordered: subjects that people ordered away.
     """
     import numpy as np
 
-    totals = np.bincount(nodes.region_index[watched], minlength=len(nodes.regions)).tolist()
-    lost, confirmed, unhealthy = ([0] * len(nodes.regions) for _ in range(3))
+    totals = np.bincount(nodes.region_index[screen.watched], minlength=len(nodes.regions)).tolist()
+    counts = {name: RegionCount(name, totals[i]) for i, name in enumerate(nodes.regions)}
     for mark in marks.values():
         index = nodes.find(mark.node_id)
         if index is None or mark.state is NodeState.HEALTHY:
             continue
-        region = int(nodes.region_index[index])
-        unhealthy[region] += 1
-        if mark.state in LOST and watched[index]:
-            lost[region] += 1
-            confirmed[region] += mark.state is not NodeState.SUSPECT
-    return {
-        name: RegionCount(name, totals[i], lost[i], confirmed[i], unhealthy[i])
-        for i, name in enumerate(nodes.regions)
-    }
+        region = nodes.region_of(index)
+        watched, silent = bool(screen.watched[index]), bool(screen.silent[index])
+        state = mark.state
+        if mark.confirmed_by == "forced" and f"region/{region}" not in ordered:
+            gone = silent or bool(screen.terminated[index])
+            state = NodeState.CONFIRMED if gone else NodeState.MAINTENANCE
+        counts[region] = counts[region].plus(state, watched=watched, silent=silent)
+    return counts
 
 
 def region_state(count: RegionCount, policy: FailoverPolicy) -> RegionState:
@@ -111,7 +134,9 @@ def judge_regions(
                 Transition(f"region/{name}", mark.state, state, rule, count.reasons(policy))
             )
             mark = mark._replace(state=state, since_s=now_s, told=())
-        if count.unhealthy > 0:  # a relapse: rehearse and wait again
+        elif state is RegionState.FULL:
+            mark = _hold_verdict(mark, count, now_s)
+        if count.unhealthy > 0 or count.watched == 0:  # a relapse: rehearse and wait again
             told = tuple(word for word in mark.told if word != REHEARSAL)
             mark = mark._replace(calm_s=None, told=told)
         elif mark.calm_s is None:
@@ -119,6 +144,19 @@ def judge_regions(
         if is_remembered(mark):
             after[name] = mark
     return after, transitions
+
+
+def _hold_verdict(mark: RegionMark, count: RegionCount, now_s: float) -> RegionMark:
+    """The verdict's time begins in the first tick in which every loss is proven."""
+    if count.unproven > 0:
+        return mark._replace(since_s=now_s, told=(*_without_hold(mark), UNPROVEN))
+    if UNPROVEN in mark.told:
+        return mark._replace(since_s=now_s, told=_without_hold(mark))
+    return mark
+
+
+def _without_hold(mark: RegionMark) -> tuple[str, ...]:
+    return tuple(word for word in mark.told if word != UNPROVEN)
 
 
 def is_remembered(mark: RegionMark) -> bool:

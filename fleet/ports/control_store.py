@@ -21,6 +21,7 @@ from fleet.inventory import Agent, AgentStateInfo, Gpu, Node
 from fleet.journal import JournalEntry
 from fleet.leases import Lease
 from fleet.ports.breaker_store import BreakerStore
+from fleet.ports.controller_view_store import ControllerViewStore
 from fleet.ports.home_store import HomeStore
 from fleet.ports.incident_store import IncidentStore, PlacementHistoryStore
 from fleet.ports.observer_store import ObserverStore
@@ -251,7 +252,8 @@ class AgentStateStore(Protocol):
 
         A restore is accepted when the live version is still `expected_version`. It is stored under
         the placement's epoch and the higher of the backup's version and the live one + 1, so that
-        versions never fall and every running writer must load the state again.
+        versions never fall and every running writer must load the state again. A digest that the
+        restorer gives is kept as it is, so that large restores are hashed once.
         """
         ...
 
@@ -367,6 +369,7 @@ class ControlStore(
     PlacementHistoryStore,
     ServiceRegistry,
     BreakerStore,
+    ControllerViewStore,
     Protocol,
 ):
     """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""

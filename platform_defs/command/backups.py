@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from platform_defs.command.backups_list import find, list_snapshots, show
+from platform_defs.command.backups_promote import promote
 from platform_defs.command.backups_proof import heal, verify
 from platform_defs.command.backups_removal import gc, hold, undelete
 from platform_defs.command.backups_retention import plan
@@ -24,5 +25,5 @@ def backups() -> None:
     """  # noqa: D301
 
 
-for command in (list_snapshots, show, find, verify, heal, plan, hold, undelete, gc):
+for command in (list_snapshots, show, find, verify, heal, plan, hold, undelete, gc, promote):
     backups.add_command(command)

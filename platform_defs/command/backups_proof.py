@@ -238,7 +238,8 @@ def _heal_text(documents: Sequence[dict[str, Any]], *, dry_run: bool) -> str:
         name = f"{one['region']}, {one['network_id']}:"
         lines += [f"{name} damaged: {said}" for said in one["damaged"]]
         lines += [
-            f"{name} healed {healed['key']} ({healed['cause']}) from {healed['source']}"
+            f"{name} healed {healed['key']} ({healed['cause']}) "
+            f"from {healed['source'] or 'its own region'}"
             + (f"; the bad bytes: {healed['quarantine']}" if healed["quarantine"] else "")
             for healed in one["healed"]
         ]

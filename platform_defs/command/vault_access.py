@@ -29,10 +29,14 @@ class Backups(NamedTuple):
         """Region that writes."""
         return self.declaration.home_region
 
-    def networks(self, chosen: Sequence[str] = ()) -> tuple[str, ...]:
+    def networks(self, chosen: Sequence[str] = (), region: str | None = None) -> tuple[str, ...]:
         """The chosen networks in the order of the settings; when none is, all that can be opened.
 
         A network that was shredded is left out then, and said to be.
+
+        Args:
+            chosen: names; none for all.
+            region: whose vault says what was shredded; None for the one that writes.
 
         Raises:
             NotFoundError: one is not declared.
@@ -46,14 +50,14 @@ class Backups(NamedTuple):
                 )
         if chosen:
             return tuple(one for one in known if one in chosen)
-        shredded = self._shredded()
+        shredded = self._shredded(region or self.home)
         for one in known:
             if one in shredded:
                 click.echo(f"note: network {one} was shredded, and is left out", err=True)
         return tuple(one for one in known if one not in shredded)
 
-    def _shredded(self) -> set[str]:
-        listed = self.vaults.store(self.home).list_objects("shred/")
+    def _shredded(self, region: str) -> set[str]:
+        listed = self.vaults.store(region).list_objects("shred/")
         return {one.key.removeprefix("shred/").removesuffix(".json") for one in listed}
 
     def regions(self, chosen: str | None = None) -> tuple[str, ...]:
@@ -96,7 +100,7 @@ class Backups(NamedTuple):
         store = self.vaults.store(region)
         return [
             self.open(one, region)
-            for one in self.networks(chosen)
+            for one in self.networks(chosen, region)
             if chosen or store.list_objects(f"keys/{one}.")
         ]
 

@@ -103,13 +103,13 @@ class SqlObservers(Feature):
         with self._database.read() as connection:
             declared = _rows(connection, _NODE_IDS)
             reports = {row[0]: row for row in _rows(connection, _REPORTS)}
-            held = {row[0]: row for row in _rows(connection, sa.select(*_LEASE_COLUMNS))}
-        beats = []
-        for (node_id,) in declared:
-            _, boot_id, received_at, heard_at = reports.get(node_id, _NO_REPORT)
-            _, *lease = held.get("node/" + node_id, _NO_LEASE)
-            beats.append(NodeBeat(node_id, boot_id, received_at, heard_at or 0, *lease))
-        return beats
+            held = {row[0]: row[1:] for row in _rows(connection, _LEASE_ROWS)}
+        return [
+            NodeBeat._make(
+                reports.get(one[0], one + _NO_REPORT) + held.get("node/" + one[0], _NO_LEASE)
+            )
+            for one in declared
+        ]
 
     def work_seen(self, after: int = 0) -> WorkSeen:
         """Newest work per node since the cursor."""
@@ -151,8 +151,8 @@ def _rows(connection: sa.Connection, statement: sa.Select[Any]) -> list[Any]:
     return list(cursor.fetchall())
 
 
-_NO_REPORT = ("", "", 0, 0)
-_NO_LEASE = ("", NOBODY, 0, 0, 0, 0.0)
+_NO_REPORT = ("", 0, 0)
+_NO_LEASE = (NOBODY, 0, 0, 0, 0.0)
 
 _NODE_IDS = sa.select(schema.nodes.c.node_id).order_by(schema.nodes.c.node_id)
 
@@ -160,10 +160,10 @@ _REPORTS = sa.select(
     node_reports.c.node_id,
     node_reports.c.boot_id,
     node_reports.c.received_at,
-    node_reports.c.oldest_heartbeat_at,
+    sa.func.coalesce(node_reports.c.oldest_heartbeat_at, 0),
 )
 
-_LEASE_COLUMNS = (
+_LEASE_ROWS = sa.select(
     leases.c.name,
     leases.c.holder,
     leases.c.term,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -633,6 +634,25 @@ class TestStates:
         changes = [(one.agent_id, one.version) for one in store.state_changes(0, 10)]
         assert changes == [("a", 1), ("a", 2), ("a", 3), ("b", 57)]
         assert store.restore_states([]) == []
+
+    def test_a_digest_given_with_a_restore_is_kept_and_judged_by_every_read(
+        self, store: ControlStore
+    ) -> None:
+        """The right one is the one the store would have computed; a wrong one hands out nothing."""
+        placed(store, "a", "b", "c")
+        right = hashlib.sha256(b"1").hexdigest()
+        results = store.restore_states(
+            [
+                StateRestore("a", 0, 1, b"1", right),
+                StateRestore("b", 0, 1, b"1"),
+                StateRestore("c", 0, 1, b"2", right),
+            ]
+        )
+        assert [one.error for one in results] == [None] * 3
+        assert [one.digest for one in store.states(["a", "b"])] == [right] * 2
+        assert {one.digest for one in store.state_changes(0, 10)} == {right}
+        with pytest.raises(CorruptObjectError, match="agent c"):
+            store.state("c")
 
     def test_damaged_bytes_are_never_handed_out(self, harness: StoreHarness) -> None:
         """Flipped, truncated or swapped bytes raise an error that names the agent."""

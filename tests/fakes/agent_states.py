@@ -74,7 +74,7 @@ class InMemoryAgentStates:
                 put, head = plan_restore(restore, self.heads.get(restore.agent_id))
                 if head is not None:
                     self.heads[restore.agent_id] = head
-                results.append(self._put(put))
+                results.append(self._put(put, restore.digest))
             return results
 
     def state_infos(self, region: str | None = None) -> list[AgentStateInfo]:
@@ -117,14 +117,14 @@ class InMemoryAgentStates:
         found = [n for n in self.note_log.values() if n.network_id == network_id]
         return sorted(n for n in found if n.note_id > after)[:limit]
 
-    def _put(self, put: StatePut) -> PutResult:
+    def _put(self, put: StatePut, digest: str = "") -> PutResult:
         head = self.heads.get(put.agent_id)
         error = decide_put(put, head)
         if error is not None or head is None:
             return PutResult(put.agent_id, 0, error)
         version = head.version + 1
         self.heads[put.agent_id] = head._replace(version=version)
-        digest = hashlib.sha256(put.body).hexdigest()
+        digest = digest or hashlib.sha256(put.body).hexdigest()
         self.stored[put.agent_id] = AgentState(
             put.agent_id, version, put.epoch, digest, put.body, datetime.now(UTC)
         )

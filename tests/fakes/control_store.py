@@ -45,6 +45,7 @@ from fleet.reports import (
 )
 from fleet.state_cuts import ChangeCursor, CutFacts, StateListing, columns_of, explain_broken
 from tests.fakes.clock import ManualClock
+from tests.fakes.controller_view import InMemoryControllerView
 from tests.fakes.home_store import InMemoryHomes
 from tests.fakes.incidents import InMemoryIncidents
 from tests.fakes.observer_store import InMemoryObservers
@@ -57,6 +58,7 @@ class InMemoryControlStore(
     InMemoryHomes,
     InMemoryServiceRegistry,
     InMemoryBreakerStore,
+    InMemoryControllerView,
 ):
     """`fleet.ports.ControlStore` for tests; one process, lost at its end.
 
@@ -383,7 +385,7 @@ class InMemoryControlStore(
             results = []
             for restore in restores:
                 put, head = plan_restore(restore, self._head(restore.agent_id))
-                results.append(self._put(put, head))
+                results.append(self._put(put, head, restore.digest))
             return results
 
     def _head(self, agent_id: str) -> StateHead | None:
@@ -392,7 +394,7 @@ class InMemoryControlStore(
         version = stored.version if stored else 0
         return StateHead(placed.epoch, placed.node_id, version) if placed else None
 
-    def _put(self, put: StatePut, head: StateHead | None) -> PutResult:
+    def _put(self, put: StatePut, head: StateHead | None, digest: str = "") -> PutResult:
         if len(put.body) > STATE_MAX_BYTES:
             error = TooLargeError(f"agent {put.agent_id}: {len(put.body)} bytes")
             return PutResult(put.agent_id, 0, error)
@@ -401,7 +403,7 @@ class InMemoryControlStore(
             return PutResult(put.agent_id, 0, refused)
         version = head.version
         now = self.clock.now()
-        digest = hashlib.sha256(put.body).hexdigest()
+        digest = digest or hashlib.sha256(put.body).hexdigest()
         self._states[put.agent_id] = AgentState(
             put.agent_id, version + 1, put.epoch, digest, put.body, now
         )

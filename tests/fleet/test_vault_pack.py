@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fleet.errors import CorruptObjectError, InvalidInputError
 from fleet.vault_pack import (
     PACK_MAX_BYTES,
+    FrameOpener,
     Pack,
     PackBuilder,
     PackKeys,
@@ -103,6 +104,24 @@ def test_frames_cannot_change_places_packs_or_networks() -> None:
         opened(pack._replace(salt=other_salt.salt), one)
     with pytest.raises(CorruptObjectError):
         opened(pack, one, PackKeys(KEYS.data_key, "2026-11", "net-b"))
+
+
+@given(blob_lists.filter(bool))
+@settings(deadline=None)
+def test_one_opener_opens_every_frame_of_its_pack_and_none_of_another(blobs: list[bytes]) -> None:
+    """Also from a view of many frames; what does not open leaves it fit for the next frame."""
+    pack, other = packed(blobs), packed(blobs, salt=b"t" * 32)
+    opener, view = FrameOpener(KEYS, pack.salt, pack.sha256), memoryview(pack.data)
+    for row, strange, blob in zip(pack.rows, other.rows, blobs, strict=True):
+        foreign = other.data[strange.offset : strange.offset + strange.length]
+        for kind, sealed in (("state", foreign), ("file", view[row.offset :][: row.length])):
+            with pytest.raises(CorruptObjectError, match="does not open"):
+                opener.open(row.frame, kind, sealed)
+        sealed = view[row.offset : row.offset + row.length]
+        assert opener.open(row.frame, row.kind, sealed)[1] == blob
+        assert opener.body_of(row, sealed)[1] == blob
+        with pytest.raises(CorruptObjectError, match="holds another blob"):
+            opener.body_of(row._replace(blob_id=bytes(32)), sealed)
 
 
 def test_another_key_opens_nothing_and_says_so() -> None:

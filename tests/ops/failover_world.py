@@ -90,6 +90,8 @@ class FailoverWorld:
         self.terminated: set[str] = set()
         self.holding: set[str] = set()
         """Agents that do not start anywhere."""
+        self.stopped: set[tuple[str, int]] = set()
+        """Copies that were asked to stop, by agent and epoch."""
         self.nodes = [
             NodeDeclaration(f"{region}-{number}", region, f"{region}-{number}", cpu_milli, 2**40)
             for region in ("eu", "us")
@@ -130,9 +132,13 @@ class FailoverWorld:
         agents = tuple(
             AgentReport(one.agent_id, one.epoch, AgentPhase.RUNNING, 1, now, now, 0, None, None, "")
             for one in self.store.placements(node_id)
-            if one.desired == "running" and one.agent_id not in self.holding
+            if one.desired == "running"
+            and one.agent_id not in self.holding
+            and (one.agent_id, one.epoch) not in self.stopped
         )
-        return NodeReport(node_id, "boot", 1, "", now, now, None, None, None, agents, ())
+        return NodeReport(
+            node_id, "boot", 1, f"{node_id}:1", now, now, None, None, None, agents, ()
+        )
 
     def put(self, agent_id: str, body: bytes, epoch: int = 1) -> bool:
         """An agent writes its next state; whether it was accepted."""
@@ -205,8 +211,8 @@ class FailoverWorld:
         )
 
     def _evict(self, agent_id: str, epoch: int, grace_s: float) -> None:
-        del epoch, grace_s
-        self.holding.add(agent_id)
+        del grace_s
+        self.stopped.add((agent_id, epoch))
 
     def running(self) -> dict[str, str]:
         """Agent -> node that reports it as running under its present epoch."""

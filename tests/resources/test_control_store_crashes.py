@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from fleet.placement_history import find_missing_epochs, find_stale_epochs
 from fleet.ports.control_store import ControlStore
 from resources.control_store.opening import open_control_store
 from tests.fakes.clock import ManualClock
@@ -48,10 +49,14 @@ def write_until_killed(start_python: StartPython, url: str, seed: str) -> dict[s
 
 
 def assert_whole(store: ControlStore, told: dict[str, dict[str, int]]) -> None:
-    """Everything acknowledged is there, and states agree with their change log."""
+    """Everything acknowledged is there; states agree with their log, placements with theirs."""
     epochs = {placement.agent_id: placement.epoch for placement in store.placements()}
     for agent_id, epoch in told["placed"].items():
         assert epochs[agent_id] >= epoch
+    rows = store.placement_history(0, 1_000_000)
+    assert {row.agent_id: row.epoch for row in rows} == epochs
+    assert find_missing_epochs(rows) == []
+    assert find_stale_epochs(rows, store.state_changes(0, 1_000_000)) == []
     newest: dict[str, int] = {}
     for change in store.state_changes(0, 1_000_000):
         assert change.version == newest.get(change.agent_id, 0) + 1

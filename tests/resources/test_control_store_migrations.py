@@ -123,6 +123,10 @@ def test_a_store_of_the_first_release_opens_with_everything_in_it(tmp_path: Path
         assert (state.version, state.body) == (2, b"two")
         assert [change.version for change in store.state_changes(0, 9)] == [1, 2]
         assert [(p.agent_id, p.epoch) for p in store.placements()] == [("a", 1)]
+        assert [(r.agent_id, r.epoch, r.change_id) for r in store.placement_history(0, 9)] == [
+            ("a", 1, 2),
+            ("b", 1, 2),  # retired: its epoch goes on from here
+        ]
         assert [(a.agent_id, a.pid) for a in store.agents()] == [("a", 7)]
         assert [node.cpu_percent for node in store.nodes()] == [1.5]
         assert [gpu.gpu_uuid for gpu in store.gpus()] == ["gpu-1"]

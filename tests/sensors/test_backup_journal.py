@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from fleet.backup_tables import JOURNAL, OBJECTIVES, JournalReach, RecoveryObjective
+from ops.backup_jobs import RETENTION_JOB
 from ops.backup_rows import read_rows
 from ops.state_journal import KEEP_S
 from resources.object_store.directory import DirectoryObjectStore
@@ -105,6 +106,29 @@ def test_a_region_that_is_away_does_not_stop_the_home(runs: BackupRuns) -> None:
     assert rows[HOME].covered_until is not None
     assert rows[AWAY].covered_until is None
     assert rows[AWAY].fault
+
+
+def test_the_retention_trims_the_change_log_behind_journal_and_backup(runs: BackupRuns) -> None:
+    """Two days later, once both have passed; neither notices."""
+    runs.back_up()
+    ticker = JournalTicker(runs)
+    ticker.tick()
+    runs.write("eu-1-a1", b"newer")
+    ticker.tick()
+    held = [one.change_id for one in runs.store.state_changes(0, 99)]
+    runs.clock.advance(49 * 3600.0)
+    assert runs.run(RETENTION_JOB).success
+    left = [one.change_id for one in runs.store.state_changes(0, 99)]
+    assert left == held[-2:], "the backup is one entry behind the journal, and that entry stays"
+    runs.write("eu-1-a1", b"newest")
+    runs.back_up()
+    home = runs.vaults().home(NETWORK)
+    newest = list(home.log.refresh().live)[-1]
+    assert "whole" not in home.snapshot(newest).extra["cut"]["states"]
+    (event,) = ticker.tick().asset_events
+    assert event.metadata["agents_stored"].value >= 1
+    (row, _) = read_rows(runs.lake, JOURNAL, JournalReach)
+    assert row.gap == ""
 
 
 def test_a_cursor_of_another_version_begins_anew() -> None:

@@ -28,7 +28,7 @@ _WORKLOAD = "restored"
 _BATCH_AGENTS = 500
 _BATCH_BYTES = 8 * 1024 * 1024
 _COPIES = 3
-"""Staging, database and its log hold each byte at once."""
+"""Staging (as sealed as it was read, at worst no smaller), database and its log, all at once."""
 _ROW_BYTES = 4096
 """Allowed for each agent beside its state."""
 

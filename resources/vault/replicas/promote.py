@@ -1,9 +1,10 @@
 """Making another region the writer: claims first, then the first record of a higher epoch.
 
 A claim is a create-only object in the vault of every region; a majority of the configured regions
-decides, so two regions never both win one epoch. The promotion is committed by its record in the
-winner's own vault. Killed before it, running again finds its own claims and goes on; killed behind
-it, running again finds the promotion done. Reading and restoring need none of this.
+decides, so two regions never both win one epoch; a store in which no vault lies has no vote. The
+promotion is committed by its record in the winner's own vault. Killed before it, running again
+finds its own claims and goes on; killed behind it, running again finds the promotion done. Reading
+and restoring need none of this.
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ from fleet.vault_epochs import (
     encode_claim,
     encode_promotion,
 )
-from fleet.vault_keyspace import claim_key
+from fleet.vault_keyspace import VAULT_KEY, claim_key
 from fleet.vault_log import SnapshotRecord
 from fleet.vault_pack import derive_key
 from fleet.vault_records import StoredRecord
 from resources.vault.network import NetworkVault
 
-_EPOCH_TRIES = 5
+EPOCH_TRIES = 5
+"""Epochs that one promotion claims, one after the other, when nobody wins."""
 _CREATE_TRIES = 4
 
 
@@ -92,7 +94,7 @@ def promote(
     if standing is not None and standing.region == vault.region and supersede < standing.epoch:
         return standing
     epoch = max(vault.log.epoch, supersede) + 1
-    for attempt in range(_EPOCH_TRIES):
+    for attempt in range(EPOCH_TRIES):
         if attempt:
             pause(attempt)
         verdict = _claim(vault, stores, epoch, operator_decides=operator_decides)
@@ -111,7 +113,7 @@ def promote(
             )
         epoch += 1
     raise PermanentError(
-        f"network {vault.network_id}: {_EPOCH_TRIES} epochs in a row were claimed by several",
+        f"network {vault.network_id}: {EPOCH_TRIES} epochs in a row were claimed by several",
         hint="Promote one region at a time.",
     )
 
@@ -155,11 +157,27 @@ def _claim(
     key = claim_key(vault.network_id, epoch)
     claims: dict[str, str] = {}
     for region in sorted(stores):
-        found = _create_or_read(stores[region], key, data)
+        found = _create_or_read(stores[region], key, data) if _has_vault(stores[region]) else None
         if found is not None:
             claims[region] = decode_claim(found, vault.network_id, epoch, log_key).region
     regions = sorted(stores)
     return decide_claims(claims, regions, vault.region, operator_decides=operator_decides)
+
+
+def _has_vault(store: ObjectStore) -> bool:
+    """Whether a vault answers, and not the empty folder of a disk that is not mounted.
+
+    A store without a vault has no vote, else the loss of a region would add to the majority.
+    """
+    for _ in range(_CREATE_TRIES):
+        try:
+            store.get(VAULT_KEY, 0, 1)
+        except StoreUnavailableError:
+            continue
+        except PermanentError:
+            return False
+        return True
+    return False
 
 
 def _create_or_read(store: ObjectStore, key: str, data: bytes) -> bytes | None:

@@ -65,6 +65,25 @@ TABLE: list[tuple[str, tuple[str, ...], Change, int, str, str]] = [
         "Regions stand in stateroom.toml as [regions.NAME].",
     ),
     (
+        "unknown region, promoted",
+        ("backups", "promote", "--region", "mars"), nothing, exit_codes.USAGE,
+        "no region 'mars'; declared: eu, us-west-2",
+        "Regions stand in stateroom.toml as [regions.NAME].",
+    ),
+    (
+        "promotion, another name typed",
+        ("backups", "promote", "--region", AWAY, "--yes-promote", HOME), nothing, exit_codes.USAGE,
+        "confirmation: 'us-west-2' is not valid; allowed: the region's name, eu",
+        "Nothing was written.",
+    ),
+    (
+        "promotion of a region without a vault",
+        ("backups", "promote", "--region", AWAY, "--yes-promote", AWAY), lose_copy,
+        exit_codes.USAGE,
+        "region eu has no vault at {folder}/state/vaults/eu",
+        "It has no copy yet: `stateroom up` makes it. Other regions: us-west-2.",
+    ),
+    (
         "time without zone",
         (*RESTORE, "--at", "2026-11-20T14:03:00"), nothing, exit_codes.USAGE,
         ("--at: '2026-11-20T14:03:00' is not valid; allowed: a time with zone, such as "

@@ -19,6 +19,7 @@ from fleet.probe_votes import VoteBook
 from fleet.probing import ProbePolicy, plan_probes
 from fleet.reports import NodeDeclaration
 from resources.clock import SystemClock
+from resources.controller_prober import ControllerProber
 from resources.local.prober import Prober
 from tests.resources.local.fleets import Fleet, eventually, node
 from tests.resources.local.test_supervisor import get
@@ -210,29 +211,47 @@ async def probe_until(prober: Prober, store: Misled, node_id: str, wanted: int) 
     return [p for report in store.reports for p in report.probes if p.node_id == node_id]
 
 
-def test_a_node_that_only_we_cannot_reach_is_relayed_and_never_dead(fleet: Fleet) -> None:
-    """Helpers reach it, so the path is broken, not the node."""
+def test_an_observer_that_is_cut_off_accuses_nobody(fleet: Fleet) -> None:
+    """While helpers reach the node, the path is broken; when no helper answers, it may be us."""
     fleet.start(nodes("eu", "us", "ap", "eu"), probing=QUICK)
     fleet.store.declare_nodes([node("observer", "eu")])
     store = Misled(fleet.store, "n2", "127.0.0.1:1")
     prober = Prober(store, SystemClock(), QUICK, node_id="observer", boot_id="b")  # type: ignore[arg-type]
-    found = asyncio.run(probe_until(prober, store, "n2", 4))
+    found = asyncio.run(probe_until(prober, store, "n2", 2))
     assert {probe.outcome for probe in found} == {ProbeOutcome.RELAYED}
     assert {probe.boot_id for probe in found} == {fleet.run("n2").boot_id}
     assert {probe.failures for probe in found} == {0}
     assert "reached by n" in found[0].detail
-
-
-def test_an_observer_that_reaches_nobody_accuses_nobody(fleet: Fleet) -> None:
-    """Neither target nor helpers answer: it is more likely that we are cut off."""
-    fleet.start(nodes("eu", "us", "ap", "eu"), probing=QUICK)
-    fleet.store.declare_nodes([node("observer", "eu")])
-    fleet.cluster.kill_region("us")
-    for region in ("eu", "ap"):
+    for region in ("eu", "us", "ap"):
         fleet.cluster.kill_region(region)
     store = Misled(fleet.store, "n2", "127.0.0.1:1")
     prober = Prober(store, SystemClock(), QUICK, node_id="observer", boot_id="b")  # type: ignore[arg-type]
-    found = asyncio.run(probe_until(prober, store, "n2", 4))
+    found = asyncio.run(probe_until(prober, store, "n2", 3))
     assert {probe.outcome for probe in found} == {ProbeOutcome.UNSURE}
     assert {probe.failures for probe in found} == {0}
     assert "helpers answers us either" in found[0].detail
+
+
+def test_the_controller_probes_what_it_is_told_to_and_counts_silence(fleet: Fleet) -> None:
+    """A killed node, a frozen one and one whose port another node has; a living one between."""
+    cluster = fleet.start(nodes("eu", "us", "ap"), probing=QUICK)
+    contacts = {one.node_id: one for one in fleet.store.node_contacts(["n1", "n2", "n3"])}
+    prober = ControllerProber(QUICK)
+    assert [p.outcome for p in prober.probe([contacts["n1"]])] == [ProbeOutcome.ANSWERED]
+    cluster.kill_node("n2")
+    group = fleet.run("n3").process.pid
+    os.killpg(group, signal.SIGSTOP)
+    impostor = contacts["n1"]._replace(node_id="n9")
+    try:
+        for failures in (1, 2):
+            found = prober.probe([contacts["n2"], contacts["n3"], impostor])
+            assert {probe.outcome for probe in found} <= {ProbeOutcome.SILENT, ProbeOutcome.UNSURE}
+            assert found[0].failures <= failures
+            assert "refused" in found[0].detail
+            assert "no answer within 0.25 s" in found[1].detail
+            assert "as n1" in found[2].detail
+        eventually(lambda: prober.probe([contacts["n2"]])[0].failures >= 2, "n2 stays silent")
+    finally:
+        os.killpg(group, signal.SIGCONT)
+    eventually(lambda: prober.probe([contacts["n3"]])[0].failures == 0, "n3 answers again")
+    assert prober.probe([]) == []

@@ -20,9 +20,17 @@ _BEGIN_HISTORY = """
 INSERT INTO placement_history
   (agent_id, node_id, region, epoch, term, desired, reason, placed_at, change_id)
 SELECT agent_id, node_id, region, epoch, term, desired, reason, updated_at,
-  (SELECT coalesce(max(change_id), 0) FROM agent_state_changes)
+  ({newest_change})
 FROM placements ORDER BY agent_id
 """
+
+# Numbers that were given out, also those of entries that have been trimmed.
+_NEWEST_CHANGE = {
+    "sqlite": "SELECT coalesce(max(seq), 0) FROM sqlite_sequence "
+    "WHERE name = 'agent_state_changes'",
+    "postgresql": "SELECT CASE WHEN is_called THEN last_value ELSE 0 END "
+    "FROM agent_state_changes_change_id_seq",
+}
 
 
 def _id(name: str, *, key: bool = False) -> sa.Column[str]:
@@ -59,7 +67,8 @@ def _create_history() -> None:
         sa.UniqueConstraint("agent_id", "epoch", name="placement_epoch_once"),
         sqlite_autoincrement=True,
     )
-    op.execute(_BEGIN_HISTORY)
+    newest_change = _NEWEST_CHANGE[op.get_bind().dialect.name]
+    op.execute(_BEGIN_HISTORY.format(newest_change=newest_change))
     op.drop_index("placements_by_network", "placements")
 
 
