@@ -25,7 +25,13 @@ from platform_defs.command.failover_preview import (
 from platform_defs.command.forced_orders import GivenOrder, approve_open, open_incident_of
 from platform_defs.command.incidents import SEARCHED
 from platform_defs.command.moments import utc_text
-from platform_defs.command.operator_input import by_option, demand_region, json_option, person
+from platform_defs.command.operator_input import (
+    by_option,
+    demand_reason,
+    demand_region,
+    json_option,
+    person,
+)
 from platform_defs.command.output import cell_text, to_json
 from platform_defs.command.store_access import fleet_store
 from platform_defs.settings import load_settings
@@ -92,6 +98,7 @@ def fail_back(
     settings = load_settings()
     demand_region(settings, region)
     who, now = person(by), datetime.now(UTC)
+    said = demand_reason(reason, "it stands in the incident")
     orders: list[GivenOrder] = []
     with fleet_store(settings) as store:
         evacuation = find_evacuation(store, region)
@@ -105,7 +112,7 @@ def fail_back(
             if not (approve or rehearse):
                 click.confirm(f"Let the agents of {region} go home?", abort=True, err=as_json)
             actions = _actions(region, evacuation, with_approval=not rehearse)
-            orders = order_fail_back(store, region, actions, who, reason)
+            orders = order_fail_back(store, region, actions, who, said)
     if as_json:
         click.echo(to_json(_document(rehearsal, evacuation, orders)))
     elif orders:

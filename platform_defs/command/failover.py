@@ -28,6 +28,7 @@ from platform_defs.command.operator_input import (
     KINDS,
     by_option,
     complete_subject,
+    demand_reason,
     demand_subject,
     json_option,
     person,
@@ -85,7 +86,7 @@ def failover(
         raise click.UsageError("--dry-run and --approve exclude each other")
     settings = load_settings()
     home = demand_subject(settings, kind, name)
-    who = person(by)
+    who, said = person(by), demand_reason(reason, "it stands in the incident")
     with fleet_store(settings) as store:
         now = datetime.now(UTC)
         standing = read_standing(store, now)
@@ -98,7 +99,7 @@ def failover(
             demand_controller(standing, f"fail over {kind} {name}")
             if not approve:
                 click.confirm(f"Fail over {kind} {name} now?", abort=True, err=as_json)
-            order = order_failover(store, kind, name, home.name, who, reason)
+            order = order_failover(store, kind, name, home.name, who, said)
         else:
             order = None
     if as_json:

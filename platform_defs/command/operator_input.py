@@ -10,11 +10,15 @@ import click
 from click.shell_completion import CompletionItem
 
 from fleet.errors import NotFoundError, StateroomError
+from fleet.incidents import validate_person, validate_words
 from platform_defs.settings import Settings, load_settings
 from platform_defs.settings_fleet import RegionSettings
 
 NODE, REGION = "node", "region"
 KINDS = (NODE, REGION)
+
+REASON_MAX_CHARS = 1000
+"""Of what is typed: names and words are put before it where it is stored."""
 
 by_option = click.option(
     "--by", default=None, metavar="NAME", help="Who orders it; default your login name."
@@ -23,8 +27,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON doc
 
 
 def person(by: str | None) -> str:
-    """Who gives the order: the name that was typed, else the login name."""
-    return by if by is not None else getpass.getuser()
+    """Who gives the order: the name that was typed, else the login name.
+
+    Raises:
+        InvalidInputError: it is no name; nothing has been touched then.
+    """
+    return validate_person("--by", by if by is not None else getpass.getuser())
 
 
 def demand_reason(reason: str | None, why: str) -> str:
@@ -36,10 +44,11 @@ def demand_reason(reason: str | None, why: str) -> str:
 
     Raises:
         click.UsageError: there is none.
+        InvalidInputError: it is too long.
     """
     if reason is None or not reason.strip():
         raise click.UsageError(f"--reason is needed: {why}")
-    return reason.strip()
+    return validate_words("--reason", reason.strip(), REASON_MAX_CHARS)
 
 
 def demand_region(settings: Settings, name: str) -> RegionSettings:
