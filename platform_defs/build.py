@@ -29,6 +29,7 @@ from fleet.failover_declaration import FailoverDeclaration
 from fleet.heartbeats import HeartbeatPolicy
 from fleet.lake import LakePolicy
 from fleet.run_history import RunHistoryPolicy
+from fleet.traffic_declaration import TrafficDeclaration
 from ops.inventory import TABLES
 from ops.inventory_jobs import (
     INVENTORY_CHECKS_JOB,
@@ -46,6 +47,7 @@ from platform_defs.declared_backup import (
 )
 from platform_defs.declared_failover import declared_failover
 from platform_defs.declared_fleet import declared_nodes, declared_replicas
+from platform_defs.declared_traffic import simple_traffic
 from platform_defs.settings import Settings
 from resources.clock_resource import ClockResource
 from resources.cluster_resource import cluster_resource
@@ -86,6 +88,8 @@ class Deployment:
     failover: FailoverDeclaration = field(default_factory=FailoverDeclaration)
     receivers: NotifierResource = field(default_factory=NotifierResource)
     """Whom alerts reach beside the log."""
+    traffic: TrafficDeclaration | None = None
+    """None: one embedded table of routes below `state_dir`."""
 
 
 def deployment_of(settings: Settings) -> Deployment:
@@ -119,6 +123,11 @@ def backup_of(deployment: Deployment) -> BackupDeclaration:
     return simple_backup(deployment.declaration.regions, deployment.state_dir)
 
 
+def traffic_of(deployment: Deployment) -> TrafficDeclaration:
+    """The declared routers, or the embedded one."""
+    return deployment.traffic or simple_traffic(deployment.state_dir)
+
+
 def build_resources(deployment: Deployment) -> dict[str, Any]:
     """Every resource by its key; nothing is opened before a run or a tick needs it."""
     notifier = build_notifier(deployment.receivers)
@@ -145,6 +154,7 @@ def build_resources(deployment: Deployment) -> dict[str, Any]:
         "progress": SilentProgress(),
         "region_vaults": region_vaults_resource,
         "run_history_policy": deployment.run_history_policy,
+        "traffic_declaration": traffic_of(deployment),
     }
 
 
