@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from fleet.agents import Placement
 from fleet.backup_checks import check_level, check_recovery_point
@@ -32,8 +32,11 @@ YOUNG, VERIFIED, KEYS = "backups_are_young", "backups_are_verified", "keys_are_a
 TRAFFIC, LEADER = "traffic_can_be_switched", "a_controller_leads"
 OBSERVERS, ALLOWED = "observers_report", "automation_is_on"
 
-TRAFFIC_BREAKER = "traffic"
-"""Begins the name of a circuit breaker around a traffic adapter."""
+JUDGED_MAX_AGE = timedelta(minutes=20)
+"""Oldest judgement that counts; one is made every few minutes."""
+
+TRAFFIC_BREAKERS = ("traffic/", "registry/")
+"""Begin the names of circuit breakers around adapters of traffic and discovery."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,10 @@ class TakeoverFacts:
     kept: KeptView | None
     paused: str
     """Who paused the automation and why; '' while it runs."""
+    services: int
+    """Known to the service registry, which has answered."""
     breakers: Sequence[BreakerStatus]
+    """Of all processes, reported lately."""
     now: datetime
 
 
@@ -192,11 +198,12 @@ def _traffic(facts: TakeoverFacts) -> _Judged:
     shut = [
         f"{one.name} of {one.holder}: {one.reason}"
         for one in facts.breakers
-        if one.name.startswith(TRAFFIC_BREAKER) and one.phase is not BreakerPhase.CLOSED
+        if one.name.startswith(TRAFFIC_BREAKERS) and one.phase is not BreakerPhase.CLOSED
     ]
     if shut:
         return Readiness.NOT_READY, f"adapters do not answer: {_few(shut)}"
-    return Readiness.READY, "the service registry answers, and no traffic adapter is cut off"
+    told = f"the registry answers ({facts.services} services), no adapter is cut off"
+    return Readiness.READY, told
 
 
 def _leader(facts: TakeoverFacts) -> _Judged:
@@ -235,12 +242,15 @@ def _allowed(facts: TakeoverFacts, region: str) -> _Judged:
     return Readiness.READY, f"it would be evacuated, {how}"
 
 
-def check_readiness(rows: Iterable[ReadinessRow], regions: Sequence[str]) -> CheckVerdict:
+def check_readiness(
+    rows: Iterable[ReadinessRow], regions: Sequence[str], now: datetime
+) -> CheckVerdict:
     """Every claim about every region holds, or is waived by the settings.
 
     Args:
         rows: newest of each region.
         regions: that there should be rows of.
+        now: the moment; what was judged long ago proves nothing.
     """
     known = list(rows)
     offenders = [
@@ -248,9 +258,14 @@ def check_readiness(rows: Iterable[ReadinessRow], regions: Sequence[str]) -> Che
         for row in known
         if row.verdict == Readiness.NOT_READY
     ]
-    judged = {row.region for row in known}
+    judged = {row.region: row.looked_at for row in known}
     offenders += [
         Offender("readiness", one, "never judged") for one in regions if one not in judged
+    ]
+    offenders += [
+        Offender("readiness", one, f"judged last at {at:%Y-%m-%d %H:%M} UTC, too long ago")
+        for one, at in judged.items()
+        if now - at > JUDGED_MAX_AGE
     ]
     waived = sum(row.verdict == Readiness.WAIVED for row in known)
     claim = "{offenders} of {checked} claims about a takeover do not hold"

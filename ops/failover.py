@@ -4,6 +4,8 @@ The order travels from op to op as text, with the nodes that are left of it. Wha
 moved is read back from the journal and the placements, never from an op's output.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -16,19 +18,28 @@ from fleet.failover_order import FailoverOrder, decode_order, encode_order
 from fleet.ports.clock import PatientClock
 from fleet.ports.cluster import PlacementFollower
 from fleet.ports.control_store import ControlStore
+from fleet.ports.notifier import Notifier
+from fleet.traffic_declaration import TrafficDeclaration
 from ops.evidence import number_evidence
 from ops.failover_arrival import start, wait_ready
 from ops.failover_fencing import fence, recheck
 from ops.failover_jobs import FAILOVER_CLASS, PRIORITY
 from ops.failover_moving import move
 from ops.failover_planning import plan
-from ops.failover_ports import FailoverPorts
+from ops.failover_ports import FailoverPorts, TrafficPorts
+from ops.failover_redirect import redirect
 from ops.failover_run import begin
 from ops.outcomes import outcomes
+from resources.circuit_breakers import CircuitBreakers
+from resources.traffic.opening import opened_routers
 from resources.vault.region_vaults import RegionVaults
 
 if TYPE_CHECKING:
     from fleet.agents import Placement
+
+
+_NAMED = 20
+"""Agents named in metadata."""
 
 
 class OrderConfig(dg.Config):
@@ -136,7 +147,7 @@ def move_op(
     return order
 
 
-@dg.op(out=dg.Out(dg.Nothing), description="Wait until the agents run where they belong now.")
+@dg.op(description="Wait until the agents run where they belong now.")
 def ready_op(
     context: dg.OpExecutionContext,
     order: str,
@@ -144,23 +155,88 @@ def ready_op(
     cluster: dg.ResourceParam[PlacementFollower],
     clock: dg.ResourceParam[PatientClock],
     failover_declaration: dg.ResourceParam[FailoverDeclaration],
-) -> None:
-    """Fails, naming agents, when some do not run in time: a person is told of the failed run."""
+) -> str:
+    """The same order, also when some do not run in time: the others' requests must follow them."""
     given = decode_order(order)
     ports = run_ports(control_store, cluster, clock)
     with outcomes(context.retry_number):
         placed = _placed(ports, given)
         arrival = wait_ready(ports, given, placed, failover_declaration.ready_timeout_s)
-        context.add_output_metadata(
-            number_evidence(
-                {"agents_running": len(arrival.running), "agents_waiting": len(arrival.waiting)}
-            )
+    context.add_output_metadata(
+        number_evidence(
+            {"agents_running": len(arrival.running), "agents_waiting": len(arrival.waiting)}
         )
+    )
+    return order
+
+
+@dg.op(description="Take the old copies out of discovery, and give every router new tables.")
+def redirect_op(
+    context: dg.OpExecutionContext,
+    order: str,
+    control_store: dg.ResourceParam[ControlStore],
+    cluster: dg.ResourceParam[PlacementFollower],
+    clock: dg.ResourceParam[PatientClock],
+    traffic_declaration: dg.ResourceParam[TrafficDeclaration],
+    notifier: dg.ResourceParam[Notifier],
+) -> str:
+    """The same order; a router that is down fails nothing, a person is told of it."""
+    given = decode_order(order)
+    ports = run_ports(control_store, cluster, clock)
+    with (
+        outcomes(context.retry_number),
+        traffic_ports(control_store, clock, traffic_declaration, notifier) as traffic,
+    ):
+        placed = _placed(ports, given)
+        done = redirect(ports._replace(traffic=traffic), given, placed)
+    context.add_output_metadata(
+        {
+            **number_evidence(
+                {"services": len(done.services), "endpoints_taken_out": done.removed}
+            ),
+            "routers_failed": done.failed,
+            "agents_not_registered": list(done.unregistered[:_NAMED]),
+        }
+    )
+    return order
+
+
+@dg.op(out=dg.Out(dg.Nothing), description="Fail, naming agents, when some do not run yet.")
+def arrived_op(
+    context: dg.OpExecutionContext,
+    order: str,
+    control_store: dg.ResourceParam[ControlStore],
+    cluster: dg.ResourceParam[PlacementFollower],
+    clock: dg.ResourceParam[PatientClock],
+) -> None:
+    """A person is told of the failed run; the agents' nodes go on trying."""
+    given = decode_order(order)
+    ports = run_ports(control_store, cluster, clock)
+    with outcomes(context.retry_number):
+        arrival = wait_ready(ports, given, _placed(ports, given), timeout_s=0.0)
         if arrival.waiting:
             raise NodeUnavailableError(
                 f"{len(arrival.waiting)} agents do not run yet: {'; '.join(arrival.waiting[:5])}",
                 hint=f"stateroom incident {given.incident_id}; their nodes go on trying.",
             )
+
+
+@contextmanager
+def traffic_ports(
+    store: ControlStore, clock: PatientClock, declaration: TrafficDeclaration, notifier: Notifier
+) -> Iterator[TrafficPorts]:
+    """Registry and routers of a run; what their breakers have learnt is reported at the end.
+
+    Args:
+        store: also the registry.
+        clock: times the breakers.
+        declaration: names the routers.
+        notifier: whom alerts reach.
+    """
+    breakers = CircuitBreakers(clock)
+    with opened_routers(declaration.routers, breakers) as routers:
+        yield TrafficPorts(store, routers, declaration.policy, notifier.notify)
+        breakers.publish(store)
 
 
 def _placed(ports: FailoverPorts, order: FailoverOrder) -> "list[Placement]":
@@ -183,6 +259,6 @@ def build_failover_job(name: str, description: str) -> dg.JobDefinition:
         executor_def=dg.in_process_executor,
     )
     def failover() -> None:
-        ready_op(move_op(plan_op(fence_op(recheck_op()))))
+        arrived_op(redirect_op(ready_op(move_op(plan_op(fence_op(recheck_op()))))))
 
     return failover

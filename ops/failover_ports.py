@@ -8,8 +8,22 @@ from fleet.failover_order import FailoverOrder
 from fleet.ports.clock import PatientClock
 from fleet.ports.cluster import FleetReader
 from fleet.ports.control_store import ControlStore
+from fleet.ports.notifier import Alert
+from fleet.ports.service_registry import ServiceRegistry
 from fleet.ports.state_rescue import StateRescue
+from fleet.ports.traffic import ConfiguredRouter
+from fleet.service_health import ServicePolicy
 from ops.step_journal import StepJournal
+
+
+class TrafficPorts(NamedTuple):
+    """What a run needs to send requests elsewhere."""
+
+    registry: ServiceRegistry
+    routers: tuple[ConfiguredRouter, ...]
+    policy: ServicePolicy
+    tell: Callable[[Alert], None]
+    """Reaches a person."""
 
 
 class FailoverPorts(NamedTuple):
@@ -25,6 +39,8 @@ class FailoverPorts(NamedTuple):
     """Stops one agent of an epoch in order, within a grace period in seconds."""
     rescue: StateRescue | None = None
     """None: there are no backups; a state that the store has lost is lost."""
+    traffic: TrafficPorts | None = None
+    """None: nothing is sent to these agents."""
 
     def journal(self, order: FailoverOrder) -> StepJournal:
         """The journal of the order's incident."""

@@ -11,6 +11,7 @@ from ops.failover_fencing import Fencing, fence, recheck
 from ops.failover_moving import move
 from ops.failover_planning import plan
 from ops.failover_ports import FailoverPorts
+from ops.failover_redirect import Redirection, redirect
 
 _TRIES = 5
 
@@ -22,6 +23,7 @@ class FailoverResult(NamedTuple):
     placed: tuple[Placement, ...]
     """Placements of this order that are in force, also of an earlier try of the same attempt."""
     arrival: Arrival
+    redirection: Redirection = Redirection()
 
     @property
     def parked(self) -> int:
@@ -63,4 +65,5 @@ def carry_out(
     moves = plan(ports, order, fencing.fenced)
     placed = move(ports, order, moves)
     start(ports, order, placed)
-    return FailoverResult(fencing, tuple(placed), wait_ready(ports, order, placed, ready_timeout_s))
+    arrival = wait_ready(ports, order, placed, ready_timeout_s)
+    return FailoverResult(fencing, tuple(placed), arrival, redirect(ports, order, placed))

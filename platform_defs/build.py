@@ -13,7 +13,13 @@ import dagster as dg
 from assets.inventory import GROUP as INVENTORY_GROUP
 from assets.inventory import build_external_specs, build_inventory_assets
 from assets.inventory_checks import build_inventory_checks
-from assets.upkeep import ACTIVITY_HISTORY, LAKE_CATALOG, RUN_HISTORY, build_upkeep_assets
+from assets.upkeep import (
+    ACTIVITY_HISTORY,
+    LAKE_CATALOG,
+    PLACEMENT_HISTORY,
+    RUN_HISTORY,
+    build_upkeep_assets,
+)
 from fleet.agents import ActivityPolicy
 from fleet.backup import ArtefactDeclaration
 from fleet.backup_declaration import BackupDeclaration
@@ -23,6 +29,7 @@ from fleet.failover_declaration import FailoverDeclaration
 from fleet.heartbeats import HeartbeatPolicy
 from fleet.lake import LakePolicy
 from fleet.run_history import RunHistoryPolicy
+from fleet.traffic_declaration import TrafficDeclaration
 from ops.inventory import TABLES
 from ops.inventory_jobs import (
     INVENTORY_CHECKS_JOB,
@@ -40,6 +47,7 @@ from platform_defs.declared_backup import (
 )
 from platform_defs.declared_failover import declared_failover
 from platform_defs.declared_fleet import declared_nodes, declared_replicas
+from platform_defs.declared_traffic import simple_traffic
 from platform_defs.settings import Settings
 from resources.clock_resource import ClockResource
 from resources.cluster_resource import cluster_resource
@@ -54,6 +62,7 @@ from sensors.inventory import build_fleet_change_sensor, build_inventory_schedul
 from sensors.upkeep import (
     ACTIVITY_HISTORY_JOB,
     LAKE_UPKEEP_JOB,
+    PLACEMENT_HISTORY_JOB,
     RUN_HISTORY_JOB,
     build_upkeep_schedules,
 )
@@ -79,6 +88,8 @@ class Deployment:
     failover: FailoverDeclaration = field(default_factory=FailoverDeclaration)
     receivers: NotifierResource = field(default_factory=NotifierResource)
     """Whom alerts reach beside the log."""
+    traffic: TrafficDeclaration | None = None
+    """None: one embedded table of routes below `state_dir`."""
 
 
 def deployment_of(settings: Settings) -> Deployment:
@@ -112,6 +123,11 @@ def backup_of(deployment: Deployment) -> BackupDeclaration:
     return simple_backup(deployment.declaration.regions, deployment.state_dir)
 
 
+def traffic_of(deployment: Deployment) -> TrafficDeclaration:
+    """The declared routers, or the embedded one."""
+    return deployment.traffic or simple_traffic(deployment.state_dir)
+
+
 def build_resources(deployment: Deployment) -> dict[str, Any]:
     """Every resource by its key; nothing is opened before a run or a tick needs it."""
     notifier = build_notifier(deployment.receivers)
@@ -138,6 +154,7 @@ def build_resources(deployment: Deployment) -> dict[str, Any]:
         "progress": SilentProgress(),
         "region_vaults": region_vaults_resource,
         "run_history_policy": deployment.run_history_policy,
+        "traffic_declaration": traffic_of(deployment),
     }
 
 
@@ -170,6 +187,12 @@ def build_jobs() -> list[Any]:
             description="Forgets old activities of agents.",
         ),
         dg.define_asset_job(
+            PLACEMENT_HISTORY_JOB,
+            selection=dg.AssetSelection.assets(PLACEMENT_HISTORY),
+            tags=upkeep,
+            description="Forgets where agents were placed long ago.",
+        ),
+        dg.define_asset_job(
             RUN_HISTORY_JOB,
             selection=dg.AssetSelection.assets(RUN_HISTORY),
             tags=upkeep,
@@ -193,20 +216,26 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
     if unknown:
         raise KeyError(f"no such resource: {sorted(unknown)}; there are {sorted(resources)}")
     backups = build_backups(backup_of(deployment), deployment.backup_crons)
-    failover = build_failover(deployment.failover)
-    checks = [*build_inventory_checks(), *backups.checks]
+    failover = build_failover(deployment.failover, deployment.declaration.regions)
+    checks = [*build_inventory_checks(), *backups.checks, *failover.checks]
     check_keys = [key for each in checks for key in each.check_keys]
     return dg.Definitions(
         assets=[
             *build_external_specs(),
             *build_inventory_assets(deployment.declaration.regions),
             *backups.assets,
+            *failover.assets,
             *build_upkeep_assets(check_keys),
         ],
         asset_checks=checks,
         jobs=[*build_jobs(), *backups.jobs, *failover.jobs],
         sensors=[build_fleet_change_sensor(), *backups.sensors, *failover.sensors],
-        schedules=[build_inventory_schedule(), *build_upkeep_schedules(), *backups.schedules],
+        schedules=[
+            build_inventory_schedule(),
+            *build_upkeep_schedules(),
+            *backups.schedules,
+            *failover.schedules,
+        ],
         resources={**resources, **overrides},
         executor=dg.in_process_executor,
     )

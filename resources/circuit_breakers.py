@@ -151,10 +151,12 @@ class CircuitBreakers:
 class GuardedRouter:
     """A traffic router behind a breaker; a refused table is an answer, not a failure."""
 
-    def __init__(self, router: TrafficRouter, breakers: CircuitBreakers) -> None:
-        """Guard it under `traffic/<its name>`."""
+    def __init__(
+        self, router: TrafficRouter, breakers: CircuitBreakers, name: str | None = None
+    ) -> None:
+        """Guard it under `traffic/<name>`; without a name, its own is taken."""
         self._router = router
-        self._breaker = breakers.breaker(f"traffic/{router.name}")
+        self._breaker = breakers.breaker(f"traffic/{name or router.name}")
 
     @property
     def name(self) -> str:

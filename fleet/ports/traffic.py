@@ -49,3 +49,15 @@ class TrafficRouter(Protocol):
             TrafficUnavailableError: the balancer does not answer.
         """
         ...
+
+
+class ConfiguredRouter(NamedTuple):
+    """A router as this deployment uses it."""
+
+    name: str
+    """Of its settings; its own says only its kind."""
+    router: TrafficRouter
+    services: frozenset[str] = frozenset()
+    """The services that it balances; empty: all that it knows."""
+    counts_connections: bool = False
+    """It counts open connections itself, so that weights need only follow capacities."""

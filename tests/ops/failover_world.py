@@ -29,6 +29,7 @@ class CrashingCalls:
 
     WRITES = (
         "append_journal", "place_agents", "fence_nodes", "update_incident", "restore_states",
+        "remove_endpoints",
     )  # fmt: skip
 
     def __init__(self, store: InMemoryControlStore, crash_at: int, *, after: bool) -> None:
@@ -39,10 +40,12 @@ class CrashingCalls:
     def __getattr__(self, name: str) -> Any:
         """The store's own, or one that counts."""
         found = getattr(self._store, name)
-        return self._counted(found) if name in self.WRITES else found
+        return self.counted(found) if name in self.WRITES else found
 
-    def _counted(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*args: Any, **kwargs: Any) -> Any:
+    def counted(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The same call, as one that may be the last."""
+
+        def call_or_crash(*args: Any, **kwargs: Any) -> Any:
             number, self.calls = self.calls, self.calls + 1
             if number == self._crash_at and not self._after:
                 raise CrashedError
@@ -51,7 +54,7 @@ class CrashingCalls:
                 raise CrashedError
             return result
 
-        return counted
+        return call_or_crash
 
 
 class BackupOf:
