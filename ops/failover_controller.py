@@ -23,7 +23,7 @@ from fleet.failover_order import FailoverOrder, OrderKind
 from fleet.ports.notifier import Notifier
 from ops.failover_acts import DecisionActs
 from ops.failover_evidence import EvidenceReader, WatchPorts
-from ops.failover_standing import keep_standing, name_step
+from ops.failover_standing import given_up, keep_standing, name_step
 from ops.failover_view import ViewKeeper
 
 _ORDERS = {
@@ -101,7 +101,7 @@ class FailoverController:
         )
         acts = DecisionActs(store, self._notifier, evidence.at, regions)
         orders = []
-        for action in decision.actions:
+        for action in (*decision.actions, *given_up(evidence, decision)):
             forced = action.subject in evidence.directives.forced
             if action.kind in _ORDERS or (forced and action.kind is ActionKind.FENCE_NODE):
                 order = self._order(action, forced=forced)
