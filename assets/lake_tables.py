@@ -12,7 +12,7 @@ def describe_table(
     name: str,
     description: str,
     group: str,
-    partitions: dg.PartitionsDefinition[str],
+    partitions: dg.PartitionsDefinition[str] | None,
     code_version: str,
     *kinds: str,
 ) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def describe_table(
         name: of the asset and of the table.
         description: with grain, source and freshness.
         group: feature that it belongs to.
-        partitions: networks or regions.
+        partitions: networks or regions; None for a table about all of them at once.
         code_version: of the columns and their meaning.
         kinds: shown beside `parquet`.
     """

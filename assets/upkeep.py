@@ -7,13 +7,16 @@ from typing import Any
 import dagster as dg
 
 from assets.inventory import CONTROL_STORE
+from fleet.failover_tables import PLACEMENTS
 from ops.activities import trim_activities_op
+from ops.failover_upkeep import trim_placements_op
 from ops.lake_upkeep import compact_lake_op, retain_lake_op
 from ops.run_history import build_prune_run_history_op
 
 GROUP = "upkeep"
 OWNERS = ["team:fleet-operations"]
 LAKE_CATALOG, RUN_HISTORY, ACTIVITY_HISTORY = "lake_catalog", "run_history", "activity_history"
+PLACEMENT_HISTORY = "placement_history"
 
 FRESHNESS = dg.FreshnessPolicy.time_window(
     fail_window=timedelta(hours=50), warn_window=timedelta(hours=26)
@@ -71,7 +74,22 @@ def build_upkeep_assets(checks: Sequence[dg.AssetCheckKey]) -> list[dg.AssetsDef
     def activity_history(control_store: Any) -> Any:
         return trim_activities_op(after=control_store)
 
+    @dg.graph_asset(
+        name=PLACEMENT_HISTORY,
+        description=(
+            "Where agents were placed, in the control store, without what is older than "
+            "`failover.keep_history_days`.\n\nGrain: one agent and epoch. Source: the "
+            "transactions that moved agents. Freshness: daily."
+        ),
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"sqlalchemy"},
+        ins={PLACEMENTS: dg.AssetIn(dagster_type=dg.Nothing)},
+    )
+    def placement_history(placements: Any) -> Any:
+        return trim_placements_op(after=placements)
+
     return [
         each.map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=FRESHNESS))
-        for each in (lake_catalog, activity_history, run_history)
+        for each in (lake_catalog, activity_history, run_history, placement_history)
     ]

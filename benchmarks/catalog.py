@@ -38,6 +38,7 @@ from resources.vault.packs.manifest import (
     PackInfo,
     encode_manifest,
     manifest_schema,
+    sort_rows,
 )
 from resources.vault.snapshots.catalog import catalogue_items
 
@@ -102,7 +103,7 @@ def make_vault(root: Path, agents: int, snapshots: int) -> NetworkVault:
         numbers = changed if base else everyone
         table = rows(ids, numbers, versions[numbers])
         base_name = base[-1].sha256 if base else None
-        sealed = encode_manifest(KEYS, Manifest(table, packs), base_name)
+        sealed = encode_manifest(KEYS, Manifest(sort_rows(table), packs), base_name)
         vault.store.create(manifest_key("net", snapshot_id, sealed.sha256), sealed.data)
         ref = ManifestRef(snapshot_id, sealed.sha256, len(sealed.data), len(table))
         chain = (*base, ref)

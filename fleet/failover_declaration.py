@@ -15,7 +15,7 @@ class FailoverDeclaration:
     """By which numbers agents are moved, where to, and whether by the sensors.
 
     Raises:
-        InvalidInputError: head-room out of range, or a region that takes its own agents in.
+        InvalidInputError: head-room or days out of range, or a region that takes its own agents.
     """
 
     policy: FailoverPolicy = EMBEDDED
@@ -26,11 +26,15 @@ class FailoverDeclaration:
     ready_timeout_s: float = 120.0
     enabled: bool = True
     """Whether sensors act; commands work either way."""
+    keep_history_days: int = 90
+    """How long the control store keeps where agents were placed."""
 
     def __post_init__(self) -> None:
         """Refuse what no evacuation can follow."""
         if not 0 <= self.head_room < 1:
             raise InvalidInputError("head_room", self.head_room, "0 to below 1")
+        if self.keep_history_days < 1:
+            raise InvalidInputError("keep_history_days", self.keep_history_days, "1 or more")
         for region, targets in self.targets.items():
             if region in targets:
                 raise InvalidInputError(f"failover_to of {region}", region, "other regions")

@@ -15,6 +15,7 @@ from fleet.incidents import IncidentHeader, IncidentKind, IncidentState
 _COMMANDS = {
     IncidentKind.NODE: "stateroom failover node {subject} --approve",
     IncidentKind.REGION: "stateroom failover region {subject} --approve",
+    IncidentKind.FAIL_BACK: "stateroom fail-back {subject} --approve",
 }
 
 
@@ -37,7 +38,7 @@ def tell_incident(incident: Incident, now: datetime) -> list[str]:
 
 def name_subject(header: IncidentHeader) -> str:
     """What has failed, with its place: `Node node-3 in eu-central-1`."""
-    noun = header.kind.value.capitalize()
+    noun = header.kind.value.replace("_", "-").capitalize()
     if header.subject == header.kind.value:  # there is but one
         return f"The {header.subject}"
     place = f" in {header.region}" if header.region not in {"", header.subject} else ""

@@ -21,6 +21,8 @@ from fleet.incidents import IncidentHeader
 from fleet.journal import JournalEntry
 
 SEEN, DECIDED = "seen", "decided"
+SILENT = "silent"
+"""What was seen: the last sign of life, dated back."""
 ACKNOWLEDGED, APPROVED = "acknowledged", "approved"
 _FACTS = {SEEN, DECIDED, ACKNOWLEDGED, APPROVED}
 

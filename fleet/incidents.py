@@ -47,6 +47,8 @@ class IncidentKind(StrEnum):
     """The controller cannot act: it is frozen, or has lost its lease."""
     RUN = "run"
     """A run of a Dagster job failed."""
+    FAIL_BACK = "fail_back"
+    """Agents of a region that has come back go home: a person's order, open until it is done."""
 
 
 class IncidentState(StrEnum):

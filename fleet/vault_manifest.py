@@ -29,7 +29,7 @@ class SealedManifest(NamedTuple):
     data: bytes
 
 
-def seal_manifest(keys: PackKeys, plain: bytes, salt: bytes) -> SealedManifest:
+def seal_manifest(keys: PackKeys, plain: bytes | memoryview, salt: bytes) -> SealedManifest:
     """Seal a manifest.
 
     Args:

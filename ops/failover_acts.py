@@ -5,12 +5,12 @@ is told here belongs to no incident: a frozen controller, a node that looks dead
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from fleet.errors import StateroomError
 from fleet.failover.explain import explain_action, explain_non_action
 from fleet.failover.records import Action, ActionKind, NonAction
-from fleet.incident_timeline import EntryKind, fact_entry
+from fleet.incident_timeline import SILENT, EntryKind, fact_entry
 from fleet.incidents import IncidentHeader, IncidentKind, IncidentOpening, IncidentState
 from fleet.placement import NO_NODE
 from fleet.ports.control_store import ControlStore
@@ -18,6 +18,9 @@ from fleet.ports.notifier import Alert, Notifier
 
 REASON_MAX_CHARS = 500
 """Of a timeline's line; the run's log has everything."""
+
+_SILENCE_MAX_S = 30 * 86_400.0
+"""A node that was never heard of has been silent for ever, which has no date."""
 
 
 class DecisionActs:
@@ -104,6 +107,22 @@ class DecisionActs:
             incident_id=action.incident,
         )
         self._store.open_incident(opening)
+        self._date_silence(action, name)
+
+    def _date_silence(self, action: Action, name: str) -> None:
+        """When the last sign of life was seen: what a detection time is counted from."""
+        silent_s = next((one.seen for one in action.reasons if one.fact == "silence_s"), None)
+        if not isinstance(silent_s, (int, float)) or not 0 <= silent_s < _SILENCE_MAX_S:
+            return
+        entry = fact_entry(
+            action.incident,
+            EntryKind.SEEN,
+            SILENT,
+            name,
+            "this was the last sign of life",
+            self._at - timedelta(seconds=silent_s),
+        )
+        self._store.append_journal([entry])
 
     def _end(self, action: Action) -> None:
         header = self._store.incident(action.incident)

@@ -14,6 +14,7 @@ from fleet.failover.records import (
     ActionKind,
     ControllerState,
     Decision,
+    Evidence,
     FailoverState,
     NodeState,
 )
@@ -22,6 +23,8 @@ from fleet.failover_order import FailoverOrder, OrderKind
 from fleet.ports.notifier import Notifier
 from ops.failover_acts import DecisionActs
 from ops.failover_evidence import EvidenceReader, WatchPorts
+from ops.failover_standing import given_up, keep_standing, name_step
+from ops.failover_view import ViewKeeper
 
 _ORDERS = {
     ActionKind.MOVE_NODE: OrderKind.NODE,
@@ -64,6 +67,8 @@ class FailoverController:
         self._ports, self._reader = ports, reader
         self._declaration, self._notifier = declaration, notifier
         self.state = state or FailoverState()
+        self._frozen_from_s = ports.clock.monotonic_s()
+        self._views = ViewKeeper(ports.store)
 
     def tick(self) -> Tick:
         """Look once and do what follows from it."""
@@ -75,25 +80,35 @@ class FailoverController:
             # At the beginning of a freeze, not at its end: the votes that end it must be fresh.
             self._reader.restart()
         self.state = decision.state
+        if not frozen:
+            self._frozen_from_s = now_s
+        orders, faults = self._carry_out(evidence, decision)
+        faults += keep_standing(self._ports.store, evidence, decision, now_s - self._frozen_from_s)
+        if orders:
+            self._reader.forget_counts()
+        faults += self._views.keep(evidence, decision, now_s)
+        return Tick(evidence.at, decision, tuple(orders), tuple(faults))
+
+    def _carry_out(
+        self, evidence: Evidence, decision: Decision
+    ) -> tuple[list[FailoverOrder], list[str]]:
+        """Do what needs no run, in the order decided; the orders for what does, and the faults."""
+        nodes, store = evidence.nodes, self._ports.store
         regions = (
-            {
-                name: evidence.nodes.region_of(index)
-                for index, name in enumerate(evidence.nodes.node_ids)
-            }
+            {name: nodes.region_of(index) for index, name in enumerate(nodes.node_ids)}
             if decision.actions
             else {}
         )
-        acts = DecisionActs(self._ports.store, self._notifier, evidence.at, regions)
+        acts = DecisionActs(store, self._notifier, evidence.at, regions)
         orders = []
-        for action in decision.actions:
+        for action in (*decision.actions, *given_up(evidence, decision)):
             forced = action.subject in evidence.directives.forced
             if action.kind in _ORDERS or (forced and action.kind is ActionKind.FENCE_NODE):
-                orders.append(self._order(action, forced=forced))
+                order = self._order(action, forced=forced)
+                orders.append(name_step(store, evidence, order))
             acts.carry_out(action)
         acts.tell_waiting(decision.non_actions)
-        if orders:
-            self._reader.forget_counts()
-        return Tick(evidence.at, decision, tuple(orders), tuple(acts.faults))
+        return orders, acts.faults
 
     def _suspects(self) -> list[str]:
         """Nodes that are looked at directly: those whose silence is being judged."""

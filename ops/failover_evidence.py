@@ -38,6 +38,10 @@ _CRASHES_EVERY_S = 5.0
 """Between two looks for agents that crash again and again."""
 
 
+_INCIDENTS_MAX = 20_000
+"""More than a fleet of 10,000 nodes can have open at once: one for each, and some beside."""
+
+
 @dataclass(slots=True)
 class WatchPorts:
     """What a controller looks through."""
@@ -124,7 +128,7 @@ class EvidenceReader:
         contacts = ports.store.node_contacts(sorted(suspects)) if suspects else []
         self._votes.take_own(ports.prober.probe([one for one in contacts if one.address]), now_s)
         self._refresh(now_s)
-        incidents = ports.store.incidents(open_only=True)
+        incidents = ports.store.incidents(open_only=True, limit=_INCIDENTS_MAX)
         directives = read_directives(ports.store, incidents)
         self._columns = self._columns_of(beats, now_s, directives.forced)
         return Evidence(

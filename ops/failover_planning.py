@@ -1,6 +1,7 @@
 """Plan where the agents of an order go, and write all of it down before anything is moved."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from fleet.agents import Placement
@@ -18,7 +19,6 @@ class _Fleet(NamedTuple):
     """What a plan is made from, read once."""
 
     agents: Mapping[str, Agent]
-    placements: Mapping[str, Placement]
     targets: Sequence[NodeDeclaration]
 
 
@@ -37,21 +37,7 @@ def plan(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> li
     told = [one for one in journal.entries() if one.step.startswith(_plan_step(order, ""))]
     if told:
         return read_plans(told)  # this attempt died after it had planned
-    left = frozenset(nodes)
-    fleet = _read_fleet(ports, order, left)
-    moves = planned(
-        plan_relocation(
-            _leaving(ports, order, fleet, left),
-            fleet.placements.values(),
-            {agent_id: _declaration(one) for agent_id, one in fleet.agents.items()},
-            RelocationTargets(
-                fleet.targets, order.regions, order.head_room, order.kind == OrderKind.NODE
-            ),
-            because=order.because,
-            now=ports.clock.now(),
-            term=order.term,
-        )
-    )
+    moves = propose(ports, order, nodes)
     steps = {}
     for number, batch in enumerate(batches(moves) or [[]]):
         parked = sum(one.node_id == NO_NODE for one in batch)
@@ -61,15 +47,54 @@ def plan(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> li
     return moves
 
 
+def propose(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> list[PlannedMove]:
+    """Plan where the agents of these nodes go; nothing is written down, nothing is moved.
+
+    Args:
+        ports: the world; only looked at.
+        order: what is, or would be, ordered.
+        nodes: those that are left; of a fail-back none.
+
+    Returns:
+        One move for each agent that leaves, ordered by agent. Without room it is parked; in a
+        fail-back it is left out, because it runs where it is.
+    """
+    left = frozenset(nodes)
+    placements = {one.agent_id: one for one in ports.store.placements()}
+    leaving = _leaving(ports, order, placements, left)
+    fleet = _read_fleet(ports, order, placements, {one.region for one in leaving}, left)
+    moves = planned(
+        plan_relocation(
+            leaving,
+            placements.values(),
+            {agent_id: _declaration(one) for agent_id, one in fleet.agents.items()},
+            RelocationTargets(
+                fleet.targets, order.regions, order.head_room, order.kind == OrderKind.NODE
+            ),
+            because=order.because,
+            now=ports.clock.now(),
+            term=order.term,
+        )
+    )
+    if order.kind == OrderKind.FAIL_BACK:
+        return [one for one in moves if one.node_id != NO_NODE]
+    return moves
+
+
 def _plan_step(order: FailoverOrder, part: str) -> str:
     return f"{PLAN}/{order.attempt}-{part}"
 
 
-def _read_fleet(ports: FailoverPorts, order: FailoverOrder, left: frozenset[str]) -> _Fleet:
-    """Agents and whole nodes of the regions that are left or gone to; all placements."""
-    placements = {one.agent_id: one for one in ports.store.placements()}
+def _read_fleet(
+    ports: FailoverPorts,
+    order: FailoverOrder,
+    placements: Mapping[str, Placement],
+    left_regions: AbstractSet[str],
+    left: frozenset[str],
+) -> _Fleet:
+    """Agents and whole nodes of the regions that are left or gone to."""
     home = {one.region for one in placements.values() if one.node_id in left}
-    regions = sorted(home | set(order.regions))
+    regions = sorted(home | left_regions | set(order.regions))
     agents = {one.agent_id: one for region in regions for one in ports.store.agents(region)}
     shut = left | set(order.avoid)
     targets = [
@@ -78,16 +103,19 @@ def _read_fleet(ports: FailoverPorts, order: FailoverOrder, left: frozenset[str]
         for node in ports.cluster.nodes(region)
         if node.phase == NodePhase.RUNNING and node.node_id not in shut
     ]
-    return _Fleet(agents, placements, targets)
+    return _Fleet(agents, targets)
 
 
 def _leaving(
-    ports: FailoverPorts, order: FailoverOrder, fleet: _Fleet, left: frozenset[str]
+    ports: FailoverPorts,
+    order: FailoverOrder,
+    placements: Mapping[str, Placement],
+    left: frozenset[str],
 ) -> list[Placement]:
     if order.kind == OrderKind.FAIL_BACK:
         found = ports.store.agents_abroad(order.subject)
     else:
-        found = [one for one in fleet.placements.values() if one.node_id in left]
+        found = [one for one in placements.values() if one.node_id in left]
     running = [one for one in found if one.desired == "running"]
     return running if order.agents_max is None else running[: order.agents_max]
 

@@ -13,7 +13,13 @@ import dagster as dg
 from assets.inventory import GROUP as INVENTORY_GROUP
 from assets.inventory import build_external_specs, build_inventory_assets
 from assets.inventory_checks import build_inventory_checks
-from assets.upkeep import ACTIVITY_HISTORY, LAKE_CATALOG, RUN_HISTORY, build_upkeep_assets
+from assets.upkeep import (
+    ACTIVITY_HISTORY,
+    LAKE_CATALOG,
+    PLACEMENT_HISTORY,
+    RUN_HISTORY,
+    build_upkeep_assets,
+)
 from fleet.agents import ActivityPolicy
 from fleet.backup import ArtefactDeclaration
 from fleet.backup_declaration import BackupDeclaration
@@ -56,6 +62,7 @@ from sensors.inventory import build_fleet_change_sensor, build_inventory_schedul
 from sensors.upkeep import (
     ACTIVITY_HISTORY_JOB,
     LAKE_UPKEEP_JOB,
+    PLACEMENT_HISTORY_JOB,
     RUN_HISTORY_JOB,
     build_upkeep_schedules,
 )
@@ -181,6 +188,12 @@ def build_jobs() -> list[Any]:
             description="Forgets old activities of agents.",
         ),
         dg.define_asset_job(
+            PLACEMENT_HISTORY_JOB,
+            selection=dg.AssetSelection.assets(PLACEMENT_HISTORY),
+            tags=upkeep,
+            description="Forgets where agents were placed long ago.",
+        ),
+        dg.define_asset_job(
             RUN_HISTORY_JOB,
             selection=dg.AssetSelection.assets(RUN_HISTORY),
             tags=upkeep,
@@ -204,20 +217,26 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
     if unknown:
         raise KeyError(f"no such resource: {sorted(unknown)}; there are {sorted(resources)}")
     backups = build_backups(backup_of(deployment), deployment.backup_crons)
-    failover = build_failover(deployment.failover)
-    checks = [*build_inventory_checks(), *backups.checks]
+    failover = build_failover(deployment.failover, deployment.declaration.regions)
+    checks = [*build_inventory_checks(), *backups.checks, *failover.checks]
     check_keys = [key for each in checks for key in each.check_keys]
     return dg.Definitions(
         assets=[
             *build_external_specs(),
             *build_inventory_assets(deployment.declaration.regions),
             *backups.assets,
+            *failover.assets,
             *build_upkeep_assets(check_keys),
         ],
         asset_checks=checks,
         jobs=[*build_jobs(), *backups.jobs, *failover.jobs],
         sensors=[build_fleet_change_sensor(), *backups.sensors, *failover.sensors],
-        schedules=[build_inventory_schedule(), *build_upkeep_schedules(), *backups.schedules],
+        schedules=[
+            build_inventory_schedule(),
+            *build_upkeep_schedules(),
+            *backups.schedules,
+            *failover.schedules,
+        ],
         resources={**resources, **overrides},
         executor=dg.in_process_executor,
     )

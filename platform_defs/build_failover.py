@@ -1,11 +1,13 @@
 """Everything about failover that Dagster runs: the controller, its sensors, its jobs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import dagster as dg
 
+from assets.failover import GROUP, build_failover_assets
+from assets.failover_checks import build_failover_checks
 from fleet.failover_declaration import FailoverDeclaration
 from fleet.ports.control_store import ControlStore
 from fleet.ports.infrastructure import InfrastructureReader
@@ -13,22 +15,36 @@ from fleet.ports.notifier import Notifier
 from fleet.probing import EMBEDDED_PROBING
 from ops.failover import build_failover_job
 from ops.failover_jobs import FAILOVER_JOB, REGION_FAILOVER_JOB
+from ops.failover_report_jobs import FAILOVER_REPORT_JOB, REPORT_CLASS
 from ops.failover_watch import FailoverWatch
 from resources.clock import SystemClock
+from sensors.failed_runs import build_failed_run_sensor
 from sensors.failover import build_failover_sensors
+from sensors.failover_reports import build_report_schedule, build_report_sensor
 from sensors.notifications import build_notification_sensor
 
 
 class FailoverDefinitions(NamedTuple):
     """What is handed to `Definitions`."""
 
+    assets: list[dg.AssetsDefinition]
+    checks: list[dg.AssetChecksDefinition]
     jobs: list[Any]
+    schedules: list[dg.ScheduleDefinition]
     sensors: list[dg.SensorDefinition]
 
 
-def build_failover(declaration: FailoverDeclaration) -> FailoverDefinitions:
-    """Jobs and sensors; where failover is disabled the sensors are there, and stopped."""
+def build_failover(declaration: FailoverDeclaration, regions: Sequence[str]) -> FailoverDefinitions:
+    """Everything about failover; where it is disabled nothing moves by itself, reports go on.
+
+    Args:
+        declaration: whether the sensors that move agents run.
+        regions: partitions of what is looked at, sorted.
+    """
     return FailoverDefinitions(
+        assets=build_failover_assets(regions),
+        checks=build_failover_checks(),
+        schedules=[build_report_schedule(running=True)],
         jobs=[
             build_failover_job(
                 FAILOVER_JOB, "Moves the agents of a lost node to other nodes of its region."
@@ -37,10 +53,18 @@ def build_failover(declaration: FailoverDeclaration) -> FailoverDefinitions:
                 REGION_FAILOVER_JOB,
                 "Moves the agents of a lost region into its backup regions, or home again.",
             ),
+            dg.define_asset_job(
+                FAILOVER_REPORT_JOB,
+                selection=dg.AssetSelection.groups(GROUP),
+                tags=REPORT_CLASS,
+                description="Reports node health, incidents, placements and readiness; judges all.",
+            ),
         ],
         sensors=[
             *build_failover_sensors(running=declaration.enabled),
             build_notification_sensor(running=True),
+            build_failed_run_sensor(running=True),
+            build_report_sensor(running=True),
         ],
     )
 

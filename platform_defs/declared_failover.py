@@ -24,6 +24,7 @@ def declared_failover(settings: Settings) -> FailoverDeclaration:
         head_room=settings.failover.head_room_percent / 100,
         ready_timeout_s=settings.failover.ready_timeout_s,
         enabled=settings.failover.enabled,
+        keep_history_days=settings.failover.keep_history_days,
     )
 
 

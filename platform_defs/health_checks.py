@@ -18,6 +18,7 @@ from pathlib import Path
 
 from fleet.errors import StateroomError
 from platform_defs.backup_health import check_vaults, check_wrapping_keys
+from platform_defs.failover_health import check_failover
 from platform_defs.health_finding import Check, Context, Finding
 from platform_defs.settings import Settings
 from platform_defs.state_folder import StateFolder, UpRun
@@ -289,6 +290,7 @@ CHECKS: tuple[Check, ...] = (
     check_clock,
     check_ports,
     check_store,
+    check_failover,
     check_lake,
     check_vaults,
     check_wrapping_keys,

@@ -53,3 +53,9 @@ class FailoverSettings:
         default=120.0,
         unit="seconds",
     )
+    keep_history_days: int = key(
+        kinds.whole(1, 3650, "days"),
+        "How long the control store keeps where agents were placed.",
+        default=90,
+        unit="days",
+    )

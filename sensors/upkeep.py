@@ -4,13 +4,15 @@ import dagster as dg
 
 LAKE_UPKEEP_JOB, RUN_HISTORY_JOB = "lake_upkeep_job", "prune_run_history_job"
 ACTIVITY_HISTORY_JOB = "trim_activities_job"
+PLACEMENT_HISTORY_JOB = "trim_placements_job"
 
 
 def build_upkeep_schedules() -> list[dg.ScheduleDefinition]:
-    """Three nightly schedules; after a downtime only the latest missed night is made up for."""
+    """Four nightly schedules; after a downtime only the latest missed night is made up for."""
     return [
         _nightly(LAKE_UPKEEP_JOB, "17 3", "Merges finished days of the lake and removes old ones."),
         _nightly(ACTIVITY_HISTORY_JOB, "32 3", "Forgets old activities of agents."),
+        _nightly(PLACEMENT_HISTORY_JOB, "37 3", "Forgets where agents were placed long ago."),
         _nightly(RUN_HISTORY_JOB, "47 3", "Forgets old runs of Dagster."),
     ]
 

@@ -76,6 +76,10 @@ class Draft:
         """Tell whether a person has ordered it."""
         return subject in self.evidence.directives.forced
 
+    def is_ordered(self, node_id: str, region: str) -> bool:
+        """Tell whether a person has ordered the node or its region away."""
+        return self.is_forced(f"node/{node_id}") or self.is_forced(f"region/{region}")
+
     def is_approved(self, action: Action) -> bool:
         """Tell whether a person has approved this very action."""
         return action.key in self.evidence.directives.approved

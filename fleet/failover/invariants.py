@@ -109,6 +109,7 @@ class InvariantChecker:
 
     def _restart(self, now_s: float) -> None:
         self.witness.ages_from_s = now_s
+        self.witness.unusable_s.clear()
         self._full_s.clear()
         self._calm_s.clear()
         self._suspect_s.clear()
@@ -275,13 +276,12 @@ class InvariantChecker:
             self._break("mode", action.subject, mode.value)
         if self._is_full(region):
             self._break("region_as_a_whole", action.subject, f"all of {region} is lost")
-        if approved:
-            self._note(action, region, now_s)
+        if action.attempt > 1:
             return
-        if action.attempt == 1:
+        if not approved:
             self._check_partial(evidence, decision, action, region, now_s)
             self._check_budget(evidence, action, now_s)
-            self._note(action, region, now_s)
+        self._note(action, region, now_s)
 
     def _note(self, action: Action, region: str, now_s: float) -> None:
         self._moves.append((now_s, action.subject, region, action.agents))

@@ -37,6 +37,8 @@ def node_wishes(draft: Draft) -> list[Wish]:
         if mark.state not in {NodeState.CONFIRMED, NodeState.FENCED}:
             continue
         region = draft.facts[mark.node_id].region
+        if draft.is_full(region) and not draft.is_ordered(mark.node_id, region):
+            continue
         action = _node_action(draft, mark)
         if action is not None and _is_single(draft, action, region):
             wishes.append(Wish(action, region))

@@ -345,7 +345,7 @@ def _from_verdict(case: _Case) -> _Step | None:
 
 def _take_back(case: _Case) -> _Step | None:
     """Fresh contrary evidence, a return, or votes that have gone end a verdict."""
-    facts, ordered = case.facts, case.mark.confirmed_by == "forced"
+    facts, by_votes = case.facts, case.mark.confirmed_by == "votes"
     if facts.terminated and Rule.TERMINATED not in case.without:
         known = case.mark.confirmed_by == "terminated"
         mark = case.mark._replace(confirmed_by="terminated")
@@ -359,7 +359,7 @@ def _take_back(case: _Case) -> _Step | None:
         return case.to(
             NodeState.DEGRADED, Rule.CONTRARY_EVIDENCE, *reasons, confirmed_by="", fenced_by=""
         )
-    if not facts.dead_votes or ordered:
+    if not (by_votes and facts.dead_votes):  # what confirmed it is not said any more
         reasons = vote_reasons(facts, case.policy)
         return case.to(
             NodeState.SUSPECT, Rule.VOTE_MAJORITY, *reasons, confirmed_by="", fenced_by=""

@@ -46,9 +46,9 @@ class RegionCount(NamedTuple):
     unhealthy: int = 0
     """Nodes that are anything but healthy, at the side states too."""
     unproven: int = 0
-    """Of the lost: suspected before the ages restarted, and not silent for long enough since."""
+    """Of the lost: not terminated, and not silent for long enough since the ages restarted."""
 
-    def plus(self, state: NodeState, *, watched: bool, silent: bool) -> RegionCount:
+    def plus(self, state: NodeState, *, watched: bool, gone: bool) -> RegionCount:
         """With one more node that is not healthy."""
         lost = watched and state in LOST
         suspect = lost and state is NodeState.SUSPECT
@@ -56,7 +56,7 @@ class RegionCount(NamedTuple):
             lost=self.lost + lost,
             confirmed=self.confirmed + (lost and not suspect),
             unhealthy=self.unhealthy + 1,
-            unproven=self.unproven + (suspect and not silent),
+            unproven=self.unproven + (lost and not gone),
         )
 
     def reasons(self, policy: FailoverPolicy) -> tuple[Reason, ...]:
@@ -75,8 +75,8 @@ def count_regions(
 ) -> dict[str, RegionCount]:
     """Count each region's nodes; one array pass over all, one step per mark.
 
-    A node that a person ordered away is lost only if it is silent or terminated, too: the order
-    says nothing about its region, unless the whole region was ordered away.
+    A node that a person ordered away counts as lost only where its evidence says so, too: the
+    order says nothing about its region, unless the whole region was ordered away.
 
     Args:
         nodes: all nodes.
@@ -93,12 +93,15 @@ def count_regions(
         if index is None or mark.state is NodeState.HEALTHY:
             continue
         region = nodes.region_of(index)
-        watched, silent = bool(screen.watched[index]), bool(screen.silent[index])
+        watched = bool(screen.watched[index])
+        gone = bool(screen.silent[index] or screen.terminated[index])
         state = mark.state
-        if mark.confirmed_by == "forced" and f"region/{region}" not in ordered:
-            gone = silent or bool(screen.terminated[index])
-            state = NodeState.CONFIRMED if gone else NodeState.MAINTENANCE
-        counts[region] = counts[region].plus(state, watched=watched, silent=silent)
+        by_order = mark.confirmed_by == "forced" or f"node/{mark.node_id}" in ordered
+        if by_order and f"region/{region}" not in ordered:
+            alive = screen.fresh[index] or screen.alive_votes[index] or screen.contradicted[index]
+            proven = bool(screen.terminated[index] or (gone and not alive))
+            state = NodeState.CONFIRMED if proven else NodeState.MAINTENANCE
+        counts[region] = counts[region].plus(state, watched=watched, gone=gone)
     return counts
 
 

@@ -61,6 +61,7 @@ def _restarted(marks: Mapping[str, NodeMark], now_s: float) -> dict[str, NodeMar
                 suspect_s=now_s,
                 confirmed_by="",
                 fenced_by="",
+                gray_s=None,
                 told=(),
             )
         else:

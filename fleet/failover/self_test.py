@@ -52,7 +52,7 @@ def run_self_test(
         *_test_gap(state, policy, now_s),
         *_test_observers(evidence),
         *_test_mass_loss(evidence, screen, state.nodes, policy),
-        *_test_channels(screen, policy),
+        *_test_channels(evidence, screen, state.nodes, policy, now_s),
     ]
     return tuple(failure for failure in failures if failure.rule not in without)
 
@@ -105,16 +105,35 @@ def _test_mass_loss(
     return [Failure(Rule.MASS_LOSS, (Reason("nodes_lost", lost, limit),))]
 
 
-def _test_channels(screen: Screen, policy: FailoverPolicy) -> list[Failure]:
-    """When half of all lose one channel while another carries, the channel is at fault."""
+def _test_channels(
+    evidence: Evidence,
+    screen: Screen,
+    marks: Mapping[str, NodeMark],
+    policy: FailoverPolicy,
+    now_s: float,
+) -> list[Failure]:
+    """When half of all lose one channel while another carries, the channel is at fault.
+
+    A node that is terminated, or whose votes came before its silence was noticed, has lost no
+    channel: it is dying. So probes count only where a node has gone on beating for `confirm_s`.
+    """
     import numpy as np
 
     watched = int(np.count_nonzero(screen.watched))
     least = policy.channel_fault_fraction * watched
+    deaf = screen.silent & ~screen.terminated & (screen.fresh | screen.alive_votes)
+    blind = screen.watched & screen.heard & screen.dead_votes & ~screen.terminated
+    old = [
+        index
+        for mark in marks.values()
+        if mark.gray_s is not None
+        and now_s - mark.gray_s >= policy.confirm_s
+        and (index := evidence.nodes.find(mark.node_id)) is not None
+    ]
     lost = {
-        "heartbeat": np.count_nonzero(screen.silent & (screen.fresh | screen.alive_votes)),
+        "heartbeat": np.count_nonzero(deaf),
         "lease": np.count_nonzero(screen.lease_lost),
-        "probes": np.count_nonzero(screen.watched & screen.heard & screen.dead_votes),
+        "probes": np.count_nonzero(blind[old]),
     }
     return [
         Failure(

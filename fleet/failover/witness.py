@@ -33,6 +33,7 @@ class Witness:
         self.tick_s: float | None = None
         self.ages_from_s = 0.0
         self.watch_from_s: dict[str, float] = {}
+        self.unusable_s: dict[str, float] = {}
 
     def row(self, evidence: Evidence, index: int, now_s: float) -> Row:
         """One node's evidence now, ages clamped to when we began to trust them."""
@@ -94,19 +95,23 @@ class Witness:
         left = len(watched) - (len(lost) - len(hurt))
         if hurt and len(hurt) >= policy.mass_loss_fraction * left:
             bad.append(Rule.MASS_LOSS)
-        if self.channel_at_fault(evidence, watched):
+        if self.channel_at_fault(evidence, watched, now_s):
             bad.append(Rule.CHANNEL_FAULT)
         return bad
 
-    def channel_at_fault(self, evidence: Evidence, watched: list[Row]) -> bool:
+    def channel_at_fault(self, evidence: Evidence, watched: list[Row], now_s: float) -> bool:
         """Half of all lack one channel while another carries."""
         nodes, policy = evidence.nodes, self.policy
         deaf = blind = 0
         for row in watched:
-            silent = row.silence_s > self.limit_s(evidence, row.node)
+            name = nodes.node_ids[row.node]
+            silent = row.silence_s > self.limit_s(evidence, row.node) and not row.terminated
             deaf += silent and float(nodes.lease_age_s[row.node]) < policy.contrary_fresh_s
-            heard = nodes.heartbeat_age_s[row.node] <= self.limit_s(evidence, row.node)
-            blind += bool(heard) and self.dead_by_votes(evidence, row.node)
+            heard = bool(nodes.heartbeat_age_s[row.node] <= self.limit_s(evidence, row.node))
+            if heard and self.dead_by_votes(evidence, row.node) and not row.terminated:
+                blind += now_s - self.unusable_s.setdefault(name, now_s) >= policy.confirm_s
+            else:
+                self.unusable_s.pop(name, None)
         least = policy.channel_fault_fraction * len(watched)
         return bool(watched) and any(count > 1 and count >= least for count in (deaf, blind))
 
@@ -133,4 +138,7 @@ class Witness:
 
     def is_gone(self, evidence: Evidence, row: Row) -> bool:
         """Lost, and nothing speaks against it."""
+        said = int(evidence.nodes.infrastructure[row.node]) == Infrastructure.TERMINATED
+        if said and self.lives_on(evidence, row.node):
+            return False
         return self.is_lost(evidence, row) and not self.contrary(evidence, row)

@@ -21,6 +21,7 @@ from fleet.inventory import Agent, AgentStateInfo, Gpu, Node
 from fleet.journal import JournalEntry
 from fleet.leases import Lease
 from fleet.ports.breaker_store import BreakerStore
+from fleet.ports.controller_view_store import ControllerViewStore
 from fleet.ports.home_store import HomeStore
 from fleet.ports.incident_store import IncidentStore, PlacementHistoryStore
 from fleet.ports.observer_store import ObserverStore
@@ -368,6 +369,7 @@ class ControlStore(
     PlacementHistoryStore,
     ServiceRegistry,
     BreakerStore,
+    ControllerViewStore,
     Protocol,
 ):
     """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""

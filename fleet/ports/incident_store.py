@@ -49,8 +49,21 @@ class IncidentStore(Protocol):
         """One incident; None when there is none of this id."""
         ...
 
-    def incidents(self, *, open_only: bool = False, limit: int = 100) -> list[IncidentHeader]:
-        """Newest first (by `opened_at`, then id); with `open_only` those that have not ended."""
+    def incidents(
+        self,
+        *,
+        open_only: bool = False,
+        ended_since: datetime | None = None,
+        limit: int = 100,
+    ) -> list[IncidentHeader]:
+        """Newest first (by `opened_at`, then id), at most `limit`.
+
+        Args:
+            open_only: those that have not ended.
+            ended_since: those that have not ended, and those that ended at or after this moment, as
+                `plan_notifications` wants them.
+            limit: give more than can be open where a missing one would be taken for ended.
+        """
         ...
 
     def automation(self) -> Automation:

@@ -14,6 +14,7 @@ _UNITS = {
     "day": timedelta(days=1),
 }
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(second|minute|hour|day)s?\s+ago", re.ASCII | re.IGNORECASE)
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(second|minute|hour|day)s?", re.ASCII | re.IGNORECASE)
 ALLOWED = "a time with zone, such as 2026-11-20T14:03:00Z, or N seconds|minutes|hours|days ago"
 
 
@@ -45,6 +46,26 @@ def parse_moment(field: str, text: str, now: datetime) -> datetime:
         hint=f"Say in which zone: {found.isoformat()}Z is UTC, {found.isoformat()}+02:00 is two "
         "hours ahead of it.",
     )
+
+
+def parse_span(field: str, text: str) -> timedelta:
+    """Read a length of time: `90 minutes`, `2 hours`, `1 day`.
+
+    Args:
+        field: what the error should call it: `--for`.
+        text: what was written.
+
+    Raises:
+        InvalidInputError: it is none, or nobody can count so far.
+    """
+    found = _SPAN.fullmatch(text.strip())
+    allowed = "N seconds|minutes|hours|days"
+    if found is None:
+        raise InvalidInputError(field, text, allowed)
+    try:
+        return float(found[1]) * _UNITS[found[2].lower()]
+    except OverflowError as error:
+        raise InvalidInputError(field, text, allowed) from error
 
 
 def utc_text(moment: datetime | None) -> str:

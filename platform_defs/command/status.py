@@ -11,8 +11,19 @@ import click
 
 from fleet.status import FleetStatus, summarize_fleet
 from platform_defs.command import exit_codes
+from platform_defs.command.controller_standing import (
+    UNKNOWN,
+    Standing,
+    read_standing,
+    standing_document,
+)
 from platform_defs.command.output import age, cell_text, coloured, colours_wanted, table, to_json
 from platform_defs.command.status_backups import BackupLine, backup_text, read_backup_lines
+from platform_defs.command.status_failover import (
+    incident_texts,
+    standing_findings,
+    standing_texts,
+)
 from platform_defs.command.store_access import fleet_store
 from platform_defs.settings import Settings, load_settings
 from platform_defs.state_folder import StateFolder, UpRun
@@ -48,16 +59,17 @@ def status(ctx: click.Context, as_json: bool, watch: bool, interval_s: float) ->
     settings = load_settings()
     folder = StateFolder(settings.fleet.state_dir)
     while True:
-        found, running = _look(settings), folder.read_up()
-        now = datetime.now(UTC)
+        running, now = folder.read_up(), datetime.now(UTC)
+        found, standing = _look(settings, now)
         backups = read_backup_lines(settings)
         if as_json:
-            click.echo(to_json(status_document(settings, found, running, backups)))
+            click.echo(to_json(status_document(settings, found, running, backups, standing)))
         else:
             if watch:
                 click.clear()
             colours = colours_wanted()
-            click.echo(status_text(settings, found, running, now, backups, colours=colours))
+            screen = status_text(settings, found, running, now, backups, standing, colours=colours)
+            click.echo(screen)
         if not watch:
             ctx.exit(exit_codes.OK if is_well(found, running) else exit_codes.FINDING)
         time.sleep(interval_s)
@@ -68,9 +80,13 @@ def is_well(found: FleetStatus, running: UpRun | None) -> bool:
     return found.healthy and not (running and running.problem)
 
 
-def _look(settings: Settings) -> FleetStatus:
+def _look(settings: Settings, now: datetime) -> tuple[FleetStatus, Standing]:
     with fleet_store(settings) as store:
-        return summarize_fleet(store.fleet_counts(), store.open_actions(), store.breakers())
+        actions = store.open_actions()
+        found = summarize_fleet(store.fleet_counts(), actions, store.breakers())
+        standing = read_standing(store, now)
+    findings = (*found.findings, *standing_findings(standing, actions))
+    return found._replace(findings=findings), standing
 
 
 def status_document(
@@ -78,6 +94,7 @@ def status_document(
     found: FleetStatus,
     running: UpRun | None,
     backups: Sequence[BackupLine] = (),
+    standing: Standing = UNKNOWN,
 ) -> dict[str, Any]:
     """What `--json` prints; docs/command.md describes it."""
     numbers = {
@@ -93,6 +110,7 @@ def status_document(
         **numbers,
         "regions": [region._asdict() for region in found.regions],
         "backups": [line._asdict() for line in backups],
+        "failover": standing_document(standing),
         "incidents": [incident._asdict() for incident in found.incidents],
         "findings": [*filter(None, [running and running.problem]), *found.findings],
     }
@@ -104,6 +122,7 @@ def status_text(
     running: UpRun | None,
     now: datetime,
     backups: Sequence[BackupLine] = (),
+    standing: Standing = UNKNOWN,
     *,
     colours: bool,
 ) -> str:
@@ -140,7 +159,8 @@ def status_text(
         rows.append(("all", *total, age(found.oldest_report_at, now)))
     lines += [table(headings, rows) if rows else "no nodes are declared", ""]
     lines += [backup_text(line, now) for line in backups]
-    lines.append(_incidents_text(found))
+    lines += standing_texts(standing, now)
+    lines += incident_texts(standing, found.incidents, now)
     lines += [f"  ! {cell_text(sentence)}" for sentence in found.findings[: INCIDENTS_SHOWN * 2]]
     hidden = len(found.findings) - INCIDENTS_SHOWN * 2
     if hidden > 0:
@@ -154,9 +174,3 @@ def _running_text(running: UpRun | None) -> str:
     state = "running" if running.ready else "starting"
     line = f"{state} since {running.started_at} (pid {running.pid})  {running.url}".rstrip()
     return f"{line}\n  ! {running.problem}" if running.problem else line
-
-
-def _incidents_text(found: FleetStatus) -> str:
-    if not found.incidents:
-        return "open incidents: 0 (no action has started without ending)"
-    return f"open incidents: {len(found.incidents)}"

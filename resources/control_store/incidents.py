@@ -7,6 +7,7 @@ open at the same moment get the same incident.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -92,13 +93,22 @@ class SqlIncidents(Feature):
             ).one_or_none()
         return None if found is None else _header(found)
 
-    def incidents(self, *, open_only: bool = False, limit: int = 100) -> list[IncidentHeader]:
+    def incidents(
+        self,
+        *,
+        open_only: bool = False,
+        ended_since: datetime | None = None,
+        limit: int = 100,
+    ) -> list[IncidentHeader]:
         """Newest first."""
         statement = _HEADERS.order_by(_TABLE.c.opened_at.desc(), _TABLE.c.incident_id.desc()).limit(
             limit
         )
         if open_only:
             statement = statement.where(_OPEN)
+        if ended_since is not None:
+            lately = _TABLE.c.ended_at >= to_us(ended_since)
+            statement = statement.where(sa.or_(_OPEN, lately))
         with self._database.read() as connection:
             rows = connection.execute(statement).all()
         return [_header(row) for row in rows]

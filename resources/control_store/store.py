@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from resources.control_store.activities import SqlActivities
 from resources.control_store.breakers import SqlBreakers
+from resources.control_store.controller_view import SqlControllerView
 from resources.control_store.fleet_views import SqlFleetViews
 from resources.control_store.homes import SqlHomes
 from resources.control_store.incidents import SqlIncidents
@@ -42,6 +43,7 @@ class SqlControlStore(
     SqlOperatorOrders,
     SqlServices,
     SqlBreakers,
+    SqlControllerView,
 ):
     """`fleet.ports.ControlStore` on SQLite or PostgreSQL; safe for threads and many processes.
 

@@ -18,7 +18,8 @@ from fleet.vault_records import StoredRecord
 from resources.vault.keys.key_store import load_data_key, read_vault
 from resources.vault.log.local_log import LocalLog
 from resources.vault.log.log_store import VaultLog
-from resources.vault.packs.manifest import Manifest, ManifestRef, ManifestStore
+from resources.vault.packs.manifest import Manifest, ManifestRef
+from resources.vault.packs.manifest_store import ManifestStore
 from resources.vault.packs.pack_maps import moves_after, with_moves
 from resources.vault.packs.segments import SegmentStore
 

@@ -220,6 +220,16 @@ class TestChanging:
         subjects = [one.subject for one in store.incidents(limit=3)]
         assert subjects == ["node-9", "node-2", "node-1"]
 
+    def test_what_ended_lately_is_listed_with_what_has_not(self, store: ControlStore) -> None:
+        """An incident that was open for days is found by its end, not by its beginning."""
+        old = store.update_incident(ended(opened(store, "node-1", later_s=-9e5)))
+        still = opened(store, "node-2", later_s=-8e5)
+        assert old.ended_at is not None
+        assert store.incidents(ended_since=old.ended_at) == [still, old]
+        later = old.ended_at + timedelta(microseconds=1)
+        assert store.incidents(ended_since=later) == [still]
+        assert store.incidents(ended_since=old.ended_at, open_only=True) == [still]
+
 
 class TestAcknowledging:
     """Somebody has it."""

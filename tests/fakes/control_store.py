@@ -45,6 +45,7 @@ from fleet.reports import (
 )
 from fleet.state_cuts import ChangeCursor, CutFacts, StateListing, columns_of, explain_broken
 from tests.fakes.clock import ManualClock
+from tests.fakes.controller_view import InMemoryControllerView
 from tests.fakes.home_store import InMemoryHomes
 from tests.fakes.incidents import InMemoryIncidents
 from tests.fakes.observer_store import InMemoryObservers
@@ -57,6 +58,7 @@ class InMemoryControlStore(
     InMemoryHomes,
     InMemoryServiceRegistry,
     InMemoryBreakerStore,
+    InMemoryControllerView,
 ):
     """`fleet.ports.ControlStore` for tests; one process, lost at its end.
 

@@ -60,9 +60,13 @@ class CopiedMemory:
 
     def save(self) -> dict[str, Any]:
         """All books."""
-        books = vars(self._memory)
-        kept = {name: value for name, value in books.items() if name not in {"clock", "_lock"}}
-        return copy.deepcopy(kept)
+        return copy.deepcopy(
+            {
+                name: value
+                for name, value in vars(self._memory).items()
+                if isinstance(value, (dict, list, int, str))
+            }
+        )
 
     def put_back(self, saved: dict[str, Any]) -> None:
         """All books."""

@@ -98,14 +98,20 @@ class InMemoryIncidents:
         with self._lock:
             return self._incidents.get(incident_id)
 
-    def incidents(self, *, open_only: bool = False, limit: int = 100) -> list[IncidentHeader]:
+    def incidents(
+        self,
+        *,
+        open_only: bool = False,
+        ended_since: datetime | None = None,
+        limit: int = 100,
+    ) -> list[IncidentHeader]:
         """Newest first."""
         with self._lock:
-            found = [
-                one
-                for one in self._incidents.values()
-                if not open_only or one.state != IncidentState.ENDED
-            ]
+            found = list(self._incidents.values())
+        if open_only:
+            found = [one for one in found if one.ended_at is None]
+        if ended_since is not None:
+            found = [one for one in found if one.ended_at is None or one.ended_at >= ended_since]
         found.sort(key=lambda one: (one.opened_at, one.incident_id), reverse=True)
         return found[:limit]
 

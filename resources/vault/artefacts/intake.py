@@ -25,6 +25,7 @@ from fleet.backup import ROW_KINDS, ArtefactDeclaration, ArtefactOutcome
 from fleet.errors import StateroomError, StoreUnavailableError
 from resources.vault.artefacts.chunking import PIECE_BYTES, ChunkedFile
 from resources.vault.artefacts.port import ArtefactSource, Omission, SourceFile
+from resources.vault.packs.arrow_columns import number, strings
 from resources.vault.packs.blob_places import StoredBlob
 from resources.vault.packs.manifest import arrow, kernels, manifest_schema
 from resources.vault.packs.packing import PackWriter
@@ -314,11 +315,11 @@ def base_items(rows: Any, refused: frozenset[str]) -> dict[str, dict[str, BaseIt
         rows: all rows of the base that are no states.
         refused: packs that must not be referenced.
     """
-    pa, pc = arrow(), kernels()
+    pc = kernels()
 
-    lost = pc.is_in(rows["pack"], value_set=pa.array(sorted(refused), pa.string()))
+    lost = pc.is_in(rows["pack"], value_set=strings(sorted(refused)))
     distrusted = set(rows.filter(lost)["item_id"].to_pylist())
-    heads = rows.filter(pc.equal(rows["chunk"], 0))
+    heads = rows.filter(pc.equal(rows["chunk"], number(0, arrow().int32())))
     names = ("kind", "item_id", "attributes", "digest")
     found: dict[str, dict[str, BaseItem]] = {}
     for kind, item_id, text, digest in zip(*(heads[n].to_pylist() for n in names), strict=True):
@@ -341,14 +342,14 @@ def _table(batch: Sequence[tuple[_Intake, list[bytes]]], kind: str, writer: Pack
         "kind": [kind] * count,
         "item_id": spread([row.item_id for row, _ in batch]),
         "version": [0] * count,
-        "chunk": [number for _, ids in batch for number in range(len(ids))],
+        "chunk": [at for _, ids in batch for at in range(len(ids))],
         "blob_id": blob_ids,
         **{name: [getattr(one, name) for one in places] for name in StoredBlob._fields},
         "digest": spread([row.digest for row, _ in batch]),
         "updated_at": spread([row.updated_at_us for row, _ in batch]),
         "removed": [False] * count,
         "attributes": [
-            None if number else row.attributes for row, ids in batch for number in range(len(ids))
+            None if at else row.attributes for row, ids in batch for at in range(len(ids))
         ],
     }
     schema = manifest_schema()

@@ -25,7 +25,9 @@ class CheckpointFault(NamedTuple):
 
 
 def check_checkpoints(log: VaultLog | LocalLog) -> list[CheckpointFault]:
-    """Compare every checkpoint with the records of its log, branches included, read anew.
+    """Compare every checkpoint with the records of its log, branches included.
+
+    The records are read here, unless `read_whole` has read every one of them before.
 
     A newest one that is missing is no fault: a writer may have been killed before it.
 
@@ -34,9 +36,12 @@ def check_checkpoints(log: VaultLog | LocalLog) -> list[CheckpointFault]:
         StoreUnavailableError: the store does not answer.
     """
     store = log.checkpoints
-    # Listed before the records are read: whatever they hold has been committed.
+    # Listed before the records are read to their end: whatever they hold has been committed.
     listed = store.list_all()
-    log.read_whole()
+    if log.is_whole:
+        log.refresh()
+    else:
+        log.read_whole()
     faults = [CheckpointFault(key, "is no checkpoint") for key in listed.foreign]
     chain = {slot_at(one): one.sha256 for one in log.records}
     known = {**chain, **_branch_hashes(log, listed.places, chain)}

@@ -97,6 +97,8 @@ class RecordChain:
         )
         self._places: set[CheckpointPlace] | None = None
         self._opened = False
+        self.is_whole = False
+        """Whether every record was read by itself, none of them out of a checkpoint."""
         self._doubts: list[str] = []
 
     @property
@@ -130,6 +132,7 @@ class RecordChain:
             kept = self._read_on_from_checkpoints()
         if kept is None:
             kept = self._read_behind([] if whole else self._records)
+            self.is_whole |= whole or not self._opened
         self._opened = True
         return kept
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from resources.vault.packs.arrow_columns import numbers, strings, text
 from resources.vault.packs.blob_places import StoredBlob
-from resources.vault.packs.manifest import arrow, fixed_words, kernels
+from resources.vault.packs.manifest import fixed_words, kernels
 
 
 class BlobIndex:
@@ -25,13 +26,15 @@ class BlobIndex:
         """Sort the rows once."""
         import numpy as np
 
-        pa, pc = arrow(), kernels()
-        usable = pc.equal(table["kind"], kind)
+        pc = kernels()
+        usable = pc.equal(table["kind"], text(kind))
         if refused:
-            lost = pc.is_in(table["pack"], value_set=pa.array(sorted(refused), pa.string()))
+            lost = pc.is_in(table["pack"], value_set=strings(sorted(refused)))
             usable = pc.and_(usable, pc.invert(lost))
-        names = ["blob_id", *StoredBlob._fields]
-        self._rows = table.select(names).filter(usable).combine_chunks()
+        rows = table.select(["blob_id", *StoredBlob._fields])
+        # Mostly all are usable, and then the manifest's own columns serve.
+        all_usable = pc.all(usable, min_count=0).as_py()
+        self._rows = (rows if all_usable else rows.filter(usable)).combine_chunks()
         none = np.empty(0, np.uint64)
         words = fixed_words(self._rows["blob_id"])[:, 0].copy() if len(self._rows) else none
         self._order = np.argsort(words, kind="stable")
@@ -48,7 +51,7 @@ class BlobIndex:
         hits = np.flatnonzero(self._words[at] == wanted)
         if not len(hits):
             return {}
-        rows = self._rows.take(arrow().array(self._order[at[hits]])).to_pylist()
+        rows = self._rows.take(numbers(self._order[at[hits]])).to_pylist()
         found = {}
         for number, row in zip(hits.tolist(), rows, strict=True):
             blob_id = row.pop("blob_id")

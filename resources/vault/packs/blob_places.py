@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from resources.vault.packs.manifest import arrow
+from resources.vault.packs.arrow_columns import numbers, strings
 
 
 class StoredBlob(NamedTuple):
@@ -61,19 +61,18 @@ class BlobPlaces:
         pack, *rest = self._values[at : at + _NUMBERS]
         return StoredBlob(self._packs[pack], *rest)
 
-    def columns(self, numbers: Any) -> dict[str, Any]:
+    def columns(self, chosen: Any) -> dict[str, Any]:
         """The places of blobs as Arrow columns, named as in `StoredBlob`.
 
         Args:
-            numbers: of blobs that were put, as a NumPy array of int64.
+            chosen: numbers of blobs that were put, as a NumPy array of int64.
         """
         import numpy as np
 
-        pa = arrow()
-        chosen = np.array(self._values, np.int64).reshape(-1, _NUMBERS)[numbers]
-        packs = pa.array(self._packs, pa.string())
+        places = np.frombuffer(self._values, np.int64).reshape(-1, _NUMBERS)[chosen]
+        packs = strings(self._packs)
         rest: Sequence[str] = StoredBlob._fields[1:]
         return {
-            "pack": packs.take(pa.array(chosen[:, 0])),
-            **{name: pa.array(chosen[:, column]) for column, name in enumerate(rest, 1)},
+            "pack": packs.take(numbers(places[:, 0])),
+            **{name: numbers(places[:, column]) for column, name in enumerate(rest, 1)},
         }

@@ -9,17 +9,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fleet.backup import STATE_KIND
 from fleet.errors import CorruptObjectError
-from fleet.ports.object_store import ObjectStore
 from fleet.state_cuts import StateColumns
-from fleet.vault_keyspace import manifest_key
 from fleet.vault_manifest import SealedManifest, open_manifest, seal_manifest
 from fleet.vault_pack import SALT_BYTES, PackKeys
+from resources.vault.packs.arrow_columns import (
+    as_flags,
+    as_numbers,
+    empty,
+    fixed_bytes,
+    flags,
+    number,
+    numbers,
+    one_chunk,
+    same_text,
+    strings,
+    text,
+)
 
 CHAIN_DELTAS_MAX = 24
 """Deltas on one full manifest."""
@@ -31,8 +41,6 @@ _ATTRIBUTES = "attributes"
 _REPEATED = {"kind", "version", "chunk", "pack", "updated_at", "removed"}
 """Columns worth a Parquet dictionary; for the others it costs memory and gains nothing."""
 _FORMAT = 1
-_CACHED_MANIFESTS = 32
-_CACHED_BYTES = 64 * 1024 * 1024
 
 
 class PackMove(NamedTuple):
@@ -129,15 +137,20 @@ def manifest_schema() -> Any:
 
 def empty_manifest() -> Manifest:
     """What a first backup is compared with."""
-    return Manifest(manifest_schema().empty_table(), {})
+    return Manifest(empty(manifest_schema()), {})
+
+
+def sort_rows(table: Any) -> Any:
+    """Rows in the order in which a manifest holds them."""
+    return table.sort_by([(name, "ascending") for name in ("kind", "item_id", "chunk")])
 
 
 def encode_manifest(keys: PackKeys, manifest: Manifest, base: str | None) -> SealedManifest:
-    """Sort, write as Parquet, seal.
+    """Write as Parquet, and seal.
 
     Args:
         keys: of the network.
-        manifest: rows and their packs.
+        manifest: rows in the order of `sort_rows`, and their packs.
         base: SHA-256 of the manifest this delta applies to; None for a full one.
     """
     import pyarrow.parquet as pq
@@ -149,8 +162,7 @@ def encode_manifest(keys: PackKeys, manifest: Manifest, base: str | None) -> Sea
         "base": base,
         "packs": {sha256: _pack_fields(one, keys.dek_id) for sha256, one in manifest.packs.items()},
     }
-    order = [(name, "ascending") for name in ("kind", "item_id", "chunk")]
-    table = manifest.table.sort_by(order)
+    table = manifest.table
     if table[_ATTRIBUTES].null_count == len(table):
         # States have none: their manifests stay readable for versions that know no artefacts.
         table = table.drop_columns([_ATTRIBUTES])
@@ -158,7 +170,8 @@ def encode_manifest(keys: PackKeys, manifest: Manifest, base: str | None) -> Sea
     sink = pa.BufferOutputStream()
     repeated: Any = [one for one in table.column_names if one in _REPEATED]
     pq.write_table(table, sink, compression="zstd", row_group_size=1 << 20, use_dictionary=repeated)
-    return seal_manifest(keys, sink.getvalue().to_pybytes(), os.urandom(SALT_BYTES))
+    del table
+    return seal_manifest(keys, memoryview(sink.getvalue()).cast("B"), os.urandom(SALT_BYTES))
 
 
 def _pack_fields(info: PackInfo, first_dek_id: str) -> list[Any]:
@@ -213,7 +226,7 @@ def resolve_chain(chain: Sequence[Manifest]) -> Manifest:
             fresh = rows.filter(pc.invert(known))
         parts.append(fresh.filter(pc.invert(fresh["removed"])))
         seen.append(items)
-    table = pa.concat_tables(parts).combine_chunks() if parts else manifest_schema().empty_table()
+    table = pa.concat_tables(parts).combine_chunks() if parts else empty(manifest_schema())
     merged: dict[str, PackInfo] = {}
     for manifest in chain:
         merged.update(manifest.packs)
@@ -235,17 +248,15 @@ def packs_of(table: Any, packs: Mapping[str, PackInfo]) -> dict[str, PackInfo]:
 
 def select_items(table: Any, item_ids: Iterable[str]) -> Any:
     """The rows of some agents or artefacts."""
-    pa, pc = arrow(), kernels()
-
-    wanted = pa.array(list(item_ids), pa.string())
-    return table.filter(pc.is_in(table["item_id"], value_set=wanted))
+    wanted = strings(list(item_ids))
+    return table.filter(kernels().is_in(table["item_id"], value_set=wanted))
 
 
 def of_kinds(manifest: Manifest, *, states: bool) -> Manifest:
     """Only the agent states of a snapshot, or everything else."""
     pc = kernels()
 
-    is_state = pc.equal(manifest.table["kind"], STATE)
+    is_state = pc.equal(manifest.table["kind"], text(STATE))
     chosen = is_state if states else pc.invert(is_state)
     if pc.all(chosen, min_count=0).as_py():
         return manifest
@@ -265,19 +276,21 @@ def tombstones(item_ids: Any, kind: str = STATE) -> Any:
     pa = arrow()
 
     count = len(item_ids)
-    zero = bytes(32)
+    zeros = fixed_bytes([bytes(32)] * count, 32)
     values: Mapping[str, Any] = {
-        "kind": [kind] * count,
+        "kind": same_text(kind, count),
         "item_id": item_ids,
-        "blob_id": [zero] * count,
-        "pack": [""] * count,
-        "digest": [zero] * count,
-        "updated_at": [None] * count,
-        "removed": [True] * count,
-        _ATTRIBUTES: [None] * count,
+        "blob_id": zeros,
+        "pack": same_text("", count),
+        "digest": zeros,
+        "updated_at": pa.nulls(count, pa.timestamp("us", tz="UTC")),
+        "removed": flags(True, count),
+        _ATTRIBUTES: pa.nulls(count, pa.string()),
     }
     schema = manifest_schema()
-    columns = [pa.array(values.get(one.name, [0] * count), one.type) for one in schema]
+    columns = [
+        values[one.name] if one.name in values else numbers([0] * count, one.type) for one in schema
+    ]
     return pa.table(columns, schema=schema)
 
 
@@ -285,80 +298,34 @@ def diff_states(base: Any, states: StateColumns) -> StateDiff:
     """Find what has changed since the base, by version and digest, without looking at bytes."""
     import numpy as np
 
-    pa, pc = arrow(), kernels()
+    pc = kernels()
+    zero = number(0, arrow().int32())
 
     compared = base.select(["item_id", "version", "digest"])
-    heads = compared.filter(pc.equal(base["chunk"], 0)).combine_chunks()
-    base_ids = heads["item_id"].combine_chunks()
-    agent_ids = pa.array(states.agent_ids, pa.string())
+    heads = compared.filter(pc.equal(base["chunk"], zero)).combine_chunks()
+    base_ids = one_chunk(heads["item_id"])
+    agent_ids = strings(states.agent_ids)
     removed = base_ids.filter(pc.invert(pc.is_in(base_ids, value_set=agent_ids)))
     if not len(agent_ids) or not len(base_ids):
         return StateDiff(range(len(agent_ids)), removed)
     found = pc.index_in(agent_ids, value_set=base_ids)
-    at = np.asarray(pc.fill_null(found, 0))
-    same = np.asarray(pc.is_valid(found))
-    same &= np.frombuffer(states.versions, np.int64) == np.asarray(heads["version"])[at]
+    at = as_numbers(pc.coalesce(found, zero))
+    same = as_flags(pc.is_valid(found))
+    same &= np.frombuffer(states.versions, np.int64) == as_numbers(heads["version"])[at]
     words = np.frombuffer(states.digests, np.uint64).reshape(-1, 4)
     same &= (words == fixed_words(heads["digest"])[at]).all(axis=1)
     return StateDiff(np.flatnonzero(~same).tolist(), removed)
 
 
-class ManifestStore:
-    """Reads the manifests of a network; what was read is kept, because nothing ever changes.
-
-    Args:
-        store: where the vault lies.
-        keys: of the network.
-    """
-
-    def __init__(self, store: ObjectStore, keys: PackKeys) -> None:
-        """Start with an empty cache."""
-        self._store = store
-        self._keys = keys
-        self._cache: OrderedDict[str, Manifest] = OrderedDict()
-        self._resolved: tuple[tuple[ManifestRef, ...], Manifest] | None = None
-
-    def read(self, chain: Sequence[ManifestRef]) -> Manifest:
-        """The snapshot of a chain (base first).
-
-        Raises:
-            NotFoundError: a manifest is missing.
-            CorruptObjectError: one is damaged.
-        """
-        refs = tuple(chain)
-        if self._resolved is None or self._resolved[0] != refs:
-            bases = [None, *(one.sha256 for one in refs[:-1])]
-            parts = [self._one(ref, base) for ref, base in zip(refs, bases, strict=True)]
-            self._resolved = (refs, resolve_chain(parts))
-        return self._resolved[1]
-
-    def _one(self, ref: ManifestRef, base: str | None) -> Manifest:
-        if ref.sha256 in self._cache:
-            self._cache.move_to_end(ref.sha256)
-            return self._cache[ref.sha256]
-        data = self._store.get(manifest_key(self._keys.network_id, ref.owner, ref.sha256))
-        manifest = decode_manifest(self._keys, data, ref.sha256, base)
-        self._cache[ref.sha256] = manifest
-        held = sum(one.table.nbytes for one in self._cache.values())
-        while len(self._cache) > 1 and (
-            len(self._cache) > _CACHED_MANIFESTS or held > _CACHED_BYTES
-        ):
-            _, dropped = self._cache.popitem(last=False)
-            held -= dropped.table.nbytes
-        return manifest
-
-
 def _items(table: Any) -> Any:
-    pa, pc = arrow(), kernels()
-
-    joined = pc.binary_join_element_wise(table["kind"], table["item_id"], "\x00")
-    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
+    joined = kernels().binary_join_element_wise(table["kind"], table["item_id"], text("\x00"))
+    return one_chunk(joined)
 
 
 def fixed_words(column: Any) -> Any:
     """A chunked column of 32-byte values as rows of four words, to be compared at once."""
     import numpy as np
 
-    array = column.combine_chunks()
+    array = one_chunk(column)
     words = np.frombuffer(array.buffers()[1], np.uint64).reshape(-1, 4)
     return words[array.offset : array.offset + len(array)]

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 
 from fleet.agents import AgentState
 from fleet.errors import StoreUnavailableError
+from fleet.moments import microseconds
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import pack_key
 from fleet.vault_pack import (
@@ -26,6 +27,15 @@ from fleet.vault_pack import (
     PackBuilder,
     PackKeys,
     PackRow,
+)
+from resources.vault.packs.arrow_columns import (
+    as_numbers,
+    empty,
+    fixed_bytes,
+    flags,
+    numbers,
+    same_text,
+    strings,
 )
 from resources.vault.packs.blob_places import BlobPlaces, StoredBlob
 from resources.vault.packs.manifest import STATE, PackInfo, arrow, manifest_schema
@@ -161,8 +171,8 @@ class PackWriter:
         self._pack([(item.blob_id, plain, item.agent_id, item.version) for item, plain in pieces])
         items = [item for item, _ in pieces]
         with self._lock:
-            numbers = [self._places.number(item.blob_id) for item in items]
-        self._items.append(_item_table(items, numbers))
+            blobs = [self._places.number(item.blob_id) for item in items]
+        self._items.append(_item_table(items, blobs))
 
     def _store_blobs(self, blobs: Sequence[tuple[str, bytes]]) -> list[bytes]:
         pieces = [(self._keys.blob_id(plain), plain, item_id, 0) for item_id, plain in blobs]
@@ -239,29 +249,35 @@ def create_object(store: ObjectStore, key: str, data: bytes, tries: int = 4) -> 
             return
 
 
-def _item_table(items: Sequence[_Item], numbers: Sequence[int]) -> Any:
+def _item_table(items: Sequence[_Item], blobs: Sequence[int]) -> Any:
     """What is known of items before their packs are stored: a fourth of the objects' memory."""
     pa = arrow()
-    columns = {"number": pa.array(numbers, pa.int64())}
-    for one in manifest_schema():
-        name = "agent_id" if one.name == "item_id" else one.name
-        if name in _Item._fields:
-            columns[one.name] = pa.array([getattr(item, name) for item in items], one.type)
-    return pa.table(columns)
+    moments = [microseconds(one.updated_at) for one in items]
+    return pa.table(
+        {
+            "number": numbers(blobs),
+            "item_id": strings([one.agent_id for one in items]),
+            "version": numbers([one.version for one in items]),
+            "chunk": numbers([one.chunk for one in items], pa.int32()),
+            "blob_id": fixed_bytes([one.blob_id for one in items], 32),
+            "digest": fixed_bytes([one.digest for one in items], 32),
+            "updated_at": numbers(moments, pa.timestamp("us", tz="UTC")),
+        }
+    )
 
 
 def _rows(tables: Sequence[Any], places: BlobPlaces) -> Any:
     pa = arrow()
     schema = manifest_schema()
     if not tables:
-        return schema.empty_table()
+        return empty(schema)
     items = pa.concat_tables(tables).combine_chunks()
     count = len(items)
     columns = {
-        "kind": pa.repeat(STATE, count),
-        "removed": pa.repeat(pa.scalar(False), count),
+        "kind": same_text(STATE, count),
+        "removed": flags(False, count),
         "attributes": pa.nulls(count, pa.string()),
         **{name: items[name] for name in items.column_names},
-        **places.columns(items["number"].to_numpy()),
+        **places.columns(as_numbers(items["number"])),
     }
     return pa.table([columns[one.name].cast(one.type) for one in schema], schema=schema)

@@ -14,6 +14,7 @@ from fleet.backup import ROW_KINDS, ArtefactDeclaration, ArtefactOutcome
 from fleet.errors import CorruptObjectError, StateroomError
 from resources.vault.artefacts.intake import ArtefactIntake, BaseItem, Taken, base_items, rows_of
 from resources.vault.artefacts.opening import open_source, resolve_kind
+from resources.vault.packs.arrow_columns import strings
 from resources.vault.packs.manifest import Manifest, arrow, kernels, of_kinds, packs_of, tombstones
 from resources.vault.packs.reading import read_in_order
 from resources.vault.snapshots.attempt import Attempt
@@ -157,7 +158,7 @@ class ArtefactChanges:
 
 
 def _ids(pairs: Sequence[tuple[str, str]]) -> Any:
-    return arrow().array([item_id for _, item_id in pairs], arrow().string())
+    return strings([item_id for _, item_id in pairs])
 
 
 def _tombstones(pairs: Sequence[tuple[str, str]]) -> list[Any]:

@@ -14,6 +14,7 @@ from fleet.errors import CorruptObjectError, FencedError, NotFoundError, StoreUn
 from fleet.vault_keyspace import manifest_key
 from fleet.vault_log import SnapshotRecord, VaultState, decide_commit
 from resources.vault.network import NetworkVault, chain_of
+from resources.vault.packs.arrow_columns import strings
 from resources.vault.packs.blob_index import BlobIndex
 from resources.vault.packs.manifest import (
     Manifest,
@@ -23,6 +24,7 @@ from resources.vault.packs.manifest import (
     encode_manifest,
     kernels,
     packs_of,
+    sort_rows,
     without_items,
 )
 from resources.vault.packs.pack_maps import resolve_moves
@@ -106,21 +108,29 @@ class Attempt:
             return
         ids = pa.concat_arrays([fresh["item_id"].unique(), removed])
         kept = without_items(self.current.table, ids)
-        table = pa.concat_tables([kept, fresh]).combine_chunks() if len(kept) else fresh
+        table = pa.concat_tables([kept, fresh]) if len(kept) else fresh
         self.current = Manifest(table, packs_of(table, self.current.packs))
 
     def lost_rows(self) -> Any:
         """Rows of the current table that lie in refused packs."""
-        pa, pc = arrow(), kernels()
-
         table = self.current.table
-        lost = pc.is_in(table["pack"], value_set=pa.array(sorted(self.refused), pa.string()))
+        lost = kernels().is_in(table["pack"], value_set=strings(sorted(self.refused)))
         return table.filter(lost)
 
-    def create_manifest(self, rows: Any, base: tuple[ManifestRef, ...]) -> None:
-        """Create a manifest of these rows: a delta on `base`, or a full one where it is empty."""
+    def create_manifest(self, rows: Any | None, base: tuple[ManifestRef, ...]) -> None:
+        """Create a manifest: of these rows as a delta on `base`, or in full of all that is current.
+
+        Args:
+            rows: of the delta; None for a full manifest.
+            base: of the delta; empty for a full manifest.
+        """
         vault = self.vault
-        manifest = Manifest(rows, packs_of(rows, self.current.packs))
+        if rows is None:
+            # Sorted in the place of what was there: a network's rows are held once.
+            manifest = self.current = self.current._replace(table=sort_rows(self.current.table))
+        else:
+            manifest = Manifest(sort_rows(rows), packs_of(rows, self.current.packs))
+        rows = manifest.table
         sealed = encode_manifest(vault.keys, manifest, base[-1].sha256 if base else None)
         key = manifest_key(vault.network_id, self.snapshot_id, sealed.sha256)
         create_object(vault.store, key, sealed.data)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from fleet.backup import STATE_KIND, ArtefactDeclaration, ArtefactOutcome, BackupScope
 from fleet.errors import InvalidInputError, NotFoundError, StoreUnavailableError
 from resources.vault.network import NetworkVault
+from resources.vault.packs.arrow_columns import text
 from resources.vault.packs.manifest import (
     CHAIN_DELTAS_MAX,
     FULL_BELOW_ROWS,
@@ -143,6 +144,7 @@ class _Backup:
         self._rescued = 0
         self._has_lost = False
         self._kind = "same"
+        self._delta: list[Any] = []
 
     def run(self, *, full: bool) -> BackupResult:
         attempt = self._attempt
@@ -153,18 +155,16 @@ class _Backup:
         self._journal_seq = self._read_journal_seq()
         if self._states is not None and not self._states.take_cut() and not self._artefacts:
             self._refuse_nothing()
-        delta = [] if self._states is None else self._states.store()
-        delta += self._parts.store(self._artefacts, self._retired)
+        self._delta = [] if self._states is None else self._states.store()
+        self._delta += self._parts.store(self._artefacts, self._retired)
         if not len(attempt.current.table):
             self._refuse_nothing()
-        if self._rescue() or full:
-            self._write_manifest(None)
-        elif any(len(rows) for rows in delta):
-            self._write_manifest(arrow().concat_tables(delta))
-        elif attempt.base_chain:
-            attempt.chain = attempt.base_chain
+        if self._rescue() or full or not attempt.base_chain:
+            self._write_full_manifest()
+        elif any(len(rows) for rows in self._delta):
+            self._write_manifest()
         else:
-            self._write_manifest(None)
+            attempt.chain = attempt.base_chain
         attempt.commit(self._taken_at, self._extra, self._rescue_and_write)
         fault = prove_snapshot(attempt.vault, attempt.stored_objects)
         release_unused(attempt.bytes_logical)
@@ -190,7 +190,7 @@ class _Backup:
             return False
         self._has_lost = True
         pc = kernels()
-        is_state = pc.equal(lost["kind"], STATE_KIND)
+        is_state = pc.equal(lost["kind"], text(STATE_KIND))
         agents = lost.filter(is_state)["item_id"].unique().to_pylist()
         if agents and self._states is not None:
             self._rescued += self._states.rescue(agents)
@@ -200,15 +200,22 @@ class _Backup:
 
     def _rescue_and_write(self) -> None:
         self._rescue()
-        self._write_manifest(None)
+        self._write_full_manifest()
 
-    def _write_manifest(self, delta: Any | None) -> None:
+    def _write_manifest(self) -> None:
         """Create a manifest: the delta on the base where that pays, else a full one."""
-        table, base = self._attempt.current.table, self._attempt.base_chain
-        if delta is None or not _delta_pays(base, len(delta), len(table)):
-            delta, base = table, ()
-        self._kind = "delta" if base else "full"
-        self._attempt.create_manifest(delta, base)
+        attempt = self._attempt
+        base, count = attempt.base_chain, sum(map(len, self._delta))
+        if not _delta_pays(base, count, len(attempt.current.table)):
+            self._write_full_manifest()
+            return
+        self._kind = "delta"
+        attempt.create_manifest(arrow().concat_tables(self._delta), base)
+
+    def _write_full_manifest(self) -> None:
+        self._delta.clear()  # rows that are in the current table as well
+        self._kind = "full"
+        self._attempt.create_manifest(None, ())
 
     def _read_journal_seq(self) -> int:
         """Where the journal stood before the cut: what follows may hold newer versions."""
@@ -224,7 +231,7 @@ class _Backup:
         if self._states is not None:
             return self._states.agents
         table = self._attempt.current.table
-        of_states = table.filter(kernels().equal(table["kind"], STATE_KIND))
+        of_states = table.filter(kernels().equal(table["kind"], text(STATE_KIND)))
         return len(of_states["item_id"].unique())
 
     def _extra(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from fleet.agents import AgentState, StateChange
 from fleet.state_cuts import ChangeCursor, StateColumns, StateListing, cursor_of
 from resources.vault.live_states import read_states
+from resources.vault.packs.arrow_columns import empty, number, strings, text
 from resources.vault.packs.manifest import (
     STATE,
     arrow,
@@ -96,11 +97,12 @@ class StateChanges:
 
     def _untouched(self, touched: Sequence[str]) -> int:
         """How many agents of the base the cut does not list."""
-        pa, pc = arrow(), kernels()
+        pc = kernels()
         table = self._attempt.current.table
-        known = pc.and_(pc.equal(table["kind"], STATE), pc.equal(table["chunk"], 0))
+        is_head = pc.equal(table["chunk"], number(0, arrow().int32()))
+        known = pc.and_(pc.equal(table["kind"], text(STATE)), is_head)
         if touched:
-            again = pc.is_in(table["item_id"], value_set=pa.array(touched, pa.string()))
+            again = pc.is_in(table["item_id"], value_set=strings(touched))
             known = pc.and_not(known, again)
         return int(pc.sum(known).as_py() or 0)
 
@@ -114,7 +116,6 @@ class StateChanges:
 
     def store(self) -> list[Any]:
         """Store what has changed since the base; the delta's rows, tombstones included."""
-        pa = arrow()
         attempt = self._attempt
         listing, self._listing = self._listing, None
         assert listing is not None, "take_cut comes first"
@@ -127,7 +128,7 @@ class StateChanges:
         self._count_unlogged(listing, diff.changed, diff.removed)
         del listing  # a network's listing is a large thing in memory, and has been read
         fresh, gone = self._store(batches)
-        removed = pa.concat_arrays([diff.removed, pa.array(gone, pa.string())])
+        removed = arrow().concat_arrays([diff.removed, strings(gone)])
         self.changed, self.removed = len(fresh["item_id"].unique()), len(removed)
         attempt.replace(fresh, removed)
         return [fresh, tombstones(removed)]
@@ -138,7 +139,7 @@ class StateChanges:
         if not self._full or listing.broken or since is None:
             return
         agent_ids = listing.states.agent_ids
-        found = {agent_ids[number] for number in changed} | set(removed.to_pylist())
+        found = {agent_ids[at] for at in changed} | set(removed.to_pylist())
         after = since.change_id
         while found:
             page = self._source.state_changes(after, _PAGE)
@@ -161,14 +162,14 @@ class StateChanges:
         del listed
         fresh, _ = self._store(batches)
         self._cursor = None
-        self._attempt.replace(fresh, arrow().array(lost, arrow().string()))
+        self._attempt.replace(fresh, strings(lost))
         return len(numbers)
 
     def _store(self, batches: Sequence[list[str]]) -> tuple[Any, list[str]]:
         """Store the live states of these agents; their rows, and who has none any more."""
         gone: list[str] = []
         if not batches:
-            return manifest_schema().empty_table(), gone
+            return empty(manifest_schema()), gone
         with self._attempt.writer(STATE) as writer:
             for batch in batches:
                 states, damaged = read_states(self._source, batch)
@@ -185,12 +186,12 @@ def _batches(states: StateColumns, numbers: Iterable[int]) -> Iterator[list[str]
     """Agent ids in batches of bounded bytes."""
     batch: list[str] = []
     size = 0
-    for number in numbers:
-        size_bytes = states.sizes[number]
+    for at in numbers:
+        size_bytes = states.sizes[at]
         if batch and (size + size_bytes > _BATCH_BYTES or len(batch) >= _BATCH_AGENTS):
             yield batch
             batch, size = [], 0
-        batch.append(states.agent_ids[number])
+        batch.append(states.agent_ids[at])
         size += size_bytes
     if batch:
         yield batch

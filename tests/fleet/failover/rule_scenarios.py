@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 from fleet.failover.policy import FailBackMode, FailoverPolicy, Mode, RegionMode
 from fleet.failover.profiles import PRODUCTION
@@ -432,3 +433,9 @@ SCENARIOS: dict[Rule, tuple[Callable[[_Without], WatchedFleet], str]] = {
 
 NO_LIMIT = frozenset({Rule.FORCED, Rule.PLACED_ELSEWHERE})
 """Rules that explain and hold nothing back."""
+
+
+@cache
+def lawful(rule: Rule) -> WatchedFleet:
+    """The rule's history with every rule in force; shared, so only to be looked at."""
+    return SCENARIOS[rule][0](frozenset())

@@ -23,6 +23,7 @@ from fleet.failover.records import (
     Rule,
 )
 from tests.fleet.failover.rule_scenarios import (
+    AUTO,
     blast,
     blind_probes,
     crash_loop,
@@ -94,6 +95,17 @@ def test_a_probe_network_that_fails_empties_no_discovery() -> None:
     fleet = blind_probes(NONE)
     assert fleet.history[-1][1].frozen_by == (Rule.CHANNEL_FAULT,)
     assert fleet.done(ActionKind.UNREGISTER_NODE) == []
+
+
+def test_half_a_fleet_that_dies_is_no_fault_of_a_channel() -> None:
+    """Two regions, one is lost: its nodes are dead by votes while their last beats are young."""
+    for how in ("die", "terminate"):
+        fleet = WatchedFleet(policy=AUTO, regions=("eu", "us"))
+        for node in fleet.region("eu"):
+            node.die() if how == "die" else node.terminate(fleet.now_s)
+        fleet.run(200)
+        assert not fleet.alerts(Rule.CHANNEL_FAULT)
+        assert len(fleet.done(ActionKind.EVACUATE_REGION)) == 1
 
 
 def test_dead_heartbeat_ingest_is_a_fault_of_the_channel() -> None:

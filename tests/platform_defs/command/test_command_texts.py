@@ -40,6 +40,7 @@ STATUS_SCHEMA = {
         "nodes",
         "regions",
         "backups",
+        "failover",
         "incidents",
         "findings",
     ],
@@ -59,6 +60,10 @@ STATUS_SCHEMA = {
         "oldest_report_at": TIME,
         "regions": {"type": "array", "items": {"type": "object", "required": ["region", "nodes"]}},
         "backups": {"type": "array", "items": {"type": "object", "required": ["network_id"]}},
+        "failover": {
+            "type": "object",
+            "required": ["leader", "automation", "frozen", "incidents", "maintenances"],
+        },
         "incidents": {"type": "array", "items": {"type": "object", "required": ["action_id"]}},
         "findings": {"type": "array", "items": {"type": "string"}},
     },
@@ -131,6 +136,7 @@ def test_status_shows_regions_findings_and_incidents(run: Run, filled: Path) -> 
         "\n"
         "backup watch: none yet\n"
         "backup platform: none yet\n"
+        "controller: nobody leads, nobody ever has; no agent is moved\n"
         "open incidents: 0 (no action has started without ending)\n"
         "  ! eu: none of 1 nodes is live\n"
         "  ! us-west-2: 1 of 2 nodes silent\n"

@@ -140,6 +140,29 @@ def test_mending_evidence_takes_the_checkpoints_of_what_it_sets_aside(mode: str)
         assert check_checkpoints(fleet.vault(store).local_log("eu")) == []
 
 
+def test_v1_reads_every_record_and_every_checkpoint_once() -> None:
+    """Of both logs: what one look costs is said, and not paid twice."""
+    world = Regions(["ams"])
+    for _ in range(4):
+        world.back_up("ams")
+    for number in range(5):
+        record_evidence(world.vault("ams"), "ams", passed(number=number)._replace(region="ams"))
+    asked: list[str] = []
+
+    class Watched(CrashingStore):
+        """Notes what is read."""
+
+        def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+            """Noted."""
+            asked.append(key)
+            return super().get(key, offset, length)
+
+    store = world.stores["ams"]
+    assert verify_structure(world.vault("ams", Watched(store))).ok
+    logs = [key for key in store.objects if key.startswith(("log/", "local/", "checkpoints/"))]
+    assert sorted(one for one in asked if one in set(logs)) == sorted(logs)
+
+
 def test_v1_finds_and_heal_writes_again_what_is_wrong_with_either_log() -> None:
     """A damaged one, one of a stranger, and a gap; each is evidence, the bad bytes are kept."""
     world = Regions(["ams", "fra"])

@@ -325,7 +325,8 @@ def test_a_base_of_another_home_is_not_gone_on_from(tmp_path: Path) -> None:
     """After a promotion; even where the new home's control store is a copy of the old one."""
     fleet = VaultFleet(4)
     stores = {name: InMemoryObjectStore() for name in ("ams", "fra", "nyc")}
-    stores["fra"].create(VAULT_KEY, b'{"format":1,"vault_id":"v"}')
+    for store in stores.values():
+        store.create(VAULT_KEY, b'{"format":1,"vault_id":"v"}')
     old = NetworkVault(stores["fra"], KEYS, fleet.clock)
     back_up(old, fleet.store)
     assert back_up(old, fleet.store).compared_all == ""
