@@ -75,6 +75,7 @@ class InvariantChecker:
         if evidence.clock_id != self.witness.clock_id:
             self._restart(now_s)
             self._was_bad = False
+        self.witness.follow_maintenance(evidence, now_s)
         bad = self.witness.distrusted(evidence, now_s)
         if self._was_bad and not bad and decision.controller is not ControllerState.FROZEN:
             self._restart(now_s)
@@ -122,8 +123,6 @@ class InvariantChecker:
         nodes = evidence.nodes
         by_region: dict[str, list[Row]] = defaultdict(list)
         for index, name in enumerate(nodes.node_ids):
-            if nodes.maintenance[index]:
-                self.witness.watch_from_s[name] = now_s
             row = self.witness.row(evidence, index, now_s)
             if row.watched:
                 by_region[nodes.region_of(index)].append(row)

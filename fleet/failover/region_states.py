@@ -137,7 +137,7 @@ def judge_regions(
                 Transition(f"region/{name}", mark.state, state, rule, count.reasons(policy))
             )
             mark = mark._replace(state=state, since_s=now_s, told=())
-        elif state is RegionState.FULL:
+        if state is RegionState.FULL:
             mark = _hold_verdict(mark, count, now_s)
         if count.unhealthy > 0 or count.watched == 0:  # a relapse: rehearse and wait again
             told = tuple(word for word in mark.told if word != REHEARSAL)

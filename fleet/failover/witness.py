@@ -34,6 +34,18 @@ class Witness:
         self.ages_from_s = 0.0
         self.watch_from_s: dict[str, float] = {}
         self.unusable_s: dict[str, float] = {}
+        self.maintained: set[str] = set()
+
+    def follow_maintenance(self, evidence: Evidence, now_s: float) -> None:
+        """The silence of a node counts from the first tick in which it is watched again."""
+        for name, maintained in zip(
+            evidence.nodes.node_ids, evidence.nodes.maintenance.tolist(), strict=True
+        ):
+            if maintained:
+                self.maintained.add(name)
+            elif name in self.maintained:
+                self.maintained.discard(name)
+                self.watch_from_s[name] = now_s
 
     def row(self, evidence: Evidence, index: int, now_s: float) -> Row:
         """One node's evidence now, ages clamped to when we began to trust them."""
