@@ -8,6 +8,7 @@ memory fault that is noticed only at restore is noticed too late (restic #4523).
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import struct
 from collections.abc import Sequence
@@ -199,15 +200,16 @@ class PackBuilder:
         self._keys = sealing
         self._salt = salt
         self._cipher = sealing.cipher(salt)
-        self._parts = [_MAGIC, bytes((_VERSION, len(dek_id))), dek_id, salt]
-        self._size = sum(len(part) for part in self._parts)
+        # Its buffer becomes the pack without being copied: joining parts would hold both.
+        self._data = io.BytesIO()
+        self._data.write(b"".join((_MAGIC, bytes((_VERSION, len(dek_id))), dek_id, salt)))
         self._rows: list[PackRow] = []
         self._frames = FrameCompressor()
 
     @property
     def size_bytes(self) -> int:
         """Bytes so far; close the pack at `PACK_TARGET_BYTES`."""
-        return self._size
+        return self._data.tell()
 
     @property
     def is_empty(self) -> bool:
@@ -221,13 +223,13 @@ class PackBuilder:
             CorruptObjectError: compression did not give the blob back; nothing was added.
             InvalidInputError: the blob does not fit into a pack.
         """
-        if len(plain) + self._size > PACK_MAX_BYTES:
+        if len(plain) + self.size_bytes > PACK_MAX_BYTES:
             raise InvalidInputError("blob", f"{len(plain)} bytes", f"less than {PACK_MAX_BYTES}")
         frame = len(self._rows)
         sealed = self._seal(self._frames.body(plain, item_id), frame, kind)
-        row = PackRow(blob_id, frame, self._size, len(sealed), len(plain), kind, item_id, version)
-        self._parts.append(sealed)
-        self._size += len(sealed)
+        start = self.size_bytes
+        row = PackRow(blob_id, frame, start, len(sealed), len(plain), kind, item_id, version)
+        self._data.write(sealed)
         self._rows.append(row)
         return row
 
@@ -240,9 +242,8 @@ class PackBuilder:
         """
         frame = len(self._rows)
         sealed = self._seal(body, frame, row.kind)
-        moved = row._replace(frame=frame, offset=self._size, length=len(sealed))
-        self._parts.append(sealed)
-        self._size += len(sealed)
+        moved = row._replace(frame=frame, offset=self.size_bytes, length=len(sealed))
+        self._data.write(sealed)
         self._rows.append(moved)
         return moved
 
@@ -253,8 +254,9 @@ class PackBuilder:
         ).encode()
         sealed = self._seal(_ZSTD + _compress(table), _TABLE_FRAME, "table")
         trailer = _TRAILER.pack(len(sealed), _MAGIC_END)
-        data = b"".join((*self._parts, sealed, trailer))
-        self._parts.clear()  # while the pack is being stored its bytes are held once
+        self._data.write(sealed + trailer)
+        data = self._data.getvalue()
+        self._data.close()  # while the pack is being stored its bytes are held once
         name = hashlib.sha256(data).hexdigest()
         return Pack(name, data, self._salt, tuple(self._rows), self._keys.dek_id, len(sealed))
 

@@ -22,8 +22,9 @@ from fleet.failover_declaration import FailoverDeclaration
 from fleet.failover_order import FailoverOrder, OrderKind
 from fleet.ports.notifier import Notifier
 from ops.failover_acts import DecisionActs
+from ops.failover_discovery import DISCOVERY, DiscoveryVerdicts
 from ops.failover_evidence import EvidenceReader, WatchPorts
-from ops.failover_standing import keep_standing, name_step
+from ops.failover_standing import given_up, keep_standing, name_step
 from ops.failover_view import ViewKeeper
 
 _ORDERS = {
@@ -69,6 +70,7 @@ class FailoverController:
         self.state = state or FailoverState()
         self._frozen_from_s = ports.clock.monotonic_s()
         self._views = ViewKeeper(ports.store)
+        self._discovery = DiscoveryVerdicts(ports.store)
 
     def tick(self) -> Tick:
         """Look once and do what follows from it."""
@@ -101,13 +103,17 @@ class FailoverController:
         )
         acts = DecisionActs(store, self._notifier, evidence.at, regions)
         orders = []
-        for action in decision.actions:
+        for action in (*decision.actions, *given_up(evidence, decision)):
             forced = action.subject in evidence.directives.forced
             if action.kind in _ORDERS or (forced and action.kind is ActionKind.FENCE_NODE):
                 order = self._order(action, forced=forced)
                 orders.append(name_step(store, evidence, order))
+            if action.kind in DISCOVERY:
+                self._discovery.want(action)
             acts.carry_out(action)
         acts.tell_waiting(decision.non_actions)
+        if decision.controller is ControllerState.ACTIVE:
+            return orders, [*acts.faults, *self._discovery.carry_out()]
         return orders, acts.faults
 
     def _suspects(self) -> list[str]:

@@ -193,19 +193,21 @@ class EvidenceReader:
             work_age_s=self._ages.age_s(Channel.WORK, now_s),
             infrastructure=codes,
             terminated_age_s=terminated_s,
-            stop_acknowledged=[self._has_stopped(one, forced) for one in beats],
+            stop_acknowledged=[
+                self._has_stopped(one, members[one.node_id].region, forced) for one in beats
+            ],
             maintenance=self._maintenance(names, members),
             agents=[self._cached.running.get(name, 0) for name in names],
             **votes._asdict(),
         )
 
-    def _has_stopped(self, beat: NodeBeat, forced: Collection[str]) -> bool:
-        """Whether a node has given its right to act back, or was emptied by order.
+    def _has_stopped(self, beat: NodeBeat, region: str, forced: Collection[str]) -> bool:
+        """Whether a node has given its right to act back, or was emptied by order (its region's).
 
         The run of a forced order stops a living node's agents before it moves them.
         """
-        emptied = f"node/{beat.node_id}" in forced and beat.node_id not in self._cached.running
-        return beat.released or emptied
+        ordered = f"node/{beat.node_id}" in forced or f"region/{region}" in forced
+        return beat.released or (ordered and beat.node_id not in self._cached.running)
 
     def _see(self, beats: list[NodeBeat], names: tuple[str, ...], now_s: float) -> None:
         import numpy as np

@@ -10,6 +10,7 @@ from datetime import datetime
 from fleet.errors import StateroomError
 from fleet.failover.explain import RULE_TEXTS
 from fleet.failover.records import (
+    Action,
     ActionKind,
     ControllerState,
     Decision,
@@ -24,6 +25,9 @@ from fleet.ports.control_store import ControlStore
 
 CONTROLLER = "controller"
 """The subject of an incident of the controller, of which there is one."""
+
+_FORCED_WAVES = 1_000_000
+"""Added to the number of a forced evacuation: above all waves that a decision ever numbers."""
 
 FROZEN_TOLD_S = 15.0
 """A freeze that lasts for so long needs a person; each start of a controller is a short one."""
@@ -69,6 +73,37 @@ def name_step(store: ControlStore, evidence: Evidence, order: FailoverOrder) -> 
     numbers = [int(step.removeprefix(f"{PLAN}/").partition("-")[0]) for step in plans]
     attempt = max(numbers, default=0) + 1
     return order._replace(incident_id=incident_id, attempt=attempt, regions=(order.subject,))
+
+
+def given_up(evidence: Evidence, decision: Decision) -> list[Action]:
+    """Evacuations of living regions that a person gives up, in place of one fence for each node.
+
+    The decision asks to stop the copies on each of their nodes; a run does that first, and then
+    moves all of them with one plan. Waves of the same region that the decision numbers (nodes that
+    are fenced already) stay apart from these by number.
+    """
+    nodes, forced = evidence.nodes, evidence.directives.forced
+    fences: dict[str, list[Action]] = {}
+    for action in decision.actions:
+        if action.kind is not ActionKind.FENCE_NODE or action.subject in forced:
+            continue
+        index = nodes.find(action.subject.removeprefix("node/"))
+        if index is not None and f"region/{nodes.region_of(index)}" in forced:
+            fences.setdefault(nodes.region_of(index), []).append(action)
+    return [
+        Action(
+            ActionKind.EVACUATE_REGION,
+            f"region/{region}",
+            Rule.FORCED,
+            (),
+            incident=actions[0].incident,
+            term=actions[0].term,
+            nodes=tuple(sorted(name for one in actions for name in one.nodes)),
+            agents=sum(one.agents for one in actions),
+            attempt=_FORCED_WAVES + round(evidence.at.timestamp()),
+        )
+        for region, actions in fences.items()
+    ]
 
 
 def _keep_frozen(

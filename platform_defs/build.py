@@ -47,7 +47,7 @@ from platform_defs.declared_backup import (
 )
 from platform_defs.declared_failover import declared_failover
 from platform_defs.declared_fleet import declared_nodes, declared_replicas
-from platform_defs.declared_traffic import simple_traffic
+from platform_defs.declared_traffic import declared_traffic, simple_traffic
 from platform_defs.settings import Settings
 from resources.clock_resource import ClockResource
 from resources.cluster_resource import cluster_resource
@@ -113,6 +113,7 @@ def deployment_of(settings: Settings) -> Deployment:
         artefacts=declared_artefacts(settings),
         failover=declared_failover(settings),
         receivers=NotifierResource(**asdict(settings.notify)),
+        traffic=declared_traffic(settings),
     )
 
 

@@ -29,7 +29,7 @@ def check_failover(context: Context) -> Iterator[Finding]:
         said = f"paused by {switch.changed_by}: {switch.reason}"
         yield Finding("failover", "warn", said, "stateroom resume, once that is over")
     if standing.frozen is not None:
-        remedy = f"stateroom incident {standing.frozen.incident_id}; docs/runbook.md"
+        remedy = 'See "The controller is frozen" in docs/runbook.md.'
         yield Finding("failover", "wrong", standing.frozen.reason, remedy)
     if not context.settings.failover.enabled:
         said = "switched off (failover.enabled): a lost node's agents stay lost"

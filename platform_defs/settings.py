@@ -41,6 +41,7 @@ from platform_defs.settings_source import (
     read_file,
     unknown_key,
 )
+from platform_defs.settings_traffic_rules import router_violations
 
 __all__ = [
     "ControlStoreSettings",
@@ -154,6 +155,7 @@ class _Validation:
         for path, message in (
             *violations(single["node"], built["regions"], known_networks, built["workloads"]),
             *backup_violations(single, built, tuple(self.table(("regions",))), known_networks),
+            *router_violations(built["routers"], tuple(self.table(("workloads",)))),
         ):
             self.problems.append(Problem(".".join(path), self.place(path), message))
         if not self.tree.get("regions"):
@@ -247,6 +249,9 @@ class _Validation:
             ("vaults", "path"),
             ("wrapping_keys", "file"),
             ("artefacts", "path"),
+            ("routers", "folder"),
+            ("routers", "config"),
+            ("routers", "pid_file"),
         ):
             named[section] = tuple(
                 replace(one, **{where: type(found)(resolved(found))})

@@ -26,6 +26,7 @@ from platform_defs.settings_fleet import (
 )
 from platform_defs.settings_keys import key
 from platform_defs.settings_notify import NotifySettings
+from platform_defs.settings_traffic import RouterSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +195,7 @@ class Settings:
     vaults: tuple[VaultSettings, ...]
     wrapping_keys: tuple[WrappingKeySettings, ...]
     artefacts: tuple[ArtefactSettings, ...]
+    routers: tuple[RouterSettings, ...]
     sources: dict[str, str] = field(repr=False)
     """`section.key` -> `stateroom.toml:12` or `STATEROOM_...`; keys at their default are absent."""
 
@@ -228,6 +230,7 @@ NAMED_SECTIONS: dict[str, type] = {
     "vaults": VaultSettings,
     "wrapping_keys": WrappingKeySettings,
     "artefacts": ArtefactSettings,
+    "routers": RouterSettings,
 }
 """Tables of named tables."""
 

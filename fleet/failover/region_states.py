@@ -96,7 +96,8 @@ def count_regions(
         watched = bool(screen.watched[index])
         gone = bool(screen.silent[index] or screen.terminated[index])
         state = mark.state
-        if mark.confirmed_by == "forced" and f"region/{region}" not in ordered:
+        by_order = mark.confirmed_by == "forced" or f"node/{mark.node_id}" in ordered
+        if by_order and f"region/{region}" not in ordered:
             alive = screen.fresh[index] or screen.alive_votes[index] or screen.contradicted[index]
             proven = bool(screen.terminated[index] or (gone and not alive))
             state = NodeState.CONFIRMED if proven else NodeState.MAINTENANCE

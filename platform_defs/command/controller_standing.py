@@ -8,7 +8,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from fleet.controller_view import ControllerView
 from fleet.errors import LeaseLostError, TransientError
+from fleet.failover.explain import RULE_TEXTS
+from fleet.failover.records import ControllerState, Rule
 from fleet.incidents import IncidentHeader, IncidentKind
 from fleet.leases import LEADER_LEASE, Lease
 from fleet.operator_orders import UNTOUCHED, Automation, Maintenance, select_live_maintenances
@@ -21,6 +24,15 @@ NOBODY_LEADS = (
     "`stateroom up` starts the sensors that decide; where it runs, start node_failover_sensor and "
     "region_failover_sensor in the UI (Automation), or set failover.enabled."
 )
+
+
+class Freeze(NamedTuple):
+    """Why nothing is moved."""
+
+    reason: str
+    since: datetime
+    incident_id: str
+    """'' before it has lasted for so long that there is one."""
 
 
 class Standing(NamedTuple):
@@ -36,10 +48,23 @@ class Standing(NamedTuple):
     maintenances: list[Maintenance]
     """Marks that count now."""
 
+    view: ControllerView | None = None
+    """What the leading controller sees, as it told last; None when it has not told any."""
+
     @property
-    def frozen(self) -> IncidentHeader | None:
-        """The incident that says why the controller does not act; None while it does."""
-        return next((one for one in self.incidents if one.kind == IncidentKind.CONTROLLER), None)
+    def frozen(self) -> Freeze | None:
+        """Why the controller does not act, and since when; None while it does, or nobody leads.
+
+        The view says so at once; the incident is opened when a freeze lasts.
+        """
+        told = next((one for one in self.incidents if one.kind == IncidentKind.CONTROLLER), None)
+        if told is not None:
+            return Freeze(told.reason, told.opened_at, told.incident_id)
+        view = self.view
+        if view is None or view.controller is not ControllerState.FROZEN:
+            return None
+        why = "; ".join(RULE_TEXTS[Rule(one)] for one in view.frozen_by)
+        return Freeze(f"failover is frozen, nothing is moved: {why}", view.looked_at, "")
 
 
 UNKNOWN = Standing(None, leads=False, automation=UNTOUCHED, incidents=[], maintenances=[])
@@ -54,13 +79,23 @@ def read_standing(store: ControlStore, now: datetime) -> Standing:
         now: by which maintenance marks are judged.
     """
     lease = store.lease(LEADER_LEASE)
+    leads = _leads(store, lease)
     return Standing(
         lease,
-        _leads(store, lease),
+        leads,
         store.automation(),
         store.incidents(open_only=True, limit=INCIDENTS_READ),
         select_live_maintenances(store.maintenances(), now),
+        _view_of(store, lease) if leads else None,
     )
+
+
+def _view_of(store: ControlStore, lease: Lease | None) -> ControllerView | None:
+    """The view of who leads now; that of an earlier one says nothing any more."""
+    kept = store.controller_view()
+    if kept is None or lease is None or kept.view.term != lease.term:
+        return None
+    return kept.view
 
 
 def _leads(store: ControlStore, lease: Lease | None) -> bool:
@@ -113,7 +148,7 @@ def standing_document(standing: Standing) -> dict[str, Any]:
         },
         "automation": standing.automation._asdict(),
         "frozen": None if frozen is None else frozen.reason,
-        "frozen_since": None if frozen is None else frozen.opened_at,
+        "frozen_since": None if frozen is None else frozen.since,
         "incidents": [one._asdict() for one in standing.incidents],
         "maintenances": [one._asdict() for one in standing.maintenances],
     }

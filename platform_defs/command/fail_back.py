@@ -102,8 +102,8 @@ def fail_back(
     orders: list[GivenOrder] = []
     with fleet_store(settings) as store:
         evacuation = find_evacuation(store, region)
-        rehearsal = judge_rehearsal(preview_fail_back(settings, store, region))
         standing = read_standing(store, now)
+        rehearsal = judge_rehearsal(preview_fail_back(settings, store, region, standing.view))
         if not as_json:
             lines = [f"fail-back of region/{region}:", *_rehearsal_lines(rehearsal)]
             click.echo("\n".join([*lines, *standing_lines(standing, _WHEN_PAUSED)]))

@@ -90,7 +90,7 @@ def failover(
     with fleet_store(settings) as store:
         now = datetime.now(UTC)
         standing = read_standing(store, now)
-        preview = preview_failover(settings, store, kind, name, home)
+        preview = preview_failover(settings, store, kind, name, home, standing.view)
         waiting = open_incident_of(store, kind, name)
         waits_for = waiting.waits_for if waiting else ""
         if not as_json:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from fleet.controller_view import ControllerView
+from fleet.failover.records import NodeState
 from fleet.failover_moves import PlannedMove
 from fleet.failover_order import FailoverOrder, OrderKind
 from fleet.inventory import Node, NodePhase
@@ -52,7 +54,12 @@ class Preview(NamedTuple):
 
 
 def preview_failover(
-    settings: Settings, store: ControlStore, kind: str, name: str, home: RegionSettings
+    settings: Settings,
+    store: ControlStore,
+    kind: str,
+    name: str,
+    home: RegionSettings,
+    view: ControllerView | None = None,
 ) -> Preview:
     """Plan the failover of a node or region; writes nothing.
 
@@ -62,6 +69,7 @@ def preview_failover(
         kind: `node` or `region`.
         name: declared.
         home: the region that it is (in).
+        view: which nodes the controller doubts; they are no targets.
     """
     declaration = declared_failover(settings)
     is_node = kind == NODE
@@ -74,6 +82,7 @@ def preview_failover(
         term=0,
         because=f"{kind} {name} is given up",
         nodes=tuple(sorted(left)),
+        avoid=doubted(view),
         regions=() if is_node else declaration.targets.get(name, ()),
         head_room=0.0 if is_node else declaration.head_room,
     )
@@ -83,7 +92,15 @@ def preview_failover(
     return Preview(f"{kind}/{name}", nodes, moves)
 
 
-def preview_fail_back(settings: Settings, store: ControlStore, region: str) -> Preview:
+def doubted(view: ControllerView | None) -> tuple[str, ...]:
+    """Nodes that take nobody in: what the controller does not hold to be healthy, sorted."""
+    nodes = () if view is None else view.nodes
+    return tuple(sorted(one.node_id for one in nodes if one.state is not NodeState.HEALTHY))
+
+
+def preview_fail_back(
+    settings: Settings, store: ControlStore, region: str, view: ControllerView | None = None
+) -> Preview:
     """Rehearse the way home of all agents of a region, against what its nodes have free now."""
     order = FailoverOrder(
         kind=OrderKind.FAIL_BACK,
@@ -92,6 +109,7 @@ def preview_fail_back(settings: Settings, store: ControlStore, region: str) -> P
         attempt=1,
         term=0,
         because=f"region {region} is back",
+        avoid=doubted(view),
         regions=(region,),
     )
     abroad = len(store.agents_abroad(region))

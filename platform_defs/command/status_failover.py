@@ -20,7 +20,7 @@ def standing_texts(standing: Standing, now: datetime) -> list[str]:
     lines = [f"controller: {cell_text(leader_text(standing))}"]
     frozen = standing.frozen
     if frozen is not None:
-        lines.append(f"  ! frozen for {age(frozen.opened_at, now)}: {cell_text(frozen.reason)}")
+        lines.append(f"  ! frozen for {age(frozen.since, now)}: {cell_text(frozen.reason)}")
     switch = standing.automation
     if switch.paused:
         who, why = cell_text(switch.changed_by), cell_text(switch.reason)

@@ -102,15 +102,9 @@ class SqlStates(Feature):
         if not agent_ids:
             return []
         dialect = self._database.dialect
-        columns = (agent_states.c[name] for name in AgentState._fields)
-        statement = (
-            sa.select(*columns)
-            .where(dialect.one_of(agent_states.c.agent_id, sa.bindparam("keys")))
-            .order_by(agent_states.c.agent_id)
-        )
+        keys = dialect.keys(sorted(set(agent_ids)))
         with self._database.read() as connection:
-            keys = dialect.keys(sorted(set(agent_ids)))
-            rows = connection.execute(statement, {"keys": keys}).all()
+            rows = _STATES.rows(dialect, connection, keys=keys)
         return [_verified(row) for row in rows]
 
     def state_infos(self, region: str | None = None) -> list[AgentStateInfo]:
@@ -165,16 +159,18 @@ def _digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def _verified(row: Any) -> AgentState:
+def _verified(row: Sequence[Any]) -> AgentState:
     """The state of a row whose bytes match their digest."""
-    found = _digest(row.body)
-    if found != row.digest:
+    *rest, body, updated_us = row
+    state = AgentState._make((*rest, bytes(body), from_us(updated_us)))
+    found = _digest(state.body)
+    if found != state.digest:
         raise CorruptObjectError(
-            f"state of agent {row.agent_id}, version {row.version}: "
-            f"SHA-256 is {found}, recorded is {row.digest}",
+            f"state of agent {state.agent_id}, version {state.version}: "
+            f"SHA-256 is {found}, recorded is {state.digest}",
             hint="Restore this agent's state from a backup, and check the disk.",
         )
-    return AgentState._make((*row[:-1], from_us(row.updated_at)))
+    return state
 
 
 def _lock_heads(
@@ -226,6 +222,14 @@ def _store(
     _STORE.insert_rows(dialect, connection, list(newest.values()))
     _APPEND.insert_rows(dialect, connection, changes)
 
+
+_STATES = DriverStatement(
+    lambda dialect: (
+        sa.select(*(agent_states.c[name] for name in AgentState._fields))
+        .where(dialect.one_of(agent_states.c.agent_id, sa.bindparam("keys")))
+        .order_by(agent_states.c.agent_id)
+    )
+)
 
 _PLACED = DriverStatement(
     lambda dialect: (

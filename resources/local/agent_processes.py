@@ -30,6 +30,7 @@ from fleet.reports import AgentReport
 from resources.local.agent_directory import AgentDirectory
 from resources.local.agent_logs import last_line
 from resources.local.agent_slot import Slot, revision_of, sample_some
+from resources.local.endpoint_registrar import Answering
 from resources.local.start_pacer import StartPacer
 from resources.local.zygote_client import ZygoteClient
 
@@ -224,6 +225,14 @@ class AgentProcesses:
         return tuple(
             self._slots[agent_id].report(beats.get(agent_id)) for agent_id in sorted(self._slots)
         )
+
+    def answering(self) -> list[Answering]:
+        """The agents that run and were not told to stop, as discovery is to have them."""
+        return [
+            Answering(slot.agent_id, slot.workload.workload, slot.placement.epoch)
+            for slot in self._slots.values()
+            if slot.phase == AgentPhase.RUNNING and slot.alive and slot.kill_at is None
+        ]
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Agents by (workload, phase)."""

@@ -19,6 +19,7 @@ from fleet.inventory import NodePhase
 from fleet.names import validate_name
 from fleet.probing import EMBEDDED_PROBING, ProbePolicy
 from fleet.reports import NodeDeclaration
+from fleet.service_health import EMBEDDED_SERVICES
 from resources.local.linux_processes import ProcessIdentity
 
 SPEC_VERSION = 1
@@ -58,6 +59,8 @@ class NodeSpec:
     """`package.module:Class` of a `fleet.ports.GpuProbe`; empty: look for no GPUs."""
     probing: ProbePolicy = EMBEDDED_PROBING
     """How it probes other nodes; the same for all nodes and controllers of a fleet."""
+    renew_endpoints_s: float = EMBEDDED_SERVICES.renew_interval_s
+    """Between two signs of life of its agents in discovery."""
 
     @property
     def run_path(self) -> Path:
@@ -82,7 +85,12 @@ class NodeSpec:
         """
         validate_name("node_id", self.node.node_id)
         validate_name("region", self.node.region)
-        for field in ("heartbeat_interval_s", "lease_ttl_s", "reconcile_interval_s"):
+        for field in (
+            "heartbeat_interval_s",
+            "lease_ttl_s",
+            "reconcile_interval_s",
+            "renew_endpoints_s",
+        ):
             if not 0.01 <= getattr(self, field) <= 86_400:
                 raise InvalidInputError(field, getattr(self, field), "0.01 to 86400 seconds")
         if self.heartbeat_interval_s > 0.5 * self.lease_ttl_s:

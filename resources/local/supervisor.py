@@ -34,6 +34,7 @@ from resources.local.agent_api import build_agent_app
 from resources.local.agent_directory import AgentDirectory
 from resources.local.agent_processes import AgentProcesses
 from resources.local.agent_store import AgentStore
+from resources.local.endpoint_registrar import EndpointRegistrar
 from resources.local.event_log import EventLog
 from resources.local.heartbeat import Heartbeat
 from resources.local.linux_processes import (
@@ -98,6 +99,7 @@ class Supervisor:
             steady_now=self._steady.now,
             on_failed=self._on_agent_failed,
         )
+        self._registrar: EndpointRegistrar | None = None
         self._upkeep = Upkeep(spec, self._processes.log_paths, self._clock)
         self._node = RunningNode(spec, self._lease, self._processes, self._zygote, self._record)
 
@@ -162,8 +164,19 @@ class Supervisor:
             node_id=self.spec.node.node_id,
             boot_id=self.boot_id,
         )
+        self._registrar = registrar = EndpointRegistrar(
+            store,
+            self._processes.answering,
+            lambda: self._lease.held and not self._stopping.is_set(),
+            node_id=self.spec.node.node_id,
+            region=self.spec.node.region,
+            address=self._address,
+            interval_s=self.spec.heartbeat_interval_s,
+            renew_interval_s=self.spec.renew_endpoints_s,
+        )
         for loop in (
             heartbeat.run(),
+            registrar.run(),
             self._node.follow_placements(),
             self._upkeep.run(),
             prober.run(),
@@ -185,6 +198,8 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._registrar is not None:
+            await self._registrar.close()
         if self._node.prober is not None:
             await self._node.prober.close()
         if self._node.batcher is not None:
@@ -259,6 +274,8 @@ class Supervisor:
         if event["event"] == "fenced":  # agents did not crash: they are held until a new lease
             self._lease.expire()
         self._processes.handle(event)
+        if self._registrar is not None:
+            self._registrar.ask()
 
     def _on_lease_held(self) -> None:
         kind = "lease_regained" if self._leases_won else "node_started"

@@ -7,112 +7,45 @@ from dataclasses import replace
 import pytest
 
 from fleet.failover.profiles import EMBEDDED
-from fleet.failover.records import (
-    ControllerState,
-    FailoverState,
-    RegionMark,
-    RegionState,
-)
-from fleet.failover_declaration import FailoverDeclaration
+from fleet.failover.records import FailoverState, RegionMark
 from fleet.failover_order import FailoverOrder, OrderKind
-from fleet.incidents import IncidentHeader, IncidentKind, IncidentOpening, IncidentState
-from fleet.leases import LEADER_LEASE
-from fleet.ports.notifier import Alert
-from fleet.probe_reports import Probe, ProbeOutcome, ProbeReport
-from fleet.probing import EMBEDDED_PROBING
-from ops.failover_controller import FailoverController, Tick
-from ops.failover_evidence import EvidenceReader, WatchPorts
+from fleet.incidents import IncidentKind, IncidentOpening, IncidentState
 from ops.failover_run import carry_out
 from platform_defs.command.fail_back import order_fail_back
 from platform_defs.command.forced_orders import order_failover
-from resources.controller_probes import ControllerProbes
-from resources.leader_lease import LeaderLease
-from tests.ops.failover_world import LEADER, FailoverWorld
+from tests.ops.test_failover_controller import WatchedWorld
 
-CLOCK_ID = "this-process"
+CLOCK_ID = "clock"
 EVACUATION = "region-eu-20260301T110000"
-STEP_S = EMBEDDED.tick_interval_s / 2
+CALM_S = 30.0
 
 
-class Told:
-    """A notifier that remembers."""
+class Watched(WatchedWorld):
+    """The world with a controller that may remember an evacuation."""
 
-    def __init__(self) -> None:
-        """Nobody was told anything."""
-        self.alerts: list[Alert] = []
-
-    def notify(self, alert: Alert) -> None:
-        """Remember it."""
-        self.alerts.append(alert)
-
-
-class Watched(FailoverWorld):
-    """The world, watched by a controller; nodes probe each other."""
-
-    def __init__(self, state: FailoverState | None = None, **policy: float) -> None:
-        """One controller, which leads."""
-        super().__init__()
-        self.told = Told()
-        self.probing = True
-        self.round = 0
-        self.leader_lease = LeaderLease(self.store, LEADER, now_s=self.clock.monotonic_s)
-        declaration = FailoverDeclaration(
-            policy=replace(EMBEDDED, **policy),  # type: ignore[arg-type]
-            targets={"eu": ("us",), "us": ("eu",)},
-        )
-        probes = ControllerProbes(self.store, EMBEDDED_PROBING)
-        ports = WatchPorts(self.store, self.clock, self.leader_lease, probes)
-        reader = EvidenceReader(ports, declaration.policy, EMBEDDED_PROBING, CLOCK_ID)
-        self.controller = FailoverController(ports, reader, declaration, self.told, state)
-
-    def beat(self) -> None:
-        """Nodes report, and tell whom they reached."""
-        super().beat()
-        if not getattr(self, "probing", False):
-            return
-        self.round += 1
-        for node in self.nodes:
-            if node.node_id in self.dead:
-                continue
-            seen = tuple(
-                Probe(one.node_id, ProbeOutcome.ANSWERED, "boot", 0, 1.0, "")
-                for one in self.nodes
-                if one is not node and one.node_id not in self.dead
-            )
-            self.store.report_probes(
-                ProbeReport(node.node_id, "boot", self.round, self.clock.now(), seen)
-            )
-
-    def look(self) -> Tick:
-        """Half a regular tick later, everything that works reports, and the controller looks."""
-        self.clock.advance(STEP_S)
-        self.leader = self.store.acquire_lease(LEADER_LEASE, LEADER, 15.0)
-        self.leader_lease.campaign()
-        self.beat()
-        return self.controller.tick()
+    def __init__(self, state: FailoverState | None = None, step_agents: int = 200) -> None:
+        """All is well since a few looks."""
+        policy = replace(EMBEDDED, fail_back_calm_s=CALM_S, fail_back_step_agents=step_agents)
+        super().__init__(policy)
+        if state is not None:
+            now = self.controller.state
+            self.controller.state = replace(now, regions=state.regions)
 
     def look_for(self, seconds: float) -> list[FailoverOrder]:
         """Look again and again; carry out what is ordered."""
         orders = []
-        for _ in range(int(seconds / STEP_S)):
+        for _ in range(int(seconds)):
             tick = self.look()
             assert not tick.faults, tick.faults
             for order in tick.orders:
                 orders.append(order)
                 carry_out(self.ports(), order)
-                self.round += 100
         return orders
-
-    def open_one(self, kind: IncidentKind) -> list[IncidentHeader]:
-        """Open incidents of a kind."""
-        return [one for one in self.store.incidents(open_only=True) if one.kind == kind]
 
 
 def test_a_forced_order_is_given_by_the_next_look_and_ends_with_its_incident() -> None:
     """A node that is well is given up, because a person says so."""
     world = Watched()
-    world.look_for(5 * STEP_S)
-    assert world.controller.state.controller is ControllerState.ACTIVE
     given = order_failover(world.store, "node", "eu-1", "eu", "ann", "smoke")
     orders = world.look_for(60)
     assert orders[0].forced
@@ -124,25 +57,15 @@ def test_a_forced_order_is_given_by_the_next_look_and_ends_with_its_incident() -
     assert world.store.approvals() == []
 
 
-def test_a_freeze_is_an_incident_that_ends_with_it() -> None:
-    """No majority of the observers reports: people are told why nothing is moved."""
+def test_a_region_that_is_well_is_evacuated_by_force() -> None:
+    """Its agents are stopped first; its incident ends when they run in the other region."""
     world = Watched()
-    world.look_for(5 * STEP_S)
-    world.probing = False
-    world.look_for(30)
-    assert world.controller.state.controller is ControllerState.FROZEN
-    (header,) = world.open_one(IncidentKind.CONTROLLER)
-    assert header.reason == (
-        "failover is frozen, nothing is moved: no majority of the configured observers reports"
-    )
-    world.probing = True
-    world.look_for(10)
-    assert world.open_one(IncidentKind.CONTROLLER) == []
-    ended = world.store.incident(header.incident_id)
-    assert ended is not None
-    assert ended.outcome == "the controller trusts what it sees again; all ages have restarted"
-    resolved = [one for one in world.told.alerts if one.severity == "resolved"]
-    assert [one.subject for one in resolved] == ["controller/controller"]
+    given = order_failover(world.store, "region", "eu", "eu", "ann", "the power will be cut")
+    world.look_for(60)
+    assert world.store.placements(region="eu") == []
+    header = world.store.incident(given.incident_id)
+    assert header is not None
+    assert header.state == IncidentState.ENDED, header
 
 
 def evacuated() -> FailoverState:
@@ -165,9 +88,7 @@ def abroad(world: Watched, count: int) -> list[str]:
         )
     )
     moved = world.store.placements(region="eu")[:count]
-    world.store.place_agents(
-        [one._replace(node_id="us-1", region="us", term=world.leader.term) for one in moved]
-    )
+    world.store.place_agents([one._replace(node_id="us-1", region="us", term=1) for one in moved])
     return [one.agent_id for one in moved]
 
 
@@ -180,9 +101,9 @@ def approve(world: Watched) -> str:
 
 def test_approved_agents_go_home_in_steps_after_the_calm() -> None:
     """Each step is a run of its own; the incident ends when the last one is at home."""
-    world = Watched(evacuated(), fail_back_step_agents=3)
+    world = Watched(evacuated(), step_agents=3)
     away = abroad(world, 7)
-    assert world.look_for(EMBEDDED.fail_back_calm_s + 5) == []
+    assert world.look_for(CALM_S + 5) == []
     incident_id = approve(world)
     orders = world.look_for(60)
     assert [one.kind for one in orders] == [OrderKind.FAIL_BACK] * 3
@@ -201,11 +122,9 @@ def test_agents_without_room_at_home_stay_where_they_run() -> None:
     """A way home is no reason to park anybody."""
     world = Watched(evacuated())
     away = abroad(world, 4)
-    world.kill("eu-1", "eu-2")
-    world.pass_time(10)
     order = FailoverOrder(
-        OrderKind.FAIL_BACK, "eu", approve(world), 1, world.leader.term, "eu is back",
-        regions=("eu",),
+        OrderKind.FAIL_BACK, "eu", approve(world), 1, world.lease.leadership().term, "eu is back",
+        regions=("eu",), avoid=("eu-1", "eu-2"),
     )  # fmt: skip
     result = carry_out(world.ports(), order)
     assert result.placed == ()
@@ -218,8 +137,7 @@ def test_a_region_that_is_lost_again_takes_the_approvals_with_it() -> None:
     abroad(world, 2)
     world.look_for(5)
     incident_id = approve(world)
-    mark = world.controller.state.regions["eu"]._replace(state=RegionState.NORMAL)
-    assert mark.evacuation == EVACUATION
+    assert world.controller.state.regions["eu"].evacuation == EVACUATION
     world.kill("eu-1", "eu-2")
     world.look_for(20)
     header = world.store.incident(incident_id)
@@ -234,7 +152,7 @@ def test_a_pause_keeps_everybody_where_they_are_but_not_by_force(pauses: bool) -
     """Force passes the switch; an approval of a fail-back does not."""
     world = Watched(evacuated())
     abroad(world, 2)
-    world.look_for(EMBEDDED.fail_back_calm_s + 5)
+    world.look_for(CALM_S + 5)
     if pauses:
         world.store.set_automation(paused=True, by="ann", reason="upgrade")
     approve(world)

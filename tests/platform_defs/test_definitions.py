@@ -138,6 +138,16 @@ def test_the_lineage_leads_from_the_declaration_to_the_states() -> None:
         "state_journal": {"control_store"},
         "recovery_objectives": {"backup_replicas", "backup_verifications", "state_journal"},
         "lake_catalog": set(),
+        "node_health": {"node_inventory", "control_store"},
+        "incidents": {"node_health", "control_store"},
+        "placements": {"control_store"},
+        "failover_readiness": {
+            "node_inventory",
+            "agent_inventory",
+            "recovery_objectives",
+            "node_health",
+        },
+        "placement_history": {"placements"},
         "activity_history": {"control_store"},
         "run_history": set(),
     }
@@ -151,7 +161,7 @@ def test_every_asset_has_owner_group_description_and_freshness() -> None:
         node = graph.get(key)
         assert node.owners, key
         assert node.description, key
-        assert node.group_name in {"inventory", "backups", "upkeep"}, key
+        assert node.group_name in {"inventory", "backups", "failover", "upkeep"}, key
         assert node.kinds, key
         if node.is_materializable:
             assert node.freshness_policy is not None, key

@@ -67,8 +67,14 @@ def test_the_instance_is_set_up_for_quick_failover(home: Path) -> None:
         assert not instance.telemetry_enabled
         queue = instance.get_concurrency_config().run_queue_config
         assert queue is not None
-        limits = {each.get("value"): each["limit"] for each in queue.tag_concurrency_limits[:3]}
-        assert limits == {"inventory": 1, "upkeep": 1, "backup": 2}
+        limits = {each.get("value"): each["limit"] for each in queue.tag_concurrency_limits[:5]}
+        assert limits == {
+            "inventory": 1,
+            "upkeep": 1,
+            "backup": 2,
+            "proof": 1,
+            "failover_report": 1,
+        }
 
 
 @pytest.mark.long

@@ -14,8 +14,11 @@ from fleet.errors import InvalidSettingsError, NotFoundError
 from fleet.failover.policy import RegionMode
 from fleet.failover.profiles import EMBEDDED
 from fleet.retention import CalendarSpan, RetentionPolicy
+from fleet.service_health import EMBEDDED_SERVICES, PRODUCTION_SERVICES
+from fleet.traffic_declaration import RouterDeclaration, RouterKind, TrafficDeclaration
 from platform_defs.declared_backup import declared_backup
 from platform_defs.declared_failover import declared_failover
+from platform_defs.declared_traffic import declared_traffic
 from platform_defs.settings import (
     child_environment,
     instance_environment,
@@ -93,6 +96,49 @@ def test_failover_takes_its_numbers_from_the_profile_and_its_targets_from_the_re
     }
     assert declared.head_room == 0.25
     assert declared.policy == replace(EMBEDDED, region_mode=RegionMode.APPROVE, lease_ttl_s=5.0)
+
+
+def test_without_routers_there_is_one_embedded_table_under_the_state_folder(tmp_path: Path) -> None:
+    """Discovery works on one machine without a word in the settings."""
+    declared = declared_traffic(load_settings(write_settings(tmp_path, SMALL), {}))
+    folder = str(tmp_path / "state" / "routes")
+    only = RouterDeclaration(name="embedded", kind=RouterKind.EMBEDDED, folder=folder)
+    assert declared == TrafficDeclaration((only,), EMBEDDED_SERVICES)
+
+
+def test_routers_are_declared_with_their_parameters_and_resolved_paths(tmp_path: Path) -> None:
+    """In the order of the file; the profile of failover chooses the numbers."""
+    text = SMALL + (
+        "[failover]\nprofile = 'production'\n"
+        "[routers.front]\nkind = 'haproxy'\naddress = '/run/haproxy.sock'\nservices = ['cpu']\n"
+        "[routers.web]\nkind = 'nginx'\nconfig = 'nginx.conf'\npid_file = '/run/nginx.pid'\n"
+        "[routers.names]\nkind = 'route53'\nzone_id = 'Z1'\ndomain = 'svc.example.com'\n"
+        "record_ttl_s = 30\n"
+    )
+    declared = declared_traffic(load_settings(write_settings(tmp_path, text), {}))
+    assert declared.policy == PRODUCTION_SERVICES
+    assert declared.routers == (
+        RouterDeclaration(
+            name="front",
+            kind=RouterKind.HAPROXY,
+            address="/run/haproxy.sock",
+            services=frozenset({"cpu"}),
+        ),
+        RouterDeclaration(
+            name="web",
+            kind=RouterKind.NGINX,
+            folder=str(tmp_path / "state" / "routes" / "web"),
+            config=str(tmp_path / "nginx.conf"),
+            pid_file="/run/nginx.pid",
+        ),
+        RouterDeclaration(
+            name="names",
+            kind=RouterKind.ROUTE53,
+            zone_id="Z1",
+            domain="svc.example.com",
+            record_ttl_s=30,
+        ),
+    )
 
 
 def test_a_region_spreads_its_nodes_over_its_zones_in_turn(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class BlobIndex:
         rows = table.select(["blob_id", *StoredBlob._fields])
         # Mostly all are usable, and then the manifest's own columns serve.
         all_usable = pc.all(usable, min_count=0).as_py()
-        self._rows = (rows if all_usable else rows.filter(usable)).combine_chunks()
+        self._rows = rows if all_usable else rows.filter(usable)
         none = np.empty(0, np.uint64)
         words = fixed_words(self._rows["blob_id"])[:, 0].copy() if len(self._rows) else none
         self._order = np.argsort(words, kind="stable")

@@ -226,7 +226,8 @@ def resolve_chain(chain: Sequence[Manifest]) -> Manifest:
             fresh = rows.filter(pc.invert(known))
         parts.append(fresh.filter(pc.invert(fresh["removed"])))
         seen.append(items)
-    table = pa.concat_tables(parts).combine_chunks() if parts else empty(manifest_schema())
+    # Not combined: a network's rows would be held twice for it, and nobody asks for one chunk.
+    table = pa.concat_tables(parts) if parts else empty(manifest_schema())
     merged: dict[str, PackInfo] = {}
     for manifest in chain:
         merged.update(manifest.packs)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fleet.controller_view import ControllerView
 from fleet.errors import InvalidInputError
+from fleet.failover.records import ControllerState
 from fleet.incident_timeline import EntryKind, fact_entry
 from fleet.incidents import IncidentHeader, IncidentKind, IncidentOpening, IncidentState
 from fleet.journal import JournalEntry
@@ -18,6 +21,10 @@ from fleet.ports.control_store import ControlStore
 from platform_defs.command import exit_codes
 from platform_defs.command.maintenance import read_end
 from platform_defs.command.moments import parse_span
+from platform_defs.failover_health import check_failover
+from platform_defs.health_finding import Context
+from platform_defs.settings import load_settings
+from platform_defs.state_folder import UpRun
 from tests.platform_defs.command.conftest import Run
 
 AT = datetime(2026, 11, 21, 3, 12, 4, tzinfo=UTC)
@@ -163,6 +170,51 @@ def test_status_says_who_leads_and_what_is_open(run: Run, store: ControlStore) -
     assert document["failover"]["leader"]["leads"] is True
     assert document["failover"]["frozen"] == "failover is frozen"
     assert any(said.startswith("incident controller-1: The contr") for said in document["findings"])
+
+
+def test_a_freeze_shows_at_once_by_the_view_of_who_leads(run: Run, store: ControlStore) -> None:
+    """Before it has lasted for long enough to be an incident; an older leader's view is none."""
+    lease = store.acquire_lease(LEADER_LEASE, "host/1/ab", 600.0)
+    view = ControllerView(
+        "host/1/ab", lease.term, datetime.now(UTC), ControllerState.FROZEN, ("observer_majority",)
+    )
+    store.keep_controller_view(view)
+    assert (
+        ": failover is frozen, nothing is moved: no majority of the configured observers reports\n"
+    ) in run("status").stdout
+    found = {one["said"]: one["verdict"] for one in doctor(run)}
+    assert found["host/1/ab leads, term 1"] == "ok"
+    assert "wrong" in [found[said] for said in found if said.startswith("failover is frozen")]
+    store.release_lease(lease)
+    store.acquire_lease(LEADER_LEASE, "host/2/cd", 600.0)
+    assert "frozen" not in run("status").stdout
+
+
+def test_the_doctor_says_whether_anybody_would_act(run: Run, store: ControlStore) -> None:
+    """A pause is doubtful, whoever leads; a switched-off failover is, too."""
+    assert [one["verdict"] for one in doctor(run)] == ["skipped"]
+    store.set_automation(paused=True, by="ann", reason="upgrade")
+    assert next(one["said"] for one in doctor(run)) == "paused by ann: upgrade"
+    off = doctor(run, STATEROOM_FAILOVER__ENABLED="false")
+    assert off[-1]["said"].startswith("switched off (failover.enabled)")
+    assert {one["verdict"] for one in off} == {"warn"}
+
+
+def test_the_doctor_of_a_running_fleet_that_nobody_leads_is_wrong(store: ControlStore) -> None:
+    """The remedy names the sensors."""
+    context = Context(load_settings(), UpRun(1, "", "", ready=True), Path())
+    (finding,) = check_failover(context)
+    assert (finding.verdict, finding.said) == (
+        "wrong",
+        "nobody leads, nobody ever has; no agent is moved",
+    )
+    assert "node_failover_sensor" in finding.remedy
+
+
+def doctor(run: Run, **extra: str) -> list[dict[str, Any]]:
+    """What the doctor says of failover."""
+    found = json.loads(run("doctor", "--json", STATEROOM_WEB__PORT="0", **extra).stdout)
+    return [one for one in found if one["check"] == "failover"]
 
 
 def test_a_pause_needs_a_reason_and_lasts_until_it_is_lifted(run: Run, store: ControlStore) -> None:

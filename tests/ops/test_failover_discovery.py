@@ -1,0 +1,93 @@
+"""A gray node is withheld from readers of discovery, and given back, under the leader's term."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fleet.errors import RegistryUnavailableError
+from fleet.failover.records import Action, ActionKind, Rule
+from fleet.service_health import EMBEDDED_SERVICES
+from ops.failover_discovery import DiscoveryVerdicts, judge_endpoints
+from resources.service_registry.directory import ServiceDirectory
+from tests.ops.balanced_world import BalancedWorld
+
+GRAY, WELL = ActionKind.UNREGISTER_NODE, ActionKind.REGISTER_NODE
+
+
+def verdict(kind: ActionKind, node_id: str = "eu-1", term: int = 1) -> Action:
+    """What the decision asks for."""
+    return Action(
+        kind=kind,
+        subject=f"node/{node_id}",
+        rule=Rule.GRAY,
+        reasons=(),
+        term=term,
+        nodes=(node_id,),
+    )
+
+
+def withheld(world: BalancedWorld) -> set[str]:
+    """Nodes of endpoints that a reader is not given."""
+    directory = ServiceDirectory(world.store, EMBEDDED_SERVICES, world.clock, lambda: True)
+    (answer,) = directory.refresh(["w"])
+    return {agent_id[:4] for agent_id in answer.view.withheld}
+
+
+def test_a_gray_node_is_withheld_and_given_back(tmp_path: Path) -> None:
+    """All its endpoints, and nobody else's; they stay registered."""
+    world = BalancedWorld(tmp_path)
+    assert judge_endpoints(world.store, verdict(GRAY)) == 4
+    assert withheld(world) == {"eu-1"}
+    assert len(world.store.read_services(["w"])[0].registrations) == 16
+    world.beat()
+    assert withheld(world) == {"eu-1"}
+    assert judge_endpoints(world.store, verdict(WELL)) == 4
+    assert withheld(world) == set()
+
+
+def test_more_than_half_of_a_service_is_never_withheld(tmp_path: Path) -> None:
+    """Verdicts on three of four nodes withhold two of them."""
+    world = BalancedWorld(tmp_path)
+    for node_id in ("eu-1", "eu-2", "us-1"):
+        judge_endpoints(world.store, verdict(GRAY, node_id))
+    assert len(withheld(world)) == 2
+
+
+def test_an_endpoint_that_moved_on_is_not_judged(tmp_path: Path) -> None:
+    """It answers from another node, whatever the placements said a moment ago."""
+    world = BalancedWorld(tmp_path)
+    (one,) = world.store.registrations_of(["eu-1-a0"])
+    newer = one.endpoint._replace(node_id="eu-2", epoch=2)
+    world.store.register_endpoints([newer])
+    assert judge_endpoints(world.store, verdict(GRAY)) == 3
+
+
+def test_what_the_registry_did_not_take_is_ordered_again(tmp_path: Path) -> None:
+    """With the next tick; a later verdict on the same node replaces it."""
+    world = BalancedWorld(tmp_path)
+    verdicts, mark_gray = DiscoveryVerdicts(world.store), world.store.mark_gray
+
+    def refuse(orders: object) -> list[object]:
+        raise RegistryUnavailableError(f"away: {orders!s:.0}")
+
+    world.store.mark_gray = refuse  # type: ignore[assignment, method-assign]
+    verdicts.want(verdict(GRAY))
+    assert len(verdicts.carry_out()) == 1
+    world.store.mark_gray = mark_gray  # type: ignore[method-assign]
+    assert verdicts.carry_out() == []
+    assert withheld(world) == {"eu-1"}
+    verdicts.want(verdict(GRAY))
+    verdicts.want(verdict(WELL))
+    assert verdicts.carry_out() == []
+    assert withheld(world) == set()
+
+
+def test_a_controller_that_was_replaced_judges_nothing_and_gives_up(tmp_path: Path) -> None:
+    """The registry keeps the verdict of the higher term; the order is not repeated."""
+    world = BalancedWorld(tmp_path)
+    judge_endpoints(world.store, verdict(GRAY, term=5))
+    late = DiscoveryVerdicts(world.store)
+    late.want(verdict(WELL, term=4))
+    assert "term 4" in late.carry_out()[0]
+    assert late.carry_out() == []
+    assert withheld(world) == {"eu-1"}
