@@ -21,8 +21,9 @@ INCIDENTS_READ = 1000
 """Open ones that a command looks at: more have never one cause each."""
 
 NOBODY_LEADS = (
-    "`stateroom up` starts the sensors that decide; where it runs, start node_failover_sensor and "
-    "region_failover_sensor in the UI (Automation), or set failover.enabled."
+    "`stateroom up`, without --no-ui, starts the sensors that decide; where it runs, start "
+    "node_failover_sensor and region_failover_sensor in the UI (Automation), or set "
+    "failover.enabled."
 )
 
 

@@ -24,8 +24,9 @@ from platform_defs.command.forced_orders import order_failover
 from tests.platform_defs.command.conftest import Run
 
 NOBODY = (
-    "  -> `stateroom up` starts the sensors that decide; where it runs, start node_failover_sensor "
-    "and region_failover_sensor in the UI (Automation), or set failover.enabled.\n"
+    "  -> `stateroom up`, without --no-ui, starts the sensors that decide; where it runs, start "
+    "node_failover_sensor and region_failover_sensor in the UI (Automation), or set "
+    "failover.enabled.\n"
 )
 
 

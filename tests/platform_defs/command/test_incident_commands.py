@@ -201,14 +201,17 @@ def test_the_doctor_says_whether_anybody_would_act(run: Run, store: ControlStore
 
 
 def test_the_doctor_of_a_running_fleet_that_nobody_leads_is_wrong(store: ControlStore) -> None:
-    """The remedy names the sensors."""
-    context = Context(load_settings(), UpRun(1, "", "", ready=True), Path())
+    """The remedy names the sensors; a fleet that was started without Dagster is only doubtful."""
+    running = UpRun(1, "", "http://127.0.0.1:1", ready=True)
+    context = Context(load_settings(), running, Path())
     (finding,) = check_failover(context)
     assert (finding.verdict, finding.said) == (
         "wrong",
         "nobody leads, nobody ever has; no agent is moved",
     )
     assert "node_failover_sensor" in finding.remedy
+    (without,) = check_failover(context._replace(running=UpRun(1, "", "", ready=True)))
+    assert without.verdict == "warn"
 
 
 def doctor(run: Run, **extra: str) -> list[dict[str, Any]]:
