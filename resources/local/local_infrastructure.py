@@ -47,26 +47,35 @@ class LocalInfrastructure:
         self._clock = clock
         self._gone: dict[tuple[str, str], datetime] = {}
         """(node_id, boot_id) -> when it was first found gone."""
+        self._half_gone: set[str] = set()
+        """Nodes of which something was left when they were last looked at."""
 
     def verdicts(self, node_ids: Sequence[str] | None = None) -> list[InfrastructureVerdict]:
         """What the process table says of these nodes, ordered by node_id."""
         named = [path.stem for path in self._folder.glob("[!.]*.json")]
         wanted = named if node_ids is None else node_ids
-        return [self._verdict(node_id) for node_id in sorted(set(wanted))]
+        found = [self._verdict(node_id) for node_id in sorted(set(wanted))]
+        for one in found:
+            if _is_half_gone(one):
+                self._half_gone.add(one.node_id)
+            else:
+                self._half_gone.discard(one.node_id)
+        return found
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for the end of a supervisor, by the kernel's word; True when one has ended.
 
-        Also True when one was found half gone at the beginning and is gone wholly.
+        Also True when one was half gone when it was last looked at, and is gone wholly.
         """
         deadline_s = time.monotonic() + timeout_s
-        half_gone = {one.node_id for one in self.verdicts() if _is_half_gone(one)}
+        half_gone = set(self._half_gone)
+        half_gone.update(one.node_id for one in self.verdicts() if _is_half_gone(one))
         while True:
+            if any(not _is_half_gone(one) for one in self.verdicts(sorted(half_gone))):
+                return True
             left_s = deadline_s - time.monotonic()
             slice_s = HALF_GONE_S if half_gone else RESCAN_S
             if self._one_ends(min(slice_s, max(0.0, left_s))):
-                return True
-            if any(not _is_half_gone(one) for one in self.verdicts(sorted(half_gone))):
                 return True
             if left_s <= 0:
                 return False

@@ -12,7 +12,7 @@ import pytest
 
 from fleet.agents import AgentState
 from fleet.errors import CorruptObjectError, StateroomError, StoreUnavailableError
-from fleet.inventory import AgentStateInfo
+from fleet.state_cuts import ChangeCursor, StateListing, columns_of
 from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.packs.manifest import Manifest, arrow
 from resources.vault.packs.reading import ReadItem, prove_items, read_items
@@ -270,9 +270,18 @@ class LargeStates:
         piece = random.Random(agent_id).randbytes(512)
         return piece * (self._size_bytes // 512)
 
-    def state_infos(self) -> list[AgentStateInfo]:
-        """All."""
-        return self._infos
+    def cut_states(
+        self, network_id: str, since: ChangeCursor | None, *, whole: bool = False
+    ) -> StateListing:
+        """All: what is made when it is read has no change log."""
+        del network_id, since, whole
+        broken = "there is no change log"
+        return StateListing(columns_of(self._infos), ChangeCursor(0, "", ""), True, broken)
+
+    def state_changes(self, after: int, limit: int) -> list[StateChange]:
+        """None."""
+        del after, limit
+        return []
 
     def states(self, agent_ids: Sequence[str]) -> list[AgentState]:
         """Made anew."""
