@@ -20,6 +20,7 @@ from fleet.failover.records import (
     Decision,
     Evidence,
     NodeState,
+    RegionState,
     Rule,
 )
 from fleet.failover.witness import Row, Witness
@@ -428,7 +429,11 @@ class InvariantChecker:
         for mark in decision.state.nodes.values():
             index = nodes.find(mark.node_id)
             waits = mark.state is NodeState.CONFIRMED and not mark.stateless_moved
-            if index is None or not waits or self._is_full(nodes.region_of(index)):
+            if index is None or not waits:
+                continue
+            region = nodes.region_of(index)
+            held = decision.state.regions.get(region)
+            if self._is_full(region) or (held is not None and held.state is RegionState.FULL):
                 continue
             if int(nodes.agents_stateless[index]) > 0 and mark.node_id not in answered:
                 detail = f"{nodes.agents_stateless[index]} agents wait for a fence"
