@@ -16,7 +16,8 @@ from fleet.failover.fail_back import act_on_fail_backs
 from fleet.failover.incident_steps import adopt_incidents, end_incidents, open_incidents
 from fleet.failover.limits import moves_kept
 from fleet.failover.moving import act_on_nodes, act_on_regions, node_wishes, region_wishes
-from fleet.failover.node_states import Orders, is_forgettable, judge_node
+from fleet.failover.node_case import Orders
+from fleet.failover.node_states import is_forgettable, judge_node
 from fleet.failover.policy import FailoverPolicy
 from fleet.failover.records import (
     ControllerState,

@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from fleet.failover.policy import FailBackMode, FailoverPolicy, Mode, RegionMode
+from fleet.failover.limit_checks import SLACK_S, LimitChecks, Violation
+from fleet.failover.policy import FailoverPolicy
 from fleet.failover.records import (
     DESTRUCTIVE,
     Action,
@@ -20,20 +21,12 @@ from fleet.failover.records import (
     Decision,
     Evidence,
     NodeState,
+    RegionState,
     Rule,
 )
-from fleet.failover.witness import Row, Witness
+from fleet.failover.witness import Row
 
 _MOVING = frozenset({ActionKind.MOVE_NODE, ActionKind.EVACUATE_REGION})
-_SLACK_S = 1e-6
-
-
-class Violation(NamedTuple):
-    """A broken promise."""
-
-    invariant: str
-    subject: str
-    detail: str
 
 
 class LiveCopy(NamedTuple):
@@ -44,26 +37,18 @@ class LiveCopy(NamedTuple):
     epoch: int
 
 
-class InvariantChecker:
+class InvariantChecker(LimitChecks):
     """Collects violations over a run of ticks; one policy, one controller process after another."""
 
     def __init__(self, policy: FailoverPolicy) -> None:
         """Judge by `policy`, whatever the decisions were made with."""
-        self.policy = policy
-        self.witness = Witness(policy)
-        self.violations: list[Violation] = []
+        super().__init__(policy)
         self._was_bad = False
-        self._moves: list[tuple[float, str, str, int]] = []
-        self._cooling: dict[str, float] = {}
-        self._evacuated: dict[str, float] = {}
-        self._full_s: dict[str, float] = {}
-        self._calm_s: dict[str, float] = {}
         self._probation: dict[str, float] = {}
         self._clears: dict[str, list[float]] = defaultdict(list)
         self._suspect_s: dict[str, float] = {}
         self._told: set[tuple[str, str]] = set()
         self._gray_s: dict[str, float] = {}
-        self._fail_back_s: dict[str, float] = {}
         self._open: dict[str, str] = {}
         self._unmoved_s: dict[str, float] = {}
 
@@ -104,9 +89,6 @@ class InvariantChecker:
     def open_incidents(self) -> dict[str, str]:
         """Incidents without an end so far: id -> subject."""
         return dict(self._open)
-
-    def _break(self, invariant: str, subject: str, detail: str) -> None:
-        self.violations.append(Violation(invariant, subject, detail))
 
     def _restart(self, now_s: float) -> None:
         self.witness.ages_from_s = now_s
@@ -163,7 +145,7 @@ class InvariantChecker:
             self._probation[name] = now_s
         if before == NodeState.PROBATION and after in {NodeState.HEALTHY, NodeState.QUARANTINE}:
             served_s = now_s - self._probation.get(name, -1e18)
-            if served_s + _SLACK_S < self.policy.probation_s:
+            if served_s + SLACK_S < self.policy.probation_s:
                 self._break("probation", subject, f"ended after {served_s:g} s")
             if int(evidence.nodes.agents_stale[index]) > 0:
                 self._break("stale_stopped_first", subject, "stale copies still run")
@@ -226,10 +208,6 @@ class InvariantChecker:
         elif action.kind is ActionKind.UNREGISTER_NODE:
             self._check_unregistered(action, now_s)
 
-    def _is_forced(self, evidence: Evidence, subject: str, region: str = "") -> bool:
-        forced = evidence.directives.forced
-        return subject in forced or f"region/{region}" in forced
-
     def _check_moved_node(
         self, evidence: Evidence, action: Action, name: str, now_s: float
     ) -> None:
@@ -242,7 +220,7 @@ class InvariantChecker:
         policy = self.policy
         forced = self._is_forced(evidence, subject, nodes.region_of(index))
         ttl_s = float(nodes.lease_ttl_s[index]) or policy.lease_ttl_s
-        run_out = row.lease_silence_s + _SLACK_S >= ttl_s + policy.fence_margin_s
+        run_out = row.lease_silence_s + SLACK_S >= ttl_s + policy.fence_margin_s
         stopped = bool(nodes.stop_acknowledged[index])
         if not (row.terminated or stopped or run_out or action.stateless_only):
             self._break("fenced_before_move", subject, f"lease {row.lease_silence_s:g} s old")
@@ -257,119 +235,13 @@ class InvariantChecker:
         if not self.witness.dead_by_votes(evidence, index):
             self._break("no_move_on_suspicion", subject, f"{nodes.votes_dead[index]} votes")
         least_s = policy.suspect_min_s + policy.confirm_s
-        if row.silence_s + _SLACK_S < least_s:
+        if row.silence_s + SLACK_S < least_s:
             self._break("no_early_move", subject, f"silent {row.silence_s:g} s of {least_s:g}")
-
-    def _check_limits(
-        self, evidence: Evidence, decision: Decision, action: Action, now_s: float
-    ) -> None:
-        policy, nodes = self.policy, evidence.nodes
-        index = nodes.find(action.nodes[0])
-        assert index is not None
-        region = nodes.region_of(index)
-        if self._is_forced(evidence, action.subject):
-            return
-        approved = action.key in evidence.directives.approved
-        mode = policy.node_mode_in(region)
-        if mode is Mode.OBSERVE or (mode is Mode.APPROVE and not approved):
-            self._break("mode", action.subject, mode.value)
-        if self._is_full(region):
-            self._break("region_as_a_whole", action.subject, f"all of {region} is lost")
-        if action.attempt > 1:
-            return
-        if not approved:
-            self._check_partial(evidence, decision, action, region, now_s)
-            self._check_budget(evidence, action, now_s)
-        self._note(action, region, now_s)
-
-    def _note(self, action: Action, region: str, now_s: float) -> None:
-        self._moves.append((now_s, action.subject, region, action.agents))
-        if not action.stateless_only:
-            self._cooling[action.subject] = now_s
-
-    def _is_full(self, region: str) -> bool:
-        return region in self._full_s
-
-    def _check_partial(
-        self, evidence: Evidence, decision: Decision, action: Action, region: str, now_s: float
-    ) -> None:
-        """Nodes that are held to be degraded show life, whatever else is said of them."""
-        marks, nodes = decision.state.nodes, evidence.nodes
-        rows = [
-            row
-            for index in range(len(nodes))
-            if nodes.region_of(index) == region
-            and (row := self.witness.row(evidence, index, now_s)).watched
-        ]
-        lost = 0
-        for row in rows:
-            mark = marks.get(nodes.node_ids[row.node])
-            degraded = mark is not None and mark.state is NodeState.DEGRADED
-            lost += self.witness.is_gone(evidence, row) and not degraded
-        policy = self.policy
-        partial = lost >= policy.partial_nodes_min and lost >= policy.partial_fraction * len(rows)
-        if partial and len(rows) <= policy.partial_small_nodes:
-            self._break("region_partial", action.subject, f"{lost} of {len(rows)} lost")
-
-    def _check_budget(self, evidence: Evidence, action: Action, now_s: float) -> None:
-        policy = self.policy
-        window = [move for move in self._moves if now_s - move[0] < policy.blast_window_s]
-        agents = sum(move[3] for move in window) + action.agents
-        allowed = policy.blast_fraction * int(evidence.nodes.agents.sum())
-        if window and agents > allowed:
-            self._break("blast_radius", action.subject, f"{agents} agents of {allowed:g}")
-        recent = [move for move in self._moves if now_s - move[0] < policy.rate_window_s]
-        most = max(policy.rate_nodes_min, int(policy.rate_fraction * len(evidence.nodes)))
-        if len(recent) + 1 > most:
-            self._break("move_rate", action.subject, f"{len(recent) + 1} nodes of {most}")
-        last_s = self._cooling.get(action.subject)
-        if last_s is not None and now_s - last_s < policy.cool_down_s:
-            self._break("cool_down", action.subject, f"moved {now_s - last_s:g} s ago")
-
-    def _check_evacuation(self, evidence: Evidence, action: Action, now_s: float) -> None:
-        policy = self.policy
-        region = action.subject.removeprefix("region/")
-        if self._is_forced(evidence, action.subject):
-            self._evacuated.setdefault(region, now_s)
-            return
-        approved = action.key in evidence.directives.approved
-        mode = policy.region_mode_of(region)
-        if mode is RegionMode.OFF or (mode is RegionMode.APPROVE and not approved):
-            self._break("region_mode", action.subject, mode.value)
-        full_s = now_s - self._full_s.get(region, now_s)
-        if full_s + _SLACK_S < policy.region_verdict_s:
-            self._break("region_verdict", action.subject, f"lost for {full_s:g} s")
-        for other in self._evacuated:
-            calm_s = now_s - self._calm_s.get(other, now_s)
-            if other != region and not approved and calm_s < policy.fail_back_calm_s:
-                self._break("one_region_at_a_time", action.subject, f"{other} is evacuated")
-        self._evacuated.setdefault(region, now_s)
-
-    def _check_fail_back(self, evidence: Evidence, action: Action, now_s: float) -> None:
-        policy = self.policy
-        region = action.subject.removeprefix("region/")
-        approved = action.key in evidence.directives.approved
-        calm_s = now_s - self._calm_s.get(region, now_s)
-        if calm_s + _SLACK_S < policy.fail_back_calm_s:
-            self._break("fail_back_calm", action.subject, f"calm for {calm_s:g} s")
-        mode = policy.fail_back_mode
-        if mode is FailBackMode.OFF or (mode is FailBackMode.MANUAL and not approved):
-            self._break("fail_back_mode", action.subject, mode.value)
-        if region not in evidence.directives.rehearsed:
-            self._break("fail_back_rehearsal", action.subject, "not rehearsed")
-        first, last = policy.fail_back_hours_utc
-        weekday = evidence.at.weekday() in policy.fail_back_weekdays
-        if not approved and not (first <= evidence.at.hour < last and weekday):
-            self._break("fail_back_window", action.subject, f"{evidence.at:%a %H:%M}")
-        since_s = now_s - self._fail_back_s.get(region, -1e18)
-        if since_s + _SLACK_S < policy.fail_back_step_s:
-            self._break("fail_back_rate", action.subject, f"{since_s:g} s after the last step")
-        self._fail_back_s[region] = now_s
 
     def _check_unregistered(self, action: Action, now_s: float) -> None:
         name = action.nodes[0]
         gray_s = now_s - self._gray_s.get(name, now_s)
-        if gray_s + _SLACK_S < self.policy.confirm_s:
+        if gray_s + SLACK_S < self.policy.confirm_s:
             self._break("discovery", action.subject, f"unusable for {gray_s:g} s only")
 
     # -- what must not be left undone ------------------------------------------------------------
@@ -428,7 +300,11 @@ class InvariantChecker:
         for mark in decision.state.nodes.values():
             index = nodes.find(mark.node_id)
             waits = mark.state is NodeState.CONFIRMED and not mark.stateless_moved
-            if index is None or not waits or self._is_full(nodes.region_of(index)):
+            if index is None or not waits:
+                continue
+            region = nodes.region_of(index)
+            held = decision.state.regions.get(region)
+            if self._is_full(region) or (held is not None and held.state is RegionState.FULL):
                 continue
             if int(nodes.agents_stateless[index]) > 0 and mark.node_id not in answered:
                 detail = f"{nodes.agents_stateless[index]} agents wait for a fence"

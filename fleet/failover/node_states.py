@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fleet.failover.node_case import Case, Orders, Step, gray_since, is_gray, shows_life
 from fleet.failover.policy import FailoverPolicy
 from fleet.failover.reasons import (
     contrary_reasons,
@@ -38,40 +39,11 @@ _STEPS_MAX = 4
 """SUSPECT, CONFIRMED, FENCED, MOVED: the longest way that one tick can go."""
 
 
-class Orders(NamedTuple):
-    """What people have said about one node."""
-
-    forced: bool = False
-    acknowledged: bool = False
-
-
 class Judgement(NamedTuple):
     """What one tick makes of a node."""
 
     mark: NodeMark
     transitions: tuple[Transition, ...]
-
-
-class _Step(NamedTuple):
-    mark: NodeMark
-    rule: Rule
-    reasons: tuple[Reason, ...]
-
-
-class _Case(NamedTuple):
-    """Everything that one step looks at."""
-
-    facts: NodeFacts
-    mark: NodeMark
-    policy: FailoverPolicy
-    now_s: float
-    orders: Orders
-    without: frozenset[Rule]
-
-    def to(self, state: NodeState, rule: Rule, *reasons: Reason, **changes: object) -> _Step:
-        """Enter a state now; alerts may be raised anew there."""
-        mark = self.mark._replace(state=state, since_s=self.now_s, told=())
-        return _Step(mark._replace(**changes), rule, reasons)  # type: ignore[arg-type]
 
 
 def judge_node(
@@ -98,8 +70,8 @@ def judge_node(
     transitions = []
     mark = _forget(mark, policy, now_s, orders)
     for _ in range(_STEPS_MAX):
-        case = _Case(facts, mark, policy, now_s, orders, without)
-        mark = case.mark._replace(gray_s=_gray_since(case))
+        case = Case(facts, mark, policy, now_s, orders, without)
+        mark = case.mark._replace(gray_s=gray_since(case))
         step = _next(case._replace(mark=mark))
         if step is None:
             break
@@ -135,35 +107,7 @@ def is_forgettable(mark: NodeMark, policy: FailoverPolicy, now_s: float) -> bool
     )
 
 
-def _gray_since(case: _Case) -> float | None:
-    """Since when it beats while the observers' verdict is: dead."""
-    facts = case.facts
-    unusable = facts.heard and facts.watched and facts.dead_votes and not facts.terminated
-    if not unusable or Rule.GRAY in case.without:
-        return None
-    return case.now_s if case.mark.gray_s is None else case.mark.gray_s
-
-
-def _is_gray(case: _Case) -> bool:
-    gray_s = case.mark.gray_s
-    return gray_s is not None and case.now_s - gray_s >= case.policy.confirm_s
-
-
-def _shows_life(case: _Case) -> bool:
-    """Whether another channel speaks against a death.
-
-    What counts is a sign that is fresh, or one that came after the suspicion began: ticks may be
-    further apart than a sign stays fresh.
-    """
-    facts, mark = case.facts, case.mark
-    if Rule.CONTRARY_EVIDENCE in case.without:
-        return False
-    suspected = mark.state in {NodeState.SUSPECT, NodeState.CONFIRMED, NodeState.FENCED}
-    sign_s = case.now_s - min(facts.lease_age_s, facts.work_age_s)
-    return facts.fresh or facts.alive_votes or (suspected and sign_s > mark.suspect_s)
-
-
-def _next(case: _Case) -> _Step | None:
+def _next(case: Case) -> Step | None:
     """The next step, or None when the node stays where it is."""
     facts, mark = case.facts, case.mark
     maintained = facts.maintenance and Rule.MAINTENANCE not in case.without
@@ -178,12 +122,12 @@ def _next(case: _Case) -> _Step | None:
     return _from_alive(case)
 
 
-def _end_maintenance(case: _Case) -> _Step:
+def _end_maintenance(case: Case) -> Step:
     """Its ages count from now: it may have been silent, and was allowed to."""
     reason = Reason("notice", "ended")
     if case.mark.moved_s is not None:
         back = _return(case)
-        return _Step(back.mark._replace(watch_from_s=case.now_s), Rule.MAINTENANCE, (reason,))
+        return Step(back.mark._replace(watch_from_s=case.now_s), Rule.MAINTENANCE, (reason,))
     return case.to(
         NodeState.HEALTHY, Rule.MAINTENANCE, reason, watch_from_s=case.now_s, confirmed_by="",
         fenced_by="",
@@ -193,7 +137,7 @@ def _end_maintenance(case: _Case) -> _Step:
 # -- before a verdict ----------------------------------------------------------------------------
 
 
-def _from_alive(case: _Case) -> _Step | None:
+def _from_alive(case: Case) -> Step | None:
     facts, mark = case.facts, case.mark
     if case.orders.forced:
         return case.to(
@@ -202,8 +146,8 @@ def _from_alive(case: _Case) -> _Step | None:
     if facts.terminated and Rule.TERMINATED not in case.without:
         reason = Reason("infrastructure", "terminated")
         return case.to(NodeState.CONFIRMED, Rule.TERMINATED, reason, confirmed_by="terminated")
-    unusable = facts.heard and _is_gray(case)
-    if (facts.contradicted and not unusable) or (facts.silent and _shows_life(case)):
+    unusable = facts.heard and is_gray(case)
+    if (facts.contradicted and not unusable) or (facts.silent and shows_life(case)):
         return _degrade(case)
     if facts.silent:
         return _from_silent(case)
@@ -212,14 +156,14 @@ def _from_alive(case: _Case) -> _Step | None:
     return _from_heard(case)
 
 
-def _degrade(case: _Case) -> _Step | None:
+def _degrade(case: Case) -> Step | None:
     if case.mark.state is NodeState.DEGRADED:
         return None
     reasons = silence_reasons(case.facts) + contrary_reasons(case.facts, case.policy)
     return case.to(NodeState.DEGRADED, Rule.CONTRARY_EVIDENCE, *reasons)
 
 
-def _from_silent(case: _Case) -> _Step | None:
+def _from_silent(case: Case) -> Step | None:
     facts, mark, policy = case.facts, case.mark, case.policy
     if mark.state is not NodeState.SUSPECT:
         reasons = silence_reasons(facts)
@@ -238,7 +182,7 @@ def _from_silent(case: _Case) -> _Step | None:
     return case.to(NodeState.CONFIRMED, Rule.VOTE_MAJORITY, *reasons, confirmed_by="votes")
 
 
-def _from_suspect_heard(case: _Case) -> _Step | None:
+def _from_suspect_heard(case: Case) -> Step | None:
     """Not silent any more: a heartbeat came, or its ages were restarted."""
     if not case.facts.watched:
         return case.to(NodeState.HEALTHY, Rule.MAINTENANCE, Reason("expected", "no heartbeat"))
@@ -246,10 +190,10 @@ def _from_suspect_heard(case: _Case) -> _Step | None:
         return _clear(case)
     if case.mark.since_s == case.now_s:
         return None
-    return _Step(case.mark._replace(since_s=case.now_s), Rule.AGES_RESTART, ())
+    return Step(case.mark._replace(since_s=case.now_s), Rule.AGES_RESTART, ())
 
 
-def _clear(case: _Case) -> _Step:
+def _clear(case: Case) -> Step:
     """It has come back before anything was moved: one flap."""
     mark, policy = case.mark, case.policy
     flaps_s = (*mark.flaps_s, case.now_s)
@@ -265,19 +209,19 @@ def _clear(case: _Case) -> _Step:
     return case.to(NodeState.HEALTHY, Rule.SILENCE, heard, **changes)
 
 
-def _from_heard(case: _Case) -> _Step | None:
+def _from_heard(case: Case) -> Step | None:
     """HEALTHY, DEGRADED, GRAY, PROBATION or QUARANTINE, and not silent."""
     mark = case.mark
     if mark.state is NodeState.PROBATION:
         return _from_probation(case)
-    if _is_gray(case) and mark.state is not NodeState.GRAY:
+    if is_gray(case) and mark.state is not NodeState.GRAY:
         return case.to(NodeState.GRAY, Rule.GRAY, *gray_reasons(case.facts, case.policy))
     if mark.state is NodeState.QUARANTINE:
         return _from_quarantine(case)
     return _from_one_channel(case)
 
 
-def _from_one_channel(case: _Case) -> _Step | None:
+def _from_one_channel(case: Case) -> Step | None:
     """HEALTHY, DEGRADED or GRAY: which channels carry life?"""
     facts, mark = case.facts, case.mark
     alive = facts.heard or not facts.watched
@@ -295,7 +239,7 @@ def _from_one_channel(case: _Case) -> _Step | None:
     return None
 
 
-def _from_probation(case: _Case) -> _Step | None:
+def _from_probation(case: Case) -> Step | None:
     mark, facts = case.mark, case.facts
     served_s = case.now_s - mark.since_s
     length_s = 0.0 if Rule.PROBATION in case.without else mark.probation_s
@@ -309,7 +253,7 @@ def _from_probation(case: _Case) -> _Step | None:
     return done
 
 
-def _from_quarantine(case: _Case) -> _Step | None:
+def _from_quarantine(case: Case) -> Step | None:
     """`_forget` empties the flaps; the last one must also be old enough."""
     flaps_s = case.mark.flaps_s
     calm_s = case.now_s - max(flaps_s, default=case.mark.since_s)
@@ -323,7 +267,7 @@ def _from_quarantine(case: _Case) -> _Step | None:
 # -- after a verdict -----------------------------------------------------------------------------
 
 
-def _from_verdict(case: _Case) -> _Step | None:
+def _from_verdict(case: Case) -> Step | None:
     """CONFIRMED or FENCED: the evidence must still stand."""
     facts, mark = case.facts, case.mark
     if facts.agents == 0 and (mark.state is NodeState.FENCED or mark.moved_s is not None):
@@ -343,18 +287,18 @@ def _from_verdict(case: _Case) -> _Step | None:
     return case.to(NodeState.FENCED, Rule.FENCING, *reasons, fenced_by=fenced_by)
 
 
-def _take_back(case: _Case) -> _Step | None:
+def _take_back(case: Case) -> Step | None:
     """Fresh contrary evidence, a return, or votes that have gone end a verdict."""
     facts, by_votes = case.facts, case.mark.confirmed_by == "votes"
     if facts.terminated and Rule.TERMINATED not in case.without:
         known = case.mark.confirmed_by == "terminated"
         mark = case.mark._replace(confirmed_by="terminated")
-        return None if known else _Step(mark, Rule.TERMINATED, ())
+        return None if known else Step(mark, Rule.TERMINATED, ())
     if not facts.watched:
         return _stand_down(case)
     if facts.heard and not facts.contradicted:
         return _clear(case)
-    if facts.contradicted or _shows_life(case):
+    if facts.contradicted or shows_life(case):
         reasons = silence_reasons(facts) + contrary_reasons(facts, case.policy)
         return case.to(
             NodeState.DEGRADED, Rule.CONTRARY_EVIDENCE, *reasons, confirmed_by="", fenced_by=""
@@ -367,7 +311,7 @@ def _take_back(case: _Case) -> _Step | None:
     return None
 
 
-def _stand_down(case: _Case) -> _Step:
+def _stand_down(case: Case) -> Step:
     """It is pending or was stopped on request: no sign of life is expected, none is missed."""
     if case.mark.moved_s is not None:
         return _return(case)
@@ -387,11 +331,11 @@ def fence_of(
     return "lease" if run_out or Rule.FENCING in without else ""
 
 
-def _from_moved(case: _Case) -> _Step | None:
+def _from_moved(case: Case) -> Step | None:
     facts = case.facts
     if facts.heard and not facts.terminated and not case.orders.forced:
         return _return(case)
-    if not (facts.terminated or case.orders.forced) and (facts.contradicted or _shows_life(case)):
+    if not (facts.terminated or case.orders.forced) and (facts.contradicted or shows_life(case)):
         return _degrade(case)
     if facts.agents > 0:  # a stale plan put them there after the move
         return case.to(
@@ -401,7 +345,7 @@ def _from_moved(case: _Case) -> _Step | None:
     return None
 
 
-def _return(case: _Case) -> _Step:
+def _return(case: Case) -> Step:
     """It is back after its agents went elsewhere: probation, doubled with each return."""
     mark, policy = case.mark, case.policy
     probation_s = min(policy.probation_s * 2.0 ** len(mark.returns_s), policy.probation_max_s)

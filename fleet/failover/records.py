@@ -38,7 +38,6 @@ class NodeState(StrEnum):
     GRAY = "gray"
     """Sends heartbeats, but nobody can use it."""
     MAINTENANCE = "maintenance"
-    """Somebody works on it; not watched."""
     QUARANTINE = "quarantine"
     """Alive, but it has come and gone too often; gets no agents."""
 
@@ -80,7 +79,6 @@ class ActionKind(StrEnum):
     UNREGISTER_NODE = "unregister_node"
     """Take its endpoints out of discovery (healthy-panic rule applies there)."""
     REGISTER_NODE = "register_node"
-    """Put them back."""
     PARK_AGENT = "park_agent"
     """A crash loop on a healthy node: it must not tour the fleet."""
     REHEARSE_FAIL_BACK = "rehearse_fail_back"
@@ -106,7 +104,7 @@ DESTRUCTIVE = frozenset(
 class Rule(StrEnum):
     """Every rule by the name that explanations use; `docs/guarantees.md` describes each."""
 
-    # Self test: the controller freezes.
+    # The controller freezes.
     STORE_REACHABLE = "store_reachable"
     OBSERVER_MAJORITY = "observer_majority"
     MASS_LOSS = "mass_loss"
@@ -157,7 +155,6 @@ class LeaderFacts(NamedTuple):
     """Our own hold on the leader lease, as of this tick."""
 
     held: bool
-    """We hold it."""
     term: int
     """Term of the lease as we know it; goes into every action."""
     left_s: float

@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 from fleet.failover.columns import Infrastructure, node_columns
 from fleet.failover.decide import decide
-from fleet.failover.invariants import InvariantChecker, Violation
+from fleet.failover.invariants import InvariantChecker
+from fleet.failover.limit_checks import Violation
 from fleet.failover.policy import FailoverPolicy
 from fleet.failover.profiles import PRODUCTION
 from fleet.failover.records import (

@@ -1,0 +1,69 @@
+"""What one step of one node's state machine looks at, and what it yields."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fleet.failover.policy import FailoverPolicy
+from fleet.failover.records import NodeMark, NodeState, Reason, Rule
+from fleet.failover.screening import NodeFacts
+
+
+class Orders(NamedTuple):
+    """What people have said about one node."""
+
+    forced: bool = False
+    acknowledged: bool = False
+
+
+class Step(NamedTuple):
+    """A node's mark after one step, and what the step rests on."""
+
+    mark: NodeMark
+    rule: Rule
+    reasons: tuple[Reason, ...]
+
+
+class Case(NamedTuple):
+    """Everything that one step of one node looks at."""
+
+    facts: NodeFacts
+    mark: NodeMark
+    policy: FailoverPolicy
+    now_s: float
+    orders: Orders
+    without: frozenset[Rule]
+
+    def to(self, state: NodeState, rule: Rule, *reasons: Reason, **changes: object) -> Step:
+        """Enter a state now; alerts may be raised anew there."""
+        mark = self.mark._replace(state=state, since_s=self.now_s, told=())
+        return Step(mark._replace(**changes), rule, reasons)  # type: ignore[arg-type]
+
+
+def gray_since(case: Case) -> float | None:
+    """Since when it beats while the observers' verdict is: dead."""
+    facts = case.facts
+    unusable = facts.heard and facts.watched and facts.dead_votes and not facts.terminated
+    if not unusable or Rule.GRAY in case.without:
+        return None
+    return case.now_s if case.mark.gray_s is None else case.mark.gray_s
+
+
+def is_gray(case: Case) -> bool:
+    """Whether it has been so for long enough."""
+    gray_s = case.mark.gray_s
+    return gray_s is not None and case.now_s - gray_s >= case.policy.confirm_s
+
+
+def shows_life(case: Case) -> bool:
+    """Whether another channel speaks against a death.
+
+    What counts is a sign that is fresh, or one that came after the suspicion began: ticks may be
+    further apart than a sign stays fresh.
+    """
+    facts, mark = case.facts, case.mark
+    if Rule.CONTRARY_EVIDENCE in case.without:
+        return False
+    suspected = mark.state in {NodeState.SUSPECT, NodeState.CONFIRMED, NodeState.FENCED}
+    sign_s = case.now_s - min(facts.lease_age_s, facts.work_age_s)
+    return facts.fresh or facts.alive_votes or (suspected and sign_s > mark.suspect_s)
