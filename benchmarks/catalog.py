@@ -70,7 +70,13 @@ def rows(ids: list[str], numbers: np.ndarray, versions: np.ndarray) -> pa.Table:
     """Manifest rows of some agents, with a digest for each version."""
     count = len(numbers)
     digests = [hashlib.sha256(b"%d %d" % pair).digest() for pair in zip(numbers, versions)]  # noqa: B905
-    constant = {"kind": "state", "pack": PACK, "updated_at": AT, "removed": False}
+    constant: dict[str, Any] = {
+        "kind": "state",
+        "pack": PACK,
+        "updated_at": AT,
+        "removed": False,
+        "attributes": None,
+    }
     columns: dict[str, Any] = {
         "item_id": [ids[number] for number in numbers],
         "version": versions,
