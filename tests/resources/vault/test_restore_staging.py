@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.agents import AgentState
+from fleet.agents import AgentState, StateChange
 from fleet.errors import CorruptObjectError, StateroomError, StoreUnavailableError
 from fleet.state_cuts import ChangeCursor, StateListing, columns_of
 from resources.object_store.directory import DirectoryObjectStore
