@@ -109,7 +109,11 @@ class Resident:
         return {"restored": done.restored}
 
     def restore_store(self, url: str) -> dict[str, Any]:
-        """Everything into a control store in which the agents are declared already."""
+        """Everything into a control store in which the agents are declared already.
+
+        The source is closed first: in the product one store is open, with its cache of 32 MB.
+        """
+        self.control.close()
         target = open_control_store(url, clock=self.clock)
         try:
             done = restore(self.vault, ControlStoreTarget(target))

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from fleet.errors import CorruptObjectError
 from resources.vault.network import NetworkVault
 from resources.vault.packs.manifest import Manifest, kernels, of_kinds
-from resources.vault.packs.reading import Damaged, StoredRow, read_in_order, where_to_read
+from resources.vault.packs.ranges import StoredRow
+from resources.vault.packs.reading import Damaged, read_in_order, where_to_read
 
 
 class ContentPart(NamedTuple):

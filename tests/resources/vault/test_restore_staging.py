@@ -52,7 +52,7 @@ class WatchedTarget(ControlStoreTarget):
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several packs, ranges, batches, and a real staging file, of a few states."""
     monkeypatch.setattr("resources.vault.packs.packing.PACK_TARGET_BYTES", 2_000)
-    monkeypatch.setattr("resources.vault.packs.reading._RANGE_BYTES", 400)
+    monkeypatch.setattr("resources.vault.packs.ranges._RANGE_BYTES", 400)
     monkeypatch.setattr("resources.vault.restores.staging._BATCH_AGENTS", 4)
     monkeypatch.setattr("resources.vault.restores.staging._IN_MEMORY_BYTES", 100)
 
