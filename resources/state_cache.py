@@ -16,7 +16,8 @@ from typing import NamedTuple
 from fleet.agents import AgentState, StatePut
 from fleet.errors import InvalidInputError
 from fleet.ports.clock import Clock
-from fleet.ports.control_store import AgentStateStore, PutResult, StateCache
+from fleet.ports.control_store import AgentStateStore, PutResult
+from fleet.ports.state_cache import StateCache
 
 DEFAULT_TTL_S = 3600.0
 DEFAULT_MAX_BYTES = 256 * 1024 * 1024
