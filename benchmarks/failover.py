@@ -31,6 +31,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "platform_defs.command.main"]
 REGIONS = ("us-west-2", "eu-central-1", "ap-southeast-2")
+PAUSE_S = 60.0
+"""Between two kills: the probation of the embedded profile (5 s), and the window within which at
+most half of all agents are moved. Without it the blast radius is what is measured."""
 WAIT_S = 180.0
 """Longest time for one failover; longer ones are printed as lost."""
 
@@ -155,7 +158,8 @@ def times_of(store: sqlite3.Connection, killed_at: float, ended_at: float) -> di
     began = {step.partition("/")[0]: at / 1e6 for step, status, at in rows if status == "started"}
     done = {step.partition("/")[0]: at / 1e6 for step, status, at in rows if status == "done"}
     times["detection"] = opened[1] / 1e6 - killed_at
-    decided = [at / 1e6 for step, _, at in rows if step.startswith("decided/")]
+    moves = ("decided/move_node", "decided/evacuate_region")
+    decided = [at / 1e6 for step, _, at in rows if step.startswith(moves)]
     if decided and "recheck" in began:
         times["queue and launch"] = began["recheck"] - min(decided)
     for name in STEPS:
@@ -168,7 +172,7 @@ def bring_back(folder: Path, store: sqlite3.Connection, nodes: tuple[str, ...]) 
     """Start killed nodes again, and wait until no incident is open and they are trusted again."""
     for node_id in nodes:
         subprocess.run(
-            [*COMMAND, "chaos", "start-node", node_id],
+            [*COMMAND, "chaos", "start-node", node_id, "--yes"],
             env=environment(folder),
             cwd=folder,
             check=True,
@@ -180,7 +184,7 @@ def bring_back(folder: Path, store: sqlite3.Connection, nodes: tuple[str, ...]) 
         if still_open.fetchone()[0] == 0:
             break
         time.sleep(0.2)
-    time.sleep(8)  # probation of the embedded profile, and one tick
+    time.sleep(PAUSE_S)
 
 
 def floor_s(folder: Path) -> float:
