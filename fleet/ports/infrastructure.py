@@ -36,7 +36,3 @@ class InfrastructureReader(Protocol):
         Nodes that it does not know are UNKNOWN, when they were named.
         """
         ...
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait until a node may have come to its end, at most `timeout_s`; True when one may."""
-        ...

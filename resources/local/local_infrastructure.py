@@ -7,9 +7,6 @@ leaves agents that still run; such a node is UNKNOWN, and its lease decides.
 
 from __future__ import annotations
 
-import os
-import select
-import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -22,15 +19,9 @@ from resources.local.linux_processes import (
     ProcessIdentity,
     group_members,
     is_alive,
-    open_pidfd,
     read_stat,
 )
 from resources.local.node_spec import NodeRun, read_run, run_path
-
-RESCAN_S = 0.5
-"""How often a wait looks for nodes that have started meanwhile."""
-HALF_GONE_S = 0.02
-"""How often it looks while a node is half gone: its zygote needs some milliseconds."""
 
 
 class LocalInfrastructure:
@@ -47,56 +38,12 @@ class LocalInfrastructure:
         self._clock = clock
         self._gone: dict[tuple[str, str], datetime] = {}
         """(node_id, boot_id) -> when it was first found gone."""
-        self._half_gone: set[str] = set()
-        """Nodes of which something was left when they were last looked at."""
 
     def verdicts(self, node_ids: Sequence[str] | None = None) -> list[InfrastructureVerdict]:
         """What the process table says of these nodes, ordered by node_id."""
         named = [path.stem for path in self._folder.glob("[!.]*.json")]
         wanted = named if node_ids is None else node_ids
-        found = [self._verdict(node_id) for node_id in sorted(set(wanted))]
-        for one in found:
-            if _is_half_gone(one):
-                self._half_gone.add(one.node_id)
-            else:
-                self._half_gone.discard(one.node_id)
-        return found
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait for the end of a supervisor, by the kernel's word; True when one has ended.
-
-        Also True when one was half gone when it was last looked at, and is gone wholly.
-        """
-        deadline_s = time.monotonic() + timeout_s
-        half_gone = set(self._half_gone)
-        half_gone.update(one.node_id for one in self.verdicts() if _is_half_gone(one))
-        while True:
-            if any(not _is_half_gone(one) for one in self.verdicts(sorted(half_gone))):
-                return True
-            left_s = deadline_s - time.monotonic()
-            slice_s = HALF_GONE_S if half_gone else RESCAN_S
-            if self._one_ends(min(slice_s, max(0.0, left_s))):
-                return True
-            if left_s <= 0:
-                return False
-
-    def _one_ends(self, timeout_s: float) -> bool:
-        pidfds = []
-        poll = select.poll()
-        try:
-            for verdict in self.verdicts():
-                run = self._run(verdict.node_id) if verdict.phase == NodePhase.RUNNING else None
-                if run is None:
-                    continue
-                pidfd = open_pidfd(run.process)
-                if pidfd is None:
-                    return True
-                pidfds.append(pidfd)
-                poll.register(pidfd, select.POLLIN)
-            return bool(poll.poll(1000.0 * timeout_s))
-        finally:
-            for pidfd in pidfds:
-                os.close(pidfd)
+        return [self._verdict(node_id) for node_id in sorted(set(wanted))]
 
     def _run(self, node_id: str) -> NodeRun | None:
         return read_run(run_path(self._state_dir, node_id))
@@ -136,7 +83,3 @@ def _left_of(leader: ProcessIdentity) -> list[int]:
     stat = read_stat(leader.pid)
     again = stat is not None and stat.start_ticks != leader.start_ticks
     return [] if again else group_members(leader.pid)
-
-
-def _is_half_gone(verdict: InfrastructureVerdict) -> bool:
-    return verdict.phase == NodePhase.UNKNOWN and bool(verdict.boot_id)

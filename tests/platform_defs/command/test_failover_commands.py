@@ -21,7 +21,7 @@ from ops.failover_directives import read_directives
 from platform_defs.command import exit_codes
 from platform_defs.command.fail_back import find_evacuation
 from platform_defs.command.forced_orders import order_failover
-from tests.platform_defs.command.conftest import Run
+from tests.platform_defs.command.conftest import Run, hide_ages
 
 NOBODY = (
     "  -> `stateroom up`, without --no-ui, starts the sensors that decide; where it runs, start "
@@ -67,7 +67,7 @@ def test_a_dry_run_shows_where_each_agent_would_go(run: Run, store: ControlStore
     lead(store)
     done = run("failover", "node", "us-west-2-2", "--dry-run")
     assert done.exit_code == exit_codes.OK, done.output
-    assert re.sub(r"\d+\.\d s", "AGE", done.stdout) == (
+    assert hide_ages(done.stdout) == (
         "failover of node/us-west-2-2 would leave:\n"
         "  us-west-2-2 in us-west-2: stopped, last heartbeat AGE ago\n"
         "  1 agent to us-west-2-1 (us-west-2)\n"
@@ -84,7 +84,7 @@ def test_a_dry_run_without_room_or_controller_is_a_finding(run: Run, store: Cont
     """Region eu has never reported, so nobody takes the agents of us-west-2 in."""
     done = run("failover", "region", "us-west-2", "--dry-run")
     assert done.exit_code == exit_codes.FINDING
-    text = re.sub(r"\d+\.\d s", "AGE", done.stdout)
+    text = hide_ages(done.stdout)
     assert "  us-west-2-1 in us-west-2: running, last heartbeat AGE ago\n" in text
     assert "  ! 3 agents parked: eu has no node\n" in text
     assert "  ! 1 of these nodes show life: agents are stopped there first" in text

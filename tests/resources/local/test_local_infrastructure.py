@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from threading import Thread
 
 from fleet.inventory import NodePhase
 from resources.clock import SystemClock
@@ -67,27 +66,10 @@ def test_a_node_of_which_agents_are_left_is_not_terminated(fleet: Fleet) -> None
         assert (verdict.phase, verdict.at) == (NodePhase.UNKNOWN, None)
         assert "still there" in verdict.detail
     assert is_alive(agent)
-    assert not infrastructure.wait(0.1)
     os.kill(zygote, signal.SIGCONT)
-    assert infrastructure.wait(30.0)
     eventually(lambda: phases(infrastructure)["n1"] == NodePhase.TERMINATED, "now it is certain")
     assert not group_members(run.process.pid)
     assert not is_alive(agent)
-
-
-def test_a_wait_ends_with_the_node_and_not_before(fleet: Fleet) -> None:
-    """By the kernel's word, also for a node that started while waiting."""
-    cluster = fleet.start([node("n1"), node("n2")])
-    infrastructure = reader(fleet)
-    assert not infrastructure.wait(0.05)
-    answers: list[bool] = []
-    waiting = Thread(target=lambda: answers.append(infrastructure.wait(60.0)))
-    waiting.start()
-    os.killpg(fleet.run("n2").process.pid, signal.SIGKILL)
-    waiting.join(30.0)
-    assert answers == [True]
-    cluster.start_node("n2")
-    assert phases(infrastructure) == {"n1": NodePhase.RUNNING, "n2": NodePhase.RUNNING}
 
 
 def test_what_is_not_known_is_unknown_with_the_reason(fleet: Fleet) -> None:
@@ -103,7 +85,6 @@ def test_what_is_not_known_is_unknown_with_the_reason(fleet: Fleet) -> None:
     ]
     assert "never run" in found[0].detail
     assert "JSON" in found[1].detail
-    assert not infrastructure.wait(0.01)
     path.unlink()
     assert infrastructure.verdicts() == []
 

@@ -23,7 +23,7 @@ ACKNOWLEDGED = re.compile(r"^acknowledged (\d+) version (\d+)$", re.MULTILINE)
 
 def is_locked(fleet: Fleet) -> bool:
     """Whether somebody who does not go on holds SQLite's one write lock."""
-    with closing(sqlite3.connect(fleet.state_dir / "control.db", timeout=1.0)) as look:
+    with closing(sqlite3.connect(fleet.state_dir / "control.db", timeout=0.2)) as look:
         look.isolation_level = None
         try:
             look.execute("BEGIN IMMEDIATE")
@@ -45,7 +45,7 @@ def freeze(fleet: Fleet, node_id: str) -> None:
         if not is_locked(fleet):
             return
         os.killpg(group, signal.SIGCONT)
-        time.sleep(0.01)
+        time.sleep(0.5)  # it beats, so its lease does not run out between the attempts
     raise AssertionError("it was in a transaction each time")
 
 
