@@ -192,9 +192,16 @@ class ProvenLevel(NamedTuple):
     """In words, each naming its object."""
     code_version: str
     passed_at: datetime | None
-    """Newest verification of this level that found nothing wrong; None when none ever did."""
+    """Since when everything that the level looks at is proven: the newest verification that found
+    nothing wrong; where it is read in parts, the oldest of their newest readings; samples do not
+    count. None when never."""
     recovery_s: float | None = None
     """Of a drill: from its declaration until all agents ran."""
+    part: str = ""
+    """Which part of the copy this look has read, and why; empty for all of it."""
+    oldest_read_at: datetime | None = None
+    """Of a look in parts: when the part that was read longest ago was read; None while one never
+    was."""
 
 
 class RecoveryObjective(NamedTuple):

@@ -7,6 +7,7 @@ finds is a result: the run succeeds, the check turns red.
 
 import uuid
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -20,6 +21,7 @@ from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
 from fleet.ports.progress import Progress
+from fleet.scrub_plan import PARTS_KEY, SHARE_KEY
 from ops.backup_locks import extend_locks
 from ops.backup_replicas import REGION, combined_error
 from ops.backup_rows import read_rows, write_rows
@@ -41,6 +43,12 @@ class VerificationConfig(dg.Config):
     levels: list[str] = Field(
         default=["V1"],
         description="V1 structure, V2 stored bytes, V3 content, V4 restore test, V5 drill.",
+    )
+    whole: bool = Field(
+        default=False,
+        description="Look at everything. Without it V1 takes old records out of the log's "
+        "checkpoints, V2 reads the seventh of the bytes that is due, and V3 a sample unless its "
+        "weekly look at all is due.",
     )
     heal: bool = Field(
         default=False,
@@ -142,6 +150,7 @@ def _verify_network(
             region,
             network_id,
             snapshot_ids=config.snapshots,
+            whole=config.whole,
             on_phase=lambda phase: progress.finish(phase.name, phase.seconds),
         )
 
@@ -166,6 +175,7 @@ def _verify_network(
 
 def _row(found: VerificationEvidence) -> ProvenLevel:
     recovery_s = found.detail.get("rto_all_s")
+    oldest = found.detail.get("oldest_read_at")
     return ProvenLevel(
         region=found.region,
         network_id=found.network_id,
@@ -178,9 +188,25 @@ def _row(found: VerificationEvidence) -> ProvenLevel:
         passed=found.ok,
         failures=found.failures[:100],
         code_version=found.code_version,
-        passed_at=found.started_at if found.ok else None,
+        passed_at=_passed_at(found),
         recovery_s=recovery_s if isinstance(recovery_s, float) else None,
+        part=str(found.detail.get("part", "")),
+        oldest_read_at=datetime.fromisoformat(oldest) if oldest else None,
     )
+
+
+def _passed_at(found: VerificationEvidence) -> datetime | None:
+    """Since when the whole level is proven; None where this look does not say it.
+
+    A look at some parts proves them all since the oldest reading; a sample proves nothing of the
+    rest.
+    """
+    if not found.ok or SHARE_KEY in found.detail:
+        return None
+    if PARTS_KEY in found.detail:
+        since = found.detail.get("proven_since")
+        return datetime.fromisoformat(since) if since else None
+    return found.started_at
 
 
 def newest_levels(rows: Iterable[ProvenLevel]) -> list[ProvenLevel]:

@@ -30,7 +30,7 @@ from platform_defs.command.vault_access import (
 if TYPE_CHECKING:
     from resources.vault.network import NetworkVault
     from resources.vault.replicas.heal import HealResult
-    from resources.vault.verification.verify import Finding
+    from resources.vault.verification.finding import Finding
 
 LEVELS = ("V1", "V2", "V3")
 FAILURES_SHOWN = 20
@@ -73,7 +73,8 @@ def verify(
     wanted = [vault.network_id for vault in backups.open_all(networks)]
     ids = [find_snapshot(backups, one, networks, region).snapshot_id for one in snapshots]
     started_at = datetime.now(UTC)
-    options = {"levels": [level], "networks": list(wanted), "snapshots": ids}
+    options: dict[str, Any] = {"levels": [level], "networks": list(wanted), "snapshots": ids}
+    options["whole"] = True
     with watched() as progress:
         failed = _run(backups, progress, regions, options)
     rows = [

@@ -8,7 +8,7 @@ from typing import Any
 
 from fleet.errors import CorruptObjectError, NotFoundError
 from fleet.names import validate_name
-from fleet.ports.object_store import ListedObject, ObjectStore
+from fleet.ports.object_store import ObjectStore
 from fleet.vault_epochs import Slot
 from fleet.vault_keyspace import local_prefix
 from fleet.vault_log import LogRecord
@@ -115,7 +115,3 @@ class LocalLog(RecordChain):
     def key_of(self, seq: int) -> str:
         """Key of one record."""
         return self._layout.key(Slot(0, seq))
-
-    def listed(self) -> list[ListedObject]:
-        """Every object of the log, verified or not."""
-        return self._store.list_objects(self._layout.folder)
