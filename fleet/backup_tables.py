@@ -18,10 +18,23 @@ ITEMS = "backup_items"
 """Second table of `backup_catalog`: which snapshots hold which version of which item. It has no
 history, because each of its states can be built from the vault."""
 
+SHREDDED = "shredded_networks"
+"""Written by whatever job of a network finds it shredded; checks read it."""
+
 NETWORK_TABLES = (SNAPSHOTS, JOURNAL, CATALOG, PLAN)
 """One partition for each network of a vault."""
 REGION_TABLES = (REPLICAS, VERIFICATIONS, OBJECTIVES)
 """One partition for each region."""
+
+
+class ShreddedNetwork(NamedTuple):
+    """A network whose keys were destroyed: it can be neither backed up nor brought back."""
+
+    network_id: str
+    shredded_at: datetime
+    by: str
+    """Person or process that ordered it."""
+    reason: str
 
 
 class TakenSnapshot(NamedTuple):

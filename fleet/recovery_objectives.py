@@ -51,6 +51,10 @@ class ObjectivePolicy:
                 raise InvalidInputError(f"objectives.{one.name}", value, "seconds, more than 0")
 
 
+NOTHING_KNOWN = Offender("backups", "every region", "no copy of any network is known")
+"""What every claim is broken by while there are no backups at all."""
+
+
 class Drill(NamedTuple):
     """The newest restore drill of a region."""
 
@@ -208,8 +212,7 @@ def _check(
     No copy at all is one offence: nothing is proven by nothing.
     """
     if not figures and name != _LAG:
-        nothing = Offender("backups", "every region", "no copy of any network is known")
-        return judge(claim, 0, [nothing])
+        return judge(claim, 0, [NOTHING_KNOWN])
     offenders = []
     known = []
     for one in figures:

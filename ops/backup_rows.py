@@ -10,6 +10,7 @@ from fleet.backup_tables import (
     OBJECTIVES,
     PLAN,
     REPLICAS,
+    SHREDDED,
     SNAPSHOTS,
     VERIFICATIONS,
 )
@@ -24,6 +25,7 @@ PREVIEW_FIELDS: Mapping[str, tuple[str, ...]] = {
     JOURNAL: ("region", "covered_until", "segments", "agents", "gap", "fault"),
     REPLICAS: ("network_id", "is_home", "snapshot_at", "records_behind", "copied_bytes"),
     VERIFICATIONS: ("network_id", "level", "passed", "started_at", "part", "failures"),
+    SHREDDED: ("network_id", "shredded_at", "by", "reason"),
     OBJECTIVES: ("network_id", "rpo_s", "rto_s", "backup_age_s", "replica_lag_s", "missing"),
 }
 """Columns that a person reads first, by table; all of them stand in the lake."""

@@ -28,6 +28,7 @@ from ops.backup_rows import read_rows, write_rows
 from ops.evidence import number_evidence
 from ops.inventory import AFTER
 from ops.partitions import Recorded, record_partitions
+from ops.shredded_networks import find_shredded, shown_shredded
 from resources.vault.region_vaults import RegionVaults
 
 MENDED_MAX = 50
@@ -81,7 +82,9 @@ def verify_op(
         fresh: list[ProvenLevel] = []
         mended: list[str] = []
         failed: dict[str, StateroomError] = {}
-        for network_id in config.networks or region_vaults.declaration.vault_networks:
+        networks = config.networks or region_vaults.declaration.vault_networks
+        shredded = find_shredded(region_vaults, networks)
+        for network_id in (one for one in networks if one not in shredded):
             try:
                 rows, words = _verify_network(*stores, region, network_id, config, progress)
                 fresh += rows
@@ -92,16 +95,17 @@ def verify_op(
         if config.heal:
             try:
                 shown |= _examine(region_vaults, region)
-                shown |= extend_locks(region_vaults, region)
+                shown |= extend_locks(region_vaults, region, shredded)
             except StateroomError as error:
                 failed["store"] = error
-        newest = newest_levels([*read_rows(lake, VERIFICATIONS, ProvenLevel, region), *fresh])
+        known = read_rows(lake, VERIFICATIONS, ProvenLevel, region)
+        newest = newest_levels(row for row in (*known, *fresh) if row.network_id not in shredded)
         evidence = write_rows(lake, VERIFICATIONS, region, newest, ProvenLevel, clock.now())
         if failed:
             raise combined_error(failed)
         if mended:
             shown["mended"] = mended[:MENDED_MAX]
-        return {**shown, **_numbers(fresh), **evidence}
+        return {**shown, **_numbers(fresh), **evidence, **shown_shredded(shredded)}
 
     yield from record_partitions(context, VERIFICATIONS, REGION, verify)
 
