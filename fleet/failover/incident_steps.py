@@ -7,6 +7,8 @@ controller that takes over in the middle continues it.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fleet.failover.draft import Draft
 from fleet.failover.reasons import death_reasons
 from fleet.failover.records import (
@@ -18,6 +20,9 @@ from fleet.failover.records import (
     RegionMark,
     Rule,
 )
+
+if TYPE_CHECKING:
+    from fleet.failover.columns import BoolArray, IntArray
 
 _VERDICTS = {"terminated": Rule.TERMINATED, "votes": Rule.VOTE_MAJORITY, "forced": Rule.FORCED}
 
@@ -45,17 +50,37 @@ def adopt_incidents(draft: Draft) -> None:
 
 def open_incidents(draft: Draft) -> None:
     """Give every node with a verdict an incident: its own, or its region's."""
-    for mark in sorted(draft.nodes.values()):
-        if mark.state in _OPENING and not mark.incident:
-            facts = draft.facts[mark.node_id]
-            forced = draft.is_forced(f"node/{mark.node_id}")
-            if draft.is_full(facts.region) and not forced:
-                incident = _region_incident(draft, facts.region)
-            else:
-                reasons = death_reasons(facts, draft.policy)
-                subject = f"node/{mark.node_id}"
-                incident = _open(draft, subject, verdict_rule(mark), reasons)
-            draft.nodes[mark.node_id] = mark._replace(incident=incident)
+    nodes, region_index = draft.nodes, draft.facts.region_index
+    lacking = nodes.where(lambda mark: mark.state in _OPENING and not mark.incident)
+    if not lacking.any():
+        return
+    shared = lacking & draft.full_rows() & ~draft.orders.forced_node
+    first = _first_of_each(region_index, shared)
+    single = (lacking & ~shared).nonzero()[0]
+    draft.facts.read(single)
+    for row in sorted((*single.tolist(), *first)):
+        if row in first:
+            number = int(region_index[row])
+            incident = _region_incident(draft, draft.facts.regions[number])
+            nodes.name_incident((shared & (region_index == number)).nonzero()[0], incident)
+        else:
+            _open_single(draft, row)
+
+
+def _first_of_each(region_index: IntArray, rows: BoolArray) -> set[int]:
+    """The first row of each region among these."""
+    import numpy as np
+
+    chosen = np.flatnonzero(rows)
+    _, first = np.unique(region_index[chosen], return_index=True)
+    return set(chosen[first].tolist())
+
+
+def _open_single(draft: Draft, row: int) -> None:
+    mark = draft.nodes.mark(row)
+    reasons = death_reasons(draft.facts.row(row), draft.policy)
+    incident = _open(draft, f"node/{mark.node_id}", verdict_rule(mark), reasons)
+    draft.nodes.put(row, mark._replace(incident=incident))
 
 
 def _region_incident(draft: Draft, region: str) -> str:
@@ -84,16 +109,19 @@ def end_incidents(draft: Draft) -> None:
     """End what has come to an end: moved and running elsewhere, returned, or contradicted."""
     shared = {mark.incident for mark in draft.regions.values() if mark.incident}
     _end_gone(draft, shared)
-    unfinished = set()
-    for mark in sorted(draft.nodes.values()):
-        if not mark.incident:
-            continue
-        if mark.state in _UNFINISHED:
-            unfinished.add(mark.incident)
-        elif mark.incident in shared:
-            draft.nodes[mark.node_id] = mark._replace(incident="")
-        elif _pending(draft, mark.incident) == 0:
-            _end_node(draft, mark)
+    nodes = draft.nodes
+    waits = nodes.where(lambda mark: mark.state in _UNFINISHED and bool(mark.incident))
+    unfinished = set(nodes.incidents(waits.nonzero()[0]).values())
+    over = nodes.where(lambda mark: mark.state not in _UNFINISHED and bool(mark.incident))
+    ended = []
+    for code, incident in nodes.incidents(over.nonzero()[0]).items():
+        rows = (over & (nodes.incident_codes == code)).nonzero()[0]
+        if incident in shared:
+            nodes.name_incident(rows, "")
+        elif _pending(draft, incident) == 0:
+            ended += rows.tolist()
+    for row in sorted(ended):
+        _end_node(draft, nodes.mark(row))
     for region in list(draft.regions.values()):
         if region.incident and region.incident not in unfinished:
             _end_region(draft, region)

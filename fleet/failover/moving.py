@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from fleet.failover.draft import Draft
 from fleet.failover.incident_steps import verdict_rule
@@ -18,6 +19,9 @@ from fleet.failover.records import (
     Rule,
 )
 
+if TYPE_CHECKING:
+    from fleet.failover.columns import BoolArray
+
 
 class Wish(NamedTuple):
     """An action that a mark asks for."""
@@ -31,18 +35,30 @@ def node_wishes(draft: Draft) -> list[Wish]:
 
     Nodes of a region that is wholly lost ask for nothing by themselves, unless ordered by force.
     """
+    import numpy as np
+
     wishes = []
-    marks = sorted(draft.nodes.values(), key=lambda mark: (mark.suspect_s, mark.node_id))
-    for mark in marks:
-        if mark.state not in {NodeState.CONFIRMED, NodeState.FENCED}:
-            continue
+    rows = np.flatnonzero(_may_ask(draft))
+    suspect_s = draft.nodes.column(lambda mark: mark.suspect_s)[rows]
+    rows = rows[np.argsort(suspect_s, kind="stable")]
+    draft.facts.read(rows)
+    for mark in draft.nodes.marks(rows):
         region = draft.facts[mark.node_id].region
-        if draft.is_full(region) and not draft.is_ordered(mark.node_id, region):
-            continue
         action = _node_action(draft, mark)
         if action is not None and _is_single(draft, action, region):
             wishes.append(Wish(action, region))
     return wishes
+
+
+def _may_ask(draft: Draft) -> BoolArray:
+    """Rows for which `_node_action` may have an action."""
+    nodes, column = draft.nodes, draft.facts.columns
+    due = nodes.where(lambda mark: mark.state is NodeState.FENCED and _is_due(draft, mark))
+    early = nodes.where(lambda mark: mark.state is NodeState.CONFIRMED and not mark.stateless_moved)
+    fence = nodes.where(lambda mark: mark.state is NodeState.CONFIRMED and "fence" not in mark.told)
+    asks = (due | fence) & (column["agents"] > 0) | early & (column["agents_stateless"] > 0)
+    found: BoolArray = asks & (~draft.full_rows() | draft.orders.forced)
+    return found
 
 
 def _is_single(draft: Draft, action: Action, region: str) -> bool:
@@ -83,19 +99,22 @@ def _node_action(draft: Draft, mark: NodeMark) -> Action | None:
 
 def region_wishes(draft: Draft) -> list[Wish]:
     """One evacuation for each wholly lost region that has fenced nodes with agents to move."""
-    due: dict[str, list[NodeMark]] = {}
-    for mark in draft.nodes.values():
-        if mark.state is NodeState.FENCED and _is_due(draft, mark):
-            facts = draft.facts[mark.node_id]
-            single = draft.is_forced(f"node/{mark.node_id}")
-            if facts.agents > 0 and draft.is_full(facts.region) and not single:
-                due.setdefault(facts.region, []).append(mark)
-    order = sorted(due, key=lambda region: (draft.regions[region].since_s, region))
-    return [Wish(_evacuation(draft, region, due[region]), region) for region in order]
+    import numpy as np
+
+    nodes, facts = draft.nodes, draft.facts
+    due = nodes.where(lambda mark: mark.state is NodeState.FENCED and _is_due(draft, mark))
+    due &= (facts.columns["agents"] > 0) & draft.full_rows() & ~draft.orders.forced_node
+    numbers = np.unique(facts.region_index[due]).tolist()
+    numbers.sort(key=lambda i: (draft.regions[facts.regions[i]].since_s, facts.regions[i]))
+    return [
+        Wish(_evacuation(draft, facts.regions[i], due & (facts.region_index == i)),
+             facts.regions[i])
+        for i in numbers
+    ]  # fmt: skip
 
 
-def _evacuation(draft: Draft, region: str, marks: list[NodeMark]) -> Action:
-    names = tuple(sorted(mark.node_id for mark in marks))
+def _evacuation(draft: Draft, region: str, rows: BoolArray) -> Action:
+    names = draft.nodes.names
     mark = draft.regions[region]
     return Action(
         kind=ActionKind.EVACUATE_REGION,
@@ -104,8 +123,8 @@ def _evacuation(draft: Draft, region: str, marks: list[NodeMark]) -> Action:
         reasons=draft.counts[region].reasons(draft.policy),
         incident=mark.incident,
         term=draft.term,
-        nodes=names,
-        agents=sum(draft.facts[name].agents for name in names),
+        nodes=tuple([names[row] for row in rows.nonzero()[0].tolist()]),
+        agents=int(draft.facts.columns["agents"][rows].sum()),
         attempt=mark.wave + 1,
     )
 
@@ -126,10 +145,10 @@ def act_on_nodes(draft: Draft) -> None:
             draft.nodes[mark.node_id] = mark._replace(told=(*mark.told, "fence"))
             continue
         budget.take(action, region)
-        draft.nodes[mark.node_id] = _moved(draft, mark, action)
+        draft.nodes[mark.node_id] = _moved(draft, action, mark)
 
 
-def _moved(draft: Draft, mark: NodeMark, action: Action) -> NodeMark:
+def _moved(draft: Draft, action: Action, mark: NodeMark) -> NodeMark:
     if action.stateless_only:
         return mark._replace(stateless_moved=True)
     return mark._replace(
@@ -155,8 +174,8 @@ def act_on_regions(draft: Draft) -> None:
         )
         note = MoveNote(draft.now_s, action.subject, region, action.agents, evacuation=True)
         draft.moves.append(note)
-        for node_id in action.nodes:
-            draft.nodes[node_id] = _moved(draft, draft.nodes[node_id], action)
+        rows = draft.nodes.rows_of(action.nodes)
+        draft.nodes.apply(rows, partial(_moved, draft, action))
 
 
 def _refuse(draft: Draft, action: Action, limit: Limit) -> None:
