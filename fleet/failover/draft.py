@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fleet.failover.columns import NodeColumns
 from fleet.failover.judging import OrderColumns
 from fleet.failover.mark_table import MarkDraft
 from fleet.failover.policy import FailoverPolicy
+from fleet.failover.reasons import death_reasons
 from fleet.failover.records import (
     Action,
     ActionKind,
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from fleet.failover.columns import BoolArray
 
 
-@dataclass(slots=True)
+@dataclass
 class Draft:
     """What `decide` has so far."""
 
@@ -60,6 +62,12 @@ class Draft:
     open_by_subject: dict[str, str] = field(default_factory=dict)
     gone: dict[str, NodeMark] = field(default_factory=dict)
     """Marks with an open incident whose nodes are not declared any more."""
+    _deaths: dict[int, tuple[Reason, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def stamp(self) -> str:
+        """The moment, as names of incidents carry it."""
+        return f"{self.evidence.at:%Y%m%dT%H%M%S}"
 
     @property
     def columns(self) -> NodeColumns:
@@ -88,6 +96,13 @@ class Draft:
         full = np.array([self.is_full(region) for region in self.facts.regions], dtype=bool)
         rows: BoolArray = full[self.facts.region_index]
         return rows
+
+    def death_reasons(self, row: int) -> tuple[Reason, ...]:
+        """What speaks for moving the agents of a node; an incident and a move say the same."""
+        found = self._deaths.get(row)
+        if found is None:
+            found = self._deaths[row] = death_reasons(self.facts.row(row), self.policy)
+        return found
 
     def is_forced(self, subject: str) -> bool:
         """Tell whether a person has ordered it."""

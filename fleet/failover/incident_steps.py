@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleet.failover.draft import Draft
-from fleet.failover.reasons import death_reasons
 from fleet.failover.records import (
     Action,
     ActionKind,
@@ -37,12 +36,15 @@ def verdict_rule(mark: NodeMark) -> Rule:
 
 def adopt_incidents(draft: Draft) -> None:
     """Take over what the store holds open for subjects that we know no incident of."""
+    nodes = draft.nodes
     for subject, incident in draft.open_by_subject.items():
         kind, _, name = subject.partition("/")
-        if kind == "node" and name in draft.nodes and not draft.nodes[name].incident:
-            draft.nodes[name] = draft.nodes[name]._replace(incident=incident)
-        elif kind == "node" and name not in draft.nodes:
-            draft.gone.setdefault(name, NodeMark(name, incident=incident))
+        if kind == "node":
+            row = nodes.row_of(name)
+            if row is None:
+                draft.gone.setdefault(name, NodeMark(name, incident=incident))
+            elif nodes.incident_codes.item(row) == 0:
+                nodes.incident_codes[row] = nodes.incident_code(incident)
         elif kind == "region" and name in draft.counts:
             mark = draft.regions.get(name, RegionMark(name))
             draft.regions[name] = mark._replace(incident=mark.incident or incident)
@@ -77,10 +79,10 @@ def _first_of_each(region_index: IntArray, rows: BoolArray) -> set[int]:
 
 
 def _open_single(draft: Draft, row: int) -> None:
-    mark = draft.nodes.mark(row)
-    reasons = death_reasons(draft.facts.row(row), draft.policy)
-    incident = _open(draft, f"node/{mark.node_id}", verdict_rule(mark), reasons)
-    draft.nodes.put(row, mark._replace(incident=incident))
+    nodes = draft.nodes
+    rule, reasons = verdict_rule(nodes.shared(row)), draft.death_reasons(row)
+    incident = _open(draft, f"node/{nodes.names[row]}", rule, reasons)
+    nodes.incident_codes[row] = nodes.incident_code(incident)
 
 
 def _region_incident(draft: Draft, region: str) -> str:
@@ -98,7 +100,7 @@ def _open(draft: Draft, subject: str, rule: Rule, reasons: tuple[Reason, ...]) -
     known = draft.open_by_subject.get(subject)
     if known is not None:
         return known
-    incident = f"{subject.replace('/', '-')}-{draft.evidence.at:%Y%m%dT%H%M%S}"
+    incident = f"{subject.replace('/', '-')}-{draft.stamp}"
     draft.actions.append(
         Action(ActionKind.OPEN_INCIDENT, subject, rule, reasons, incident, draft.term)
     )
@@ -113,15 +115,16 @@ def end_incidents(draft: Draft) -> None:
     waits = nodes.where(lambda mark: mark.state in _UNFINISHED and bool(mark.incident))
     unfinished = set(nodes.incidents(waits.nonzero()[0]).values())
     over = nodes.where(lambda mark: mark.state not in _UNFINISHED and bool(mark.incident))
-    ended = []
-    for code, incident in nodes.incidents(over.nonzero()[0]).items():
-        rows = (over & (nodes.incident_codes == code)).nonzero()[0]
-        if incident in shared:
-            nodes.name_incident(rows, "")
-        elif _pending(draft, incident) == 0:
-            ended += rows.tolist()
-    for row in sorted(ended):
+    known = nodes.incidents(over.nonzero()[0])
+    ended = [
+        code
+        for code, incident in known.items()
+        if incident not in shared and _pending(draft, incident) == 0
+    ]
+    for row in nodes.rows_in(ended, over).tolist():
         _end_node(draft, nodes.mark(row))
+    given_back = [code for code, incident in known.items() if incident in shared]
+    nodes.name_incident(nodes.rows_in(given_back, over), "")
     for region in list(draft.regions.values()):
         if region.incident and region.incident not in unfinished:
             _end_region(draft, region)

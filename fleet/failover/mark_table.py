@@ -174,6 +174,14 @@ class MarkTable(Mapping[str, NodeMark]):
             code: self.incident_ids[code] for code in np.unique(self.incident_codes[rows]).tolist()
         }
 
+    def rows_in(self, incident_codes: list[int], among: BoolArray) -> IndexArray:
+        """Rows, among some, that have one of these incidents."""
+        import numpy as np
+
+        chosen = np.zeros(len(self.incident_ids), dtype=bool)
+        chosen[np.array(incident_codes, dtype=np.intp)] = True
+        return np.flatnonzero(among & chosen[self.incident_codes])
+
     def column(self, read: Callable[[NodeMark], Any]) -> npt.NDArray[Any]:
         """One value for each row, read once from each shared mark; must not read the incident."""
         import numpy as np
@@ -281,10 +289,13 @@ class MarkDraft(MarkTable):
         assert row is not None, name
         self.put(row, mark)
 
-    def apply(self, rows: IndexArray, change: Callable[[NodeMark], NodeMark]) -> None:
+    def apply(self, rows: IndexArray | list[int], change: Callable[[NodeMark], NodeMark]) -> None:
         """Change the marks of these rows; `change` looks at no name and no incident."""
         import numpy as np
 
+        rows = np.asarray(rows, dtype=np.intp)
+        if not len(rows):
+            return
         codes, where = np.unique(self.codes[rows], return_inverse=True)
         after = [self.shared_code(change(self.distinct[code])) for code in codes.tolist()]
         self.codes[rows] = np.array(after, dtype=np.intp)[where]

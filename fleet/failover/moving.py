@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from fleet.failover.draft import Draft
 from fleet.failover.incident_steps import verdict_rule
 from fleet.failover.limits import Limit, MoveBudget, evacuation_limit, move_limit
-from fleet.failover.reasons import death_reasons
 from fleet.failover.records import (
     Action,
     ActionKind,
@@ -21,6 +19,7 @@ from fleet.failover.records import (
 
 if TYPE_CHECKING:
     from fleet.failover.columns import BoolArray
+    from fleet.failover.screening import NodeFacts
 
 
 class Wish(NamedTuple):
@@ -28,6 +27,8 @@ class Wish(NamedTuple):
 
     action: Action
     region: str
+    row: int = -1
+    """Of the node that it is about."""
 
 
 def node_wishes(draft: Draft) -> list[Wish]:
@@ -42,11 +43,11 @@ def node_wishes(draft: Draft) -> list[Wish]:
     suspect_s = draft.nodes.column(lambda mark: mark.suspect_s)[rows]
     rows = rows[np.argsort(suspect_s, kind="stable")]
     draft.facts.read(rows)
-    for mark in draft.nodes.marks(rows):
-        region = draft.facts[mark.node_id].region
-        action = _node_action(draft, mark)
-        if action is not None and _is_single(draft, action, region):
-            wishes.append(Wish(action, region))
+    for row in rows.tolist():
+        facts = draft.facts.row(row)
+        action = _node_action(draft, row, facts)
+        if action is not None and _is_single(draft, action, facts.region):
+            wishes.append(Wish(action, facts.region, row))
     return wishes
 
 
@@ -73,28 +74,32 @@ def _is_due(draft: Draft, mark: NodeMark) -> bool:
     return mark.moved_s is None or draft.now_s - mark.moved_s >= draft.policy.move_retry_s
 
 
-def _node_action(draft: Draft, mark: NodeMark) -> Action | None:
-    facts = draft.facts[mark.node_id]
-    action = Action(
-        kind=ActionKind.MOVE_NODE,
-        subject=f"node/{mark.node_id}",
-        rule=verdict_rule(mark),
-        reasons=death_reasons(facts, draft.policy),
-        incident=mark.incident,
-        term=draft.term,
-        nodes=(mark.node_id,),
-        agents=facts.agents,
-        attempt=mark.attempts + 1,
-    )
+def _node_action(draft: Draft, row: int, facts: NodeFacts) -> Action | None:
+    mark = draft.nodes.shared(row)
+    kind, rule, agents, attempt = ActionKind.MOVE_NODE, None, facts.agents, mark.attempts + 1
+    early = facts.agents_stateless > 0 and not mark.stateless_moved and draft.keeps(Rule.STATELESS)
+    early = early and mark.state is not NodeState.FENCED
     if mark.state is NodeState.FENCED:
-        return action if facts.agents > 0 and _is_due(draft, mark) else None
-    if facts.agents_stateless > 0 and not mark.stateless_moved and draft.keeps(Rule.STATELESS):
-        return replace(
-            action, rule=Rule.STATELESS, agents=facts.agents_stateless, stateless_only=True
-        )
-    if "fence" in mark.told or facts.agents == 0:
+        if facts.agents == 0 or not _is_due(draft, mark):
+            return None
+    elif early:
+        rule, agents = Rule.STATELESS, facts.agents_stateless
+    elif "fence" in mark.told or facts.agents == 0:
         return None
-    return replace(action, kind=ActionKind.FENCE_NODE, rule=Rule.FENCING, attempt=1)
+    else:
+        kind, rule, attempt = ActionKind.FENCE_NODE, Rule.FENCING, 1
+    return Action(
+        kind=kind,
+        subject=f"node/{facts.node_id}",
+        rule=verdict_rule(mark) if rule is None else rule,
+        reasons=draft.death_reasons(row),
+        incident=draft.nodes.incident(row),
+        term=draft.term,
+        nodes=(facts.node_id,),
+        agents=agents,
+        attempt=attempt,
+        stateless_only=early,
+    )
 
 
 def region_wishes(draft: Draft) -> list[Wish]:
@@ -131,10 +136,10 @@ def _evacuation(draft: Draft, region: str, rows: BoolArray) -> Action:
 
 def act_on_nodes(draft: Draft) -> None:
     """Fence and move single nodes as far as the limits allow."""
-    budget = MoveBudget(draft)
-    for action, region in node_wishes(draft):
-        mark = draft.nodes[action.nodes[0]]
-        limit = move_limit(draft, action, mark, region)
+    budget, nodes = MoveBudget(draft), draft.nodes
+    fenced, moved, early = list[int](), list[int](), list[int]()
+    for action, region, row in node_wishes(draft):
+        limit = move_limit(draft, action, nodes.shared(row), region)
         if limit is None and action.kind is ActionKind.MOVE_NODE:
             limit = budget.limit(action, region)
         if limit is not None:
@@ -142,15 +147,16 @@ def act_on_nodes(draft: Draft) -> None:
             continue
         draft.actions.append(action)
         if action.kind is ActionKind.FENCE_NODE:
-            draft.nodes[mark.node_id] = mark._replace(told=(*mark.told, "fence"))
+            fenced.append(row)
             continue
         budget.take(action, region)
-        draft.nodes[mark.node_id] = _moved(draft, action, mark)
+        (early if action.stateless_only else moved).append(row)
+    nodes.apply(fenced, lambda mark: mark._replace(told=(*mark.told, "fence")))
+    nodes.apply(early, lambda mark: mark._replace(stateless_moved=True))
+    nodes.apply(moved, partial(_moved, draft))
 
 
-def _moved(draft: Draft, action: Action, mark: NodeMark) -> NodeMark:
-    if action.stateless_only:
-        return mark._replace(stateless_moved=True)
+def _moved(draft: Draft, mark: NodeMark) -> NodeMark:
     return mark._replace(
         moved_s=draft.now_s,
         attempts=mark.attempts + 1,
@@ -160,7 +166,7 @@ def _moved(draft: Draft, action: Action, mark: NodeMark) -> NodeMark:
 
 def act_on_regions(draft: Draft) -> None:
     """Evacuate regions as far as the limits allow; the first one counts for the second."""
-    for action, region in region_wishes(draft):
+    for action, region, _ in region_wishes(draft):
         mark = draft.regions[region]
         limit = evacuation_limit(draft, action, mark)
         if limit is not None:
@@ -175,7 +181,7 @@ def act_on_regions(draft: Draft) -> None:
         note = MoveNote(draft.now_s, action.subject, region, action.agents, evacuation=True)
         draft.moves.append(note)
         rows = draft.nodes.rows_of(action.nodes)
-        draft.nodes.apply(rows, partial(_moved, draft, action))
+        draft.nodes.apply(rows, partial(_moved, draft))
 
 
 def _refuse(draft: Draft, action: Action, limit: Limit) -> None:

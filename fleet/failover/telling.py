@@ -6,6 +6,8 @@ controller that takes over says what its predecessor could not.
 
 from __future__ import annotations
 
+from functools import partial
+
 from fleet.failover.draft import Draft
 from fleet.failover.limits import mode_limit, pause_limit
 from fleet.failover.policy import FailoverPolicy
@@ -36,12 +38,19 @@ def tell_nodes(draft: Draft) -> None:
     """Raise each node's alert once per state."""
     rows = draft.nodes.rows(lambda mark: _may_be_told(draft, mark))
     draft.facts.read(rows)
-    for mark in draft.nodes.marks(rows):
+    told: dict[Rule, list[int]] = {}
+    for row, mark in zip(rows.tolist(), draft.nodes.marks(rows), strict=True):
         found = _node_alert(draft, mark)
         if found is not None and found[0].value not in mark.told:
             rule, reasons, summary = found
             draft.alert(f"node/{mark.node_id}", rule, reasons, summary, mark.incident)
-            draft.nodes[mark.node_id] = mark._replace(told=(*mark.told, rule.value))
+            told.setdefault(rule, []).append(row)
+    for rule, alike in told.items():
+        draft.nodes.apply(alike, partial(_with_word, rule.value))
+
+
+def _with_word(word: str, mark: NodeMark) -> NodeMark:
+    return mark._replace(told=(*mark.told, word))
 
 
 _ALERTS = {
@@ -125,7 +134,9 @@ def act_on_discovery(draft: Draft) -> None:
     """Take gray nodes out of discovery, and put back those that can be used again."""
     changing = {(NodeState.GRAY, False), (NodeState.HEALTHY, True)}
     rows = draft.nodes.rows(lambda mark: (mark.state, mark.unregistered) in changing)
-    for mark in draft.nodes.marks(rows):
+    draft.facts.read(rows)
+    changed = list[int]()
+    for row, mark in zip(rows.tolist(), draft.nodes.marks(rows), strict=True):
         gray = mark.state is NodeState.GRAY
         facts = draft.facts[mark.node_id]
         action = Action(
@@ -144,7 +155,8 @@ def act_on_discovery(draft: Draft) -> None:
             draft.refuse(action, limit.rule, limit.reasons, approvable=limit.approvable)
             continue
         draft.actions.append(action)
-        draft.nodes[mark.node_id] = mark._replace(unregistered=gray)
+        changed.append(row)
+    draft.nodes.apply(changed, lambda mark: mark._replace(unregistered=not mark.unregistered))
 
 
 def stop_stale_copies(draft: Draft) -> None:
