@@ -23,7 +23,6 @@ from resources.leader_lease import LEADER_RENEW_S, LeaderLease
 from resources.simulated.clock import VirtualClock
 from resources.simulated.probing import CONTROLLER, SimulatedProbes
 
-
 _REGISTRY = frozenset({"registrations_of", "mark_gray", "remove_endpoints"})
 
 
@@ -31,8 +30,7 @@ class ReachedStore:
     """The store as one process reaches it: away while its switch says so."""
 
     def __init__(self, store: Any, name: str, away: set[str]) -> None:
-        """`away` holds the names of those who cannot reach it; `*` stands for all, and
-        `registry` for the calls of discovery."""
+        """`away` names who cannot reach it: `*` is everybody, `registry` the calls of discovery."""
         self._store, self._name, self._away = store, name, away
 
     def __getattr__(self, name: str) -> Any:

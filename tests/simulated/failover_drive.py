@@ -144,7 +144,7 @@ class FailoverDrive:
     def __init__(
         self,
         policy: FailoverPolicy = PRODUCTION,
-        shape: FleetShape = FleetShape(),  # noqa: B008 - an immutable record
+        shape: FleetShape = FleetShape(),
         *,
         seed: int = 0,
         without: frozenset[Rule] = frozenset(),
@@ -307,7 +307,7 @@ class FailoverDrive:
     def _note_move(self, before: Placement, after: Placement) -> None:
         if after.term < before.term:
             self._break("term_rises", after.agent_id, f"{before.term} -> {after.term}")
-        kind = "parked" if after.node_id == NO_NODE else "moved"
+        kind = "parked" if after.node_id == NO_NODE else "left"
         self.story.mark(self.now_s, f"{kind}:{before.node_id}")
         self.story.mark(self.now_s, f"into:{after.node_id}")
 
@@ -390,7 +390,7 @@ class FailoverDrive:
     def _tell(self, name: str, tick: Tick) -> None:
         at_s, story = self.now_s, self.story
         for change in tick.decision.transitions:
-            kind, _, subject = change.subject.partition("/")
+            _kind, _, subject = change.subject.partition("/")
             story.mark(at_s, f"{change.after}:{subject or name}")
             story.say(at_s, name, f"{explain_transition(change)}")
         for action in tick.decision.actions:

@@ -93,14 +93,16 @@ class OpsRun:
         self.wake_s = self._clock.monotonic_s() + seconds
         self._back.release()
         self._go.acquire()
+        self._live_on()
+
+    def _live_on(self) -> None:
         if self._killed:
             raise CrashedError
 
     def _carry_out(self) -> None:
         self._go.acquire()
         try:
-            if self._killed:
-                raise CrashedError
+            self._live_on()
             result = carry_out(self._ports, self.order, READY_TIMEOUT_S)
             waiting = len(result.arrival.waiting)
             self.outcome = f"done, {waiting} agents do not run yet" if waiting else "done"

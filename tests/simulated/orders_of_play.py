@@ -30,14 +30,14 @@ class Play:
             "link": self._link,
             "isolate": self._isolate,
             "blind": self._blind,
-            "deaf": lambda words: drive.deaf.update(words),
-            "hear": lambda words: drive.deaf.difference_update(words),
-            "work": lambda words: drive.working.update(words),
-            "away": lambda words: drive.away.update(words),
-            "back": lambda words: drive.away.difference_update(words),
+            "deaf": drive.deaf.update,
+            "hear": drive.deaf.difference_update,
+            "work": drive.working.update,
+            "away": drive.away.update,
+            "back": drive.away.difference_update,
             "infrastructure": self._infrastructure,
             "controller": self._controller,
-            "crash-run": lambda words: drive.crash_next.append((int(words[0]), words[1] == "after")),
+            "crash-run": self._crash_run,
             "pause": lambda words: self._switch(paused=True),
             "resume": lambda words: self._switch(paused=False),
             "maintain": self._maintain,
@@ -63,6 +63,10 @@ class Play:
 
     def _fault(self, words: list[str]) -> None:
         self.drive.cluster.play(parse_fault_script("at 0 " + " ".join(words)))
+
+    def _crash_run(self, words: list[str]) -> None:
+        """`crash-run N before|after`: the next run dies at its n-th writing call."""
+        self.drive.crash_next.append((int(words[0]), words[1] == "after"))
 
     def _boot(self, words: list[str]) -> None:
         for name in words:

@@ -18,7 +18,7 @@ AUTO = replace(PRODUCTION, region_mode=RegionMode.AUTO)
 class Scenario:
     """One history, with what may not be too early and what may not be too late.
 
-    Bounds name milestones: `suspect:NODE`, `moved:NODE` (an agent left it), `move_node:NODE` (it
+    Bounds name milestones: `suspect:NODE`, `left:NODE` (an agent left it), `move_node:NODE` (it
     was asked for), `alert:RULE:SUBJECT`, `frozen:CONTROLLER`, `end_incident:SUBJECT` and the like
     (`failover_drive.Story.mark`). All times are simulated seconds since the fleet was up.
     """

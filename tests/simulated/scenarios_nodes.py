@@ -15,7 +15,7 @@ from tests.simulated.scenario import Scenario
 
 KILL = "fault crash node/eu-1 silent=yes"
 VANISH = "fault crash node/eu-1"
-NOTHING_MOVES = ("moved:", "parked:", "move_node:", "evacuate_region:", "fence_node:")
+NOTHING_MOVES = ("left:", "parked:", "move_node:", "evacuate_region:", "fence_node:")
 
 SCENARIOS = (
     Scenario(
@@ -30,11 +30,14 @@ SCENARIOS = (
         "A node dies and nobody is told: silence, votes and the end of its lease must agree.",
         ((10, KILL),),
         300,
-        not_before={"suspect:eu-1": 35, "confirmed:eu-1": 65, "moved:eu-1": 70},
+        not_before={"suspect:eu-1": 35, "confirmed:eu-1": 65, "left:eu-1": 70},
         at_latest={
-            "suspect:eu-1": 45, "confirmed:eu-1": 80, "moved:eu-1": 85, "end_incident:eu-1": 100,
+            "suspect:eu-1": 45,
+            "confirmed:eu-1": 80,
+            "left:eu-1": 85,
+            "end_incident:eu-1": 100,
         },
-        never=("moved:eu-2", "frozen:"),
+        never=("left:eu-2", "frozen:"),
     ),
     Scenario(
         "death_by_votes_embedded",
@@ -42,8 +45,8 @@ SCENARIOS = (
         ((10, KILL),),
         60,
         policy=EMBEDDED,
-        not_before={"suspect:eu-1": 11, "moved:eu-1": 14},
-        at_latest={"suspect:eu-1": 15, "moved:eu-1": 21, "end_incident:eu-1": 25},
+        not_before={"suspect:eu-1": 11, "left:eu-1": 14},
+        at_latest={"suspect:eu-1": 15, "left:eu-1": 21, "end_incident:eu-1": 25},
         never=("frozen:",),
     ),
     Scenario(
@@ -51,16 +54,16 @@ SCENARIOS = (
         "The infrastructure says that a node is gone: nothing is waited for.",
         ((12, VANISH),),
         120,
-        not_before={"moved:eu-1": 12},
-        at_latest={"confirmed:eu-1": 20, "moved:eu-1": 20, "end_incident:eu-1": 35},
+        not_before={"left:eu-1": 12},
+        at_latest={"confirmed:eu-1": 20, "left:eu-1": 20, "end_incident:eu-1": 35},
     ),
     Scenario(
         "running_proves_nothing",
         "The infrastructure calls a dead node running, all the while.",
         ((10, KILL),),
         150,
-        not_before={"moved:eu-1": 70},
-        at_latest={"moved:eu-1": 85},
+        not_before={"left:eu-1": 70},
+        at_latest={"left:eu-1": 85},
     ),
     Scenario(
         "blips",
@@ -90,7 +93,7 @@ SCENARIOS = (
         policy=replace(PRODUCTION, lease_ttl_s=300.0),
         not_before={"confirmed:eu-1": 65},
         at_latest={"confirmed:eu-1": 80, "healthy:eu-1": 175, "end_incident:eu-1": 180},
-        never=("fenced:", "moved:", "move_node:"),
+        never=("fenced:", "left:", "move_node:"),
     ),
     Scenario(
         "long_lease",
@@ -98,8 +101,8 @@ SCENARIOS = (
         ((10, KILL),),
         450,
         policy=replace(PRODUCTION, lease_ttl_s=300.0),
-        not_before={"confirmed:eu-1": 65, "moved:eu-1": 310},
-        at_latest={"confirmed:eu-1": 80, "moved:eu-1": 325, "end_incident:eu-1": 345},
+        not_before={"confirmed:eu-1": 65, "left:eu-1": 310},
+        at_latest={"confirmed:eu-1": 80, "left:eu-1": 325, "end_incident:eu-1": 345},
     ),
     Scenario(
         "lost_heartbeats",
@@ -140,7 +143,9 @@ SCENARIOS = (
         400,
         not_before={"unregister_node:eu-1": 40, "register_node:eu-1": 200},
         at_latest={
-            "alert:gray:eu-1": 65, "unregister_node:eu-1": 65, "register_node:eu-1": 215,
+            "alert:gray:eu-1": 65,
+            "unregister_node:eu-1": 65,
+            "register_node:eu-1": 215,
         },
         never=NOTHING_MOVES,
     ),
@@ -170,8 +175,8 @@ SCENARIOS = (
             (10, KILL),
         ),
         300,
-        not_before={"suspect:eu-1": 35, "moved:eu-1": 70},
-        at_latest={"moved:eu-1": 85, "end_incident:eu-1": 100},
+        not_before={"suspect:eu-1": 35, "left:eu-1": 70},
+        at_latest={"left:eu-1": 85, "end_incident:eu-1": 100},
         never=("suspect:us-1", "suspect:ap", "frozen:"),
     ),
     Scenario(
@@ -201,7 +206,7 @@ SCENARIOS = (
         ((10, f"{VANISH}"), (100, "boot eu-1")),
         400,
         not_before={"probation:eu-1": 100, "healthy:eu-1": 220},
-        at_latest={"moved:eu-1": 20, "probation:eu-1": 115, "healthy:eu-1": 240},
+        at_latest={"left:eu-1": 20, "probation:eu-1": 115, "healthy:eu-1": 240},
         never=("into:eu-1",),
     ),
     Scenario(
@@ -210,8 +215,8 @@ SCENARIOS = (
         "their time is over before they can write.",
         ((10, "fault for 200 pause node/eu-1"),),
         500,
-        not_before={"moved:eu-1": 70, "probation:eu-1": 210},
-        at_latest={"moved:eu-1": 85, "probation:eu-1": 225, "healthy:eu-1": 360},
+        not_before={"left:eu-1": 70, "probation:eu-1": 210},
+        at_latest={"left:eu-1": 85, "probation:eu-1": 225, "healthy:eu-1": 360},
         never=("into:eu-1",),
     ),
     Scenario(
@@ -219,8 +224,8 @@ SCENARIOS = (
         "A node hears everything and reaches nobody: no heartbeat, no lease, no answer.",
         ((10, "isolate eu-1"), (10, "fault for 300 partition node/eu-1 peer=store")),
         500,
-        not_before={"suspect:eu-1": 35, "moved:eu-1": 70},
-        at_latest={"moved:eu-1": 85, "end_incident:eu-1": 100},
+        not_before={"suspect:eu-1": 35, "left:eu-1": 70},
+        at_latest={"left:eu-1": 85, "end_incident:eu-1": 100},
     ),
     Scenario(
         "split_vote",
@@ -269,8 +274,8 @@ SCENARIOS = (
         "The maintenance ends and the node does not come back: then it is like any other.",
         ((5, "maintain node/eu-1 100"), (10, KILL)),
         400,
-        not_before={"suspect:eu-1": 135, "moved:eu-1": 165},
-        at_latest={"suspect:eu-1": 150, "moved:eu-1": 190},
+        not_before={"suspect:eu-1": 105, "confirmed:eu-1": 165, "left:eu-1": 165},
+        at_latest={"suspect:eu-1": 150, "left:eu-1": 190},
     ),
     Scenario(
         "dry_run",
@@ -286,26 +291,26 @@ SCENARIOS = (
     Scenario(
         "by_approval",
         "The mode asks for a person, who answers after two minutes.",
-        ((10, VANISH), (130, "approve node/eu-1"), (250, "approve node/eu-1")),
+        ((10, VANISH), (130, "approve node/eu-1")),
         400,
         policy=replace(PRODUCTION, node_mode=Mode.APPROVE),
-        not_before={"moved:eu-1": 130},
-        at_latest={"not:mode:eu-1": 20, "moved:eu-1": 260, "end_incident:eu-1": 280},
+        not_before={"left:eu-1": 130},
+        at_latest={"not:mode:eu-1": 20, "left:eu-1": 140, "end_incident:eu-1": 155},
     ),
     Scenario(
         "automation_paused",
         "Somebody has paused the automation; when it goes on, the dead node is moved.",
         ((5, "pause"), (10, VANISH), (200, "resume")),
         300,
-        not_before={"moved:eu-1": 200},
-        at_latest={"not:paused:eu-1": 20, "moved:eu-1": 210, "end_incident:eu-1": 225},
+        not_before={"left:eu-1": 200},
+        at_latest={"not:paused:eu-1": 20, "left:eu-1": 210, "end_incident:eu-1": 225},
     ),
     Scenario(
         "forced",
         "A person orders a healthy node away: its agents are stopped there, then moved.",
         ((10, "force node/eu-1"),),
         200,
-        at_latest={"moved:eu-1": 25, "end_incident:eu-1": 60},
+        at_latest={"left:eu-1": 25, "end_incident:eu-1": 60},
     ),
     Scenario(
         "blast_radius",
@@ -317,9 +322,12 @@ SCENARIOS = (
             (70, "fault crash node/us-1"),
         ),
         800,
-        not_before={"moved:us-1": 600},
+        not_before={"left:us-1": 600},
         at_latest={
-            "moved:ap-1": 20, "moved:eu-1": 50, "not:blast_radius:us-1": 80, "moved:us-1": 660,
+            "left:ap-1": 20,
+            "left:eu-1": 50,
+            "not:blast_radius:us-1": 80,
+            "left:us-1": 660,
         },
     ),
     Scenario(
@@ -332,15 +340,15 @@ SCENARIOS = (
             (150, "approve node/us-1"),
         ),
         300,
-        not_before={"moved:us-1": 150},
-        at_latest={"not:blast_radius:us-1": 80, "moved:us-1": 160},
+        not_before={"left:us-1": 150},
+        at_latest={"not:blast_radius:us-1": 80, "left:us-1": 160},
     ),
     Scenario(
         "many_at_once",
         "Two nodes of two regions vanish in one moment: one in ten seconds is moved.",
         ((10, "fault crash node/ap-1"), (10, "fault crash node/eu-1")),
         200,
-        at_latest={"moved:ap-1": 30, "moved:eu-1": 30, "not:move_rate:eu-1": 20},
+        at_latest={"left:ap-1": 30, "left:eu-1": 30, "not:move_rate:eu-1": 20},
     ),
     Scenario(
         "full_targets",
@@ -349,7 +357,7 @@ SCENARIOS = (
         120,
         shape=FleetShape(room=2),
         at_latest={"parked:eu-1": 20, "end_incident:eu-1": 30},
-        never=("moved:eu-1",),
+        never=("left:eu-1",),
     ),
     Scenario(
         "agent_crash",
