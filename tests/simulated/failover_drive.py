@@ -307,6 +307,13 @@ class FailoverDrive:
     def _note_move(self, before: Placement, after: Placement) -> None:
         if after.term < before.term:
             self._break("term_rises", after.agent_id, f"{before.term} -> {after.term}")
+        by_choice = "is back" in after.reason or "crash loops" in after.reason
+        for copy in self.machinery.copies.get(after.agent_id, ()):
+            name = copy.node.declaration.node_id
+            still = copy.runs and self.can_write(copy.node) and not by_choice
+            if still and name == before.node_id != after.node_id:
+                detail = f"epoch {before.epoch} still acts on {name}"
+                self._break("fenced_before_move", f"agent/{after.agent_id}", detail)
         kind = "parked" if after.node_id == NO_NODE else "left"
         self.story.mark(self.now_s, f"{kind}:{before.node_id}")
         self.story.mark(self.now_s, f"into:{after.node_id}")
@@ -394,6 +401,7 @@ class FailoverDrive:
             story.mark(at_s, f"{change.after}:{subject or name}")
             story.say(at_s, name, f"{explain_transition(change)}")
         for action in tick.decision.actions:
+            self._check_budget(name, action)
             story.mark(at_s, _mark_of(action))
             story.say(at_s, name, explain_action(action))
         missed = {(one.action.key, one.rule.value) for one in tick.decision.non_actions}
@@ -432,6 +440,23 @@ class FailoverDrive:
         if self.violations and not self.without:
             self.close()
             raise AssertionError(self.violations)
+
+    def _check_budget(self, name: str, action: Action) -> None:
+        """The blast radius is one for all controllers that follow each other."""
+        mind = self.controllers[name].mind
+        assert mind is not None
+        orders = mind.reader.seen.directives
+        by_hand = action.subject in orders.forced or action.key in orders.approved
+        if action.kind is not ActionKind.MOVE_NODE or action.attempt > 1 or by_hand:
+            return
+        now_s = self.now_s
+        window_s = self.policy.blast_window_s
+        window = [agents for at_s, agents in self._moves if now_s - at_s < window_s]
+        allowed = self.policy.blast_fraction * len(self._placed)
+        if window and sum(window) + action.agents > allowed:
+            detail = f"{sum(window) + action.agents} agents of {allowed:g}"
+            self._break("blast_radius_of_all", action.subject, detail)
+        self._moves.append((now_s, action.agents))
 
     def unsettled(self) -> list[str]:
         """Agents that neither run where they are placed nor are parked with a reason."""
