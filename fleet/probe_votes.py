@@ -75,7 +75,7 @@ class VoteBook:
             plan: who observes whom.
             policy: what makes a vote, and how long it counts.
             controller_votes: whether the receiver probes nodes itself (`take_own`) and so counts as
-                one more configured observer of each.
+                one more configured observer: of all for the whole, of a node while it probes it.
         """
         self._policy = policy
         self._controller_votes = controller_votes
@@ -206,11 +206,13 @@ class VoteBook:
         if not self._controller_votes:
             return
         observers, votes_dead, votes_alive, dead_domains, dead_outside = columns
-        observers += 1
         for node_id, (vote, seen_s) in self._own.items():
             if now_s - seen_s > self._policy.fresh_s:
                 continue
             index = self._index[node_id]
+            # Of a big region it can probe only some; of the others it must not be missed, or half
+            # of the observers, those outside, could never be a majority.
+            observers[index] += 1
             votes_alive[index] += vote == Vote.ALIVE
             for column in (votes_dead, dead_domains, dead_outside):
                 column[index] += vote == Vote.DEAD

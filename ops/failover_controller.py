@@ -117,8 +117,19 @@ class FailoverController:
         return orders, acts.faults
 
     def _suspects(self) -> list[str]:
-        """Nodes that are looked at directly: those whose silence is being judged."""
-        judged = {NodeState.SUSPECT, NodeState.DEGRADED, NodeState.GRAY, NodeState.PROBATION}
+        """Nodes that are looked at directly: those whose silence is judged, until they are moved.
+
+        A verdict must still stand when it is acted on, so a vote of ours that it rests on must not
+        grow old while a fence, a region's verdict or a person is waited for.
+        """
+        judged = {
+            NodeState.SUSPECT,
+            NodeState.CONFIRMED,
+            NodeState.FENCED,
+            NodeState.DEGRADED,
+            NodeState.GRAY,
+            NodeState.PROBATION,
+        }
         return [mark.node_id for mark in self.state.nodes.values() if mark.state in judged]
 
     def _order(self, action: Action, *, forced: bool) -> FailoverOrder:

@@ -160,7 +160,14 @@ def _degrade(case: Case) -> Step | None:
     if case.mark.state is NodeState.DEGRADED:
         return None
     reasons = silence_reasons(case.facts) + contrary_reasons(case.facts, case.policy)
-    return case.to(NodeState.DEGRADED, Rule.CONTRARY_EVIDENCE, *reasons)
+    return case.to(NodeState.DEGRADED, Rule.CONTRARY_EVIDENCE, *reasons, flaps_s=_flapped(case))
+
+
+def _flapped(case: Case) -> tuple[float, ...]:
+    """Its flaps with this one: a suspicion that is cleared, by whatever channel is heard first."""
+    mark = case.mark
+    cleared = mark.state is not NodeState.MOVED and mark.state in LOST
+    return (*mark.flaps_s, case.now_s) if cleared else mark.flaps_s
 
 
 def _from_silent(case: Case) -> Step | None:
@@ -235,8 +242,18 @@ def _from_one_channel(case: Case) -> Step | None:
     if mark.state is NodeState.DEGRADED and alive and not facts.lease_lost:
         if mark.moved_s is not None:
             return _return(case)
-        return case.to(NodeState.HEALTHY, Rule.SILENCE, *silence_reasons(facts))
+        return _from_degraded(case)
     return None
+
+
+def _from_degraded(case: Case) -> Step:
+    """All channels carry again: whole, unless it has come and gone too often."""
+    flaps, flaps_max = len(case.mark.flaps_s), case.policy.flaps_max
+    reasons = silence_reasons(case.facts)
+    if flaps >= flaps_max and Rule.FLAPPING not in case.without:
+        count = Reason("flaps", flaps, flaps_max)
+        return case.to(NodeState.QUARANTINE, Rule.FLAPPING, *reasons, count)
+    return case.to(NodeState.HEALTHY, Rule.SILENCE, *reasons)
 
 
 def _from_probation(case: Case) -> Step | None:
@@ -301,8 +318,9 @@ def _take_back(case: Case) -> Step | None:
     if facts.contradicted or shows_life(case):
         reasons = silence_reasons(facts) + contrary_reasons(facts, case.policy)
         return case.to(
-            NodeState.DEGRADED, Rule.CONTRARY_EVIDENCE, *reasons, confirmed_by="", fenced_by=""
-        )
+            NodeState.DEGRADED, Rule.CONTRARY_EVIDENCE, *reasons, confirmed_by="", fenced_by="",
+            flaps_s=_flapped(case),
+        )  # fmt: skip
     if not (by_votes and facts.dead_votes):  # what confirmed it is not said any more
         reasons = vote_reasons(facts, case.policy)
         return case.to(

@@ -313,6 +313,11 @@ class SimulatedCluster:
     # -- beyond the ports ------------------------------------------------------------------------
 
     @property
+    def machinery(self) -> Machinery:
+        """The truth itself, up to the clock's present, for what simulates its surroundings."""
+        return self._catch_up()
+
+    @property
     def truth(self) -> GroundTruth:
         """What really happens, up to the clock's present."""
         self._catch_up()

@@ -120,22 +120,39 @@ def test_a_restart_believes_nothing_that_was_seen_before() -> None:
     votes.take(all_say(2, dead="n0"), 10.0)
     votes.take_own([probe("n0", ProbeOutcome.SILENT, 9)], 10.0)
     votes.restart()
-    assert counted(votes, "n0", 10.0) == (6, 0, 0, 0, 0)
+    assert counted(votes, "n0", 10.0) == (5, 0, 0, 0, 0)
     votes.take(all_say(3, dead="n0"), 11.0)
-    assert counted(votes, "n0", 11.0) == (6, 0, 0, 0, 0)
+    assert counted(votes, "n0", 11.0) == (5, 0, 0, 0, 0)
     votes.take(all_say(4, dead="n0"), 12.0)
     assert counted(votes, "n0", 12.0)[1] == 5
 
 
 def test_the_controllers_own_probes_are_one_more_observer_from_outside() -> None:
-    """It stands in no region and in a domain of its own; it counts as configured without them."""
+    """It stands in no region and in a domain of its own; it observes the nodes that it probes."""
     votes = book(controller_votes=True)
     assert votes.observers_configured() == len(NAMES) + 1
-    assert counted(votes, "n0", 0.0) == (6, 0, 0, 0, 0)
+    assert counted(votes, "n0", 0.0) == (5, 0, 0, 0, 0)
     votes.take_own([probe("n0", ProbeOutcome.SILENT, 2), probe("n1"), probe("stranger")], 5.0)
     assert counted(votes, "n0", 5.0) == (6, 1, 0, 1, 1)
     assert counted(votes, "n1", 5.0) == (6, 0, 1, 0, 0)
-    assert counted(votes, "n0", 5.0 + POLICY.fresh_s + 0.1) == (6, 0, 0, 0, 0)
+    assert counted(votes, "n0", 5.0 + POLICY.fresh_s + 0.1) == (5, 0, 0, 0, 0)
+
+
+def test_where_the_controller_does_not_probe_the_observers_outside_are_a_majority() -> None:
+    """Three of five stand outside; a controller that probes other nodes must not make it six."""
+    votes = book(controller_votes=True)
+    outside = [
+        name
+        for name in PLAN.observers["n0"]
+        if {one.node_id: one.region for one in MEMBERS}[name] != "eu"
+    ]
+    for round_number in (1, 2):
+        votes.take(
+            [report(one, round_number, probe("n0", ProbeOutcome.SILENT, 9)) for one in outside],
+            float(round_number),
+        )
+    observers, dead, *_ = counted(votes, "n0", 2.0)
+    assert 2 * dead > observers
 
 
 def test_another_roster_keeps_what_is_still_asked_for() -> None:
@@ -230,8 +247,9 @@ def test_columns_agree_with_counting_one_by_one(steps: list[tuple[Any, ...]]) ->
         if node_id in own and now_s - own[node_id][1] <= POLICY.fresh_s:
             cast.append((("controller", ""), own[node_id][0]))
         dead = [domain for domain, vote in cast if vote == Vote.DEAD]
+        looks = node_id in own and now_s - own[node_id][1] <= POLICY.fresh_s
         assert tuple(int(column[index]) for column in columns) == (
-            len(PLAN.observers[node_id]) + 1,
+            len(PLAN.observers[node_id]) + looks,
             len(dead),
             sum(vote == Vote.ALIVE for _, vote in cast),
             len(set(dead)),
