@@ -81,8 +81,8 @@ class Draft:
         return self.is_forced(f"node/{node_id}") or self.is_forced(f"region/{region}")
 
     def is_approved(self, action: Action) -> bool:
-        """Tell whether a person has approved this very action."""
-        return action.key in self.evidence.directives.approved
+        """Tell whether a person has approved this action, or another step of the same failover."""
+        return not action.approval_keys.isdisjoint(self.evidence.directives.approved)
 
     def refuse(
         self,

@@ -15,6 +15,7 @@ from fleet.failover.records import (
     MoveNote,
     NodeMark,
     NodeState,
+    Reason,
     Rule,
 )
 
@@ -76,9 +77,26 @@ def _node_action(draft: Draft, mark: NodeMark) -> Action | None:
         return replace(
             action, rule=Rule.STATELESS, agents=facts.agents_stateless, stateless_only=True
         )
-    if "fence" in mark.told or facts.agents == 0:
+    if facts.agents == 0:
         return None
-    return replace(action, kind=ActionKind.FENCE_NODE, rule=Rule.FENCING, attempt=1)
+    return _fence_action(draft, mark, replace(action, kind=ActionKind.FENCE_NODE))
+
+
+def _fence_action(draft: Draft, mark: NodeMark, action: Action) -> Action | None:
+    """Ask once; of a node that a person ordered away, again while its agents are still in place.
+
+    Such a request is a run of its own, so it has a number of its own; the others only tell.
+    """
+    ordered = draft.is_ordered(mark.node_id, draft.facts[mark.node_id].region)
+    number = action.attempt if ordered else 1
+    action = replace(action, rule=Rule.FENCING, attempt=number)
+    if mark.fence_s is None:
+        return action
+    waited_s = draft.now_s - mark.fence_s
+    if not ordered or waited_s < draft.policy.move_retry_s:
+        return None
+    again = Reason("fence_asked_s_ago", waited_s, draft.policy.move_retry_s)
+    return replace(action, reasons=(again, *action.reasons))
 
 
 def region_wishes(draft: Draft) -> list[Wish]:
@@ -123,10 +141,30 @@ def act_on_nodes(draft: Draft) -> None:
             continue
         draft.actions.append(action)
         if action.kind is ActionKind.FENCE_NODE:
-            draft.nodes[mark.node_id] = mark._replace(told=(*mark.told, "fence"))
+            attempts = action.attempt if draft.is_ordered(mark.node_id, region) else mark.attempts
+            draft.nodes[mark.node_id] = mark._replace(fence_s=draft.now_s, attempts=attempts)
+            if draft.is_forced(action.subject):
+                budget.take(action, region)  # its run moves them as well
+            _give_up(draft, mark, region)
             continue
         budget.take(action, region)
         draft.nodes[mark.node_id] = _moved(draft, mark, action)
+
+
+def _give_up(draft: Draft, mark: NodeMark, region: str) -> None:
+    """A region that lives is evacuated by order: remember it, or nobody could go home again.
+
+    The executor makes one evacuation of the fences of its nodes (`ops.failover_standing`).
+    """
+    known = draft.regions.get(region)
+    if known is None or not draft.is_forced(f"region/{region}"):
+        return
+    if draft.is_forced(f"node/{mark.node_id}"):
+        return
+    draft.regions[region] = known._replace(
+        evacuated_s=draft.now_s if known.evacuated_s is None else known.evacuated_s,
+        evacuation=known.incident or mark.incident or known.evacuation,
+    )
 
 
 def _moved(draft: Draft, mark: NodeMark, action: Action) -> NodeMark:
