@@ -127,6 +127,11 @@ def take_view(evidence: Evidence, decision: Decision) -> ControllerView:
     )
 
 
+def doubted_nodes(view: ControllerView) -> tuple[str, ...]:
+    """Nodes that take nobody in: what the controller does not hold to be healthy, sorted."""
+    return tuple(sorted(one.node_id for one in view.nodes if one.state is not NodeState.HEALTHY))
+
+
 def _watched(
     evidence: Evidence, node_id: str, state: NodeState, since: datetime, incident: str
 ) -> WatchedNode:

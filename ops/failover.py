@@ -18,6 +18,7 @@ from fleet.failover_order import FailoverOrder, decode_order, encode_order
 from fleet.ports.clock import PatientClock
 from fleet.ports.cluster import PlacementFollower
 from fleet.ports.control_store import ControlStore
+from fleet.ports.infrastructure import NodeFencer
 from fleet.ports.notifier import Notifier
 from fleet.traffic_declaration import TrafficDeclaration
 from ops.evidence import number_evidence
@@ -67,7 +68,10 @@ def run_ports(
         from resources.vault.drills.state_rescue import VaultStateRescue
 
         rescue = VaultStateRescue(vaults, store)
-    return FailoverPorts(store, cluster, clock, cluster.apply_placements, cluster.evict, rescue)
+    fencer = cluster if isinstance(cluster, NodeFencer) else None
+    return FailoverPorts(
+        store, cluster, clock, cluster.apply_placements, cluster.evict, rescue, fencer=fencer
+    )
 
 
 @dg.op(description="Look again: is the term ours, is it allowed, are the nodes still silent?")

@@ -68,7 +68,8 @@ def fence(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> F
 
     A lease that has run out is taken away, so that a holder which wakes up is refused at its first
     write. A process that the infrastructure has seen end needs no waiting. A lease that still runs
-    is waited for; one that is renewed meanwhile is a sign of life.
+    is waited for; one that is renewed meanwhile is a sign of life. A node that a person has forced
+    away and that does not stop when it is asked is killed, where the infrastructure can.
 
     Raises:
         LeaseLostError: another controller leads.
@@ -77,6 +78,8 @@ def fence(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> F
     with ports.journal(order).step(f"fence/{order.attempt}", "leases are ended") as s:
         ended = _terminated(ports, waiting)
         stopped = _stopped(ports, waiting, ended) if order.forced else set[str]()
+        killed = _killed(ports, waiting, ended | stopped) if order.forced else set[str]()
+        ended |= killed
         fenced = set(stopped)
         alive: set[str] = set()
         give_up_s = None
@@ -97,7 +100,7 @@ def fence(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> F
         done = Fencing(
             tuple(sorted(fenced - alive)),
             tuple(sorted(alive)),
-            _in_words(fenced - alive, ended, stopped, alive),
+            _in_words(fenced - alive, ended - killed, stopped, alive, killed),
         )
         s.reason, s.detail = done.how, {"alive": list(done.alive[:BEATS_TOLD])}
         return done
@@ -137,11 +140,28 @@ def _stopped(ports: FailoverPorts, nodes: Iterable[str], ended: set[str]) -> set
     return stopped
 
 
-def _in_words(fenced: set[str], ended: set[str], stopped: set[str], alive: set[str]) -> str:
-    gone, asked, expired = (
-        len(one) for one in (fenced & ended, fenced & stopped, fenced - ended - stopped)
-    )
+def _killed(ports: FailoverPorts, nodes: Iterable[str], done: set[str]) -> set[str]:
+    """Nodes that could not be asked, and of which nothing is left after they were killed.
+
+    Named is the boot that reported last; where a newer one runs, the lease is waited for.
+    """
+    if ports.fencer is None:
+        return set()
+    wanted = set(nodes) - done
+    beats = [one for one in ports.store.node_beats() if one.node_id in wanted]
+    boots = {one.node_id: one.boot_id for one in beats if one.boot_id and not one.released}
+    certain = {NodePhase.TERMINATED, NodePhase.STOPPED}
+    verdicts = ports.fencer.fence(boots) if boots else []
+    return {one.node_id for one in verdicts if one.phase in certain}
+
+
+def _in_words(
+    fenced: set[str], ended: set[str], stopped: set[str], alive: set[str], killed: set[str]
+) -> str:
+    parts = (fenced & ended, fenced & stopped, fenced - ended - stopped - killed)
+    gone, asked, expired = (len(one) for one in parts)
     told = [
+        f"{len(fenced & killed)} did not stop when asked and were killed" if killed else "",
         f"{gone} ended for certain" if gone else "",
         f"{asked} stopped their agents when asked" if asked else "",
         f"the leases of {expired} have run out" if expired else "",

@@ -8,6 +8,7 @@ from fleet.failover_order import FailoverOrder
 from fleet.ports.clock import PatientClock
 from fleet.ports.cluster import FleetReader
 from fleet.ports.control_store import ControlStore
+from fleet.ports.infrastructure import NodeFencer
 from fleet.ports.notifier import Alert
 from fleet.ports.service_registry import ServiceRegistry
 from fleet.ports.state_rescue import StateRescue
@@ -41,6 +42,9 @@ class FailoverPorts(NamedTuple):
     """None: there are no backups; a state that the store has lost is lost."""
     traffic: TrafficPorts | None = None
     """None: nothing is sent to these agents."""
+
+    fencer: NodeFencer | None = None
+    """None: a node that a person forces away and that cannot be asked is waited for."""
 
     def journal(self, order: FailoverOrder) -> StepJournal:
         """The journal of the order's incident."""

@@ -22,6 +22,7 @@ from fleet.failover_moves import PLAN
 from fleet.failover_order import FailoverOrder, OrderKind
 from fleet.incidents import IncidentKind, IncidentOpening, IncidentState
 from fleet.ports.control_store import ControlStore
+from ops.failover_proposals import keep_proposals
 
 CONTROLLER = "controller"
 """The subject of an incident of the controller, of which there is one."""
@@ -135,6 +136,7 @@ def _keep_frozen(
 def _keep_fail_backs(store: ControlStore, evidence: Evidence, decision: Decision) -> None:
     if decision.controller is not ControllerState.ACTIVE:
         return
+    keep_proposals(store, evidence, decision)
     aborted = {one.subject for one in decision.actions if one.kind is ActionKind.ABORT_FAIL_BACK}
     for fact in evidence.incidents:
         kind, _, region = fact.subject.partition("/")

@@ -32,7 +32,7 @@ def restore_states(
 ) -> StatesFound:
     """Look at the states of agents that are about to start elsewhere; bring back what is lost."""
     starting = [one for one in pending if one.node_id != NO_NODE]
-    lost, damaged = _unreadable(ports, [one.agent_id for one in starting])
+    lost, damaged = find_unreadable(ports, [one.agent_id for one in starting])
     found = f"{len(starting) - len(lost) - len(damaged)} states are whole"
     if not lost and not damaged:
         return StatesFound({}, Losses(), found)
@@ -60,7 +60,7 @@ def restore_states(
     return StatesFound(parked, losses._replace(unknown=len(parked)), found)
 
 
-def _unreadable(ports: FailoverPorts, agent_ids: Sequence[str]) -> tuple[list[str], list[str]]:
+def find_unreadable(ports: FailoverPorts, agent_ids: Sequence[str]) -> tuple[list[str], list[str]]:
     """Agents without a state, and agents whose state is damaged."""
     try:
         whole = {one.agent_id for one in ports.store.states(agent_ids)}

@@ -13,11 +13,13 @@ from fleet.ports.control_store import ControlStore
 from fleet.ports.infrastructure import InfrastructureReader
 from fleet.ports.notifier import Notifier
 from fleet.probing import EMBEDDED_PROBING
+from ops.fail_back_jobs import fail_back_rehearsal_job
 from ops.failover import build_failover_job
 from ops.failover_jobs import FAILOVER_JOB, REGION_FAILOVER_JOB
 from ops.failover_report_jobs import FAILOVER_REPORT_JOB, REPORT_CLASS
 from ops.failover_watch import FailoverWatch
 from resources.clock import SystemClock
+from sensors.fail_back import build_fail_back_sensor
 from sensors.failed_runs import build_failed_run_sensor
 from sensors.failover import build_failover_sensors
 from sensors.failover_reports import build_report_schedule, build_report_sensor
@@ -53,6 +55,7 @@ def build_failover(declaration: FailoverDeclaration, regions: Sequence[str]) -> 
                 REGION_FAILOVER_JOB,
                 "Moves the agents of a lost region into its backup regions, or home again.",
             ),
+            fail_back_rehearsal_job,
             dg.define_asset_job(
                 FAILOVER_REPORT_JOB,
                 selection=dg.AssetSelection.groups(GROUP),
@@ -62,6 +65,7 @@ def build_failover(declaration: FailoverDeclaration, regions: Sequence[str]) -> 
         ],
         sensors=[
             *build_failover_sensors(running=declaration.enabled),
+            build_fail_back_sensor(running=declaration.enabled),
             build_notification_sensor(running=True),
             build_failed_run_sensor(running=True),
             build_report_sensor(running=True),

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+from fleet.failover.policy import Mode
+from fleet.frozen_writers import hold_limit_s
+from fleet.operator_orders import select_live_maintenances
+from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
+from platform_defs.declared_failover import declared_policy
 from platform_defs.declared_fleet import declared_agents, declared_nodes, declared_workloads
 from platform_defs.fault_orders import FaultOrder, carry_out
 from platform_defs.running import Say
@@ -14,8 +20,12 @@ from resources.clock import SystemClock
 from resources.control_store.opening import open_control_store
 from resources.local.event_log import EventLog
 from resources.local.fleet_declaration import declare_fleet
+from resources.local.frozen_writer_watch import FrozenWriterWatch
 from resources.local.local_cluster import LocalCluster
+from resources.local.local_fencer import LocalFencer
 from resources.local.node_spec import DEFAULT_GPU_PROBE, NodeSpec
+
+_SQLITE = "sqlite:///"
 
 
 class LocalNodes:
@@ -27,6 +37,7 @@ class LocalNodes:
         self._store: ControlStore | None = None
         self._cluster: LocalCluster | None = None
         self._cursor = ""
+        self._writers: FrozenWriterWatch | None = None
 
     def start(self) -> str:
         """Declare the fleet in the store, start every node and wait until all are ready.
@@ -43,6 +54,7 @@ class LocalNodes:
         self._cluster = LocalCluster(self._store, settings.fleet.state_dir, clock, specs)
         self._cluster.start_nodes()
         self._cursor = EventLog(settings.fleet.state_dir / "run" / "events.jsonl").cursor()
+        self._writers = watch_frozen_writers(settings, self._store, self._cluster, clock)
         moved = f", {len(placed)} placed anew" if placed else ", all placed as before"
         return f"{len(nodes)} nodes run {len(agents)} agents{moved}"
 
@@ -56,11 +68,59 @@ class LocalNodes:
     def stop(self) -> None:
         """Stop every node; agents save their states first, leases are released."""
         try:
+            if self._writers is not None:
+                self._writers.close()
             if self._cluster is not None:
                 self._cluster.stop_nodes()
         finally:
             if self._store is not None:
                 self._store.close()
+
+
+def watch_frozen_writers(
+    settings: Settings, store: ControlStore, cluster: LocalCluster, clock: Clock
+) -> FrozenWriterWatch | None:
+    """Start to watch for supervisors that are frozen inside a commit; None where it cannot matter.
+
+    PostgreSQL ends such a transaction itself.
+    """
+    url, folder = settings.control_store.url, settings.fleet.state_dir
+    if not url.startswith(_SQLITE):
+        return None
+    watch = FrozenWriterWatch(
+        Path(url.removeprefix(_SQLITE)).resolve(),
+        store,
+        cluster.runs,
+        LocalFencer(folder, clock),
+        EventLog(folder / "run" / "events.jsonl"),
+        clock,
+        hold_limit_s(settings.node.lease_ttl_s),
+        _sparing(settings, store, clock),
+    )
+    watch.start()
+    return watch
+
+
+def _sparing(settings: Settings, store: ControlStore, clock: Clock) -> Callable[[str, str], str]:
+    """Why a frozen node must not be ended by itself: what holds back failover holds back this."""
+    policy = declared_policy(settings.failover, settings.node.lease_ttl_s)
+
+    def spare(node_id: str, region: str) -> str:
+        by_hand = f"`stateroom chaos kill-node {node_id}` ends it"
+        if not settings.failover.enabled:
+            return f"failover.enabled is false; {by_hand}"
+        mode = policy.node_mode_in(region)
+        if mode is not Mode.AUTO:
+            return f"failover.node_mode is {mode}; {by_hand}"
+        switch = store.automation()
+        if switch.paused:
+            return f"{switch.changed_by} has paused the automation: {switch.reason}; {by_hand}"
+        marks = select_live_maintenances(store.maintenances(), clock.now())
+        subjects = {f"node/{node_id}", f"region/{region}"}
+        marked = [one for one in marks if one.subject in subjects]
+        return f"{marked[0].subject} is under maintenance; {by_hand}" if marked else ""
+
+    return spare
 
 
 def node_specs(settings: Settings) -> list[NodeSpec]:

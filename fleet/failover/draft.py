@@ -113,9 +113,9 @@ class Draft:
         return self.is_forced(f"node/{node_id}") or self.is_forced(f"region/{region}")
 
     def is_approved(self, action: Action) -> bool:
-        """Tell whether a person has approved this very action."""
+        """Tell whether a person has approved this action, or another step of the same failover."""
         approved = self.evidence.directives.approved
-        return bool(approved) and action.key in approved
+        return bool(approved) and not action.approval_keys.isdisjoint(approved)
 
     def refuse(
         self,

@@ -54,7 +54,7 @@ class LimitChecks:
         region = nodes.region_of(index)
         if self._is_forced(evidence, action.subject):
             return
-        approved = action.key in evidence.directives.approved
+        approved = _is_node_approved(evidence, action)
         mode = policy.node_mode_in(region)
         if mode is Mode.OBSERVE or (mode is Mode.APPROVE and not approved):
             self._break("mode", action.subject, mode.value)
@@ -150,3 +150,10 @@ class LimitChecks:
         if since_s + SLACK_S < policy.fail_back_step_s:
             self._break("fail_back_rate", action.subject, f"{since_s:g} s after the last step")
         self._fail_back_s[region] = now_s
+
+
+def _is_node_approved(evidence: Evidence, action: Action) -> bool:
+    """A person's word for any step of the failover of this node in this incident."""
+    about = ":".join(part for part in (action.subject, action.incident) if part)
+    words = {f"{step}:{about}" for step in ("fence_node", "move_node")}
+    return not evidence.directives.approved.isdisjoint({*words, f"move_node:{about}:stateless"})

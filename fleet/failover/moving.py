@@ -14,6 +14,7 @@ from fleet.failover.records import (
     MoveNote,
     NodeMark,
     NodeState,
+    Reason,
     Rule,
 )
 
@@ -56,7 +57,10 @@ def _may_ask(draft: Draft) -> BoolArray:
     nodes, column = draft.nodes, draft.facts.columns
     due = nodes.where(lambda mark: mark.state is NodeState.FENCED and _is_due(draft, mark))
     early = nodes.where(lambda mark: mark.state is NodeState.CONFIRMED and not mark.stateless_moved)
-    fence = nodes.where(lambda mark: mark.state is NodeState.CONFIRMED and "fence" not in mark.told)
+    fence = nodes.where(lambda mark: mark.state is NodeState.CONFIRMED and mark.fence_s is None)
+    fence |= draft.orders.forced & nodes.where(
+        lambda mark: mark.state is NodeState.CONFIRMED and _is_fence_old(draft, mark)
+    )
     asks = (due | fence) & (column["agents"] > 0) | early & (column["agents_stateless"] > 0)
     found: BoolArray = asks & (~draft.full_rows() | draft.orders.forced)
     return found
@@ -84,15 +88,16 @@ def _node_action(draft: Draft, row: int, facts: NodeFacts) -> Action | None:
             return None
     elif early:
         rule, agents = Rule.STATELESS, facts.agents_stateless
-    elif "fence" in mark.told or facts.agents == 0:
+    elif facts.agents == 0 or not _is_fence_due(draft, row):
         return None
     else:
-        kind, rule, attempt = ActionKind.FENCE_NODE, Rule.FENCING, 1
+        kind, rule = ActionKind.FENCE_NODE, Rule.FENCING
+        attempt = attempt if draft.orders.forced[row] else 1
     return Action(
         kind=kind,
         subject=f"node/{facts.node_id}",
         rule=verdict_rule(mark) if rule is None else rule,
-        reasons=draft.death_reasons(row),
+        reasons=(*_asked_before(draft, mark, kind), *draft.death_reasons(row)),
         incident=draft.nodes.incident(row),
         term=draft.term,
         nodes=(facts.node_id,),
@@ -100,6 +105,26 @@ def _node_action(draft: Draft, row: int, facts: NodeFacts) -> Action | None:
         attempt=attempt,
         stateless_only=early,
     )
+
+
+def _is_fence_due(draft: Draft, row: int) -> bool:
+    """A stop is asked for once; by a person's order again, while the agents are still in place.
+
+    Such a request is a run of its own, so it has a number of its own; the others only tell.
+    """
+    mark = draft.nodes.shared(row)
+    return mark.fence_s is None or (bool(draft.orders.forced[row]) and _is_fence_old(draft, mark))
+
+
+def _is_fence_old(draft: Draft, mark: NodeMark) -> bool:
+    return mark.fence_s is not None and draft.now_s - mark.fence_s >= draft.policy.move_retry_s
+
+
+def _asked_before(draft: Draft, mark: NodeMark, kind: ActionKind) -> tuple[Reason, ...]:
+    if kind is not ActionKind.FENCE_NODE or mark.fence_s is None:
+        return ()
+    waited_s = draft.now_s - mark.fence_s
+    return (Reason("fence_asked_s_ago", waited_s, draft.policy.move_retry_s),)
 
 
 def region_wishes(draft: Draft) -> list[Wish]:
@@ -148,12 +173,38 @@ def act_on_nodes(draft: Draft) -> None:
         draft.actions.append(action)
         if action.kind is ActionKind.FENCE_NODE:
             fenced.append(row)
+            if draft.is_forced(action.subject):
+                budget.take(action, region)  # its run moves them as well
+            _give_up(draft, action, region)
             continue
         budget.take(action, region)
         (early if action.stateless_only else moved).append(row)
-    nodes.apply(fenced, lambda mark: mark._replace(told=(*mark.told, "fence")))
+    for counts in (True, False):  # only what is a run of its own has a number
+        rows = [row for row in fenced if bool(draft.orders.forced[row]) is counts]
+        nodes.apply(rows, partial(_fence_asked, draft, counts))
     nodes.apply(early, lambda mark: mark._replace(stateless_moved=True))
     nodes.apply(moved, partial(_moved, draft))
+
+
+def _fence_asked(draft: Draft, counts: bool, mark: NodeMark) -> NodeMark:
+    attempts = mark.attempts + 1 if counts else mark.attempts
+    return mark._replace(fence_s=draft.now_s, attempts=attempts)
+
+
+def _give_up(draft: Draft, action: Action, region: str) -> None:
+    """A region that lives is evacuated by order: remember it, or nobody could go home again.
+
+    The executor makes one evacuation of the fences of its nodes (`ops.failover_standing`).
+    """
+    known = draft.regions.get(region)
+    if known is None or not draft.is_forced(f"region/{region}"):
+        return
+    if draft.is_forced(action.subject):
+        return
+    draft.regions[region] = known._replace(
+        evacuated_s=draft.now_s if known.evacuated_s is None else known.evacuated_s,
+        evacuation=known.incident or action.incident or known.evacuation,
+    )
 
 
 def _moved(draft: Draft, mark: NodeMark) -> NodeMark:

@@ -36,7 +36,8 @@ class Case(NamedTuple):
 
     def to(self, state: NodeState, rule: Rule, *reasons: Reason, **changes: object) -> Step:
         """Enter a state now; alerts may be raised anew there."""
-        mark = self.mark._replace(state=state, since_s=self.now_s, told=())
+        fence_s = self.mark.fence_s if self.orders.forced else None
+        mark = self.mark._replace(state=state, since_s=self.now_s, told=(), fence_s=fence_s)
         return Step(mark._replace(**changes), rule, reasons)  # type: ignore[arg-type]
 
 

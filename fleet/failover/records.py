@@ -11,7 +11,7 @@ wall clock can make a node look alive or dead. `at` is the wall clock, for peopl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -241,6 +241,8 @@ class NodeMark(NamedTuple):
     """When its move was last asked for."""
     attempts: int = 0
     """How often the move was asked for in this incident."""
+    fence_s: float | None = None
+    """When the stop of its copies was last asked for; None while it never was."""
     stateless_moved: bool = False
     """Its stateless agents were moved ahead of the fence."""
     cool_until_s: float = 0.0
@@ -357,6 +359,23 @@ class Action:
         if self.stateless_only:
             parts.append("stateless")
         return ":".join(part for part in parts if part)
+
+    @property
+    def approval_keys(self) -> frozenset[str]:
+        """Keys of which any one lets it be done: a person allows a node's failover once.
+
+        Fencing a node, moving its stateless agents and moving the others are steps of one failover;
+        whoever has allowed one of them in this incident has allowed all.
+        """
+        if self.kind not in {ActionKind.FENCE_NODE, ActionKind.MOVE_NODE}:
+            return frozenset({self.key})
+        whole = replace(self, kind=ActionKind.MOVE_NODE, stateless_only=False)
+        steps = (
+            whole,
+            replace(whole, kind=ActionKind.FENCE_NODE),
+            replace(whole, stateless_only=True),
+        )
+        return frozenset(one.key for one in steps)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,7 @@ def _shift_node(mark: NodeMark, shift_s: float) -> NodeMark:
         since_s=mark.since_s + shift_s,
         suspect_s=mark.suspect_s + shift_s,
         moved_s=moved(mark.moved_s),
+        fence_s=moved(mark.fence_s),
         cool_until_s=mark.cool_until_s + shift_s,
         flaps_s=tuple(at_s + shift_s for at_s in mark.flaps_s),
         returns_s=tuple(at_s + shift_s for at_s in mark.returns_s),

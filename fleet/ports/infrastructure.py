@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from fleet.inventory import NodePhase
 
@@ -34,5 +34,30 @@ class InfrastructureReader(Protocol):
         """What it says of these nodes (None: of all that it knows), ordered by node_id.
 
         Nodes that it does not know are UNKNOWN, when they were named.
+        """
+        ...
+
+
+@runtime_checkable
+class NodeFencer(Protocol):
+    """Ends nodes from below, whether or not they answer: what nobody can ask is killed.
+
+    Ending a node takes writers away and adds none, so it can never make two copies of an agent; but
+    it stops what runs there. Callers therefore name only boots that a person has forced away, or
+    that hold back the whole fleet (`fleet.frozen_writers`).
+    """
+
+    def fence(self, boots: Mapping[str, str]) -> list[InfrastructureVerdict]:
+        """End these boots; returns once nothing of them is left, or after a few seconds.
+
+        Idempotent. A node that has booted again since, or whose process number now belongs to a
+        stranger, is not touched. It neither reads nor writes the control store.
+
+        Args:
+            boots: node_id -> the boot that is to end.
+
+        Returns:
+            One verdict for each node, ordered by node_id: TERMINATED or STOPPED when nothing of the
+            boot is left; UNKNOWN, with what is there instead, when that is not certain.
         """
         ...

@@ -9,9 +9,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from fleet.errors import NotFoundError, PermanentError, StateroomError, StoreUnavailableError
+from fleet.fail_back_rehearsal import RehearsalFacts, rehearsal_problems
 from fleet.failover.records import Action, ActionKind, Rule
 from fleet.incidents import IncidentHeader, IncidentKind, IncidentOpening, Severity
-from fleet.inventory import NodePhase
 from fleet.ports.control_store import ControlStore
 from platform_defs.command import exit_codes
 from platform_defs.command.controller_standing import demand_controller, read_standing
@@ -149,14 +149,8 @@ def _has_evacuated(store: ControlStore, header: IncidentHeader) -> bool:
 
 def judge_rehearsal(preview: Preview) -> Rehearsal:
     """Whether all agents could go home now, and if not, why."""
-    problems = []
-    if preview.staying:
-        problems.append(f"{preview.staying} agents have no place at home, and would stay")
-    odd = [one for one in preview.nodes if one.phase != NodePhase.RUNNING]
-    if odd:
-        names = ", ".join(f"{one.node_id} {one.phase.value}" for one in odd[:3])
-        problems.append(f"{len(odd)} of {len(preview.nodes)} nodes do not run ({names})")
-    return Rehearsal(preview, problems)
+    facts = RehearsalFacts(preview.subject, len(preview.moves), preview.staying, preview.nodes)
+    return Rehearsal(preview, rehearsal_problems(facts))
 
 
 def _actions(region: str, evacuation: IncidentHeader, *, with_approval: bool) -> list[str]:

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from fleet.controller_view import ControllerView
-from fleet.failover.records import NodeState
+from fleet.controller_view import ControllerView, doubted_nodes
 from fleet.failover_moves import PlannedMove
 from fleet.failover_order import FailoverOrder, OrderKind
 from fleet.inventory import Node, NodePhase
@@ -94,8 +93,7 @@ def preview_failover(
 
 def doubted(view: ControllerView | None) -> tuple[str, ...]:
     """Nodes that take nobody in: what the controller does not hold to be healthy, sorted."""
-    nodes = () if view is None else view.nodes
-    return tuple(sorted(one.node_id for one in nodes if one.state is not NodeState.HEALTHY))
+    return () if view is None else doubted_nodes(view)
 
 
 def preview_fail_back(

@@ -84,6 +84,16 @@ def is_alive(identity: ProcessIdentity) -> bool:
     return identify(identity.pid) == identity
 
 
+def ending_threads(identity: ProcessIdentity) -> bool:
+    """Tell whether a process that looks dead still has threads, and with them files and locks."""
+    stat = read_stat(identity.pid)
+    if stat is None or stat.start_ticks != identity.start_ticks or stat.state not in _GONE_STATES:
+        return False
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return len(os.listdir(f"/proc/{identity.pid}/task")) > 1  # noqa: PTH208 - without pathlib
+    return False
+
+
 def open_pidfd(identity: ProcessIdentity) -> int | None:
     """A descriptor that becomes readable when this very process ends; None when it has ended."""
     try:

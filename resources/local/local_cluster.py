@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,12 +24,14 @@ from fleet.inventory import Agent, AgentPhase, Node, NodePhase
 from fleet.ports.clock import Clock
 from fleet.ports.cluster import ClusterEvent, FleetSnapshot
 from fleet.ports.control_store import ControlStore
+from fleet.ports.infrastructure import InfrastructureVerdict
 from fleet.scaling import plan_scale
 from resources.local import node_client
 from resources.local.event_log import EventLog
 from resources.local.fleet_declaration import declaration_of, place_unplaced
 from resources.local.linux_processes import ProcessIdentity, identify, is_alive
 from resources.local.local_faults import START_TIMEOUT_S, LocalFaults
+from resources.local.local_fencer import LocalFencer
 from resources.local.node_launcher import NodeLauncher
 from resources.local.node_spec import NodeRun, NodeSpec, read_run, run_path, write_run
 
@@ -224,7 +226,8 @@ class LocalCluster(LocalFaults):
         """Events after the cursor ('' means from now); waits up to `timeout_s` for the first.
 
         Kinds: `node_started`, `node_stopped`, `node_terminated`, `lease_lost`, `lease_regained`,
-        `agent_failed`, `agent_evicted`, `events_lost`. Told at least once.
+        `agent_failed`, `agent_evicted`, `events_lost`; of `FrozenWriterWatch` `node_fenced` and
+        `writer_frozen`. Told at least once.
         """
         deadline_s = time.monotonic() + timeout_s
         seen = cursor or self._events.cursor()
@@ -240,6 +243,16 @@ class LocalCluster(LocalFaults):
             if left_s <= 0:
                 return []
             time.sleep(min(WATCH_POLL_S, left_s))
+
+    # -- fleet.ports.NodeFencer ------------------------------------------------------------------
+
+    def fence(self, boots: Mapping[str, str]) -> list[InfrastructureVerdict]:
+        """End these boots from below; works without the control store."""
+        done = LocalFencer(self._state_dir, self._clock).fence(boots)
+        self._launcher.reap()
+        return done
+
+    # -- fleet.ports.FaultInjector ---------------------------------------------------------------
 
     def kill_region(self, region: str) -> str:
         """Kill all nodes of a region that run.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
-from fleet.errors import LeaseLostError, PermanentError
+from fleet.errors import LeaseLostError, NodeUnavailableError, PermanentError
 from fleet.failover_moves import read_plans
 from fleet.failover_order import OrderKind
 from fleet.incident_timeline import read_incident
 from fleet.incidents import IncidentState
+from fleet.inventory import NodePhase
 from fleet.leases import LEADER_LEASE
+from fleet.ports.infrastructure import InfrastructureVerdict
 from ops.failover_run import carry_out
-from tests.ops.failover_world import BackupOf, CrashedError, CrashingCalls, FailoverWorld
+from tests.ops.failover_world import TTL_S, BackupOf, CrashedError, CrashingCalls, FailoverWorld
 
 LOST = tuple(f"eu-1-a{n}" for n in range(4))
 
@@ -236,3 +240,55 @@ def test_a_run_that_dies_at_any_write_is_finished_by_the_next(after: bool) -> No
         assert [one.agent_id for one in read_plans(entries)] == list(LOST)
         crash_at += 1
     assert crash_at > 10
+
+
+class _Infrastructure:
+    """A fencer of a world: what it is asked to end is dead at once, where it can."""
+
+    def __init__(self, world: FailoverWorld, phase: NodePhase) -> None:
+        self._world, self._phase = world, phase
+        self.asked: list[dict[str, str]] = []
+
+    def fence(self, boots: Mapping[str, str]) -> list[InfrastructureVerdict]:
+        """As told at the start."""
+        self.asked.append(dict(boots))
+        if self._phase == NodePhase.TERMINATED:
+            self._world.kill(*boots)
+        return [InfrastructureVerdict(one, self._phase, boots[one], None, "") for one in boots]
+
+
+def _unanswering(agent_id: str, epoch: int, grace_s: float) -> None:
+    raise NodeUnavailableError(f"{agent_id} {epoch} {grace_s}: nobody answers")
+
+
+def test_a_forced_node_that_cannot_be_asked_is_killed_and_not_waited_for() -> None:
+    """It stands still and its lease runs on; the infrastructure ends the boot that reported."""
+    world = FailoverWorld()
+    order = world.order("eu-1", forced=True)
+    fencer = _Infrastructure(world, NodePhase.TERMINATED)
+    before_s = world.clock.monotonic_s()
+    result = carry_out(world.ports()._replace(evict=_unanswering, fencer=fencer), order)
+    assert fencer.asked == [{"eu-1": "boot"}]
+    assert result.fencing.how == "1 did not stop when asked and were killed"
+    assert result.arrival.running == LOST
+    assert world.clock.monotonic_s() - before_s < TTL_S
+
+
+@pytest.mark.parametrize("phase", [NodePhase.UNKNOWN, NodePhase.RUNNING])
+def test_a_node_of_which_something_may_be_left_keeps_its_agents(phase: NodePhase) -> None:
+    """It could not be killed for certain and renews its lease: its agents stay."""
+    world = FailoverWorld()
+    order = world.order("eu-1", forced=True)
+    ports = world.ports()._replace(evict=_unanswering, fencer=_Infrastructure(world, phase))
+    result = carry_out(ports, order)
+    assert (result.fencing.fenced, result.fencing.alive) == ((), ("eu-1",))
+    assert {one.node_id for one in world.store.placements() if one.agent_id in LOST} == {"eu-1"}
+
+
+def test_nobody_is_killed_without_an_order_by_force() -> None:
+    """A silent node is waited for; it may come back, and is on probation then."""
+    world = FailoverWorld()
+    world.kill("eu-1")
+    fencer = _Infrastructure(world, NodePhase.TERMINATED)
+    result = carry_out(world.ports()._replace(fencer=fencer), world.order("eu-1"))
+    assert (fencer.asked, result.fencing.fenced) == ([], ("eu-1",))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from fleet.failover.columns import Infrastructure
-from fleet.failover.policy import FailoverPolicy
+from fleet.failover.policy import FailoverPolicy, Mode
 from fleet.failover.profiles import EMBEDDED, PRODUCTION, bounds
-from fleet.failover.records import ActionKind, Directives, NodeState, Rule
+from fleet.failover.records import Action, ActionKind, Directives, NodeState, Rule
 from tests.fleet.failover.rule_scenarios import (
     flapping,
     gray,
@@ -306,6 +307,81 @@ def test_an_order_by_force_stops_a_healthy_node_first_and_then_moves_it() -> Non
     fleet.tick()
     [(_, move)] = fleet.done(ActionKind.MOVE_NODE)
     assert move.rule is Rule.FORCED
+
+
+def test_a_forced_fence_without_effect_is_asked_for_again_at_intervals_with_the_reason() -> None:
+    """Each request has a number of its own, so each is a run; none comes early, none after it."""
+    fleet = WatchedFleet()
+    fleet.directives = Directives(forced=frozenset({"node/eu-00"}))
+    fleet.run(4 * PRODUCTION.move_retry_s)
+    asked = fleet.done(ActionKind.FENCE_NODE)
+    assert [action.attempt for _, action in asked] == [1, 2, 3, 4]
+    assert len({action.key for _, action in asked}) == 1
+    times = [at_s for at_s, _ in asked]
+    assert all(later - at_s >= PRODUCTION.move_retry_s for at_s, later in pairwise(times))
+    again = asked[1][1].reasons[0]
+    assert (again.fact, again.limit) == ("fence_asked_s_ago", PRODUCTION.move_retry_s)
+    fleet["eu-00"].stop_acknowledged = True
+    fleet.run(4 * PRODUCTION.move_retry_s)
+    assert len(fleet.done(ActionKind.FENCE_NODE)) == 4
+    [(_, move)] = fleet.done(ActionKind.MOVE_NODE)
+    assert move.attempt == 5  # a run of its own, not the fence's
+
+
+def test_a_fence_that_nobody_ordered_is_told_once() -> None:
+    """Its lease runs out by itself."""
+    fleet = WatchedFleet()
+    fleet["eu-00"].lease_ttl_s = 2000.0
+    fleet["eu-00"].die()
+    fleet.run(1000)
+    [(_, action)] = fleet.done(ActionKind.FENCE_NODE)
+    assert action.attempt == 1
+
+
+def test_agents_moved_by_a_forced_fence_count_for_the_blast_radius() -> None:
+    """The run that stops them moves them, too; the next loss waits for the window."""
+    fleet = WatchedFleet(policy=replace(PRODUCTION, blast_fraction=0.1))
+    fleet.directives = Directives(forced=frozenset({"node/eu-00"}))
+    fleet.tick()
+    fleet["eu-00"].agents = 0
+    fleet["eu-00"].stop_acknowledged = True
+    fleet["us-00"].terminate(fleet.now_s)
+    fleet.run(60)
+    assert fleet.done(ActionKind.MOVE_NODE) == []
+    assert fleet.refused(Rule.BLAST_RADIUS)
+
+
+@pytest.mark.parametrize("stateless", [0, 4])
+def test_in_mode_approve_one_word_is_enough_for_a_whole_failover(stateless: int) -> None:
+    """Whichever step waited first; fence, stateless agents and move are one failover."""
+    fleet = WatchedFleet(policy=replace(PRODUCTION, node_mode=Mode.APPROVE))
+    fleet["eu-00"].stateless = stateless
+    fleet["eu-00"].lease_ttl_s = 300.0
+    fleet["eu-00"].die()
+    fleet.run(150)
+    steps = (ActionKind.FENCE_NODE, ActionKind.MOVE_NODE)
+    assert not any(fleet.done(kind) for kind in steps)
+    keys = {one.action.key for one in fleet.refused(Rule.MODE)}
+    [key] = keys
+    fleet.directives = Directives(approved=frozenset({key}))
+    refused = len(fleet.refused(Rule.MODE))
+    fleet.run(400)
+    assert len(fleet.refused(Rule.MODE)) == refused
+    moves = [action for _, action in fleet.done(ActionKind.MOVE_NODE)]
+    assert [move.stateless_only for move in moves] == ([True, False] if stateless else [False])
+    assert sum(move.agents for move in moves) == 10
+    assert len(fleet.done(ActionKind.FENCE_NODE)) == 1
+
+
+def test_a_word_for_one_incident_allows_nothing_in_another() -> None:
+    """The same node dies again: it is asked for again."""
+    action = Action(ActionKind.MOVE_NODE, "node/a", Rule.VOTE_MAJORITY, (), incident="node-a-1")
+    fence = replace(action, kind=ActionKind.FENCE_NODE)
+    assert action.approval_keys == fence.approval_keys
+    for other in (replace(action, incident="node-a-2"), replace(action, subject="node/b")):
+        assert action.approval_keys.isdisjoint(other.approval_keys)
+    evacuation = replace(action, kind=ActionKind.EVACUATE_REGION)
+    assert evacuation.approval_keys == {evacuation.key}
 
 
 def test_a_lost_node_without_agents_is_told_and_opens_no_incident() -> None:

@@ -172,6 +172,42 @@ def test_a_person_can_order_a_healthy_region_away() -> None:
     assert len(action.nodes) == 4
 
 
+def test_a_living_region_that_was_ordered_away_can_go_home_again() -> None:
+    """Its agents leave with the run that stops them; the evacuation is remembered all the same."""
+    fleet = WatchedFleet(policy=BACK)
+    fleet.directives = Directives(forced=frozenset({"region/eu"}))
+    fleet.tick()
+    assert len(fleet.done(ActionKind.FENCE_NODE)) == 4
+    for node in fleet.region("eu"):
+        node.agents = 0
+        node.stop_acknowledged = True
+    fleet.abroad["eu"] = 40
+    fleet.tick()
+    assert fleet.done(ActionKind.EVACUATE_REGION) == []
+    [incident] = {one.incident for _, one in fleet.done(ActionKind.FENCE_NODE)}
+    mark = fleet.state.regions["eu"]
+    assert (mark.evacuated_s, mark.evacuation) == (fleet.now_s - BACK.tick_interval_s, incident)
+    fleet.tick()
+    assert incident not in fleet.incidents
+    fleet.directives = Directives(rehearsed=frozenset({"eu"}))
+    for node in fleet.region("eu"):
+        node.live()
+    back_s = fleet.now_s
+    fleet.run(BACK.fail_back_calm_s + BACK.probation_max_s)
+    [(at_s, action)] = fleet.done(ActionKind.FAIL_BACK)
+    assert at_s - back_s >= BACK.fail_back_calm_s
+    assert (action.incident, action.agents) == (incident, 40)
+
+
+def test_a_node_that_was_ordered_away_alone_is_no_evacuation() -> None:
+    """Also where it is the only one of its region."""
+    fleet = WatchedFleet(policy=BACK, nodes_per_region=1)
+    fleet.directives = Directives(forced=frozenset({"node/eu-00"}))
+    fleet.run(20)
+    assert len(fleet.done(ActionKind.FENCE_NODE)) == 1
+    assert all(mark.evacuated_s is None for mark in fleet.state.regions.values())
+
+
 def test_a_region_of_one_node_is_judged_as_a_region() -> None:
     """There is no place left in it."""
     fleet = WatchedFleet(policy=AUTO, nodes_per_region=1)

@@ -31,8 +31,9 @@ words = st.lists(names, max_size=3).map(tuple)
 
 node_marks = st.builds(
     NodeMark, node_id=names, state=st.sampled_from(NodeState), since_s=moments, suspect_s=moments,
-    incident=names, confirmed_by=names, fenced_by=names, moved_s=maybe, attempts=st.integers(0, 9),
-    stateless_moved=st.booleans(), cool_until_s=moments, flaps_s=some, returns_s=some,
+    incident=names, confirmed_by=names, fenced_by=names, moved_s=maybe, fence_s=maybe,
+    attempts=st.integers(0, 9), stateless_moved=st.booleans(), cool_until_s=moments,
+    flaps_s=some, returns_s=some,
     probation_s=moments, watch_from_s=moments, gray_s=maybe, stopped_s=maybe,
     unregistered=st.booleans(), told=words,
 )  # fmt: skip
