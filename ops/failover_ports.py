@@ -8,7 +8,6 @@ from fleet.failover_order import FailoverOrder
 from fleet.ports.clock import PatientClock
 from fleet.ports.cluster import FleetReader
 from fleet.ports.control_store import ControlStore
-from fleet.ports.notifier import Alert
 from fleet.ports.service_registry import ServiceRegistry
 from fleet.ports.state_rescue import StateRescue
 from fleet.ports.traffic import ConfiguredRouter
@@ -22,8 +21,6 @@ class TrafficPorts(NamedTuple):
     registry: ServiceRegistry
     routers: tuple[ConfiguredRouter, ...]
     policy: ServicePolicy
-    tell: Callable[[Alert], None]
-    """Reaches a person."""
 
 
 class FailoverPorts(NamedTuple):

@@ -42,6 +42,17 @@ class Watched(NamedTuple):
     """What to keep for the next process."""
 
 
+class LeaderStanding(NamedTuple):
+    """Whether this process may act, for whoever acts beside the failover itself."""
+
+    term: int | None
+    """Under which it leads now; None: it does not."""
+    trusted: bool
+    """Its controller looks and is not frozen: silence may be judged."""
+    reason: str = ""
+    """Why it does not lead, or is not trusted."""
+
+
 class FailoverWatch:
     """The controller of this process, made when it is first asked.
 
@@ -70,6 +81,8 @@ class FailoverWatch:
         self._lock = threading.Lock()
         self._controller: FailoverController | None = None
         self._leader: LeaderLease | None = None
+        self._store: ControlStore | None = None
+        self._identity = ""
         self._waiting: dict[str, tuple[float, FailoverOrder]] = {}
         self._last: tuple[float, Tick] | None = None
         self._campaigned_s = float("-inf")
@@ -93,18 +106,56 @@ class FailoverWatch:
             said = _sayings(tick)
             return Watched(orders, tick.decision.controller, said, encode_state(controller.state))
 
+    def standing(self) -> LeaderStanding:
+        """Whether this process leads, asking nobody: a look that hangs does not hold the asker up.
+
+        Where failover is disabled nobody looks, so the asker's question keeps the leader lease.
+        """
+        if not self._declaration.enabled:
+            with self._lock:
+                leader = self._leader or self._candidate()
+                self._campaign(leader)
+            now = leader.leadership()
+            return LeaderStanding(now.term if now.held else None, now.held, now.reason)
+        if self._leader is None:
+            return LeaderStanding(None, False, "the controller of this process has not looked yet")
+        now = self._leader.leadership()
+        if not now.held:
+            return LeaderStanding(None, False, now.reason)
+        policy, last = self._declaration.policy, self._last
+        longest_s = policy.tick_interval_s * policy.tick_gap_intervals
+        if last is None or self._clock.monotonic_s() - last[0] > longest_s:
+            return LeaderStanding(now.term, False, "the controller has not looked for long")
+        controller = last[1].decision.controller
+        trusted = controller is ControllerState.ACTIVE
+        return LeaderStanding(
+            now.term, trusted, "" if trusted else f"the controller is {controller}"
+        )
+
+    def _candidate(self) -> LeaderLease:
+        """Open the store, and stand for election with it."""
+        self._store = self._open_store()
+        self._identity = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+        self._leader = LeaderLease(self._store, self._identity)
+        return self._leader
+
+    def _campaign(self, leader: LeaderLease) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s - self._campaigned_s >= LEADER_RENEW_S or not leader.leadership().held:
+            self._campaigned_s = now_s
+            leader.campaign()
+
     def _start(self, cursor: str | None) -> FailoverController:
-        store = self._open_store()
-        identity = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
-        self._leader = LeaderLease(store, identity)
+        leader = self._leader or self._candidate()
+        assert self._store is not None, "opened with the candidate"
         ports = WatchPorts(
-            store,
+            self._store,
             self._clock,
-            self._leader,
+            leader,
             ControllerProber(self._probing),
             self._infrastructure,
         )
-        reader = EvidenceReader(ports, self._declaration.policy, self._probing, identity)
+        reader = EvidenceReader(ports, self._declaration.policy, self._probing, self._identity)
         state = decode_state(cursor) if cursor else FailoverState()
         self._controller = FailoverController(
             ports, reader, self._declaration, self._notifier, state
@@ -113,10 +164,7 @@ class FailoverWatch:
 
     def _tick(self, controller: FailoverController) -> Tick:
         assert self._leader is not None, "made with the controller"
-        now_s = self._clock.monotonic_s()
-        if now_s - self._campaigned_s >= LEADER_RENEW_S or not self._leader.leadership().held:
-            self._campaigned_s = now_s
-            self._leader.campaign()
+        self._campaign(self._leader)
         tick = controller.tick()
         self._last = (self._clock.monotonic_s(), tick)
         for order in tick.orders:

@@ -22,6 +22,7 @@ from sensors.failed_runs import build_failed_run_sensor
 from sensors.failover import build_failover_sensors
 from sensors.failover_reports import build_report_schedule, build_report_sensor
 from sensors.notifications import build_notification_sensor
+from sensors.routes import build_route_sensor
 
 
 class FailoverDefinitions(NamedTuple):
@@ -35,7 +36,7 @@ class FailoverDefinitions(NamedTuple):
 
 
 def build_failover(declaration: FailoverDeclaration, regions: Sequence[str]) -> FailoverDefinitions:
-    """Everything about failover; where it is disabled nothing moves by itself, reports go on.
+    """Everything about failover; where it is disabled nothing moves by itself, the rest goes on.
 
     Args:
         declaration: whether the sensors that move agents run.
@@ -65,6 +66,7 @@ def build_failover(declaration: FailoverDeclaration, regions: Sequence[str]) -> 
             build_notification_sensor(running=True),
             build_failed_run_sensor(running=True),
             build_report_sensor(running=True),
+            build_route_sensor(running=True),
         ],
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from fleet.ports.control_store import ControlStore
 from platform_defs.declared_fleet import declared_agents, declared_nodes, declared_workloads
+from platform_defs.declared_traffic import declared_traffic
 from platform_defs.fault_orders import FaultOrder, carry_out
 from platform_defs.running import Say
 from platform_defs.settings import Settings
@@ -66,6 +67,7 @@ class LocalNodes:
 def node_specs(settings: Settings) -> list[NodeSpec]:
     """What each supervisor is told; the first one also looks after this machine's GPUs."""
     node, folder = settings.node, StateFolder(settings.fleet.state_dir)
+    traffic = declared_traffic(settings)
     return [
         NodeSpec(
             node=declaration,
@@ -76,6 +78,8 @@ def node_specs(settings: Settings) -> list[NodeSpec]:
             heartbeat_interval_s=node.heartbeat_interval_s,
             lease_ttl_s=node.lease_ttl_s,
             gpu_probe="" if index else DEFAULT_GPU_PROBE,
+            renew_endpoints_s=traffic.policy.renew_interval_s,
+            registry=traffic.registry,
         ).validate()
         for index, declaration in enumerate(declared_nodes(settings))
     ]
