@@ -21,11 +21,19 @@ from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.infrastructure import InfrastructureReader
 from fleet.ports.notifier import Notifier
+from fleet.ports.service_registry import ServiceRegistry
 from fleet.probing import ProbePolicy
+from fleet.traffic_declaration import (
+    CONTROL_STORE_REGISTRY,
+    RegistryDeclaration,
+    RegistryKind,
+)
 from ops.failover_controller import FailoverController, Tick
 from ops.failover_evidence import EvidenceReader, WatchPorts
+from resources.circuit_breakers import CircuitBreakers
 from resources.controller_prober import ControllerProber
 from resources.leader_lease import LEADER_RENEW_S, LeaderLease
+from resources.service_registry.opening import open_registry
 
 FRESH_S = 0.1
 """A look this young serves the other sensor as well."""
@@ -63,6 +71,7 @@ class FailoverWatch:
         clock: of this machine.
         notifier: whom alerts reach.
         infrastructure: says which nodes are gone for certain; None for nobody.
+        registry: of services, where verdicts on gray nodes are recorded.
     """
 
     def __init__(
@@ -73,11 +82,12 @@ class FailoverWatch:
         clock: Clock,
         notifier: Notifier,
         infrastructure: InfrastructureReader | None = None,
+        registry: RegistryDeclaration = CONTROL_STORE_REGISTRY,
     ) -> None:
         """Open nothing yet."""
         self._open_store, self._declaration, self._probing = open_store, declaration, probing
         self._clock, self._notifier = clock, notifier
-        self._infrastructure = infrastructure
+        self._infrastructure, self._registry = infrastructure, registry
         self._lock = threading.Lock()
         self._controller: FailoverController | None = None
         self._leader: LeaderLease | None = None
@@ -145,6 +155,12 @@ class FailoverWatch:
             self._campaigned_s = now_s
             leader.campaign()
 
+    def _open_registry(self, store: ControlStore) -> ServiceRegistry | None:
+        """One beside the store; that it is away is told by the keeper of routes."""
+        if self._registry.kind is RegistryKind.CONTROL_STORE:
+            return None
+        return open_registry(self._registry, store, CircuitBreakers(self._clock))
+
     def _start(self, cursor: str | None) -> FailoverController:
         leader = self._leader or self._candidate()
         assert self._store is not None, "opened with the candidate"
@@ -154,6 +170,7 @@ class FailoverWatch:
             leader,
             ControllerProber(self._probing),
             self._infrastructure,
+            self._open_registry(self._store),
         )
         reader = EvidenceReader(ports, self._declaration.policy, self._probing, self._identity)
         state = decode_state(cursor) if cursor else FailoverState()

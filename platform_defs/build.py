@@ -147,7 +147,11 @@ def build_resources(deployment: Deployment) -> dict[str, Any]:
         "control_store": ControlStoreResource(url=deployment.control_store_url),
         "failover_declaration": deployment.failover,
         "failover_watch": build_watch(
-            deployment.failover, deployment.control_store_url, notifier, local
+            deployment.failover,
+            deployment.control_store_url,
+            notifier,
+            local,
+            traffic_of(deployment).registry,
         ),
         "fleet_declaration": deployment.declaration,
         "fleet_observation": fleet_observation_resource,

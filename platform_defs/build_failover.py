@@ -13,6 +13,7 @@ from fleet.ports.control_store import ControlStore
 from fleet.ports.infrastructure import InfrastructureReader
 from fleet.ports.notifier import Notifier
 from fleet.probing import EMBEDDED_PROBING
+from fleet.traffic_declaration import CONTROL_STORE_REGISTRY, RegistryDeclaration
 from ops.failover import build_failover_job
 from ops.failover_jobs import FAILOVER_JOB, REGION_FAILOVER_JOB
 from ops.failover_report_jobs import FAILOVER_REPORT_JOB, REPORT_CLASS
@@ -76,6 +77,7 @@ def build_watch(
     control_store_url: str,
     notifier: Notifier,
     local_state_dir: Path | None,
+    registry: RegistryDeclaration = CONTROL_STORE_REGISTRY,
 ) -> FailoverWatch:
     """The controller of this process; it opens nothing before a sensor asks it.
 
@@ -84,6 +86,7 @@ def build_watch(
         control_store_url: of the store that it keeps open from then on.
         notifier: whom alerts reach.
         local_state_dir: of a local cluster, whose process table can be asked; None for others.
+        registry: of services.
     """
     clock = SystemClock()
     return FailoverWatch(
@@ -93,6 +96,7 @@ def build_watch(
         clock,
         notifier,
         None if local_state_dir is None else _infrastructure(local_state_dir, clock),
+        registry,
     )
 
 
