@@ -158,3 +158,14 @@ def breaker_findings(statuses: Iterable[BreakerStatus]) -> list[str]:
         for status in sorted(statuses)
         if status.phase is not BreakerPhase.CLOSED
     ]
+
+
+def breakers_text(statuses: Iterable[BreakerStatus]) -> str:
+    """All circuits in one line: which are closed, and which are not; '' when none is known."""
+    names: dict[BreakerPhase, set[str]] = {}
+    for status in statuses:
+        names.setdefault(status.phase, set()).add(status.name)
+    told = [
+        f"{phase}: {', '.join(sorted(names[phase]))}" for phase in BreakerPhase if phase in names
+    ]
+    return f"circuits {'; '.join(told)}" if told else ""

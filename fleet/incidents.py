@@ -47,6 +47,10 @@ class IncidentKind(StrEnum):
     """The controller cannot act: it is frozen, or has lost its lease."""
     RUN = "run"
     """A run of a Dagster job failed."""
+    ROUTER = "router"
+    """A router does not take its tables: requests may go where agents have been."""
+    REGISTRY = "registry"
+    """The service registry does not answer: routes stay as they are."""
     FAIL_BACK = "fail_back"
     """Agents of a region that has come back go home: a person's order, open until it is done."""
 

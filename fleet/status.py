@@ -28,6 +28,8 @@ class FleetStatus(NamedTuple):
     """First steps of actions that have started and not ended, oldest first."""
     findings: tuple[str, ...]
     """What is wrong, one sentence each; empty when nothing is."""
+    breakers: tuple[BreakerStatus, ...] = ()
+    """Circuit breakers as their processes reported them, also closed ones, by name."""
 
     @property
     def healthy(self) -> bool:
@@ -54,7 +56,7 @@ def summarize_fleet(
     Returns:
         The status; `findings` go from regions to agents to incidents to open breakers.
     """
-    incidents = tuple(incidents)
+    incidents, breakers = tuple(incidents), tuple(sorted(breakers))
     findings = [sentence for region in regions for sentence in _region_findings(region)]
     findings += [f"incident {i.action_id}: {i.subject}: {i.reason}" for i in incidents]
     findings += breaker_findings(breakers)
@@ -71,6 +73,7 @@ def summarize_fleet(
         oldest_report_at=min(reports) if reports else None,
         incidents=incidents,
         findings=tuple(findings),
+        breakers=breakers,
     )
 
 

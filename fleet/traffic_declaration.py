@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fleet.service_health import EMBEDDED_SERVICES, ServicePolicy
@@ -45,6 +45,34 @@ class RouterDeclaration:
     """route53: how long resolvers keep an answer."""
 
 
+class RegistryKind(StrEnum):
+    """What holds the entries of services."""
+
+    CONTROL_STORE = "control_store"
+    CONSUL = "consul"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryDeclaration:
+    """The service registry; everything but `kind` is of Consul."""
+
+    kind: RegistryKind = RegistryKind.CONTROL_STORE
+    url: str = ""
+    """Of one agent or server of the cluster."""
+    token: str = field(default="", repr=False)
+    """ACL token; '' for none."""
+    prefix: str = "stateroom/endpoints"
+    """Of the keys."""
+    node: str = "stateroom"
+    """External node that the instances stand on."""
+    timeout_s: float = 5.0
+    """Of silence."""
+
+
+CONTROL_STORE_REGISTRY = RegistryDeclaration()
+"""The default: no other system is needed."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrafficDeclaration:
     """All routers of a deployment, and by which numbers services are read."""
@@ -52,3 +80,4 @@ class TrafficDeclaration:
     routers: tuple[RouterDeclaration, ...] = ()
     """Each name once."""
     policy: ServicePolicy = EMBEDDED_SERVICES
+    registry: RegistryDeclaration = CONTROL_STORE_REGISTRY

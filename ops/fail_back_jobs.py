@@ -6,7 +6,6 @@ from pydantic import Field
 from fleet.ports.clock import PatientClock
 from fleet.ports.cluster import PlacementFollower
 from fleet.ports.control_store import ControlStore
-from fleet.ports.notifier import Notifier
 from fleet.traffic_declaration import TrafficDeclaration
 from ops.fail_back_rehearsal import record_rehearsal, rehearse
 from ops.failover import run_ports, traffic_ports
@@ -32,12 +31,11 @@ def rehearse_op(
     cluster: dg.ResourceParam[PlacementFollower],
     clock: dg.ResourceParam[PatientClock],
     traffic_declaration: dg.ResourceParam[TrafficDeclaration],
-    notifier: dg.ResourceParam[Notifier],
 ) -> None:
     """Record in the proposal what was found; a rehearsal that fails is a result, not an error."""
     with (
         outcomes(context.retry_number),
-        traffic_ports(control_store, clock, traffic_declaration, notifier) as traffic,
+        traffic_ports(control_store, clock, traffic_declaration) as traffic,
     ):
         ports = run_ports(control_store, cluster, clock)._replace(traffic=traffic)
         facts = rehearse(ports, config.region)

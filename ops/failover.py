@@ -19,7 +19,6 @@ from fleet.ports.clock import PatientClock
 from fleet.ports.cluster import PlacementFollower
 from fleet.ports.control_store import ControlStore
 from fleet.ports.infrastructure import NodeFencer
-from fleet.ports.notifier import Notifier
 from fleet.traffic_declaration import TrafficDeclaration
 from ops.evidence import number_evidence
 from ops.failover_arrival import start, wait_ready
@@ -32,6 +31,7 @@ from ops.failover_redirect import redirect
 from ops.failover_run import begin
 from ops.outcomes import outcomes
 from resources.circuit_breakers import CircuitBreakers
+from resources.service_registry.opening import open_registry
 from resources.traffic.opening import opened_routers
 from resources.vault.region_vaults import RegionVaults
 
@@ -182,14 +182,13 @@ def redirect_op(
     cluster: dg.ResourceParam[PlacementFollower],
     clock: dg.ResourceParam[PatientClock],
     traffic_declaration: dg.ResourceParam[TrafficDeclaration],
-    notifier: dg.ResourceParam[Notifier],
 ) -> str:
-    """The same order; a router that is down fails nothing, a person is told of it."""
+    """The same order; a router that is down fails nothing, it becomes an incident of its own."""
     given = decode_order(order)
     ports = run_ports(control_store, cluster, clock)
     with (
         outcomes(context.retry_number),
-        traffic_ports(control_store, clock, traffic_declaration, notifier) as traffic,
+        traffic_ports(control_store, clock, traffic_declaration) as traffic,
     ):
         placed = _placed(ports, given)
         done = redirect(ports._replace(traffic=traffic), given, placed)
@@ -227,20 +226,22 @@ def arrived_op(
 
 @contextmanager
 def traffic_ports(
-    store: ControlStore, clock: PatientClock, declaration: TrafficDeclaration, notifier: Notifier
+    store: ControlStore, clock: PatientClock, declaration: TrafficDeclaration
 ) -> Iterator[TrafficPorts]:
     """Registry and routers of a run; what their breakers have learnt is reported at the end.
 
     Args:
-        store: also the registry.
+        store: the control store; also the registry, where no other is named.
         clock: times the breakers.
-        declaration: names the routers.
-        notifier: whom alerts reach.
+        declaration: names registry and routers.
     """
     breakers = CircuitBreakers(clock)
+    registry = open_registry(declaration.registry, store, breakers)
     with opened_routers(declaration.routers, breakers) as routers:
-        yield TrafficPorts(store, routers, declaration.policy, notifier.notify)
-        breakers.publish(store)
+        try:
+            yield TrafficPorts(registry, routers, declaration.policy)
+        finally:
+            breakers.publish(store)
 
 
 def _placed(ports: FailoverPorts, order: FailoverOrder) -> "list[Placement]":

@@ -70,7 +70,7 @@ class FailoverController:
         self.state = state or FailoverState()
         self._frozen_from_s = ports.clock.monotonic_s()
         self._views = ViewKeeper(ports.store)
-        self._discovery = DiscoveryVerdicts(ports.store)
+        self._discovery = DiscoveryVerdicts(ports.store, ports.registry)
 
     def tick(self) -> Tick:
         """Look once and do what follows from it."""

@@ -19,6 +19,7 @@ from fleet.operator_orders import select_live_maintenances
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.infrastructure import InfrastructureReader
+from fleet.ports.service_registry import ServiceRegistry
 from fleet.probe_reports import Roster
 from fleet.probe_votes import VoteBook
 from fleet.probing import ProbePolicy, plan_probes
@@ -52,6 +53,8 @@ class WatchPorts:
     prober: ControllerProber
     infrastructure: InfrastructureReader | None = None
     """None: nobody says that a node is gone for certain."""
+    registry: ServiceRegistry | None = None
+    """Of services; None: the store."""
 
 
 @dataclass(slots=True)

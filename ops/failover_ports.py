@@ -9,7 +9,6 @@ from fleet.ports.clock import PatientClock
 from fleet.ports.cluster import FleetReader
 from fleet.ports.control_store import ControlStore
 from fleet.ports.infrastructure import NodeFencer
-from fleet.ports.notifier import Alert
 from fleet.ports.service_registry import ServiceRegistry
 from fleet.ports.state_rescue import StateRescue
 from fleet.ports.traffic import ConfiguredRouter
@@ -23,8 +22,6 @@ class TrafficPorts(NamedTuple):
     registry: ServiceRegistry
     routers: tuple[ConfiguredRouter, ...]
     policy: ServicePolicy
-    tell: Callable[[Alert], None]
-    """Reaches a person."""
 
 
 class FailoverPorts(NamedTuple):

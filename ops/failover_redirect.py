@@ -2,22 +2,23 @@
 
 Each part is journaled as `redirect/<attempt>-<part>` and idempotent: which services are touched is
 written down before the first endpoint is taken out, so that a run which died in between applies
-the same services. A router that is down fails its own part and nothing else: somebody is told, and
-the others have their tables.
+the same services. A router that is down fails its own part and nothing else: it becomes an
+incident, of which people are told, and the others have their tables.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from fleet.agents import Placement
 from fleet.errors import LeaseLostError, StateroomError
 from fleet.failover_order import FailoverOrder
+from fleet.incidents import IncidentKind, incident_key
 from fleet.inventory import AgentPhase
-from fleet.ports.notifier import Alert
 from fleet.services import Registration, Removal
 from ops.failover_ports import FailoverPorts, TrafficPorts
+from ops.router_incidents import open_traffic_incidents, tell_failure, tell_recovery
 from ops.service_routes import RoutesApplied, apply_tables, plan_tables
 from ops.step_journal import Step
 from resources.service_registry.directory import ServiceDirectory
@@ -194,6 +195,7 @@ def _apply(
     directory = ServiceDirectory(traffic.registry, traffic.policy, ports.clock, lambda: True)
     views = [one.view for one in directory.refresh(services)]
     failed: dict[str, str] = {}
+    known = open_traffic_incidents(ports.store)
     with ThreadPoolExecutor(len(traffic.routers), thread_name_prefix="router") as pool:
         calls = {
             one.name: pool.submit(apply_tables, one, plan_tables(one, views, order.term))
@@ -206,7 +208,14 @@ def _apply(
                     s.reason = f"router {name}: {_outcome(call).in_words()}"
             except _RouterFailedError as error:
                 failed[name] = str(error)
-                _tell(ports, traffic.tell, order, name, str(error))
+                problem = f"{error} (met by {order.incident_id})"
+                at = ports.clock.now()
+                tell_failure(ports.store, IncidentKind.ROUTER, name, problem, at, order.term)
+                continue
+            header = known.get(incident_key(IncidentKind.ROUTER, name))
+            if header is not None:
+                outcome = f"it took its tables again ({order.incident_id})"
+                tell_recovery(ports.store, header, outcome, ports.clock.now(), order.term)
     return failed
 
 
@@ -215,30 +224,6 @@ def _outcome(call: "Future[RoutesApplied]") -> RoutesApplied:
         return call.result()
     except StateroomError as error:
         raise _RouterFailedError(str(error)) from error
-
-
-def _tell(
-    ports: FailoverPorts,
-    tell: Callable[[Alert], None],
-    order: FailoverOrder,
-    router: str,
-    problem: str,
-) -> None:
-    """Tell a person; where that fails too, the journal says so."""
-    text = f"router {router} still sends requests to moved agents ({order.because}): {problem}"
-    alert = Alert(
-        f"router {router}",
-        "error",
-        text,
-        ports.clock.now(),
-        key=f"router/{router}",
-        facts=(("incident", order.incident_id), ("router", router)),
-    )
-    try:
-        tell(alert)
-    except StateroomError as error:
-        name = f"{REDIRECT}/{order.attempt}-untold-{router}"
-        ports.journal(order).record({name: Step(f"nobody could be told of {router}: {error}")})
 
 
 def _batches(placed: Sequence[Placement]) -> Iterable[Sequence[Placement]]:

@@ -1,6 +1,6 @@
 """Views of services brought into force by one router."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from fleet.errors import NotFoundError, StaleEpochError, TrafficUnavailableError
@@ -35,15 +35,30 @@ class RoutesApplied(NamedTuple):
 
 
 def plan_tables(
-    configured: ConfiguredRouter, views: Sequence[ServiceView], term: int
+    configured: ConfiguredRouter,
+    views: Sequence[ServiceView],
+    term: int,
+    before: Mapping[str, Mapping[str, int]] | None = None,
 ) -> list[RouteTable]:
-    """The tables that a router is to have, of the services that it balances."""
-    weigh = capacity_weights if configured.counts_connections else least_connections_weights
-    return [
-        plan_routes(view, term, weigh(view.served))
-        for view in views
-        if not configured.services or view.service in configured.services
-    ]
+    """The tables that a router is to have, of the services that it balances.
+
+    Args:
+        configured: the router.
+        views: whom readers are given.
+        term: of the controller that will apply them.
+        before: service to the weights in force by agent_id, where they are known; weights that
+            follow connections go half of the way from them.
+    """
+    tables = []
+    for view in views:
+        if configured.services and view.service not in configured.services:
+            continue
+        if configured.counts_connections:
+            weights = capacity_weights(view.served)
+        else:
+            weights = least_connections_weights(view.served, (before or {}).get(view.service))
+        tables.append(plan_routes(view, term, weights))
+    return tables
 
 
 def apply_tables(configured: ConfiguredRouter, tables: Sequence[RouteTable]) -> RoutesApplied:
@@ -54,7 +69,15 @@ def apply_tables(configured: ConfiguredRouter, tables: Sequence[RouteTable]) -> 
         TrafficUnavailableError: it refused tables, or does not know a service that its settings
             name; the other tables are in force.
     """
-    results = configured.router.apply_routes(tables)
+    return judge_results(configured, configured.router.apply_routes(tables))
+
+
+def judge_results(configured: ConfiguredRouter, results: Sequence[RouteResult]) -> RoutesApplied:
+    """What became of tables, counted.
+
+    Raises:
+        TrafficUnavailableError: as `apply_tables`.
+    """
     newer = sum(isinstance(one.error, StaleEpochError) for one in results)
     unknown = [one for one in results if isinstance(one.error, NotFoundError)]
     bad = [one for one in results if one.error is not None and _is_fault(configured, one)]

@@ -13,6 +13,7 @@ import dagster as dg
 from assets.inventory import GROUP as INVENTORY_GROUP
 from assets.inventory import build_external_specs, build_inventory_assets
 from assets.inventory_checks import build_inventory_checks
+from assets.routes import build_routes_spec
 from assets.upkeep import (
     ACTIVITY_HISTORY,
     LAKE_CATALOG,
@@ -37,6 +38,7 @@ from ops.inventory_jobs import (
     INVENTORY_JOB,
     RUN_CLASS,
 )
+from ops.route_keeping import RouteKeeper
 from platform_defs.build_backups import build_backups
 from platform_defs.build_failover import build_failover, build_watch
 from platform_defs.declared_backup import (
@@ -49,6 +51,7 @@ from platform_defs.declared_failover import declared_failover
 from platform_defs.declared_fleet import declared_nodes, declared_replicas
 from platform_defs.declared_traffic import declared_traffic, simple_traffic
 from platform_defs.settings import Settings
+from resources.clock import SystemClock
 from resources.clock_resource import ClockResource
 from resources.cluster_resource import cluster_resource
 from resources.control_store.resource import ControlStoreResource
@@ -144,7 +147,11 @@ def build_resources(deployment: Deployment) -> dict[str, Any]:
         "control_store": ControlStoreResource(url=deployment.control_store_url),
         "failover_declaration": deployment.failover,
         "failover_watch": build_watch(
-            deployment.failover, deployment.control_store_url, notifier, local
+            deployment.failover,
+            deployment.control_store_url,
+            notifier,
+            local,
+            traffic_of(deployment).registry,
         ),
         "fleet_declaration": deployment.declaration,
         "fleet_observation": fleet_observation_resource,
@@ -154,6 +161,7 @@ def build_resources(deployment: Deployment) -> dict[str, Any]:
         "notifier": notifier,
         "progress": SilentProgress(),
         "region_vaults": region_vaults_resource,
+        "route_keeper": RouteKeeper(traffic_of(deployment), SystemClock()),
         "run_history_policy": deployment.run_history_policy,
         "traffic_declaration": traffic_of(deployment),
     }
@@ -223,6 +231,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
     return dg.Definitions(
         assets=[
             *build_external_specs(),
+            build_routes_spec(),
             *build_inventory_assets(deployment.declaration.regions),
             *backups.assets,
             *failover.assets,

@@ -13,6 +13,7 @@ from fleet.ports.control_store import ControlStore
 from fleet.ports.infrastructure import InfrastructureReader
 from fleet.ports.notifier import Notifier
 from fleet.probing import EMBEDDED_PROBING
+from fleet.traffic_declaration import CONTROL_STORE_REGISTRY, RegistryDeclaration
 from ops.fail_back_jobs import fail_back_rehearsal_job
 from ops.failover import build_failover_job
 from ops.failover_jobs import FAILOVER_JOB, REGION_FAILOVER_JOB
@@ -24,6 +25,7 @@ from sensors.failed_runs import build_failed_run_sensor
 from sensors.failover import build_failover_sensors
 from sensors.failover_reports import build_report_schedule, build_report_sensor
 from sensors.notifications import build_notification_sensor
+from sensors.routes import build_route_sensor
 
 
 class FailoverDefinitions(NamedTuple):
@@ -37,7 +39,7 @@ class FailoverDefinitions(NamedTuple):
 
 
 def build_failover(declaration: FailoverDeclaration, regions: Sequence[str]) -> FailoverDefinitions:
-    """Everything about failover; where it is disabled nothing moves by itself, reports go on.
+    """Everything about failover; where it is disabled nothing moves by itself, the rest goes on.
 
     Args:
         declaration: whether the sensors that move agents run.
@@ -69,6 +71,7 @@ def build_failover(declaration: FailoverDeclaration, regions: Sequence[str]) -> 
             build_notification_sensor(running=True),
             build_failed_run_sensor(running=True),
             build_report_sensor(running=True),
+            build_route_sensor(running=True),
         ],
     )
 
@@ -78,6 +81,7 @@ def build_watch(
     control_store_url: str,
     notifier: Notifier,
     local_state_dir: Path | None,
+    registry: RegistryDeclaration = CONTROL_STORE_REGISTRY,
 ) -> FailoverWatch:
     """The controller of this process; it opens nothing before a sensor asks it.
 
@@ -86,6 +90,7 @@ def build_watch(
         control_store_url: of the store that it keeps open from then on.
         notifier: whom alerts reach.
         local_state_dir: of a local cluster, whose process table can be asked; None for others.
+        registry: of services.
     """
     clock = SystemClock()
     return FailoverWatch(
@@ -95,6 +100,7 @@ def build_watch(
         clock,
         notifier,
         None if local_state_dir is None else _infrastructure(local_state_dir, clock),
+        registry,
     )
 
 

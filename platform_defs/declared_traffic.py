@@ -5,9 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from fleet.service_health import EMBEDDED_SERVICES, PRODUCTION_SERVICES
-from fleet.traffic_declaration import RouterDeclaration, RouterKind, TrafficDeclaration
+from fleet.traffic_declaration import (
+    RegistryDeclaration,
+    RegistryKind,
+    RouterDeclaration,
+    RouterKind,
+    TrafficDeclaration,
+)
 from platform_defs.settings import Settings
-from platform_defs.settings_traffic import RouterSettings
+from platform_defs.settings_traffic import DiscoverySettings, RouterSettings
 
 EMBEDDED_ROUTER = "embedded"
 """Name of the router of deployments that name none."""
@@ -25,11 +31,26 @@ def declared_traffic(settings: Settings) -> TrafficDeclaration:
     """The routers of the settings, or the embedded one; numbers follow the profile of failover."""
     production = settings.failover.profile == "production"
     policy = PRODUCTION_SERVICES if production else EMBEDDED_SERVICES
+    registry = declared_registry(settings.discovery)
     if not settings.routers:
-        return TrafficDeclaration(simple_traffic(settings.fleet.state_dir).routers, policy)
+        return TrafficDeclaration(
+            simple_traffic(settings.fleet.state_dir).routers, policy, registry
+        )
     routes = settings.fleet.state_dir / "routes"
     return TrafficDeclaration(
-        tuple(_declared(one, routes / one.name) for one in settings.routers), policy
+        tuple(_declared(one, routes / one.name) for one in settings.routers), policy, registry
+    )
+
+
+def declared_registry(discovery: DiscoverySettings) -> RegistryDeclaration:
+    """The registry of the settings."""
+    return RegistryDeclaration(
+        kind=RegistryKind(discovery.registry),
+        url=discovery.url,
+        token=discovery.token,
+        prefix=discovery.prefix,
+        node=discovery.node,
+        timeout_s=discovery.timeout_s,
     )
 
 

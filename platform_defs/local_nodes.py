@@ -12,6 +12,7 @@ from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from platform_defs.declared_failover import declared_policy
 from platform_defs.declared_fleet import declared_agents, declared_nodes, declared_workloads
+from platform_defs.declared_traffic import declared_traffic
 from platform_defs.fault_orders import FaultOrder, carry_out
 from platform_defs.running import Say
 from platform_defs.settings import Settings
@@ -126,6 +127,7 @@ def _sparing(settings: Settings, store: ControlStore, clock: Clock) -> Callable[
 def node_specs(settings: Settings) -> list[NodeSpec]:
     """What each supervisor is told; the first one also looks after this machine's GPUs."""
     node, folder = settings.node, StateFolder(settings.fleet.state_dir)
+    traffic = declared_traffic(settings)
     return [
         NodeSpec(
             node=declaration,
@@ -136,6 +138,8 @@ def node_specs(settings: Settings) -> list[NodeSpec]:
             heartbeat_interval_s=node.heartbeat_interval_s,
             lease_ttl_s=node.lease_ttl_s,
             gpu_probe="" if index else DEFAULT_GPU_PROBE,
+            renew_endpoints_s=traffic.policy.renew_interval_s,
+            registry=traffic.registry,
         ).validate()
         for index, declaration in enumerate(declared_nodes(settings))
     ]

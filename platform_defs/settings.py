@@ -41,7 +41,7 @@ from platform_defs.settings_source import (
     read_file,
     unknown_key,
 )
-from platform_defs.settings_traffic_rules import router_violations
+from platform_defs.settings_traffic_rules import discovery_violations, router_violations
 
 __all__ = [
     "ControlStoreSettings",
@@ -156,6 +156,7 @@ class _Validation:
             *violations(single["node"], built["regions"], known_networks, built["workloads"]),
             *backup_violations(single, built, tuple(self.table(("regions",))), known_networks),
             *router_violations(built["routers"], tuple(self.table(("workloads",)))),
+            *discovery_violations(single["discovery"]),
         ):
             self.problems.append(Problem(".".join(path), self.place(path), message))
         if not self.tree.get("regions"):

@@ -26,7 +26,7 @@ from platform_defs.settings_fleet import (
 )
 from platform_defs.settings_keys import key
 from platform_defs.settings_notify import NotifySettings
-from platform_defs.settings_traffic import RouterSettings
+from platform_defs.settings_traffic import DiscoverySettings, RouterSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +189,7 @@ class Settings:
     retention: RetentionSettings
     failover: FailoverSettings
     notify: NotifySettings
+    discovery: DiscoverySettings
     regions: tuple[RegionSettings, ...]
     networks: tuple[NetworkSettings, ...]
     workloads: tuple[WorkloadSettings, ...]
@@ -220,6 +221,7 @@ SECTIONS: dict[str, type] = {
     "retention": RetentionSettings,
     "failover": FailoverSettings,
     "notify": NotifySettings,
+    "discovery": DiscoverySettings,
 }
 """Tables that exist once."""
 

@@ -1,10 +1,10 @@
-"""Settings of traffic: the routers that send requests to agents."""
+"""Settings of traffic: the registry of services, and the routers that send requests to agents."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fleet.traffic_declaration import RouterKind
+from fleet.traffic_declaration import RegistryKind, RouterKind
 from platform_defs import settings_kinds as kinds
 from platform_defs.settings_keys import key
 
@@ -47,5 +47,40 @@ class RouterSettings:
         kinds.whole(1, 86_400, "seconds"),
         "route53: how long resolvers keep an answer.",
         default=60,
+        unit="seconds",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoverySettings:
+    """The service registry; docs/formats/traffic.md says what it holds where."""
+
+    registry: str = key(
+        kinds.choice(*(one.value for one in RegistryKind)),
+        "What holds the endpoints of services: the control store, or a Consul cluster.",
+        default=RegistryKind.CONTROL_STORE.value,
+    )
+    url: str = key(
+        kinds.optional_url(),
+        "consul: an agent or server, `http://host:8500` or `https://...`.",
+        default="",
+    )
+    token: str = key(
+        kinds.optional_text(),
+        "consul: ACL token with `key:write`, `node:write` and `service:write`.",
+        default="",
+    )
+    prefix: str = key(
+        kinds.text("names joined by `/`"),
+        "consul: of the keys.",
+        default="stateroom/endpoints",
+    )
+    node: str = key(
+        kinds.name(), "consul: the external node that all instances stand on.", default="stateroom"
+    )
+    timeout_s: float = key(
+        kinds.number(0.1, 60, "seconds"),
+        "consul: of silence, after which a call has failed.",
+        default=5.0,
         unit="seconds",
     )

@@ -1,17 +1,19 @@
-"""Rules between the settings of routers: what each key alone cannot show to be wrong."""
+"""Rules between the settings of traffic: what each key alone cannot show to be wrong."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
 
 from fleet.errors import InvalidInputError
+from fleet.names import is_name
 from fleet.services import is_ip_address, validate_address
-from fleet.traffic_declaration import RouterKind
+from fleet.traffic_declaration import RegistryKind, RouterKind
 from platform_defs.settings_keys import default_of, key_fields
 from platform_defs.settings_rules import Violation
 from platform_defs.settings_source import nearest
-from platform_defs.settings_traffic import RouterSettings
+from platform_defs.settings_traffic import DiscoverySettings, RouterSettings
 
 NEEDED: dict[str, tuple[str, ...]] = {
     RouterKind.EMBEDDED: (),
@@ -59,6 +61,44 @@ def router_violations(
             )
         if router.folder:
             folders.setdefault(router.folder, router.name)
+
+
+def discovery_violations(discovery: DiscoverySettings | None) -> Iterator[Violation]:
+    """Consul has an address that can be asked, the control store nothing that it ignores.
+
+    Args:
+        discovery: None when a key of its own is wrong.
+    """
+    if discovery is None:
+        return
+    here = ("discovery",)
+    if discovery.registry != RegistryKind.CONSUL:
+        for name, spec in key_fields(DiscoverySettings).items():
+            if name != "registry" and getattr(discovery, name) != default_of(spec):
+                yield Violation(
+                    (*here, name),
+                    f"means nothing to the registry {discovery.registry!r}; "
+                    f"only {RegistryKind.CONSUL.value!r} takes it",
+                )
+        return
+    if not discovery.url:
+        yield Violation(here, "the registry 'consul' needs `url`")
+    elif not _is_server(discovery.url):
+        yield Violation(
+            (*here, "url"),
+            "is not valid; allowed: http://host:port or https://host:port, without path or user",
+        )
+    if not all(is_name(part) for part in discovery.prefix.split("/")):
+        yield Violation(
+            (*here, "prefix"),
+            f"{discovery.prefix!r} is not valid; allowed: names joined by '/', none at its ends",
+        )
+
+
+def _is_server(url: str) -> bool:
+    parts = urlsplit(url)
+    plain = not (parts.path.strip("/") or parts.query or parts.username or parts.password)
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and plain
 
 
 def _parameter_violations(router: RouterSettings) -> Iterator[Violation]:

@@ -34,6 +34,8 @@ from fleet.services import CheckReport, Endpoint, GrayVerdict, Registration, Rem
 T = TypeVar("T")
 _REPEAT_S = 60.0
 """A breaker that is not closed is reported again this often: reports expire."""
+_REPEAT_CLOSED_S = 300.0
+"""The same of closed ones, by a process that reports them."""
 
 
 class CircuitBreaker:
@@ -101,10 +103,20 @@ class CircuitBreaker:
 
 
 class CircuitBreakers:
-    """All breakers of a process, by name."""
+    """All breakers of a process, by name.
 
-    def __init__(self, clock: Clock, policy: BreakerPolicy | None = None) -> None:
+    Args:
+        clock: times them.
+        policy: when they open and close.
+        tells_closed: report closed ones as well, so that `status` shows what is guarded: for the
+            process that lives as long as the deployment, not for one of a run.
+    """
+
+    def __init__(
+        self, clock: Clock, policy: BreakerPolicy | None = None, *, tells_closed: bool = False
+    ) -> None:
         """Start without any."""
+        self._tells_closed = tells_closed
         self._clock = clock
         self._policy = policy or BreakerPolicy()
         self._breakers: dict[str, CircuitBreaker] = {}
@@ -143,9 +155,15 @@ class CircuitBreakers:
         return news
 
     def _is_news(self, status: BreakerStatus, now_s: float) -> bool:
-        phase, at_s = self._reported.get(status.name, (BreakerPhase.CLOSED, now_s))
-        is_due = status.phase is not BreakerPhase.CLOSED and now_s - at_s >= _REPEAT_S
-        return status.phase is not phase or is_due
+        known = self._reported.get(status.name)
+        if known is None:
+            return self._tells_closed or status.phase is not BreakerPhase.CLOSED
+        phase, at_s = known
+        if status.phase is not phase:
+            return True
+        if status.phase is BreakerPhase.CLOSED:
+            return self._tells_closed and now_s - at_s >= _REPEAT_CLOSED_S
+        return now_s - at_s >= _REPEAT_S
 
 
 class GuardedRouter:

@@ -35,7 +35,18 @@ class ServiceRead(NamedTuple):
     """Present ones, ordered by agent_id."""
 
 
-class ServiceRegistry(Protocol):
+class ServiceReader(Protocol):
+    """What readers of services need of a registry."""
+
+    def read_services(self, services: Sequence[str]) -> list[ServiceRead]:
+        """The present entries of these services, in the given order; an unknown one is empty.
+
+        On the control store all at one moment.
+        """
+        ...
+
+
+class ServiceRegistry(ServiceReader, Protocol):
     """Entries of services, judged by `settle_order` in the order given.
 
     Each batch may hold any number of orders, and each call is idempotent. A refused order is a
@@ -74,13 +85,6 @@ class ServiceRegistry(Protocol):
 
     def services(self) -> list[str]:
         """Names of all services that ever had an endpoint, in order."""
-        ...
-
-    def read_services(self, services: Sequence[str]) -> list[ServiceRead]:
-        """The present entries of these services, in the given order; an unknown one is empty.
-
-        On the control store all at one moment.
-        """
         ...
 
     def registrations_of(self, agent_ids: Sequence[str]) -> list[Registration]:

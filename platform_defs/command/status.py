@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from fleet.circuit_breaker import breakers_text
 from fleet.status import FleetStatus, summarize_fleet
 from platform_defs.command import exit_codes
 from platform_defs.command.controller_standing import (
@@ -100,7 +101,7 @@ def status_document(
     numbers = {
         name: value
         for name, value in found._asdict().items()
-        if name not in {"regions", "incidents", "findings"}
+        if name not in {"regions", "incidents", "findings", "breakers"}
     }
     return {
         "fleet": settings.fleet.name,
@@ -111,6 +112,7 @@ def status_document(
         "regions": [region._asdict() for region in found.regions],
         "backups": [line._asdict() for line in backups],
         "failover": standing_document(standing),
+        "circuits": [breaker._asdict() for breaker in found.breakers],
         "incidents": [incident._asdict() for incident in found.incidents],
         "findings": [*filter(None, [running and running.problem]), *found.findings],
     }
@@ -160,6 +162,7 @@ def status_text(
     lines += [table(headings, rows) if rows else "no nodes are declared", ""]
     lines += [backup_text(line, now) for line in backups]
     lines += standing_texts(standing, now)
+    lines += filter(None, [cell_text(breakers_text(found.breakers))])
     lines += incident_texts(standing, found.incidents, now)
     lines += [f"  ! {cell_text(sentence)}" for sentence in found.findings[: INCIDENTS_SHOWN * 2]]
     hidden = len(found.findings) - INCIDENTS_SHOWN * 2

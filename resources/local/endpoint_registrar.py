@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from fleet.errors import NotFoundError, TransientError
+from fleet.errors import NotFoundError, StateroomError
 from fleet.ports.service_registry import OrderResult, ServiceRegistry
 from fleet.services import Endpoint, Removal, Renewal
 
@@ -117,7 +117,7 @@ class EndpointRegistrar:
         try:
             bring = partial(self._bring, wanted, renew=renew)
             await loop.run_in_executor(self._thread, bring)
-        except TransientError as error:
+        except StateroomError as error:  # also a refusal: discovery never ends a node
             self.counts.failed += 1
             _log.warning("discovery: %s", error)
         else:

@@ -1,8 +1,8 @@
 """The two files of a node: its spec (written by who starts it) and its run file (by itself).
 
 Both are JSON objects, written atomically and readable by their owner only: the spec holds the
-store's URL, which may hold a password, and the run file the token that `POST /evict` asks for.
-`docs/formats/node.md` describes every field.
+store's URL and perhaps a registry's token, which may be secrets, and the run file the token that
+`POST /evict` asks for. `docs/formats/node.md` describes every field.
 """
 
 from __future__ import annotations
@@ -20,6 +20,11 @@ from fleet.names import validate_name
 from fleet.probing import EMBEDDED_PROBING, ProbePolicy
 from fleet.reports import NodeDeclaration
 from fleet.service_health import EMBEDDED_SERVICES
+from fleet.traffic_declaration import (
+    CONTROL_STORE_REGISTRY,
+    RegistryDeclaration,
+    RegistryKind,
+)
 from resources.local.linux_processes import ProcessIdentity
 
 SPEC_VERSION = 1
@@ -61,6 +66,8 @@ class NodeSpec:
     """How it probes other nodes; the same for all nodes and controllers of a fleet."""
     renew_endpoints_s: float = EMBEDDED_SERVICES.renew_interval_s
     """Between two signs of life of its agents in discovery."""
+    registry: RegistryDeclaration = CONTROL_STORE_REGISTRY
+    """What its agents are registered with."""
 
     @property
     def run_path(self) -> Path:
@@ -162,8 +169,11 @@ def read_spec(path: Path) -> NodeSpec:
             raw["owner"] = ProcessIdentity(*raw["owner"])
         if "probing" in raw:
             raw["probing"] = ProbePolicy(**raw["probing"])
+        if "registry" in raw:
+            kind = RegistryKind(raw["registry"]["kind"])
+            raw["registry"] = RegistryDeclaration(**{**raw["registry"], "kind": kind})
         return NodeSpec(**raw).validate()
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InvalidInputError("node spec", str(path), f"all its fields ({error})") from error
 
 

@@ -29,6 +29,7 @@ from fleet.errors import (
 from fleet.inventory import NodePhase
 from fleet.ports.control_store import ControlStore
 from fleet.reports import NodeReport
+from resources.circuit_breakers import CircuitBreakers
 from resources.clock import SteadyClock, SystemClock
 from resources.local.agent_api import build_agent_app
 from resources.local.agent_directory import AgentDirectory
@@ -55,6 +56,7 @@ from resources.local.running_node import RunningNode
 from resources.local.upkeep import Upkeep
 from resources.local.write_batcher import WriteBatcher
 from resources.local.zygote_client import ZygoteClient
+from resources.service_registry.opening import open_registry
 
 STORE_RETRY_S = 0.5
 """Between two attempts to open the control store when the node starts."""
@@ -164,8 +166,11 @@ class Supervisor:
             node_id=self.spec.node.node_id,
             boot_id=self.boot_id,
         )
+        # Its breaker is this process's own: a node that cannot reach Consul stops asking for a
+        # while, and reports nothing; the controller's breaker is the one that people are told of.
+        registry = open_registry(self.spec.registry, store, CircuitBreakers(self._clock))
         self._registrar = registrar = EndpointRegistrar(
-            store,
+            registry,
             self._processes.answering,
             lambda: self._lease.held and not self._stopping.is_set(),
             node_id=self.spec.node.node_id,

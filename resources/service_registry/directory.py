@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from fleet.errors import TransientError
 from fleet.ports.clock import Clock
-from fleet.ports.service_registry import ServiceRead, ServiceRegistry
+from fleet.ports.service_registry import ServiceRead, ServiceReader
 from fleet.service_health import RenewalAges, ServicePolicy, ServiceView, plan_view
 from fleet.services import endpoint_key
 
@@ -62,7 +62,7 @@ class ServiceDirectory:
 
     def __init__(
         self,
-        registry: ServiceRegistry,
+        registry: ServiceReader,
         policy: ServicePolicy,
         clock: Clock,
         is_controller_healthy: Callable[[], bool],
@@ -115,6 +115,12 @@ class ServiceDirectory:
             self._was_trusted = trusted
             self._problem = ""
             return [self._take(read, now_s, trusted=trusted) for read in reads]
+
+    def distrust(self, error: TransientError) -> None:
+        """The registry did not answer somebody else: all ages begin again when it does."""
+        with self._lock:
+            self._problem = str(error)
+            self._was_trusted = False
 
     def forget(self, service: str) -> None:
         """Read the service at the next question: it was just changed."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from fleet.errors import TrafficUnavailableError
-from fleet.ports.notifier import Alert
 from fleet.ports.traffic import ConfiguredRouter, RouteResult, TrafficRouter
 from fleet.routes import LiveRoutes, RouteTable
 from fleet.service_health import EMBEDDED_SERVICES
@@ -64,7 +63,6 @@ class BalancedWorld(FailoverWorld):
         """Everything is registered and routed."""
         self.silent_registrars: set[str] = set()
         """Nodes that register nothing."""
-        self.alerts: list[Alert] = []
         self.first = EmbeddedRouter(folder / "first")
         self.second = FailingRouter(folder / "second")
         super().__init__()
@@ -113,5 +111,5 @@ class BalancedWorld(FailoverWorld):
             routers = tuple(
                 one._replace(router=CrashingRouter(one.router, store)) for one in routers
             )
-        traffic = TrafficPorts(ports.store, routers, EMBEDDED_SERVICES, self.alerts.append)
+        traffic = TrafficPorts(ports.store, routers, EMBEDDED_SERVICES)
         return ports._replace(traffic=traffic)

@@ -7,9 +7,14 @@ from pathlib import Path
 from fleet.errors import RegistryUnavailableError
 from fleet.failover.records import Action, ActionKind, Rule
 from fleet.service_health import EMBEDDED_SERVICES
+from fleet.services import Endpoint
 from ops.failover_discovery import DiscoveryVerdicts, judge_endpoints
+from resources.service_registry.consul import ConsulServiceRegistry
+from resources.service_registry.consul_client import ConsulClient
 from resources.service_registry.directory import ServiceDirectory
 from tests.ops.balanced_world import BalancedWorld
+from tests.ops.kept_world import Gate
+from tests.servers.consul import consul_double
 
 GRAY, WELL = ActionKind.UNREGISTER_NODE, ActionKind.REGISTER_NODE
 
@@ -91,3 +96,33 @@ def test_a_controller_that_was_replaced_judges_nothing_and_gives_up(tmp_path: Pa
     assert "term 4" in late.carry_out()[0]
     assert late.carry_out() == []
     assert withheld(world) == {"eu-1"}
+
+
+def test_a_registry_that_hangs_delays_no_tick(tmp_path: Path) -> None:
+    """Consul is asked beside the ticks; what it did not take is told and ordered again."""
+    world, gate = BalancedWorld(tmp_path), Gate()
+    with consul_double() as (url, double):
+        consul = ConsulServiceRegistry(ConsulClient(url))
+        consul.register_endpoints([Endpoint("w", "eu-1-a0", "eu-1", "eu", "10.0.0.1", 80, 1)])
+        verdicts = DiscoveryVerdicts(world.store, consul)
+        double.before_txn = gate.pass_through
+        verdicts.want(verdict(GRAY))
+        assert verdicts.carry_out() == []
+        assert verdicts.carry_out() == []
+        gate.opened.set()
+        verdicts.wait(30.0)
+        assert verdicts.carry_out() == []
+        (read,) = consul.read_services(["w"])
+        assert [one.gray for one in read.registrations] == [True]
+        double.leaderless = True
+        verdicts.want(verdict(WELL))
+        verdicts.carry_out()
+        verdicts.wait(30.0)
+        assert len(verdicts.carry_out()) == 1
+        double.leaderless = False
+        verdicts.wait(30.0)
+        while verdicts.carry_out():
+            verdicts.wait(30.0)
+        verdicts.wait(30.0)
+        (read,) = consul.read_services(["w"])
+        assert [one.gray for one in read.registrations] == [False]

@@ -150,6 +150,7 @@ def test_the_lineage_leads_from_the_declaration_to_the_states() -> None:
         "placement_history": {"placements"},
         "activity_history": {"control_store"},
         "run_history": set(),
+        "service_routes": {"control_store"},
     }
 
 
@@ -161,7 +162,7 @@ def test_every_asset_has_owner_group_description_and_freshness() -> None:
         node = graph.get(key)
         assert node.owners, key
         assert node.description, key
-        assert node.group_name in {"inventory", "backups", "failover", "upkeep"}, key
+        assert node.group_name in {"inventory", "backups", "failover", "services", "upkeep"}, key
         assert node.kinds, key
         if node.is_materializable:
             assert node.freshness_policy is not None, key

@@ -15,10 +15,17 @@ from fleet.failover.policy import RegionMode
 from fleet.failover.profiles import EMBEDDED
 from fleet.retention import CalendarSpan, RetentionPolicy
 from fleet.service_health import EMBEDDED_SERVICES, PRODUCTION_SERVICES
-from fleet.traffic_declaration import RouterDeclaration, RouterKind, TrafficDeclaration
+from fleet.traffic_declaration import (
+    RegistryDeclaration,
+    RegistryKind,
+    RouterDeclaration,
+    RouterKind,
+    TrafficDeclaration,
+)
 from platform_defs.declared_backup import declared_backup
 from platform_defs.declared_failover import declared_failover
 from platform_defs.declared_traffic import declared_traffic
+from platform_defs.local_nodes import node_specs
 from platform_defs.settings import (
     child_environment,
     instance_environment,
@@ -139,6 +146,26 @@ def test_routers_are_declared_with_their_parameters_and_resolved_paths(tmp_path:
             record_ttl_s=30,
         ),
     )
+
+
+def test_consul_is_declared_as_registry_for_routers_and_nodes(tmp_path: Path) -> None:
+    """Its token is shown to nobody."""
+    text = SMALL + (
+        "[discovery]\nregistry = 'consul'\nurl = 'https://consul.example:8501'\n"
+        "token = 'much-hidden'\nprefix = 'fleet/a'\nnode = 'fleet-a'\ntimeout_s = 2\n"
+    )
+    settings = load_settings(write_settings(tmp_path, text), {})
+    registry = declared_traffic(settings).registry
+    assert registry == RegistryDeclaration(
+        kind=RegistryKind.CONSUL,
+        url="https://consul.example:8501",
+        token="much-hidden",
+        prefix="fleet/a",
+        node="fleet-a",
+        timeout_s=2.0,
+    )
+    assert {one.registry for one in node_specs(settings)} == {registry}
+    assert "much-hidden" not in repr(registry)
 
 
 def test_a_region_spreads_its_nodes_over_its_zones_in_turn(tmp_path: Path) -> None:

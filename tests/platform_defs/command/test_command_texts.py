@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 
 from fleet import errors
+from fleet.circuit_breaker import BreakerPhase, BreakerStatus
 from fleet.journal import JournalEntry
 from fleet.ports.control_store import ControlStore
 from fleet.reports import AgentDeclaration
@@ -41,6 +42,7 @@ STATUS_SCHEMA = {
         "regions",
         "backups",
         "failover",
+        "circuits",
         "incidents",
         "findings",
     ],
@@ -64,6 +66,7 @@ STATUS_SCHEMA = {
             "type": "object",
             "required": ["leader", "automation", "frozen", "incidents", "maintenances"],
         },
+        "circuits": {"type": "array", "items": {"type": "object", "required": ["name", "phase"]}},
         "incidents": {"type": "array", "items": {"type": "object", "required": ["action_id"]}},
         "findings": {"type": "array", "items": {"type": "string"}},
     },
@@ -155,6 +158,21 @@ def test_an_action_that_started_and_did_not_end_is_an_incident(
     assert "! incident failover-1: node eu-1: no heartbeat" in run("status").stdout
     store.append_journal([step._replace(status="done")])
     assert "open incidents: 0" in run("status").stdout
+
+
+def test_circuits_are_shown_closed_or_not(run: Run, store: ControlStore) -> None:
+    """In one line, and in the document; those that are not closed are findings as well."""
+    assert "circuits" not in run("status").stdout
+    edge = BreakerStatus("traffic/edge", "h/1", BreakerPhase.OPEN, 5, "refused", NOW)
+    store.report_breakers([edge, edge._replace(name="traffic/web", phase=BreakerPhase.CLOSED)])
+    shown = run("status").stdout
+    assert "\ncircuits closed: traffic/web; open: traffic/edge\n" in shown
+    assert "! traffic/edge: circuit open in h/1" in shown
+    document = json.loads(run("status", "--json").stdout)
+    assert [(one["name"], one["phase"]) for one in document["circuits"]] == [
+        ("traffic/edge", "open"),
+        ("traffic/web", "closed"),
+    ]
 
 
 def test_the_status_document_has_a_fixed_form(run: Run, filled: Path) -> None:
