@@ -10,6 +10,7 @@ from fleet.frozen_writers import hold_limit_s
 from fleet.operator_orders import select_live_maintenances
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
+from fleet.probing import PROBING_PROFILES
 from platform_defs.declared_failover import declared_policy
 from platform_defs.declared_fleet import declared_agents, declared_nodes, declared_workloads
 from platform_defs.fault_orders import FaultOrder, carry_out
@@ -136,6 +137,7 @@ def node_specs(settings: Settings) -> list[NodeSpec]:
             heartbeat_interval_s=node.heartbeat_interval_s,
             lease_ttl_s=node.lease_ttl_s,
             gpu_probe="" if index else DEFAULT_GPU_PROBE,
+            probing=PROBING_PROFILES[settings.failover.profile],
         ).validate()
         for index, declaration in enumerate(declared_nodes(settings))
     ]
