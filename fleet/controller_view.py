@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -16,6 +17,28 @@ from fleet.errors import InvalidInputError
 from fleet.failover.records import ControllerState, Decision, Evidence, NodeState, RegionState
 
 VERSION = 1
+
+NODES_MAX = 2_000
+"""Nodes that a view names: some 250 KB. A fleet that loses more at once is told by counts."""
+
+_FIRST = {
+    state: rank
+    for rank, state in enumerate(
+        (
+            NodeState.CONFIRMED,
+            NodeState.FENCED,
+            NodeState.SUSPECT,
+            NodeState.GRAY,
+            NodeState.DEGRADED,
+            NodeState.QUARANTINE,
+            NodeState.PROBATION,
+            NodeState.MOVED,
+            NodeState.MAINTENANCE,
+            NodeState.HEALTHY,
+        )
+    )
+}
+"""What a person wants to see first, where not all nodes can be named."""
 
 
 class WatchedNode(NamedTuple):
@@ -67,6 +90,8 @@ class ControllerView(NamedTuple):
     """By name."""
     regions: tuple[WatchedRegion, ...] = ()
     """By name."""
+    nodes_left_out: tuple[tuple[NodeState, int], ...] = ()
+    """How many more nodes are in each state than `nodes` names; empty when it names all."""
 
     @property
     def standing(self) -> tuple[object, ...]:
@@ -79,6 +104,7 @@ class ControllerView(NamedTuple):
             self.paused,
             tuple((one.node_id, one.state, one.incident) for one in self.nodes),
             tuple((one.region, one.state, one.incident) for one in self.regions),
+            self.nodes_left_out,
         )
 
 
@@ -103,10 +129,14 @@ def take_view(evidence: Evidence, decision: Decision) -> ControllerView:
     def moment(since_s: float) -> datetime:
         return at - timedelta(seconds=max(0.0, now_s - since_s))
 
+    odd = [
+        one for one in state.nodes.values() if one.state is not NodeState.HEALTHY or one.incident
+    ]
+    odd.sort(key=lambda mark: (_FIRST[mark.state], mark.node_id))
+    left_out = Counter(mark.state for mark in odd[NODES_MAX:])
     nodes = [
         _watched(evidence, mark.node_id, mark.state, moment(mark.since_s), mark.incident)
-        for _, mark in sorted(state.nodes.items())
-        if mark.state is not NodeState.HEALTHY or mark.incident
+        for mark in sorted(odd[:NODES_MAX])
     ]
     regions = [
         WatchedRegion(name, mark.state, moment(mark.since_s), mark.incident)
@@ -124,6 +154,7 @@ def take_view(evidence: Evidence, decision: Decision) -> ControllerView:
         paused=evidence.directives.paused,
         nodes=tuple(nodes),
         regions=tuple(regions),
+        nodes_left_out=tuple(sorted(left_out.items())),
     )
 
 
@@ -159,7 +190,7 @@ def _age(value: Any) -> float | None:
 
 
 def encode_view(view: ControllerView) -> str:
-    """One line of JSON; some 120 bytes for each node that is not healthy."""
+    """One line of JSON; some 120 bytes for each node that it names."""
     document = {
         **view._asdict(),
         "version": VERSION,
@@ -188,6 +219,10 @@ def decode_view(text: str) -> ControllerView:
                 "frozen_by": tuple(found["frozen_by"]),
                 "nodes": tuple(_node(*row) for row in found["nodes"]),
                 "regions": tuple(_region(*row) for row in found["regions"]),
+                "nodes_left_out": tuple(
+                    (NodeState(state), int(count))
+                    for state, count in found.get("nodes_left_out", ())
+                ),
             }
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fleet.errors import InvalidInputError
 from fleet.failover.policy import FailoverPolicy
 from fleet.failover.profiles import EMBEDDED
+from fleet.probing import EMBEDDED_PROBING, ProbePolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class FailoverDeclaration:
     """Whether sensors act; commands work either way."""
     keep_history_days: int = 90
     """How long the control store keeps where agents were placed."""
+    probing: ProbePolicy = EMBEDDED_PROBING
+    """How nodes probe each other, and the controller probes them: the same everywhere."""
 
     def __post_init__(self) -> None:
         """Refuse what no evacuation can follow."""

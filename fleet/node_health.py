@@ -16,6 +16,9 @@ from fleet.node_beats import NodeBeat
 UNWATCHED = "unwatched"
 """State of every node before a controller has told its view."""
 
+UNLISTED = "unlisted"
+"""State of a node that the view does not name, while it leaves out more than it can name."""
+
 VIEW_MAX_AGE_S = 60.0
 """Oldest view of a controller that lives: it tells one every few seconds, a restart of the code
 server takes half a minute."""
@@ -46,6 +49,8 @@ def _row(
     beat: NodeBeat, region: str, seen: WatchedNode | None, kept: KeptView | None, now: datetime
 ) -> NodeHealth:
     state = UNWATCHED if kept is None else NodeState.HEALTHY.value
+    if kept is not None and kept.view.nodes_left_out:
+        state = UNLISTED
     heartbeat_at, expires_at = _moment(beat.heartbeat_us), _moment(beat.expires_us)
     return NodeHealth(
         node_id=beat.node_id,
@@ -78,7 +83,7 @@ def total_health(rows: Sequence[NodeHealth]) -> dict[str, int | float]:
     """Numbers that plot: nodes by state (each state is there), the oldest heartbeat."""
     counts = Counter(row.state for row in rows)
     numbers: dict[str, int | float] = {"nodes": len(rows)}
-    for state in (*(one.value for one in NodeState), UNWATCHED):
+    for state in (*(one.value for one in NodeState), UNWATCHED, UNLISTED):
         numbers[f"nodes_{state}"] = counts[state]
     ages = [row.heartbeat_age_s for row in rows if row.heartbeat_age_s is not None]
     return {**numbers, "oldest_heartbeat_s": max(ages, default=0.0)}

@@ -80,6 +80,9 @@ PRODUCTION_PROBING = ProbePolicy()
 EMBEDDED_PROBING = ProbePolicy(interval_s=1.0, timeout_s=0.5, refresh_s=2.0, fresh_s=5.0)
 """For nodes that are processes of one machine: votes within 5 s."""
 
+PROBING_PROFILES = {"production": PRODUCTION_PROBING, "embedded": EMBEDDED_PROBING}
+"""By the names of the failover profiles (`fleet.failover.profiles`), which count on these times."""
+
 
 class CoverageGap(NamedTuple):
     """A node that the roster gives fewer observers, or less scattered ones, than wanted."""

@@ -60,6 +60,27 @@ class AgentReport(NamedTuple):
     reason: str
 
 
+LIVE_PHASES = frozenset({AgentPhase.RUNNING, AgentPhase.BACKING_OFF})
+"""A copy in one of these runs, or will run again by itself."""
+
+
+def count_stale(
+    node_id: str, copies: Iterable[AgentReport], placed: Mapping[str, tuple[str, int]]
+) -> int:
+    """How many copies of a report live on although their agents belong elsewhere by now.
+
+    Args:
+        node_id: that reported them.
+        copies: as reported.
+        placed: agent_id -> node and epoch in force; an agent without an entry is placed nowhere.
+    """
+    return sum(
+        one.phase in LIVE_PHASES
+        and (placed.get(one.agent_id, ("", 0))[0] != node_id or one.epoch < placed[one.agent_id][1])
+        for one in copies
+    )
+
+
 class NodeReport(NamedTuple):
     """Everything a node says about itself in one heartbeat."""
 

@@ -74,7 +74,7 @@ class FailoverController:
 
     def tick(self) -> Tick:
         """Look once and do what follows from it."""
-        evidence = self._reader.read(self._suspects())
+        evidence = self._reader.read(self._suspects(), self._returned())
         now_s = self._ports.clock.monotonic_s()
         decision = decide(evidence, self.state, self._declaration.policy, now_s)
         frozen = decision.controller is ControllerState.FROZEN
@@ -131,6 +131,12 @@ class FailoverController:
             NodeState.PROBATION,
         }
         return [mark.node_id for mark in self.state.nodes.values() if mark.state in judged]
+
+    def _returned(self) -> list[str]:
+        """Nodes that are back after a move: what ran there before must have ended."""
+        return [
+            mark.node_id for mark in self.state.nodes.values() if mark.state is NodeState.PROBATION
+        ]
 
     def _order(self, action: Action, *, forced: bool) -> FailoverOrder:
         """The order of an action; a run that is forced on a living node stops its agents first."""

@@ -93,15 +93,16 @@ class EvidenceReader:
         self._pending = PendingAgents(ports.store, ports.clock)
         self._columns: NodeColumns | None = None
 
-    def read(self, suspects: Collection[str]) -> Evidence:
+    def read(self, suspects: Collection[str], returned: Collection[str] = ()) -> Evidence:
         """Everything that is known now; a store that does not answer is evidence as well.
 
         Args:
             suspects: nodes that the controller probes itself: those that are not plainly healthy.
+            returned: nodes on probation, of which must be known what they still run.
         """
         leader = self._leader()
         try:
-            return self._read(leader, suspects)
+            return self._read(leader, suspects, returned)
         except StoreUnavailableError:
             return Evidence(
                 at=self._ports.clock.now(),
@@ -122,7 +123,9 @@ class EvidenceReader:
         renewed = now.held and (now.age_s or 0.0) < now.left_s
         return LeaderFacts(now.held, now.term, now.left_s, renewed, now.holder)
 
-    def _read(self, leader: LeaderFacts, suspects: Collection[str]) -> Evidence:
+    def _read(
+        self, leader: LeaderFacts, suspects: Collection[str], returned: Collection[str]
+    ) -> Evidence:
         ports = self._ports
         self._follow_roster()
         beats = ports.store.node_beats()
@@ -133,7 +136,8 @@ class EvidenceReader:
         self._refresh(now_s)
         incidents = ports.store.incidents(open_only=True, limit=_INCIDENTS_MAX)
         directives = read_directives(ports.store, incidents)
-        self._columns = self._columns_of(beats, now_s, directives.forced)
+        stale = ports.store.stale_copies(sorted(returned)) if returned else {}
+        self._columns = self._columns_of(beats, now_s, directives.forced, stale)
         return Evidence(
             at=ports.clock.now(),
             clock_id=self._clock_id,
@@ -173,7 +177,11 @@ class EvidenceReader:
         self._cached.at_s = float("-inf")
 
     def _columns_of(
-        self, beats: list[NodeBeat], now_s: float, forced: Collection[str]
+        self,
+        beats: list[NodeBeat],
+        now_s: float,
+        forced: Collection[str],
+        stale: Mapping[str, int],
     ) -> NodeColumns:
         members = {one.node_id: one for one in self._roster.members}
         beats = [one for one in beats if one.node_id in members]
@@ -201,6 +209,7 @@ class EvidenceReader:
             ],
             maintenance=self._maintenance(names, members),
             agents=[self._cached.running.get(name, 0) for name in names],
+            agents_stale=[stale.get(name, 0) for name in names],
             **votes._asdict(),
         )
 

@@ -12,7 +12,6 @@ from fleet.failover_declaration import FailoverDeclaration
 from fleet.ports.control_store import ControlStore
 from fleet.ports.infrastructure import InfrastructureReader
 from fleet.ports.notifier import Notifier
-from fleet.probing import EMBEDDED_PROBING
 from fleet.traffic_declaration import CONTROL_STORE_REGISTRY, RegistryDeclaration
 from ops.fail_back_jobs import fail_back_rehearsal_job
 from ops.failover import build_failover_job
@@ -96,7 +95,7 @@ def build_watch(
     return FailoverWatch(
         _opener(control_store_url),
         declaration,
-        EMBEDDED_PROBING,
+        declaration.probing,
         clock,
         notifier,
         None if local_state_dir is None else _infrastructure(local_state_dir, clock),

@@ -8,6 +8,7 @@ from typing import Any
 from fleet.failover.policy import FailBackMode, FailoverPolicy, Mode, RegionMode
 from fleet.failover.profiles import profile
 from fleet.failover_declaration import FailoverDeclaration
+from fleet.probing import PROBING_PROFILES
 from platform_defs.settings import Settings
 from platform_defs.settings_failover import PROFILE, FailoverSettings
 
@@ -25,6 +26,7 @@ def declared_failover(settings: Settings) -> FailoverDeclaration:
         ready_timeout_s=settings.failover.ready_timeout_s,
         enabled=settings.failover.enabled,
         keep_history_days=settings.failover.keep_history_days,
+        probing=PROBING_PROFILES[settings.failover.profile],
     )
 
 

@@ -10,6 +10,7 @@ from fleet.frozen_writers import hold_limit_s
 from fleet.operator_orders import select_live_maintenances
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
+from fleet.probing import PROBING_PROFILES
 from platform_defs.declared_failover import declared_policy
 from platform_defs.declared_fleet import declared_agents, declared_nodes, declared_workloads
 from platform_defs.declared_traffic import declared_traffic
@@ -140,6 +141,7 @@ def node_specs(settings: Settings) -> list[NodeSpec]:
             gpu_probe="" if index else DEFAULT_GPU_PROBE,
             renew_endpoints_s=traffic.policy.renew_interval_s,
             registry=traffic.registry,
+            probing=PROBING_PROFILES[settings.failover.profile],
         ).validate()
         for index, declaration in enumerate(declared_nodes(settings))
     ]

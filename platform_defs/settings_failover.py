@@ -22,7 +22,7 @@ class FailoverSettings:
     )
     profile: str = key(
         kinds.choice("embedded", "production"),
-        "Numbers of the decisions: `embedded` waits seconds, `production` minutes.",
+        "Numbers of decisions and probes: `embedded` waits seconds, `production` minutes.",
         default="embedded",
         production="production",
     )

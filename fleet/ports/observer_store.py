@@ -62,6 +62,16 @@ class ObserverStore(Protocol):
         """Addresses of those of these nodes that are declared and have reported, by node_id."""
         ...
 
+    def stale_copies(self, node_ids: Sequence[str]) -> dict[str, int]:
+        """How many copies of their last report must not run there (`fleet.reports.count_stale`).
+
+        Reads the reports' bodies: for the few nodes that have come back.
+
+        Returns:
+            One count for each of these nodes that is declared and has reported.
+        """
+        ...
+
     def demand_leader_term(self, term: int) -> None:
         """Return when `term` leads now: nobody else does, and the lease runs by the store's clock.
 

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from fleet.probe_reports import NodeContact, Roster, RosterMember
+from fleet.reports import count_stale
 from resources.control_store.database import Database, Feature
-from resources.control_store.schema import node_reports, nodes, store_properties
+from resources.control_store.report_codec import decode_agents
+from resources.control_store.schema import node_reports, nodes, placements, store_properties
 
 _VERSION_NAME = "roster_version"
 
@@ -54,6 +56,26 @@ class SqlRoster(Feature):
         )
         with self._database.read() as connection:
             return [NodeContact._make(row) for row in connection.execute(statement)]
+
+    def stale_copies(self, node_ids: Sequence[str]) -> dict[str, int]:
+        """Copies that the last reports of these nodes name and that belong elsewhere by now."""
+        one_of = self._database.one_of
+        statement = sa.select(node_reports.c.node_id, node_reports.c.agents_json).where(
+            one_of(node_reports.c.node_id, node_ids)
+        )
+        with self._database.read() as connection:
+            reported = {
+                node_id: decode_agents(text) for node_id, text in connection.execute(statement)
+            }
+            names = sorted({agent_id for copies in reported.values() for agent_id in copies})
+            in_force = sa.select(
+                placements.c.agent_id, placements.c.node_id, placements.c.epoch
+            ).where(one_of(placements.c.agent_id, names), placements.c.retired == 0)
+            placed = {name: (at, epoch) for name, at, epoch in connection.execute(in_force)}
+        return {
+            node_id: count_stale(node_id, copies.values(), placed)
+            for node_id, copies in sorted(reported.items())
+        }
 
 
 def _version(connection: sa.Connection) -> int:

@@ -316,6 +316,24 @@ class TestRoster:
         assert [one.node_id for one in store.node_contacts(wanted)] == ["node-1"]
         assert store.node_contacts([]) == []
 
+    def test_copies_that_belong_elsewhere_are_counted_by_node(self, store: ControlStore) -> None:
+        """Of the last report, against the placements of now; without a report no count."""
+        store.declare_nodes([node(one) for one in ("node-1", "node-2", "node-3")])
+        declare_agents(store, "a", "b", "c")
+        store.place_agents([placement(one, "node-1") for one in ("a", "b", "c")])
+        copies = tuple(
+            AgentReport(one, 1, AgentPhase.RUNNING, 1, None, None, 0, None, None, "")
+            for one in ("a", "b", "c")
+        )
+        store.report_node(report_of("node-1")._replace(agents=copies), lease_of(store, "node-1"))
+        store.report_node(report_of("node-2"), lease_of(store, "node-2"))
+        wanted = ["node-3", "node-2", "node-1"]
+        assert store.stale_copies(wanted) == {"node-1": 0, "node-2": 0}
+        store.place_agents([placement("a", "node-2")._replace(epoch=1)])
+        store.retire_agents(["b"])
+        assert store.stale_copies(wanted) == {"node-1": 2, "node-2": 0}
+        assert store.stale_copies([]) == {}
+
 
 class TestLeader:
     """Orders are judged by the term that leads at the moment of acting."""

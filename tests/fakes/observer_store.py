@@ -21,7 +21,7 @@ from fleet.probe_reports import (
     Roster,
     RosterMember,
 )
-from fleet.reports import NodeDeclaration, NodeReport
+from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport, count_stale
 
 
 class InMemoryObservers:
@@ -33,6 +33,7 @@ class InMemoryObservers:
     _reports: dict[str, tuple[NodeReport, datetime]]
     _leases: dict[str, Lease]
     _placements: dict[str, Placement]
+    _agents: dict[str, AgentDeclaration]
     _changes: list[StateChange]
     _activities: dict[str, Activity]
 
@@ -134,6 +135,20 @@ class InMemoryObservers:
             known = sorted(set(node_ids) & self._reports.keys())
             found = [self._reports[node_id][0] for node_id in known]
         return [NodeContact(one.node_id, one.address, one.boot_id) for one in found]
+
+    def stale_copies(self, node_ids: Sequence[str]) -> dict[str, int]:
+        """Counted over the reports as they are."""
+        with self._lock:
+            placed = {
+                name: (one.node_id, one.epoch)
+                for name, one in self._placements.items()
+                if name in self._agents
+            }
+            known = sorted(set(node_ids) & self._reports.keys())
+            return {
+                node_id: count_stale(node_id, self._reports[node_id][0].agents, placed)
+                for node_id in known
+            }
 
     def demand_leader_term(self, term: int) -> None:
         """Judged by the fake's clock."""

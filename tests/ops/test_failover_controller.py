@@ -8,15 +8,17 @@ from typing import NamedTuple
 import pytest
 
 from fleet.failover.profiles import EMBEDDED
-from fleet.failover.records import ControllerState
+from fleet.failover.records import ControllerState, NodeState
 from fleet.failover_declaration import FailoverDeclaration
 from fleet.failover_order import OrderKind
 from fleet.incidents import IncidentState
+from fleet.inventory import AgentPhase
 from fleet.leases import node_lease_name
 from fleet.ports.infrastructure import InfrastructureVerdict
 from fleet.ports.notifier import Alert
 from fleet.probe_reports import NodeContact, Probe, ProbeOutcome, ProbeReport
 from fleet.probing import EMBEDDED_PROBING, plan_probes
+from fleet.reports import AgentReport
 from ops.failover_controller import FailoverController, Tick
 from ops.failover_evidence import EvidenceReader, WatchPorts
 from ops.failover_run import carry_out
@@ -271,8 +273,6 @@ def test_a_person_can_force_what_no_evidence_asks_for() -> None:
 
 def test_an_agent_in_a_crash_loop_is_parked_where_it_is() -> None:
     """It does not tour the fleet."""
-    from fleet.inventory import AgentPhase
-
     world = WatchedWorld()
     report = world._report
 
@@ -290,3 +290,34 @@ def test_an_agent_in_a_crash_loop_is_parked_where_it_is() -> None:
     (parked,) = [one for one in world.store.placements() if one.desired == "parked"]
     assert parked.agent_id == "eu-1-a0"
     assert "crash loops must not tour the fleet" in parked.reason
+
+
+def test_a_node_that_came_back_is_let_in_only_when_its_old_copies_have_ended() -> None:
+    """What it reports is held against the placements of now."""
+    world = WatchedWorld()
+    world.kill("eu-1")
+    tick = world.look_until_ordered(60)
+    world.carry_out(tick)
+    world.look()
+    old = [
+        AgentReport(f"eu-1-a{n}", 1, AgentPhase.RUNNING, 1, None, None, 0, None, None, "")
+        for n in range(4)
+    ]
+    report = world._report
+    world._report = (  # type: ignore[method-assign]
+        lambda name: report(name)._replace(agents=tuple(old)) if name == "eu-1" else report(name)
+    )
+    world.dead.clear()
+
+    def state() -> NodeState:
+        mark = world.controller.state.nodes.get("eu-1")
+        return NodeState.HEALTHY if mark is None else mark.state
+
+    for _ in range(40):
+        world.look()
+    assert world.store.stale_copies(["eu-1"]) == {"eu-1": 4}
+    assert state() is NodeState.PROBATION
+    old.clear()
+    for _ in range(10):
+        world.look()
+    assert state() is NodeState.HEALTHY
