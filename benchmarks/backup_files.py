@@ -20,18 +20,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pyarrow.compute
 import pyarrow.parquet  # noqa: F401
+from _backup_data import timed
 
 from fleet.backup import PLATFORM_NETWORK, ArtefactDeclaration
 from fleet.pack_keys import PackKeys
+from resources.clock import SystemClock
 from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.network import NetworkVault
 from resources.vault.restores.restore_files import restore_artefact
@@ -44,25 +44,6 @@ BLOCK_BYTES = 64 * 1024
 EDITED_SHARE = 0.01
 RACY_S = 2.1
 """A file that changed within 2 s of a backup is read again by the next: not what is measured."""
-
-
-class WallClock:
-    """The real clock."""
-
-    def now(self) -> datetime:
-        """UTC."""
-        return datetime.now(UTC)
-
-    def monotonic_s(self) -> float:
-        """For durations."""
-        return time.monotonic()
-
-
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds and result."""
-    began = time.perf_counter()
-    result = work()
-    return time.perf_counter() - began, result
 
 
 def make_file(path: Path, size_bytes: int, seed: int) -> None:
@@ -114,7 +95,7 @@ def declared(name: str, path: Path) -> list[ArtefactDeclaration]:
 
 def measure_large(path: Path, root: Path, seed: int) -> dict[str, float]:
     """Every verb once on the one file."""
-    vault = NetworkVault(DirectoryObjectStore(root / "vault"), KEYS, WallClock())
+    vault = NetworkVault(DirectoryObjectStore(root / "vault"), KEYS, SystemClock())
     artefacts = declared("large", path)
     figures: dict[str, float] = {}
 
@@ -151,7 +132,7 @@ def copy_synced(source: Path, target: Path) -> None:
 
 def measure_tree(folder: Path, root: Path) -> dict[str, float]:
     """First backup and no change of many small files, and the raw walk."""
-    vault = NetworkVault(DirectoryObjectStore(root / "tree-vault"), KEYS, WallClock())
+    vault = NetworkVault(DirectoryObjectStore(root / "tree-vault"), KEYS, SystemClock())
     artefacts = declared("tree", folder)
     time.sleep(RACY_S)
     figures: dict[str, float] = {}

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ import pytest
 
 _USER = "stateroom"
 _START_S = 30.0
+_UNSAFE = ("-c", "fsync=off", "-c", "full_page_writes=off")
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,14 @@ def postgres_bin_dir() -> Path | None:
 
 
 @contextlib.contextmanager
-def running_postgres(*, durable: bool = False) -> Iterator[PostgresServer]:
+def running_postgres(
+    *, durable: bool = False, options: Sequence[str] = ()
+) -> Iterator[PostgresServer]:
     """Start a server on a free port; end it and remove its data afterwards.
 
     Args:
         durable: with fsync, as production runs it; the tests never cut the server's power.
+        options: further ones of `postgres`; the last of a kind counts.
 
     Raises:
         FileNotFoundError: there is no PostgreSQL on this machine.
@@ -92,7 +96,8 @@ def running_postgres(*, durable: bool = False) -> Iterator[PostgresServer]:
         subprocess.run(
             [*command, "--no-locale", "--no-sync"], check=True, capture_output=True, **as_user
         )
-        with _serving(bin_dir, data, durable=durable, as_user=as_user) as server:
+        options = (*(() if durable else _UNSAFE), *options)
+        with _serving(bin_dir, data, options, as_user) as server:
             yield server
     finally:
         shutil.rmtree(home, ignore_errors=True)
@@ -100,11 +105,10 @@ def running_postgres(*, durable: bool = False) -> Iterator[PostgresServer]:
 
 @contextlib.contextmanager
 def _serving(
-    bin_dir: Path, data: Path, *, durable: bool, as_user: dict[str, Any]
+    bin_dir: Path, data: Path, further: Sequence[str], as_user: dict[str, Any]
 ) -> Iterator[PostgresServer]:
     port = _free_port()
-    options = ["-h", "127.0.0.1", "-p", str(port), "-k", ""]
-    options += [] if durable else ["-c", "fsync=off", "-c", "full_page_writes=off"]
+    options = ["-h", "127.0.0.1", "-p", str(port), "-k", "", *further]
     log = data.parent / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 from resources.vault.artefacts import postgres
 from tests.fakes.artefact_vault import ArtefactVault, outcome, tree
 from tests.resources.vault.artefacts.conftest import Running
-from tests.servers.postgres import PostgresServer, postgres_bin_dir
+from tests.servers.postgres import PostgresServer, postgres_bin_dir, running_postgres
 
 TRANSFERS = """
 import random, sqlite3, sys
@@ -421,6 +422,44 @@ def test_pgbackrest_keeps_the_data_and_its_label_is_recorded(
         "timeline": 2,
     }
     assert json.loads(vault.restore("control").read_bytes()) == newest
+
+
+@pytest.mark.long
+@pytest.mark.postgres
+@pytest.mark.skipif(shutil.which("pgbackrest") is None, reason="pgbackrest is not installed")
+@pytest.mark.skipif(os.geteuid() == 0, reason="pgBackRest must run as the owner of the server")
+@pytest.mark.skipif(postgres_bin_dir() is None, reason="no PostgreSQL binaries")
+def test_the_real_pgbackrest_backs_a_server_up_and_its_label_is_recorded(
+    vault: ArtefactVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Label and LSN are those that the program itself reports of its newest backup."""
+    import psycopg2
+
+    sockets = vault.root / "s"
+    sockets.mkdir()
+    options = ("-k", str(sockets), "-c", "archive_mode=on", "-c", "archive_command=/bin/true")
+    with running_postgres(options=options) as server:
+        with closing(psycopg2.connect(server.url("postgres"))) as live, live.cursor() as cursor:
+            cursor.execute("SHOW data_directory")
+            ((data,),) = cursor.fetchall()
+        monkeypatch.setenv("PGBACKREST_PG1_PATH", data)
+        monkeypatch.setenv("PGBACKREST_PG1_PORT", str(server.port))
+        monkeypatch.setenv("PGBACKREST_PG1_USER", "stateroom")
+        monkeypatch.setenv("PGBACKREST_PG1_SOCKET_PATH", str(sockets))
+        monkeypatch.setenv("PGBACKREST_REPO1_PATH", str(vault.root / "repository"))
+        monkeypatch.setenv("PGBACKREST_LOG_PATH", str(vault.root))
+        monkeypatch.setenv("PGBACKREST_ARCHIVE_CHECK", "n")
+        command = ["pgbackrest", "--stanza=main"]
+        subprocess.run([*command, "stanza-create"], check=True, capture_output=True)
+        vault.declare("control", server.url("postgres"), "control_store", stanza="main")
+        result = vault.back_up()
+        assert result.incomplete == ()
+        told = subprocess.run(
+            [*command, "--output=json", "info"], check=True, capture_output=True
+        ).stdout
+    newest = json.loads(told)[0]["backup"][-1]
+    about = outcome(result, "control").about
+    assert (about["label"], about["lsn"]) == (newest["label"], newest["lsn"]["stop"])
 
 
 def test_a_password_is_handed_on_where_no_list_of_processes_shows_it() -> None:
