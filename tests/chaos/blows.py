@@ -29,14 +29,14 @@ class BlowKind(StrEnum):
 
 
 WEIGHTS: Mapping[BlowKind, int] = {
-    BlowKind.KILL_NODE: 5,
-    BlowKind.KILL_SUPERVISOR: 3,
-    BlowKind.KILL_ZYGOTE: 2,
-    BlowKind.KILL_REGION: 1,
-    BlowKind.FREEZE_NODE: 6,
-    BlowKind.FREEZE_SUPERVISOR: 3,
-    BlowKind.FREEZE_AND_KILL: 1,
-    BlowKind.KILL_AGENT: 3,
+    BlowKind.KILL_NODE: 12,
+    BlowKind.KILL_SUPERVISOR: 6,
+    BlowKind.KILL_ZYGOTE: 3,
+    BlowKind.KILL_REGION: 3,
+    BlowKind.FREEZE_NODE: 12,
+    BlowKind.FREEZE_SUPERVISOR: 6,
+    BlowKind.FREEZE_AND_KILL: 3,
+    BlowKind.KILL_AGENT: 5,
     BlowKind.KILL_CONTROLLER: 2,
     BlowKind.FREEZE_CONTROLLER: 2,
 }
@@ -67,7 +67,7 @@ class Victims(NamedTuple):
 def plan_blows(
     seed: int, duration_s: float, victims: Victims, weights: Mapping[BlowKind, int] = WEIGHTS
 ) -> list[Blow]:
-    """A shower of damage, about one blow in two seconds, in the order of time.
+    """A shower of damage, about one blow in three seconds, in the order of time.
 
     Nothing is hurt again before it was healed. Half of the freezes outlast every lease.
 
@@ -79,7 +79,7 @@ def plan_blows(
     """
     chance, blows, at_s = random.Random(seed), [], 0.0
     hurt_until: dict[str, float] = {}
-    while (at_s := at_s + chance.uniform(0.5, 3.5)) < duration_s:
+    while (at_s := at_s + chance.uniform(0.5, 5.5)) < duration_s:
         (kind,) = chance.choices(list(weights), weights=list(weights.values()))
         lasts_s = _lasting(kind, chance)
         free = [
@@ -98,8 +98,8 @@ def _lasting(kind: BlowKind, chance: random.Random) -> float:
     if kind in HEALS_BY_ITSELF:
         return 0.0
     if "freeze" in kind:
-        return chance.choice([chance.uniform(0.2, 4.0), chance.uniform(6.0, 20.0)])
-    return chance.uniform(1.0, 15.0)
+        return chance.choice([chance.uniform(0.2, 4.0), chance.uniform(8.0, 25.0)])
+    return chance.choice([chance.uniform(1.0, 5.0), chance.uniform(10.0, 25.0)])
 
 
 def _subjects(kind: BlowKind, victims: Victims) -> dict[str, tuple[str, ...]]:

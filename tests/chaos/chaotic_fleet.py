@@ -15,8 +15,11 @@ from pathlib import Path
 
 from fleet.agents import RestartPolicy, StateChange, Workload
 from fleet.errors import StateroomError
+from fleet.failover.records import ControllerState
 from fleet.inventory import AgentPhase
+from fleet.leases import LEADER_LEASE
 from fleet.placement_history import PlacementRecord
+from resources.clock import SystemClock
 from resources.local.linux_processes import (
     ProcessIdentity,
     child_pids,
@@ -98,11 +101,12 @@ class ChaoticFleet:
         todo += [(one.at_s + one.lasts_s, "heal", one) for one in blows if one.lasts_s]
         for at_s, verb, blow in sorted(todo):
             time.sleep(max(0.0, began_s + at_s - time.monotonic()))
-            done = self._strike(blow) if verb == "strike" else self._heal(blow)
+            done = self.strike(blow) if verb == "strike" else self.heal(blow)
             told.append(f"{time.monotonic() - began_s:6.1f} s: {verb} {blow.kind}: {done}")
         return told
 
-    def _strike(self, blow: Blow) -> str:
+    def strike(self, blow: Blow) -> str:
+        """Do the damage; returns to whom, in words."""
         alone = blow.kind in {BlowKind.KILL_SUPERVISOR, BlowKind.FREEZE_SUPERVISOR}
         if "freeze" in blow.kind:
             return self._freeze(blow.subject, group=not alone)
@@ -121,7 +125,8 @@ class ChaoticFleet:
             return [one for one, region in self.nodes.items() if region == blow.subject]
         return [blow.subject]
 
-    def _heal(self, blow: Blow) -> str:
+    def heal(self, blow: Blow) -> str:
+        """Start or wake what was hurt; returns whom, in words."""
         match blow.kind:
             case BlowKind.FREEZE_NODE | BlowKind.FREEZE_SUPERVISOR | BlowKind.FREEZE_CONTROLLER:
                 return self._signal(blow.subject, signal.SIGCONT)
@@ -191,7 +196,9 @@ class ChaoticFleet:
         """Start whatever does not run, and wait until nothing is left to be done."""
         for node_id in self.nodes:
             self._launch(node_id)
-        self._until(lambda: not self.unrest(), lambda: "\n".join(self.unrest()))
+        for _ in range(3):  # rest lasts: who has just started has not looked around yet
+            self._until(lambda: not self.unrest(), lambda: "\n".join(self.unrest()))
+            time.sleep(1.0)
 
     def unrest(self) -> list[str]:
         """What keeps the fleet from being at rest: nodes, agents, incidents, in sentences."""
@@ -205,6 +212,11 @@ class ChaoticFleet:
             for node_id in self.nodes
             if not is_alive(self.fleet.run(node_id).process)
         ]
+        kept = store.controller_view()
+        leads = kept is not None and kept.view.controller is ControllerState.ACTIVE
+        lease = store.lease(LEADER_LEASE)
+        if not leads or lease is None or lease.expires_at < SystemClock().now():
+            found.append(f"no controller leads and acts: {lease}, {kept and kept.view.frozen_by}")
         placed = {one.agent_id: one for one in store.placements()}
         lives = self.lives()
         for agent in store.agents():
@@ -220,6 +232,12 @@ class ChaoticFleet:
                     f"{agent.node_id}, processes of epochs {alive}; placed: {placement}"
                 )
         return found
+
+    def wait_left(self, node_id: str) -> None:
+        """Wait until the controllers have moved every agent of a node elsewhere."""
+        self._until(
+            lambda: not self.fleet.store.placements(node_id), lambda: f"{node_id} has agents"
+        )
 
     def lives(self) -> dict[str, list[int]]:
         """Agent -> epochs of its living processes, as they have said of themselves."""
