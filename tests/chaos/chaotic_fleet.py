@@ -134,7 +134,7 @@ class ChaoticFleet:
                 self.start_controller(blow.subject)
                 return blow.subject
             case BlowKind.FREEZE_AND_KILL:
-                self._signal(blow.subject, signal.SIGKILL)
+                self.fleet.cluster._launcher.kill(self._leader(blow.subject))
         return ", ".join(self._launch(one) for one in self._nodes_of(blow))
 
     def _leader(self, name: str) -> ProcessIdentity:

@@ -86,6 +86,8 @@ def test_two_minutes_of_chaos_lose_nothing() -> None:
         acknowledged = check(chaotic)
         moves = sum(one.epoch > 1 for one in chaotic.history())
         parked = sum(one.desired == "parked" for one in chaotic.fleet.store.placements())
+        reasons = {p.reason for p in chaotic.fleet.store.placements() if p.desired == "parked"}
+        print("\n".join(sorted(reasons)))  # noqa: T201
         assert moves > 0
         print(  # noqa: T201
             f"seed {SEED}: {len(blows)} blows, {acknowledged} acknowledged writes, {moves} moves, "
