@@ -14,12 +14,25 @@ from fleet.reports import AgentDeclaration, NodeDeclaration
 from ops.failover_ports import FailoverPorts
 from ops.step_journal import Step
 
+WAITING_ATTEMPTS = 4
+"""In so many attempts an agent whose only places are on nodes that are down or in doubt stays put.
+
+Parking is for good, until a person comes. A neighbour's probation lasts seconds, and a neighbour
+that is lost as well makes it a matter of the region, whose evacuation takes along whoever is still
+placed there. Attempts follow each other by `move_retry_s`; the next one parks, so nobody waits for
+what does not end.
+"""
+
 
 class _Fleet(NamedTuple):
     """What a plan is made from, read once."""
 
     agents: Mapping[str, Agent]
     targets: Sequence[NodeDeclaration]
+    doubted: Sequence[NodeDeclaration]
+    """Down or not trusted, in the same regions: they take nobody in for now."""
+    placements: Mapping[str, Placement]
+    leaving: Sequence[Placement]
 
 
 def plan(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> list[PlannedMove]:
@@ -31,17 +44,22 @@ def plan(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> li
         nodes: those that are fenced; of a fail-back none.
 
     Returns:
-        The moves of this attempt, ordered by agent; when it had been planned before, those.
+        The moves of this attempt, ordered by agent; when it had been planned before, those. Who
+        waits for a doubted node (`WAITING_ATTEMPTS`) is not among them, and stays where it is.
     """
     journal = ports.journal(order)
     told = [one for one in journal.entries() if one.step.startswith(_plan_step(order, ""))]
     if told:
         return read_plans(told)  # this attempt died after it had planned
-    moves = propose(ports, order, nodes)
+    fleet = _read_fleet(ports, order, frozenset(nodes))
+    proposed = _moves(ports, order, fleet, fleet.targets)
+    waiting = _waiting(ports, order, fleet, proposed)
+    moves = [one for one in proposed if one.agent_id not in waiting]
+    told_waiting = f", {len(waiting)} wait for a node that is down or in doubt" if waiting else ""
     steps = {}
     for number, batch in enumerate(batches(moves) or [[]]):
         parked = sum(one.node_id == NO_NODE for one in batch)
-        reason = f"{len(batch) - parked} agents have a place, {parked} have none"
+        reason = f"{len(batch) - parked} agents have a place, {parked} have none{told_waiting}"
         steps[_plan_step(order, f"{number:04d}")] = Step(reason, {"moves": encode_plan(batch)})
     journal.record(steps)
     return moves
@@ -59,17 +77,20 @@ def propose(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) ->
         One move for each agent that leaves, ordered by agent. Without room it is parked; in a
         fail-back it is left out, because it runs where it is.
     """
-    left = frozenset(nodes)
-    placements = {one.agent_id: one for one in ports.store.placements()}
-    leaving = _leaving(ports, order, placements, left)
-    fleet = _read_fleet(ports, order, placements, {one.region for one in leaving}, left)
+    fleet = _read_fleet(ports, order, frozenset(nodes))
+    return _moves(ports, order, fleet, fleet.targets)
+
+
+def _moves(
+    ports: FailoverPorts, order: FailoverOrder, fleet: _Fleet, targets: Sequence[NodeDeclaration]
+) -> list[PlannedMove]:
     moves = planned(
         plan_relocation(
-            leaving,
-            placements.values(),
+            fleet.leaving,
+            fleet.placements.values(),
             {agent_id: _declaration(one) for agent_id, one in fleet.agents.items()},
             RelocationTargets(
-                fleet.targets, order.regions, order.head_room, order.kind == OrderKind.NODE
+                targets, order.regions, order.head_room, order.kind == OrderKind.NODE
             ),
             because=order.because,
             now=ports.clock.now(),
@@ -81,29 +102,40 @@ def propose(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) ->
     return moves
 
 
+def _waiting(
+    ports: FailoverPorts, order: FailoverOrder, fleet: _Fleet, moves: Sequence[PlannedMove]
+) -> AbstractSet[str]:
+    """Agents without a place that would have one if every node were well.
+
+    Not in an order by force: whoever gave it has seen who would be parked, and wants the node left.
+    """
+    parked = {one.agent_id for one in moves if one.node_id == NO_NODE}
+    if not parked or not fleet.doubted or order.forced or order.attempt > WAITING_ATTEMPTS:
+        return frozenset()
+    hoped = _moves(ports, order, fleet, [*fleet.targets, *fleet.doubted])
+    return parked & {one.agent_id for one in hoped if one.node_id != NO_NODE}
+
+
 def _plan_step(order: FailoverOrder, part: str) -> str:
     return f"{PLAN}/{order.attempt}-{part}"
 
 
-def _read_fleet(
-    ports: FailoverPorts,
-    order: FailoverOrder,
-    placements: Mapping[str, Placement],
-    left_regions: AbstractSet[str],
-    left: frozenset[str],
-) -> _Fleet:
-    """Agents and whole nodes of the regions that are left or gone to."""
+def _read_fleet(ports: FailoverPorts, order: FailoverOrder, left: frozenset[str]) -> _Fleet:
+    """Who leaves, and agents and whole nodes of the regions that are left or gone to."""
+    placements = {one.agent_id: one for one in ports.store.placements()}
+    leaving = _leaving(ports, order, placements, left)
     home = {one.region for one in placements.values() if one.node_id in left}
-    regions = sorted(home | left_regions | set(order.regions))
+    regions = sorted(home | {one.region for one in leaving} | set(order.regions))
     agents = {one.agent_id: one for region in regions for one in ports.store.agents(region)}
-    shut = left | set(order.avoid)
-    targets = [
-        _node_declaration(node)
-        for region in regions
-        for node in ports.cluster.nodes(region)
-        if node.phase == NodePhase.RUNNING and node.node_id not in shut
-    ]
-    return _Fleet(agents, targets)
+    targets: list[NodeDeclaration] = []
+    doubted: list[NodeDeclaration] = []
+    avoid = set(order.avoid)
+    for region in regions:
+        for node in ports.cluster.nodes(region):
+            if node.node_id not in left:
+                well = node.phase == NodePhase.RUNNING and node.node_id not in avoid
+                (targets if well else doubted).append(_node_declaration(node))
+    return _Fleet(agents, targets, doubted, placements, leaving)
 
 
 def _leaving(

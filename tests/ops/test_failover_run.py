@@ -163,6 +163,54 @@ def test_who_finds_no_room_is_parked_with_the_reason() -> None:
     }
 
 
+def test_who_would_have_a_place_on_a_doubted_node_waits_for_it() -> None:
+    """Parking is for good, a probation is not: the next attempt takes the node that is well."""
+    world = FailoverWorld()
+    world.kill("eu-1", terminated=True)
+    waiting = carry_out(world.ports(), world.order("eu-1", avoid=("eu-1", "eu-2")))
+    assert waiting.placed == ()
+    assert {one.agent_id for one in world.store.placements("eu-1")} == set(LOST)
+    (step,) = [
+        one
+        for one in world.store.journal(world.order("eu-1").incident_id)
+        if one.step.startswith("plan/1")
+    ]
+    assert step.reason == (
+        "0 agents have a place, 0 have none, 4 wait for a node that is down or in doubt"
+    )
+    result = carry_out(world.ports(), world.order("eu-1", attempt=2, avoid=("eu-1",)))
+    assert result.arrival.running == LOST
+
+
+def test_agents_of_two_lost_nodes_wait_for_the_regions_verdict() -> None:
+    """Parked by the first node's order, they would be left behind by the evacuation."""
+    world = FailoverWorld()
+    world.kill("eu-1", "eu-2", terminated=True)
+    assert carry_out(world.ports(), world.order("eu-1")).placed == ()
+    order = world.order("eu-1", "eu-2", kind=OrderKind.REGION, regions=("us",), attempt=2)
+    assert len(carry_out(world.ports(), order).arrival.running) == 8
+
+
+@pytest.mark.parametrize(
+    "changes", [{"attempt": 5}, {"forced": True}], ids=["too often", "by force"]
+)
+def test_nobody_waits_for_ever_or_against_a_persons_order(changes: dict[str, object]) -> None:
+    """A doubt that does not end parks in the fifth attempt; force parks at once."""
+    world = FailoverWorld()
+    world.kill("eu-1", terminated=True)
+    result = carry_out(world.ports(), world.order("eu-1", avoid=("eu-1", "eu-2"), **changes))
+    assert result.parked == 4
+
+
+def test_who_has_no_place_even_without_doubts_is_parked_at_once() -> None:
+    """The doubted node has room for one agent: three have nothing to wait for."""
+    world = FailoverWorld(cpu_milli=500)
+    world.kill("eu-1", terminated=True)
+    result = carry_out(world.ports(), world.order("eu-1", avoid=("eu-1", "eu-2")))
+    assert result.parked == 3
+    assert len(world.store.placements("eu-1")) == 1
+
+
 def test_a_region_goes_to_the_next_with_head_room() -> None:
     """Nobody is put onto what is left of the region; survivors keep what they must."""
     world = FailoverWorld()
