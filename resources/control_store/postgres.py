@@ -26,6 +26,10 @@ _NOW_US = "floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _IDLE_TOO_LONG = "25P03"
 """SQLSTATE of a transaction that the server has ended because its client stood still."""
 
+_BULK_MEMORY = "64MB"
+"""Of one transaction with a bulk load: 25,000 rows are joined and sorted without files. The
+server's default (4 MB) sorts them on disk; SET LOCAL ends with the transaction."""
+
 _VALUES = re.compile(r"VALUES \((?:%s(?:, )?)+\)")
 """The row of placeholders in an INSERT; `execute_values` wants a single one in its place."""
 
@@ -112,6 +116,7 @@ class PostgresDialect:
     ) -> None:
         """COPY, which takes 25,000 rows in a tenth of the time of INSERT."""
         empty_temporary(connection, table)
+        connection.exec_driver_sql(f"SET LOCAL work_mem = '{_BULK_MEMORY}'")
         text = io.StringIO(newline="")
         csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)
         text.seek(0)
