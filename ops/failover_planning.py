@@ -31,12 +31,13 @@ def plan(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> li
         nodes: those that are fenced; of a fail-back none.
 
     Returns:
-        The moves of this attempt, ordered by agent; when it had been planned before, those.
+        The moves of this attempt, ordered by agent; when it had been planned before, those, as far
+        as their nodes are still left.
     """
     journal = ports.journal(order)
     told = [one for one in journal.entries() if one.step.startswith(_plan_step(order, ""))]
-    if told:
-        return read_plans(told)  # this attempt died after it had planned
+    if told:  # this attempt died after it had planned
+        return _still_planned(ports, order, read_plans(told), frozenset(nodes))
     moves = propose(ports, order, nodes)
     steps = {}
     for number, batch in enumerate(batches(moves) or [[]]):
@@ -79,6 +80,19 @@ def propose(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) ->
     if order.kind == OrderKind.FAIL_BACK:
         return [one for one in moves if one.node_id != NO_NODE]
     return moves
+
+
+def _still_planned(
+    ports: FailoverPorts, order: FailoverOrder, moves: list[PlannedMove], left: frozenset[str]
+) -> list[PlannedMove]:
+    """What an earlier try planned, without agents of nodes that have come back since.
+
+    Those nodes hold their right to act again. What has been moved already stays in the list.
+    """
+    if order.kind == OrderKind.FAIL_BACK:
+        return moves
+    epochs = {one.agent_id: one.epoch for one in ports.store.placements()}
+    return [one for one in moves if one.source in left or epochs.get(one.agent_id) != one.epoch]
 
 
 def _plan_step(order: FailoverOrder, part: str) -> str:

@@ -76,9 +76,18 @@ def _node_action(draft: Draft, mark: NodeMark) -> Action | None:
         return replace(
             action, rule=Rule.STATELESS, agents=facts.agents_stateless, stateless_only=True
         )
-    if "fence" in mark.told or facts.agents == 0:
+    if facts.agents == 0 or ("fence" in mark.told and not _is_fence_due(draft, mark)):
         return None
-    return replace(action, kind=ActionKind.FENCE_NODE, rule=Rule.FENCING, attempt=1)
+    # Only what a person ordered is carried out by a run: each of its runs has a number of its own.
+    attempt = action.attempt if draft.is_ordered(mark.node_id, facts.region) else 1
+    return replace(action, kind=ActionKind.FENCE_NODE, rule=Rule.FENCING, attempt=attempt)
+
+
+def _is_fence_due(draft: Draft, mark: NodeMark) -> bool:
+    """What a person has ordered is asked for again when the run that should do it has not."""
+    ordered = draft.is_ordered(mark.node_id, draft.facts[mark.node_id].region)
+    asked_s = mark.stopped_s
+    return ordered and asked_s is not None and draft.now_s - asked_s >= draft.policy.move_retry_s
 
 
 def region_wishes(draft: Draft) -> list[Wish]:
@@ -123,10 +132,18 @@ def act_on_nodes(draft: Draft) -> None:
             continue
         draft.actions.append(action)
         if action.kind is ActionKind.FENCE_NODE:
-            draft.nodes[mark.node_id] = mark._replace(told=(*mark.told, "fence"))
+            draft.nodes[mark.node_id] = _fence_asked(draft, mark, region)
             continue
         budget.take(action, region)
         draft.nodes[mark.node_id] = _moved(draft, mark, action)
+
+
+def _fence_asked(draft: Draft, mark: NodeMark, region: str) -> NodeMark:
+    told = mark.told if "fence" in mark.told else (*mark.told, "fence")
+    ordered = draft.is_ordered(mark.node_id, region)
+    return mark._replace(
+        told=told, stopped_s=draft.now_s, attempts=mark.attempts + 1 if ordered else mark.attempts
+    )
 
 
 def _moved(draft: Draft, mark: NodeMark, action: Action) -> NodeMark:
