@@ -44,13 +44,14 @@ def plan(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> li
         nodes: those that are fenced; of a fail-back none.
 
     Returns:
-        The moves of this attempt, ordered by agent; when it had been planned before, those. Who
-        waits for a doubted node (`WAITING_ATTEMPTS`) is not among them, and stays where it is.
+        The moves of this attempt, ordered by agent; when it had been planned before, those, as far
+        as their nodes are still left. Who waits for a doubted node (`WAITING_ATTEMPTS`) is not
+        among them, and stays where it is.
     """
     journal = ports.journal(order)
     told = [one for one in journal.entries() if one.step.startswith(_plan_step(order, ""))]
-    if told:
-        return read_plans(told)  # this attempt died after it had planned
+    if told:  # this attempt died after it had planned
+        return _still_planned(ports, order, read_plans(told), frozenset(nodes))
     fleet = _read_fleet(ports, order, frozenset(nodes))
     proposed = _moves(ports, order, fleet, fleet.targets)
     waiting = _waiting(ports, order, fleet, proposed)
@@ -114,6 +115,19 @@ def _waiting(
         return frozenset()
     hoped = _moves(ports, order, fleet, [*fleet.targets, *fleet.doubted])
     return parked & {one.agent_id for one in hoped if one.node_id != NO_NODE}
+
+
+def _still_planned(
+    ports: FailoverPorts, order: FailoverOrder, moves: list[PlannedMove], left: frozenset[str]
+) -> list[PlannedMove]:
+    """What an earlier try planned, without agents of nodes that have come back since.
+
+    Those nodes hold their right to act again. What has been moved already stays in the list.
+    """
+    if order.kind == OrderKind.FAIL_BACK:
+        return moves
+    epochs = {one.agent_id: one.epoch for one in ports.store.placements()}
+    return [one for one in moves if one.source in left or epochs.get(one.agent_id) != one.epoch]
 
 
 def _plan_step(order: FailoverOrder, part: str) -> str:

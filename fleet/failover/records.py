@@ -258,7 +258,7 @@ class NodeMark(NamedTuple):
     gray_s: float | None = None
     """Since when it beats while a majority cannot use it."""
     stopped_s: float | None = None
-    """When the stop of its stale copies was last asked for."""
+    """When the stop of its copies (stale ones, or all by order) was last asked for."""
     unregistered: bool = False
     """We took it out of discovery (gray), and have not put it back."""
     told: tuple[str, ...] = ()
