@@ -20,14 +20,17 @@ from fleet.backup_checks import (
     check_platform_age,
     check_recovery_point,
     check_recovery_time,
+    excuse_shredded,
 )
 from fleet.backup_declaration import BackupDeclaration, declared_objectives
 from fleet.backup_tables import (
     OBJECTIVES,
     REPLICAS,
+    SHREDDED,
     SNAPSHOTS,
     VERIFICATIONS,
     ProvenLevel,
+    ShreddedNetwork,
     TakenSnapshot,
 )
 from fleet.errors import CorruptObjectError
@@ -56,8 +59,8 @@ CLAIMS = {
     VERIFICATIONS: {
         "no_damage_was_found": "The newest verification of each level found nothing wrong.",
         "structure_is_proven": "Every copy has passed V1 within three hours.",
-        "stored_bytes_are_proven": "Every copy has been scrubbed (V2) within two days.",
-        "content_is_proven": "Content of every copy has been opened (V3) within eight days.",
+        "stored_bytes_are_proven": "Every byte of every copy has been read (V2) within eight days.",
+        "content_is_proven": "All content of every copy has been opened (V3) within eight days.",
         "restores_are_tested": "Every copy has been restored and opened (V4) lately.",
         "drills_are_run": "Every copy has brought a lost region back (V5) lately.",
     },
@@ -149,7 +152,10 @@ def _checks(table: str, judge: Judge) -> dg.AssetChecksDefinition:
 def _judged(judge: Judge, evidence: Evidence, table: str) -> Mapping[str, CheckVerdict]:
     """Verdicts; rows that cannot be read are no evidence, so every claim about them fails."""
     try:
-        return judge(evidence)
+        gone = evidence.rows(SHREDDED, ShreddedNetwork)
+        declared = evidence.declaration.networks
+        verdicts = judge(evidence).items()
+        return {name: excuse_shredded(one, declared, gone) for name, one in verdicts}
     except CorruptObjectError as error:
         unread = [Offender(table, "lake", str(error))]
         nothing = check_damage([])
@@ -188,7 +194,10 @@ def _judge_objectives(evidence: Evidence) -> Mapping[str, CheckVerdict]:
     return {
         "the_platform_itself_is_backed_up": check_platform_age(everything, policy, now),
         "every_network_has_a_verified_snapshot": check_covered_networks(
-            _stated_networks(evidence.lake), copies, evidence.declaration.home_region
+            _stated_networks(evidence.lake),
+            copies,
+            evidence.declaration.home_region,
+            evidence.rows(SHREDDED, ShreddedNetwork),
         ),
         "recovery_point_objective_holds": check_recovery_point(copies, policy, now),
         "recovery_time_objective_holds": check_recovery_time(copies, policy, now),

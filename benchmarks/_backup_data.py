@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fleet.agents import AgentState, Placement, StateChange, StatePut
 from fleet.inventory import AgentStateInfo
+from fleet.pack_keys import PackKeys
 from fleet.reports import AgentDeclaration
 from fleet.state_cuts import ChangeCursor, StateListing, columns_of
-from fleet.vault_pack import PackKeys
 from resources.vault.packs.reading import ReadItem
 from resources.vault.restores.staging import LiveHead
 

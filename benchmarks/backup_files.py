@@ -31,7 +31,7 @@ import pyarrow.compute
 import pyarrow.parquet  # noqa: F401
 
 from fleet.backup import PLATFORM_NETWORK, ArtefactDeclaration
-from fleet.vault_pack import PackKeys
+from fleet.pack_keys import PackKeys
 from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.network import NetworkVault
 from resources.vault.restores.restore_files import restore_artefact

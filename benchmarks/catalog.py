@@ -26,9 +26,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from fleet.pack_keys import PackKeys
 from fleet.vault_keyspace import manifest_key
 from fleet.vault_log import ForgetRecord, SnapshotRecord
-from fleet.vault_pack import PackKeys
 from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.network import NetworkVault, chain_of
 from resources.vault.packs.manifest import (

@@ -12,9 +12,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from fleet.backup_declaration import PLATFORM_NETWORK
-from fleet.backup_tables import ProvenLevel, TakenSnapshot
+from fleet.backup_tables import ProvenLevel, ShreddedNetwork, TakenSnapshot
 from fleet.inventory_checks import CheckVerdict, Offender, judge
 from fleet.recovery_objectives import (
+    NOTHING_KNOWN,
     ObjectivePolicy,
     RecoveryFigures,
     check_backup_age,
@@ -33,7 +34,10 @@ Check = Callable[[Sequence[RecoveryFigures], ObjectivePolicy], CheckVerdict]
 
 
 def check_covered_networks(
-    stated: Mapping[str, int], copies: Sequence[CopyFacts], home_region: str
+    stated: Mapping[str, int],
+    copies: Sequence[CopyFacts],
+    home_region: str,
+    shredded: Sequence[ShreddedNetwork] = (),
 ) -> CheckVerdict:
     """Every network whose agents have states has a verified snapshot in the region that writes.
 
@@ -41,19 +45,45 @@ def check_covered_networks(
         stated: network -> number of its agents that have a state.
         copies: of all regions.
         home_region: the region that writes.
+        shredded: networks that somebody had shredded: they are set aside, and named.
     """
+    gone = {one.network_id: one for one in shredded if one.network_id in stated}
     home = {copy.facts.network_id: copy for copy in copies if copy.facts.region == home_region}
     offenders = []
     for network_id, agents in stated.items():
+        if network_id in gone:
+            continue
         copy = home.get(network_id)
         if copy is None:
             offenders.append(Offender(network_id, home_region, f"{agents} agents and no snapshot"))
         elif "V1" not in copy.facts.verified_at:
             detail = f"{agents} agents, and no snapshot was verified yet"
             offenders.append(Offender(network_id, home_region, detail))
-    return judge(
-        "{offenders} of {checked} networks have no verified snapshot", len(stated), offenders
+    claim = "{offenders} of {checked} networks have no verified snapshot"
+    verdict = judge(claim, len(stated) - len(gone), offenders, numbers={"shredded": len(gone)})
+    said = "".join(
+        f"; network {one.network_id} is set aside: shredded on "
+        f"{one.shredded_at:%Y-%m-%d %H:%M} UTC by {one.by}: {one.reason}"
+        for one in gone.values()
     )
+    return verdict._replace(reason=verdict.reason + said)
+
+
+def excuse_shredded(
+    verdict: CheckVerdict, networks: Collection[str], shredded: Sequence[ShreddedNetwork]
+) -> CheckVerdict:
+    """A verdict without copies is no failure when every network was shredded: nothing is due.
+
+    Args:
+        verdict: about copies of agent networks.
+        networks: all that are declared.
+        shredded: those that somebody had shredded.
+    """
+    gone = {one.network_id for one in shredded}
+    if verdict.offenders != (NOTHING_KNOWN,) or not networks or not gone.issuperset(networks):
+        return verdict
+    named = ", ".join(sorted(networks))
+    return judge(f"nothing is left to be proven: {named} was shredded", 0, [])
 
 
 def check_damaged_states(snapshots: Sequence[TakenSnapshot]) -> CheckVerdict:

@@ -18,10 +18,23 @@ ITEMS = "backup_items"
 """Second table of `backup_catalog`: which snapshots hold which version of which item. It has no
 history, because each of its states can be built from the vault."""
 
+SHREDDED = "shredded_networks"
+"""Written by whatever job of a network finds it shredded; checks read it."""
+
 NETWORK_TABLES = (SNAPSHOTS, JOURNAL, CATALOG, PLAN)
 """One partition for each network of a vault."""
 REGION_TABLES = (REPLICAS, VERIFICATIONS, OBJECTIVES)
 """One partition for each region."""
+
+
+class ShreddedNetwork(NamedTuple):
+    """A network whose keys were destroyed: it can be neither backed up nor brought back."""
+
+    network_id: str
+    shredded_at: datetime
+    by: str
+    """Person or process that ordered it."""
+    reason: str
 
 
 class TakenSnapshot(NamedTuple):
@@ -192,9 +205,16 @@ class ProvenLevel(NamedTuple):
     """In words, each naming its object."""
     code_version: str
     passed_at: datetime | None
-    """Newest verification of this level that found nothing wrong; None when none ever did."""
+    """Since when everything that the level looks at is proven: the newest verification that found
+    nothing wrong; where it is read in parts, the oldest of their newest readings; samples do not
+    count. None when never."""
     recovery_s: float | None = None
     """Of a drill: from its declaration until all agents ran."""
+    part: str = ""
+    """Which part of the copy this look has read, and why; empty for all of it."""
+    oldest_read_at: datetime | None = None
+    """Of a look in parts: when the part that was read longest ago was read; None while one never
+    was."""
 
 
 class RecoveryObjective(NamedTuple):

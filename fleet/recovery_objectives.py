@@ -37,7 +37,8 @@ class ObjectivePolicy:
     backup_max_age_s: float = 2 * HOUR_S
     replica_lag_max_s: float = HOUR_S
     v1_max_age_s: float = 3 * HOUR_S
-    v2_max_age_s: float = 2 * DAY_S
+    v2_max_age_s: float = 8 * DAY_S
+    """Of the part that was read longest ago: a seventh is read a day."""
     v3_max_age_s: float = 8 * DAY_S
     v4_max_age_s: float = 8 * DAY_S
     v5_max_age_s: float = 35 * DAY_S
@@ -48,6 +49,10 @@ class ObjectivePolicy:
             value = getattr(self, one.name)
             if not 0 < value < float("inf"):
                 raise InvalidInputError(f"objectives.{one.name}", value, "seconds, more than 0")
+
+
+NOTHING_KNOWN = Offender("backups", "every region", "no copy of any network is known")
+"""What every claim is broken by while there are no backups at all."""
 
 
 class Drill(NamedTuple):
@@ -207,8 +212,7 @@ def _check(
     No copy at all is one offence: nothing is proven by nothing.
     """
     if not figures and name != _LAG:
-        nothing = Offender("backups", "every region", "no copy of any network is known")
-        return judge(claim, 0, [nothing])
+        return judge(claim, 0, [NOTHING_KNOWN])
     offenders = []
     known = []
     for one in figures:

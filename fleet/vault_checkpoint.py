@@ -19,8 +19,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fleet.errors import CorruptObjectError
+from fleet.pack_keys import derive_key
 from fleet.vault_epochs import Slot
-from fleet.vault_pack import SALT_BYTES, derive_key
+from fleet.vault_pack import SALT_BYTES
 from fleet.vault_records import LogPosition, StoredRecord, read_record
 
 _MAGIC = b"SRC1"

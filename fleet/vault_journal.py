@@ -19,15 +19,9 @@ from typing import Any, NamedTuple
 from fleet.agents import AgentState, StateChange
 from fleet.errors import CorruptObjectError, SchemaMismatchError
 from fleet.moments import microseconds, moment_of
+from fleet.pack_keys import PackKeys
 from fleet.vault_keyspace import SegmentPlace
-from fleet.vault_pack import (
-    PackBuilder,
-    PackKeys,
-    PackRow,
-    open_frame,
-    open_tail,
-    read_salt,
-)
+from fleet.vault_pack import PackBuilder, PackRow, open_frame, open_tail, read_salt
 
 PIECE_BYTES = 16 * 1024 * 1024
 """Longest piece of a state in one frame."""

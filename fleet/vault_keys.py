@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fleet.errors import CorruptObjectError, InvalidInputError, PermanentError
 from fleet.names import validate_name
+from fleet.pack_keys import KEY_BYTES
 from fleet.ports.key_wrapper import KMS_ALGORITHM, LOCAL_ALGORITHM, KeyWrapper, WrappedKey
-from fleet.vault_pack import KEY_BYTES
 
 WRAPS_MIN = 2
 """Key-encryption keys a data key must have: the region's and an offline recovery key."""

@@ -13,7 +13,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fleet.errors import CorruptObjectError, InvalidInputError
-from fleet.vault_pack import SALT_BYTES, TAG_BYTES, PackKeys, derive_key
+from fleet.pack_keys import PackKeys, derive_key
+from fleet.vault_pack import SALT_BYTES, TAG_BYTES
 
 FRAME_BYTES = 1024 * 1024
 """Plain bytes in each frame but the last."""

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from fleet.errors import CorruptObjectError, InvalidInputError, SchemaMismatchError
+from fleet.pack_keys import derive_key
 from fleet.vault_log import (
     EvidenceRecord,
     ForgetRecord,
@@ -26,7 +27,6 @@ from fleet.vault_log import (
     SnapshotRecord,
     UndeleteRecord,
 )
-from fleet.vault_pack import derive_key
 
 RECORD_MAX_BYTES = 1024 * 1024
 """A snapshot record names each of its packs in about 70 bytes; more means a fault."""

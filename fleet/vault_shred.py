@@ -11,7 +11,7 @@ import json
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from fleet.errors import CorruptObjectError
+from fleet.errors import CorruptObjectError, PermanentError
 
 _FORMAT = 1
 
@@ -30,6 +30,18 @@ class ShredNote(NamedTuple):
     def __str__(self) -> str:
         """As an error or a report says it."""
         return f"shredded on {self.shredded_at:%Y-%m-%d %H:%M} UTC by {self.by}: {self.reason}"
+
+
+class NetworkShreddedError(PermanentError):
+    """A network cannot be opened, because it was shredded."""
+
+    def __init__(self, note: ShredNote) -> None:
+        """Say when and by whom."""
+        super().__init__(
+            f"network {note.network_id} was {note}",
+            hint="Nothing can open its backups any more; use another network id.",
+        )
+        self.note = note
 
 
 def encode_shred_note(note: ShredNote) -> bytes:

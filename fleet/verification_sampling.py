@@ -6,7 +6,7 @@ Pure: the day and the seed are arguments; the same arguments choose the same par
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date
 
 from fleet.errors import InvalidInputError
@@ -20,9 +20,14 @@ def slice_of(day: date) -> int:
     return day.toordinal() % SLICES
 
 
-def is_in_slice(sha256: str, part: int | None) -> bool:
-    """Whether an object belongs to a part, by its hash (None: all do)."""
-    return part is None or int(sha256[:8], 16) % SLICES == part
+def part_of(sha256: str) -> int:
+    """The part that an object belongs to, by its hash."""
+    return int(sha256[:8], 16) % SLICES
+
+
+def is_in_parts(sha256: str, parts: Collection[int] | None) -> bool:
+    """Whether an object belongs to one of some parts (None: all do)."""
+    return parts is None or part_of(sha256) in parts
 
 
 def select_snapshots(live: Sequence[str], seed: int) -> tuple[str, ...]:

@@ -12,6 +12,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from fleet.backup_evidence import VerificationEvidence
+from fleet.scrub_plan import FAILED_PARTS_KEY, PARTS_KEY, SHARE_KEY
+from fleet.verification_sampling import SLICES
 
 READS_EVERYTHING = "V3"
 """From this level on a pass proves every blob of the snapshot."""
@@ -40,6 +42,50 @@ NEVER = VerificationStatus({}, {})
 """Of a snapshot that nobody has looked at."""
 
 
+class _Fold:
+    """What is known of one snapshot while its evidence is added up."""
+
+    def __init__(self) -> None:
+        self.passed: dict[str, datetime] = {}
+        self.failed: dict[str, tuple[datetime, str]] = {}
+        self._parts_passed: dict[int, datetime] = {}
+        self._parts_failed: set[int] = set()
+
+    def add(self, one: VerificationEvidence, *, is_bad: bool) -> None:
+        if one.level == "V2":
+            self._add_parts(one, is_bad=is_bad)
+        elif is_bad:
+            self._fail(one)
+        elif SHARE_KEY not in one.detail:  # a sample that found nothing proves nothing of the rest
+            self._pass(one.level, one.started_at)
+
+    def _add_parts(self, one: VerificationEvidence, *, is_bad: bool) -> None:
+        """A look at some parts: the level is passed when each of them was, the oldest says when."""
+        parts = set(one.detail.get(PARTS_KEY, range(SLICES)))
+        bad = set(one.detail.get(FAILED_PARTS_KEY) or parts) if is_bad else set()
+        self._parts_passed.update(dict.fromkeys(parts - bad, one.started_at))
+        self._parts_failed = (self._parts_failed - parts) | bad
+        for part in bad:
+            self._parts_passed.pop(part, None)
+        if bad:
+            self._fail(one)
+        elif not self._parts_failed:
+            self.failed.pop(one.level, None)
+            if len(self._parts_passed) == SLICES:
+                self._pass(one.level, min(self._parts_passed.values()))
+
+    def _fail(self, one: VerificationEvidence) -> None:
+        self.failed.setdefault(one.level, (one.started_at, one.failures[0]))
+        self.passed.pop(one.level, None)
+
+    def _pass(self, level: str, at: datetime) -> None:
+        self.passed[level] = at
+        for ended in [one for one in self.failed if _ends(level, one)]:
+            del self.failed[ended]
+        if level >= READS_EVERYTHING:
+            self._parts_failed.clear()
+
+
 def fold_verifications(evidence: Iterable[VerificationEvidence]) -> dict[str, VerificationStatus]:
     """Add up the evidence of one region, snapshot by snapshot.
 
@@ -48,24 +94,17 @@ def fold_verifications(evidence: Iterable[VerificationEvidence]) -> dict[str, Ve
             names the snapshots that it holds for; without it, `snapshot_id` alone; empty, it
             says nothing of any snapshot (a drill that failed at starting agents). Of a failed
             one, `detail["failed_snapshots"]` names those that failed; without it, all of them.
+            A V2 of some parts (`fleet.scrub_plan`) passes when all parts have passed.
     """
-    passed: dict[str, dict[str, datetime]] = {}
-    failed: dict[str, dict[str, tuple[datetime, str]]] = {}
+    folds: dict[str, _Fold] = {}
     for one in evidence:
         names = set(one.detail.get("snapshots", [one.snapshot_id]))
         bad = set() if one.ok else set(one.detail.get("failed_snapshots", names))
-        for snapshot_id in bad:
-            open_failures = failed.setdefault(snapshot_id, {})
-            open_failures.setdefault(one.level, (one.started_at, one.failures[0]))
-            passed.get(snapshot_id, {}).pop(one.level, None)
-        for snapshot_id in names - bad:
-            passed.setdefault(snapshot_id, {})[one.level] = one.started_at
-            open_failures = failed.get(snapshot_id, {})
-            for level in [level for level in open_failures if _ends(one.level, level)]:
-                del open_failures[level]
+        for snapshot_id in names | bad:
+            folds.setdefault(snapshot_id, _Fold()).add(one, is_bad=snapshot_id in bad)
     return {
-        snapshot_id: VerificationStatus(passed.get(snapshot_id, {}), failed.get(snapshot_id, {}))
-        for snapshot_id in sorted(passed.keys() | failed.keys())
+        snapshot_id: VerificationStatus(fold.passed, fold.failed)
+        for snapshot_id, fold in sorted(folds.items())
     }
 
 

@@ -4,6 +4,7 @@ Part of the nightly scrub: weeks, months and years end at midnight, and each obj
 or two. A store without locks is left alone. Killed anywhere, the next night does the same again.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from fleet.retention import RetentionVerdict
@@ -12,8 +13,15 @@ from fleet.snapshot_fitness import GuardPolicy
 from resources.vault.region_vaults import RegionVaults
 
 
-def extend_locks(vaults: RegionVaults, region: str) -> dict[str, Any]:
+def extend_locks(
+    vaults: RegionVaults, region: str, without: Collection[str] = ()
+) -> dict[str, Any]:
     """Lock the region's copies of snapshots that stand for a class; what was done, in numbers.
+
+    Args:
+        vaults: of all regions.
+        region: whose copies.
+        without: networks that are left out.
 
     Raises:
         PermanentError: the store refuses to lock.
@@ -26,7 +34,7 @@ def extend_locks(vaults: RegionVaults, region: str) -> dict[str, Any]:
     if vaults.store(region).features().lock_days is None:
         return {}
     policy, snapshots, extended = vaults.declaration.retention, 0, 0
-    for network_id in vaults.declaration.vault_networks:
+    for network_id in (one for one in vaults.declaration.vault_networks if one not in without):
         vault = vaults.replica(region, network_id)
         if not vault.log.refresh().live:
             continue

@@ -17,6 +17,7 @@ from ops.backup_rows import write_rows
 from ops.evidence import number_evidence
 from ops.inventory import AFTER
 from ops.partitions import Recorded, record_partitions
+from ops.shredded_networks import find_shredded, shown_shredded
 from resources.vault.region_vaults import RegionVaults
 
 REGION = "region"
@@ -38,7 +39,9 @@ def replicate_op(
     def pull(region: str) -> dict[str, Any]:
         rows: list[Replica] = []
         failed: dict[str, StateroomError] = {}
-        for network_id in region_vaults.declaration.vault_networks:
+        networks = region_vaults.declaration.vault_networks
+        shredded = find_shredded(region_vaults, networks)
+        for network_id in (one for one in networks if one not in shredded):
             try:
                 rows += _pull_network(region_vaults, clock, region, network_id)
             except StateroomError as error:
@@ -46,7 +49,7 @@ def replicate_op(
         evidence = write_rows(lake, REPLICAS, region, rows, Replica, clock.now())
         if failed:
             raise combined_error(failed)
-        return {**_numbers(rows), **evidence}
+        return {**_numbers(rows), **evidence, **shown_shredded(shredded)}
 
     yield from record_partitions(context, REPLICAS, REGION, pull)
 

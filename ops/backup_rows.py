@@ -10,6 +10,7 @@ from fleet.backup_tables import (
     OBJECTIVES,
     PLAN,
     REPLICAS,
+    SHREDDED,
     SNAPSHOTS,
     VERIFICATIONS,
 )
@@ -23,7 +24,8 @@ PREVIEW_FIELDS: Mapping[str, tuple[str, ...]] = {
     PLAN: ("fate", "reason", "taken_at"),
     JOURNAL: ("region", "covered_until", "segments", "agents", "gap", "fault"),
     REPLICAS: ("network_id", "is_home", "snapshot_at", "records_behind", "copied_bytes"),
-    VERIFICATIONS: ("network_id", "level", "passed", "started_at", "items", "failures"),
+    VERIFICATIONS: ("network_id", "level", "passed", "started_at", "part", "failures"),
+    SHREDDED: ("network_id", "shredded_at", "by", "reason"),
     OBJECTIVES: ("network_id", "rpo_s", "rto_s", "backup_age_s", "replica_lag_s", "missing"),
 }
 """Columns that a person reads first, by table; all of them stand in the lake."""

@@ -7,6 +7,7 @@ finds is a result: the run succeeds, the check turns red.
 
 import uuid
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -20,12 +21,14 @@ from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
 from fleet.ports.progress import Progress
+from fleet.scrub_plan import PARTS_KEY, SHARE_KEY
 from ops.backup_locks import extend_locks
 from ops.backup_replicas import REGION, combined_error
 from ops.backup_rows import read_rows, write_rows
 from ops.evidence import number_evidence
 from ops.inventory import AFTER
 from ops.partitions import Recorded, record_partitions
+from ops.shredded_networks import find_shredded, shown_shredded
 from resources.vault.region_vaults import RegionVaults
 
 MENDED_MAX = 50
@@ -41,6 +44,12 @@ class VerificationConfig(dg.Config):
     levels: list[str] = Field(
         default=["V1"],
         description="V1 structure, V2 stored bytes, V3 content, V4 restore test, V5 drill.",
+    )
+    whole: bool = Field(
+        default=False,
+        description="Look at everything. Without it V1 takes old records out of the log's "
+        "checkpoints, V2 reads the seventh of the bytes that is due, and V3 a sample unless its "
+        "weekly look at all is due.",
     )
     heal: bool = Field(
         default=False,
@@ -73,7 +82,9 @@ def verify_op(
         fresh: list[ProvenLevel] = []
         mended: list[str] = []
         failed: dict[str, StateroomError] = {}
-        for network_id in config.networks or region_vaults.declaration.vault_networks:
+        networks = config.networks or region_vaults.declaration.vault_networks
+        shredded = find_shredded(region_vaults, networks)
+        for network_id in (one for one in networks if one not in shredded):
             try:
                 rows, words = _verify_network(*stores, region, network_id, config, progress)
                 fresh += rows
@@ -84,16 +95,17 @@ def verify_op(
         if config.heal:
             try:
                 shown |= _examine(region_vaults, region)
-                shown |= extend_locks(region_vaults, region)
+                shown |= extend_locks(region_vaults, region, shredded)
             except StateroomError as error:
                 failed["store"] = error
-        newest = newest_levels([*read_rows(lake, VERIFICATIONS, ProvenLevel, region), *fresh])
+        known = read_rows(lake, VERIFICATIONS, ProvenLevel, region)
+        newest = newest_levels(row for row in (*known, *fresh) if row.network_id not in shredded)
         evidence = write_rows(lake, VERIFICATIONS, region, newest, ProvenLevel, clock.now())
         if failed:
             raise combined_error(failed)
         if mended:
             shown["mended"] = mended[:MENDED_MAX]
-        return {**shown, **_numbers(fresh), **evidence}
+        return {**shown, **_numbers(fresh), **evidence, **shown_shredded(shredded)}
 
     yield from record_partitions(context, VERIFICATIONS, REGION, verify)
 
@@ -142,6 +154,7 @@ def _verify_network(
             region,
             network_id,
             snapshot_ids=config.snapshots,
+            whole=config.whole,
             on_phase=lambda phase: progress.finish(phase.name, phase.seconds),
         )
 
@@ -166,6 +179,7 @@ def _verify_network(
 
 def _row(found: VerificationEvidence) -> ProvenLevel:
     recovery_s = found.detail.get("rto_all_s")
+    oldest = found.detail.get("oldest_read_at")
     return ProvenLevel(
         region=found.region,
         network_id=found.network_id,
@@ -178,9 +192,25 @@ def _row(found: VerificationEvidence) -> ProvenLevel:
         passed=found.ok,
         failures=found.failures[:100],
         code_version=found.code_version,
-        passed_at=found.started_at if found.ok else None,
+        passed_at=_passed_at(found),
         recovery_s=recovery_s if isinstance(recovery_s, float) else None,
+        part=str(found.detail.get("part", "")),
+        oldest_read_at=datetime.fromisoformat(oldest) if oldest else None,
     )
+
+
+def _passed_at(found: VerificationEvidence) -> datetime | None:
+    """Since when the whole level is proven; None where this look does not say it.
+
+    A look at some parts proves them all since the oldest reading; a sample proves nothing of the
+    rest.
+    """
+    if not found.ok or SHARE_KEY in found.detail:
+        return None
+    if PARTS_KEY in found.detail:
+        since = found.detail.get("proven_since")
+        return datetime.fromisoformat(since) if since else None
+    return found.started_at
 
 
 def newest_levels(rows: Iterable[ProvenLevel]) -> list[ProvenLevel]:

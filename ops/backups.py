@@ -24,6 +24,7 @@ from ops.evidence import number_evidence
 from ops.inventory import AFTER
 from ops.partitions import Recorded, record_partitions
 from ops.pools import BACKUP_SNAPSHOTS
+from ops.shredded_networks import leave_out_shredded
 from resources.vault.region_vaults import RegionVaults
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def take_snapshots_op(
     control_store: dg.ResourceParam[ControlStore],
     artefact_declarations: dg.ResourceParam[Sequence[ArtefactDeclaration]],
     lake: dg.ResourceParam[Lake],
+    clock: dg.ResourceParam[Clock],
 ) -> Recorded:
     """Take a snapshot of each network of the run, in the region that writes."""
     run_id = context.run.run_id
@@ -81,7 +83,8 @@ def take_snapshots_op(
         evidence = write_rows(lake, SNAPSHOTS, network_id, [taken], TakenSnapshot, taken.taken_at)
         return {**_words(taken), **_numbers(taken), **evidence}
 
-    yield from record_partitions(context, SNAPSHOTS, NETWORK, take)
+    taking = leave_out_shredded(region_vaults, lake, clock, SNAPSHOTS, TakenSnapshot, take)
+    yield from record_partitions(context, SNAPSHOTS, NETWORK, taking)
 
 
 def _take(
@@ -231,7 +234,8 @@ def list_snapshots_op(
         evidence = write_table(lake, CATALOG, network_id, table, CataloguedSnapshot, clock.now())
         return {**_totals(table.to_pylist()), "item_runs": runs, **evidence}
 
-    yield from record_partitions(context, CATALOG, NETWORK, catalogue)
+    listing = leave_out_shredded(region_vaults, lake, clock, CATALOG, CataloguedSnapshot, catalogue)
+    yield from record_partitions(context, CATALOG, NETWORK, listing)
 
 
 def _list_items(lake: Lake, vault: "NetworkVault", network_id: str, clock: Clock) -> int:

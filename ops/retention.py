@@ -27,6 +27,7 @@ from ops.inventory import AFTER
 from ops.outcomes import outcomes
 from ops.partitions import Recorded, record_partitions
 from ops.pools import VAULT_REMOVAL
+from ops.shredded_networks import find_shredded, leave_out_shredded
 from resources.vault.region_vaults import RegionVaults
 
 
@@ -72,7 +73,8 @@ def retain_snapshots_op(
             shown |= _carry_out(region_vaults, network_id, decided)
         return {**shown, **evidence}
 
-    yield from record_partitions(context, PLAN, NETWORK, retain)
+    planning = leave_out_shredded(region_vaults, lake, clock, PLAN, PlannedSnapshot, retain)
+    yield from record_partitions(context, PLAN, NETWORK, planning)
     if config.apply:
         with outcomes(context.op_execution_context.retry_number):
             trimmed = _trim_changes(region_vaults, control_store, clock.now())
@@ -171,6 +173,8 @@ def _trim_changes(vaults: RegionVaults, control_store: ControlStore, now: dateti
     """
     from resources.vault.retention.change_log import trim_change_log
 
-    networks = {one: vaults.home(one) for one in vaults.declaration.networks}
+    declared = vaults.declaration.networks
+    shredded = find_shredded(vaults, declared)
+    networks = {one: vaults.home(one) for one in declared if one not in shredded}
     begun = {one: vault for one, vault in networks.items() if vault.log.refresh().live}
     return trim_change_log(begun, control_store, now)

@@ -17,6 +17,7 @@ from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
 from ops.backup_rows import write_rows
 from ops.evidence import number_evidence
+from ops.shredded_networks import find_shredded
 from resources.vault.region_vaults import RegionVaults
 
 TICK_MAX_S = 20.0
@@ -68,7 +69,7 @@ def journal_changes(
         vaults: of all regions.
         control_store: whose change log is read.
         clock: dates the rows.
-        networks: to journal.
+        networks: to journal; those that were shredded are left out.
         known: network of each agent, filled here and kept by the caller; None to keep nothing.
 
     Raises:
@@ -79,6 +80,8 @@ def journal_changes(
 
     declaration = vaults.declaration
     end_s = clock.monotonic_s() + TICK_MAX_S
+    shredded = find_shredded(vaults, networks)
+    networks = [one for one in networks if one not in shredded]
     homes = {one: vaults.home(one) for one in networks}
     done = append_segments(homes, control_store, networks=known)
     now = clock.now()

@@ -130,13 +130,15 @@ class FleetRun:
         self._await("code server", lambda: dagster.code_server_listens(self._settings))
         workspace = dagster.write_workspace(self._settings)
         self._launch(dagster.webserver_spec(self._settings, workspace, self._ui_port))
-        self._launch(dagster.daemon_spec(self._settings, workspace))
         client = WebserverClient(self._up.url)
         self._await("UI", lambda: _answers(client))
         self._say(f"UI at {self._up.url}")
         self._await_location(client)
+        run_id = self._order_inventory(client)
+        # Only now, so that what sensors order queues behind the inventory that is waited for.
+        self._launch(dagster.daemon_spec(self._settings, workspace))
         self._record(ready=False)
-        self._materialize_once(client)
+        self._await_inventory(client, run_id)
         self._say(f"fleet {self._settings.fleet.name} is up: {self._up.url}  (Ctrl-C stops it)")
 
     def _launch(self, spec: ProcessSpec) -> None:
@@ -181,11 +183,13 @@ class FleetRun:
         except TransientError as error:
             raise PermanentError(f"{error}: {problem}", hint=error.hint) from error
 
-    def _materialize_once(self, client: WebserverClient) -> None:
-        """Run the inventory over all regions, as an operator would from the UI."""
+    def _order_inventory(self, client: WebserverClient) -> str:
+        """Run the inventory over all regions, as an operator would from the UI; the run's id."""
         regions = sorted(region.name for region in self._settings.regions)
         tags = {RANGE_START: regions[0], RANGE_END: regions[-1], "stateroom/reason": "stateroom up"}
-        run_id = client.launch_job(dagster.LOCATION, FIRST_JOB, {}, tags)
+        return client.launch_job(dagster.LOCATION, FIRST_JOB, {}, tags)
+
+    def _await_inventory(self, client: WebserverClient, run_id: str) -> None:
         status: list[str] = []
 
         def ended() -> bool:

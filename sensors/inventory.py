@@ -33,7 +33,12 @@ from ops.inventory_jobs import INVENTORY_JOB, inventory_request
 INTERVAL_S = 4
 """Below 5, so that every pass of the sensor daemon (5 s) starts a tick."""
 
-WAITING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
+WAITING = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+]
+"""Of a run that has not looked at the fleet yet."""
 
 
 def take_looks(

@@ -7,30 +7,33 @@ asked for, each through its limits. The live sensor and the simulator call this 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
+from typing import TYPE_CHECKING
 
 from fleet.errors import InvalidInputError
 from fleet.failover.draft import Draft
 from fleet.failover.fail_back import act_on_fail_backs
 from fleet.failover.incident_steps import adopt_incidents, end_incidents, open_incidents
+from fleet.failover.judging import OrderColumns, Question, judge_marks
+from fleet.failover.late import Late
 from fleet.failover.limits import moves_kept
+from fleet.failover.mark_table import MarkDraft, MarkTable
 from fleet.failover.moving import act_on_nodes, act_on_regions, node_wishes, region_wishes
-from fleet.failover.node_case import Orders
-from fleet.failover.node_states import is_forgettable, judge_node
+from fleet.failover.node_states import is_forgettable
 from fleet.failover.policy import FailoverPolicy
 from fleet.failover.records import (
     ControllerState,
     Decision,
     Evidence,
     FailoverState,
-    NodeMark,
     Rule,
     Transition,
 )
 from fleet.failover.region_states import RegionCount, count_regions, is_remembered, judge_regions
 from fleet.failover.restarting import continue_under, restart_ages
-from fleet.failover.screening import Screen, node_facts, screen_nodes
+from fleet.failover.screening import FactsTable, Screen, screen_nodes
 from fleet.failover.self_test import Failure, leader_failure, run_self_test
 from fleet.failover.telling import (
     act_on_discovery,
@@ -39,6 +42,10 @@ from fleet.failover.telling import (
     tell_nodes,
     tell_regions,
 )
+
+if TYPE_CHECKING:
+    from fleet.failover.columns import BoolArray
+    from fleet.failover.mark_table import IndexArray
 
 ALL_RULES: frozenset[Rule] = frozenset()
 """`without` of every live caller: no rule is switched off."""
@@ -75,6 +82,7 @@ def decide(
         raise InvalidInputError("evidence.at", evidence.at, "an aware time")
     before = continue_under(state, evidence.clock_id, now_s)
     restarted = before is not state
+    before = replace(before, nodes=MarkTable.of(before.nodes, evidence.nodes))
     screen = screen_nodes(evidence, before, policy, now_s, without)
     failures = run_self_test(evidence, screen, before, policy, now_s, without)
     thaws = before.controller is ControllerState.FROZEN and not failures
@@ -103,56 +111,73 @@ def _draft(
     without: frozenset[Rule],
 ) -> Draft:
     """Facts and marks of the nodes that must be looked at; all others are plainly healthy."""
-    indices = _looked_at(evidence, state) | set(screen.odd().tolist())
-    facts = {row.node_id: row for row in node_facts(evidence, screen, policy, sorted(indices))}
+    known = MarkTable.of(state.nodes, evidence.nodes)
+    marks = MarkDraft.continued(known, _looked_at(evidence, known, screen), now_s)
+    facts = FactsTable(evidence, screen, policy, marks)
     return Draft(
         evidence=evidence,
         policy=policy,
         now_s=now_s,
         without=without,
         facts=facts,
-        nodes={name: state.nodes.get(name) or NodeMark(name, since_s=now_s) for name in facts},
+        nodes=marks,
+        orders=_orders(evidence, facts, marks),
         regions=dict(state.regions),
         counts={},
         moves=moves_kept(state.moves, policy, now_s),
         parked=dict(state.parked),
         incidents={fact.incident_id: fact for fact in evidence.incidents},
         open_by_subject={fact.subject: fact.incident_id for fact in evidence.incidents},
-        gone={
-            name: mark for name, mark in state.nodes.items() if name not in facts and mark.incident
-        },
+        gone={name: mark for name, mark in known.gone.items() if mark.incident},
     )
 
 
-def _looked_at(evidence: Evidence, state: FailoverState) -> set[int]:
-    """Nodes that are remembered, have an open incident, or that a person has named."""
+def _looked_at(evidence: Evidence, known: MarkTable, screen: Screen) -> IndexArray:
+    """Nodes that are odd or remembered, have an open incident, or that a person has named."""
+    import numpy as np
+
     nodes, forced = evidence.nodes, evidence.directives.forced
     subjects = (*forced, *(fact.subject for fact in evidence.incidents))
-    named = (subject.removeprefix("node/") for subject in subjects if subject.startswith("node/"))
-    found = {nodes.find(name) for name in (*state.nodes, *named)}
+    names = (subject.removeprefix("node/") for subject in subjects if subject.startswith("node/"))
+    found = [nodes.find(name) for name in names if known.row_of(name) is None]
+    named = np.array([index for index in found if index is not None], dtype=np.intp)
     regions = [i for i, region in enumerate(nodes.regions) if f"region/{region}" in forced]
     if regions:
-        import numpy as np
+        named = np.union1d(named, np.flatnonzero(np.isin(nodes.region_index, regions)))
+    odd = screen.odd()
+    if not len(named) and np.array_equal(odd, known.at):
+        return known.at
+    return np.unique(np.concatenate((known.at, odd, named)))
 
-        found.update(np.flatnonzero(np.isin(nodes.region_index, regions)).tolist())
-    return {index for index in found if index is not None}
+
+def _orders(evidence: Evidence, facts: FactsTable, marks: MarkDraft) -> OrderColumns:
+    """What people have said about each node that is looked at."""
+    import numpy as np
+
+    def said(subjects: frozenset[str]) -> BoolArray:
+        found = np.zeros(len(facts), dtype=bool)
+        for subject in subjects:
+            if subject.startswith("node/"):
+                row = marks.row_of(subject.removeprefix("node/"))
+                if row is not None:
+                    found[row] = True
+        return found
+
+    directives = evidence.directives
+    forced_node, region = said(directives.forced), facts.region_index
+    names = [f"region/{name}" in directives.forced for name in facts.regions]
+    forced = forced_node | np.array(names, dtype=bool)[region]
+    return OrderColumns(forced, forced_node, said(directives.acknowledged))
 
 
 def _judge(draft: Draft, screen: Screen) -> None:
     """Carry the marks of nodes and regions through this tick."""
-    directives = draft.evidence.directives
-    for name, facts in draft.facts.items():
-        subject = f"node/{name}"
-        forced = not directives.forced.isdisjoint((subject, f"region/{facts.region}"))
-        orders = Orders(forced, subject in directives.acknowledged)
-        judgement = judge_node(
-            facts, draft.nodes[name], draft.policy, draft.now_s, orders, draft.without
-        )
-        draft.nodes[name] = judgement.mark
-        draft.transitions.extend(judgement.transitions)
+    question = Question(draft.facts, draft.orders, draft.policy, draft.now_s, draft.without)
+    draft.node_transitions = judge_marks(question, draft.nodes)
     draft.counts = _counts(draft, screen)
-    draft.regions, changes = judge_regions(draft.counts, draft.regions, draft.policy, draft.now_s)
-    draft.transitions.extend(changes)
+    draft.regions, draft.region_transitions = judge_regions(
+        draft.counts, draft.regions, draft.policy, draft.now_s
+    )
 
 
 def _counts(draft: Draft, screen: Screen) -> dict[str, RegionCount]:
@@ -222,7 +247,7 @@ def _finish(
         tick_s=draft.now_s,
         ages_from_s=state.ages_from_s,
         controller=controller,
-        nodes=_kept({**draft.nodes, **draft.gone}, draft.policy, draft.now_s),
+        nodes=_kept(draft),
         regions={name: mark for name, mark in draft.regions.items() if is_remembered(mark)},
         moves=tuple(draft.moves),
         parked=draft.parked,
@@ -231,16 +256,28 @@ def _finish(
         state=after,
         actions=tuple(draft.actions),
         non_actions=tuple(draft.non_actions),
-        transitions=(*transitions, *draft.transitions),
+        transitions=_all_transitions(transitions, draft),
         controller=controller,
         ages_restarted=restarted,
     )
 
 
-def _kept(
-    marks: Mapping[str, NodeMark], policy: FailoverPolicy, now_s: float
-) -> dict[str, NodeMark]:
-    return {name: mark for name, mark in marks.items() if not is_forgettable(mark, policy, now_s)}
+def _kept(draft: Draft) -> MarkTable:
+    """Marks that still matter."""
+    policy, now_s = draft.policy, draft.now_s
+    rows = ~draft.nodes.where(lambda mark: is_forgettable(mark, policy, now_s))
+    gone = {
+        name: mark for name, mark in draft.gone.items() if not is_forgettable(mark, policy, now_s)
+    }
+    return draft.nodes.kept(rows, gone)
+
+
+def _all_transitions(controller: tuple[Transition, ...], draft: Draft) -> Sequence[Transition]:
+    """Of the controller, of nodes, of regions; those of nodes are written out when read."""
+    parts = (controller, draft.node_transitions, draft.region_transitions)
+    if not draft.node_transitions:
+        return (*controller, *draft.region_transitions)
+    return Late(sum(map(len, parts)), lambda: chain.from_iterable(parts))
 
 
 def _controller_change(

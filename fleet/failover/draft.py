@@ -5,11 +5,16 @@ The only mutable object of the decision; it lives for one call of `decide`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from fleet.failover.columns import NodeColumns
+from fleet.failover.judging import OrderColumns
+from fleet.failover.mark_table import MarkDraft
 from fleet.failover.policy import FailoverPolicy
+from fleet.failover.reasons import death_reasons
 from fleet.failover.records import (
     Action,
     ActionKind,
@@ -25,10 +30,13 @@ from fleet.failover.records import (
     Transition,
 )
 from fleet.failover.region_states import RegionCount
-from fleet.failover.screening import NodeFacts
+from fleet.failover.screening import FactsTable
+
+if TYPE_CHECKING:
+    from fleet.failover.columns import BoolArray
 
 
-@dataclass(slots=True)
+@dataclass
 class Draft:
     """What `decide` has so far."""
 
@@ -36,21 +44,30 @@ class Draft:
     policy: FailoverPolicy
     now_s: float
     without: frozenset[Rule]
-    facts: Mapping[str, NodeFacts]
-    """Of the nodes that have a mark."""
-    nodes: dict[str, NodeMark]
+    facts: FactsTable
+    """Of the nodes that have a mark; in the same rows."""
+    nodes: MarkDraft
+    orders: OrderColumns
+    """Of people, in the same rows."""
     regions: dict[str, RegionMark]
     counts: Mapping[str, RegionCount]
     moves: list[MoveNote]
     parked: dict[str, float]
     actions: list[Action] = field(default_factory=list)
     non_actions: list[NonAction] = field(default_factory=list)
-    transitions: list[Transition] = field(default_factory=list)
+    node_transitions: Sequence[Transition] = ()
+    region_transitions: Sequence[Transition] = ()
     incidents: dict[str, IncidentFact] = field(default_factory=dict)
     """By id, as the store holds them."""
     open_by_subject: dict[str, str] = field(default_factory=dict)
     gone: dict[str, NodeMark] = field(default_factory=dict)
     """Marks with an open incident whose nodes are not declared any more."""
+    _deaths: dict[int, tuple[Reason, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def stamp(self) -> str:
+        """The moment, as names of incidents carry it."""
+        return f"{self.evidence.at:%Y%m%dT%H%M%S}"
 
     @property
     def columns(self) -> NodeColumns:
@@ -72,6 +89,21 @@ class Draft:
         full = mark is not None and mark.state is RegionState.FULL
         return full and self.keeps(Rule.REGION_SUSPECT)
 
+    def full_rows(self) -> BoolArray:
+        """Rows of regions that are to be judged as a whole."""
+        import numpy as np
+
+        full = np.array([self.is_full(region) for region in self.facts.regions], dtype=bool)
+        rows: BoolArray = full[self.facts.region_index]
+        return rows
+
+    def death_reasons(self, row: int) -> tuple[Reason, ...]:
+        """What speaks for moving the agents of a node; an incident and a move say the same."""
+        found = self._deaths.get(row)
+        if found is None:
+            found = self._deaths[row] = death_reasons(self.facts.row(row), self.policy)
+        return found
+
     def is_forced(self, subject: str) -> bool:
         """Tell whether a person has ordered it."""
         return subject in self.evidence.directives.forced
@@ -82,7 +114,8 @@ class Draft:
 
     def is_approved(self, action: Action) -> bool:
         """Tell whether a person has approved this very action."""
-        return action.key in self.evidence.directives.approved
+        approved = self.evidence.directives.approved
+        return bool(approved) and action.key in approved
 
     def refuse(
         self,

@@ -7,8 +7,9 @@ controller that takes over in the middle continues it.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fleet.failover.draft import Draft
-from fleet.failover.reasons import death_reasons
 from fleet.failover.records import (
     Action,
     ActionKind,
@@ -18,6 +19,9 @@ from fleet.failover.records import (
     RegionMark,
     Rule,
 )
+
+if TYPE_CHECKING:
+    from fleet.failover.columns import BoolArray, IntArray
 
 _VERDICTS = {"terminated": Rule.TERMINATED, "votes": Rule.VOTE_MAJORITY, "forced": Rule.FORCED}
 
@@ -32,12 +36,15 @@ def verdict_rule(mark: NodeMark) -> Rule:
 
 def adopt_incidents(draft: Draft) -> None:
     """Take over what the store holds open for subjects that we know no incident of."""
+    nodes = draft.nodes
     for subject, incident in draft.open_by_subject.items():
         kind, _, name = subject.partition("/")
-        if kind == "node" and name in draft.nodes and not draft.nodes[name].incident:
-            draft.nodes[name] = draft.nodes[name]._replace(incident=incident)
-        elif kind == "node" and name not in draft.nodes:
-            draft.gone.setdefault(name, NodeMark(name, incident=incident))
+        if kind == "node":
+            row = nodes.row_of(name)
+            if row is None:
+                draft.gone.setdefault(name, NodeMark(name, incident=incident))
+            elif nodes.incident_codes.item(row) == 0:
+                nodes.incident_codes[row] = nodes.incident_code(incident)
         elif kind == "region" and name in draft.counts:
             mark = draft.regions.get(name, RegionMark(name))
             draft.regions[name] = mark._replace(incident=mark.incident or incident)
@@ -45,17 +52,37 @@ def adopt_incidents(draft: Draft) -> None:
 
 def open_incidents(draft: Draft) -> None:
     """Give every node with a verdict an incident: its own, or its region's."""
-    for mark in sorted(draft.nodes.values()):
-        if mark.state in _OPENING and not mark.incident:
-            facts = draft.facts[mark.node_id]
-            forced = draft.is_forced(f"node/{mark.node_id}")
-            if draft.is_full(facts.region) and not forced:
-                incident = _region_incident(draft, facts.region)
-            else:
-                reasons = death_reasons(facts, draft.policy)
-                subject = f"node/{mark.node_id}"
-                incident = _open(draft, subject, verdict_rule(mark), reasons)
-            draft.nodes[mark.node_id] = mark._replace(incident=incident)
+    nodes, region_index = draft.nodes, draft.facts.region_index
+    lacking = nodes.where(lambda mark: mark.state in _OPENING and not mark.incident)
+    if not lacking.any():
+        return
+    shared = lacking & draft.full_rows() & ~draft.orders.forced_node
+    first = _first_of_each(region_index, shared)
+    single = (lacking & ~shared).nonzero()[0]
+    draft.facts.read(single)
+    for row in sorted((*single.tolist(), *first)):
+        if row in first:
+            number = int(region_index[row])
+            incident = _region_incident(draft, draft.facts.regions[number])
+            nodes.name_incident((shared & (region_index == number)).nonzero()[0], incident)
+        else:
+            _open_single(draft, row)
+
+
+def _first_of_each(region_index: IntArray, rows: BoolArray) -> set[int]:
+    """The first row of each region among these."""
+    import numpy as np
+
+    chosen = np.flatnonzero(rows)
+    _, first = np.unique(region_index[chosen], return_index=True)
+    return set(chosen[first].tolist())
+
+
+def _open_single(draft: Draft, row: int) -> None:
+    nodes = draft.nodes
+    rule, reasons = verdict_rule(nodes.shared(row)), draft.death_reasons(row)
+    incident = _open(draft, f"node/{nodes.names[row]}", rule, reasons)
+    nodes.incident_codes[row] = nodes.incident_code(incident)
 
 
 def _region_incident(draft: Draft, region: str) -> str:
@@ -73,7 +100,7 @@ def _open(draft: Draft, subject: str, rule: Rule, reasons: tuple[Reason, ...]) -
     known = draft.open_by_subject.get(subject)
     if known is not None:
         return known
-    incident = f"{subject.replace('/', '-')}-{draft.evidence.at:%Y%m%dT%H%M%S}"
+    incident = f"{subject.replace('/', '-')}-{draft.stamp}"
     draft.actions.append(
         Action(ActionKind.OPEN_INCIDENT, subject, rule, reasons, incident, draft.term)
     )
@@ -84,16 +111,20 @@ def end_incidents(draft: Draft) -> None:
     """End what has come to an end: moved and running elsewhere, returned, or contradicted."""
     shared = {mark.incident for mark in draft.regions.values() if mark.incident}
     _end_gone(draft, shared)
-    unfinished = set()
-    for mark in sorted(draft.nodes.values()):
-        if not mark.incident:
-            continue
-        if mark.state in _UNFINISHED:
-            unfinished.add(mark.incident)
-        elif mark.incident in shared:
-            draft.nodes[mark.node_id] = mark._replace(incident="")
-        elif _pending(draft, mark.incident) == 0:
-            _end_node(draft, mark)
+    nodes = draft.nodes
+    waits = nodes.where(lambda mark: mark.state in _UNFINISHED and bool(mark.incident))
+    unfinished = set(nodes.incidents(waits.nonzero()[0]).values())
+    over = nodes.where(lambda mark: mark.state not in _UNFINISHED and bool(mark.incident))
+    known = nodes.incidents(over.nonzero()[0])
+    ended = [
+        code
+        for code, incident in known.items()
+        if incident not in shared and _pending(draft, incident) == 0
+    ]
+    for row in nodes.rows_in(ended, over).tolist():
+        _end_node(draft, nodes.mark(row))
+    given_back = [code for code, incident in known.items() if incident in shared]
+    nodes.name_incident(nodes.rows_in(given_back, over), "")
     for region in list(draft.regions.values()):
         if region.incident and region.incident not in unfinished:
             _end_region(draft, region)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from fleet.failover.draft import Draft
 from fleet.failover.incident_steps import verdict_rule
 from fleet.failover.limits import Limit, MoveBudget, evacuation_limit, move_limit
-from fleet.failover.reasons import death_reasons
 from fleet.failover.records import (
     Action,
     ActionKind,
@@ -18,12 +17,18 @@ from fleet.failover.records import (
     Rule,
 )
 
+if TYPE_CHECKING:
+    from fleet.failover.columns import BoolArray
+    from fleet.failover.screening import NodeFacts
+
 
 class Wish(NamedTuple):
     """An action that a mark asks for."""
 
     action: Action
     region: str
+    row: int = -1
+    """Of the node that it is about."""
 
 
 def node_wishes(draft: Draft) -> list[Wish]:
@@ -31,18 +36,33 @@ def node_wishes(draft: Draft) -> list[Wish]:
 
     Nodes of a region that is wholly lost ask for nothing by themselves, unless ordered by force.
     """
+    import numpy as np
+
     wishes = []
-    marks = sorted(draft.nodes.values(), key=lambda mark: (mark.suspect_s, mark.node_id))
-    for mark in marks:
-        if mark.state not in {NodeState.CONFIRMED, NodeState.FENCED}:
-            continue
-        region = draft.facts[mark.node_id].region
-        if draft.is_full(region) and not draft.is_ordered(mark.node_id, region):
-            continue
-        action = _node_action(draft, mark)
-        if action is not None and _is_single(draft, action, region):
-            wishes.append(Wish(action, region))
+    rows = np.flatnonzero(_may_ask(draft))
+    suspect_s = draft.nodes.column(lambda mark: mark.suspect_s)[rows]
+    rows = rows[np.argsort(suspect_s, kind="stable")]
+    draft.facts.read(rows)
+    for row in rows.tolist():
+        facts = draft.facts.row(row)
+        action = _node_action(draft, row, facts)
+        if action is not None and _is_single(draft, action, facts.region):
+            wishes.append(Wish(action, facts.region, row))
     return wishes
+
+
+def _may_ask(draft: Draft) -> BoolArray:
+    """Rows for which `_node_action` may have an action."""
+    nodes, column = draft.nodes, draft.facts.columns
+    due = nodes.where(lambda mark: mark.state is NodeState.FENCED and _is_due(draft, mark))
+    early = nodes.where(lambda mark: mark.state is NodeState.CONFIRMED and not mark.stateless_moved)
+    fence = nodes.where(lambda mark: mark.state is NodeState.CONFIRMED and "fence" not in mark.told)
+    fence |= draft.orders.forced & nodes.where(
+        lambda mark: mark.state is NodeState.CONFIRMED and _is_fence_due(draft, mark)
+    )
+    asks = (due | fence) & (column["agents"] > 0) | early & (column["agents_stateless"] > 0)
+    found: BoolArray = asks & (~draft.full_rows() | draft.orders.forced)
+    return found
 
 
 def _is_single(draft: Draft, action: Action, region: str) -> bool:
@@ -57,54 +77,63 @@ def _is_due(draft: Draft, mark: NodeMark) -> bool:
     return mark.moved_s is None or draft.now_s - mark.moved_s >= draft.policy.move_retry_s
 
 
-def _node_action(draft: Draft, mark: NodeMark) -> Action | None:
-    facts = draft.facts[mark.node_id]
-    action = Action(
-        kind=ActionKind.MOVE_NODE,
-        subject=f"node/{mark.node_id}",
-        rule=verdict_rule(mark),
-        reasons=death_reasons(facts, draft.policy),
-        incident=mark.incident,
-        term=draft.term,
-        nodes=(mark.node_id,),
-        agents=facts.agents,
-        attempt=mark.attempts + 1,
-    )
-    if mark.state is NodeState.FENCED:
-        return action if facts.agents > 0 and _is_due(draft, mark) else None
-    if facts.agents_stateless > 0 and not mark.stateless_moved and draft.keeps(Rule.STATELESS):
-        return replace(
-            action, rule=Rule.STATELESS, agents=facts.agents_stateless, stateless_only=True
-        )
-    if facts.agents == 0 or ("fence" in mark.told and not _is_fence_due(draft, mark)):
-        return None
-    # Only what a person ordered is carried out by a run: each of its runs has a number of its own.
-    attempt = action.attempt if draft.is_ordered(mark.node_id, facts.region) else 1
-    return replace(action, kind=ActionKind.FENCE_NODE, rule=Rule.FENCING, attempt=attempt)
-
-
 def _is_fence_due(draft: Draft, mark: NodeMark) -> bool:
-    """What a person has ordered is asked for again when the run that should do it has not."""
-    ordered = draft.is_ordered(mark.node_id, draft.facts[mark.node_id].region)
+    """What a person has ordered is asked for again when the run that should do it has not.
+
+    Only a fence that a person ordered has a moment.
+    """
     asked_s = mark.stopped_s
-    return ordered and asked_s is not None and draft.now_s - asked_s >= draft.policy.move_retry_s
+    return asked_s is not None and draft.now_s - asked_s >= draft.policy.move_retry_s
+
+
+def _node_action(draft: Draft, row: int, facts: NodeFacts) -> Action | None:
+    mark = draft.nodes.shared(row)
+    kind, rule, agents, attempt = ActionKind.MOVE_NODE, None, facts.agents, mark.attempts + 1
+    early = facts.agents_stateless > 0 and not mark.stateless_moved and draft.keeps(Rule.STATELESS)
+    early = early and mark.state is not NodeState.FENCED
+    if mark.state is NodeState.FENCED:
+        if facts.agents == 0 or not _is_due(draft, mark):
+            return None
+    elif early:
+        rule, agents = Rule.STATELESS, facts.agents_stateless
+    elif facts.agents == 0 or ("fence" in mark.told and not _is_fence_due(draft, mark)):
+        return None
+    else:
+        # Only what a person ordered is done by a run; each of its runs has a number of its own.
+        kind, rule = ActionKind.FENCE_NODE, Rule.FENCING
+        attempt = attempt if draft.is_ordered(facts.node_id, facts.region) else 1
+    return Action(
+        kind=kind,
+        subject=f"node/{facts.node_id}",
+        rule=verdict_rule(mark) if rule is None else rule,
+        reasons=draft.death_reasons(row),
+        incident=draft.nodes.incident(row),
+        term=draft.term,
+        nodes=(facts.node_id,),
+        agents=agents,
+        attempt=attempt,
+        stateless_only=early,
+    )
 
 
 def region_wishes(draft: Draft) -> list[Wish]:
     """One evacuation for each wholly lost region that has fenced nodes with agents to move."""
-    due: dict[str, list[NodeMark]] = {}
-    for mark in draft.nodes.values():
-        if mark.state is NodeState.FENCED and _is_due(draft, mark):
-            facts = draft.facts[mark.node_id]
-            single = draft.is_forced(f"node/{mark.node_id}")
-            if facts.agents > 0 and draft.is_full(facts.region) and not single:
-                due.setdefault(facts.region, []).append(mark)
-    order = sorted(due, key=lambda region: (draft.regions[region].since_s, region))
-    return [Wish(_evacuation(draft, region, due[region]), region) for region in order]
+    import numpy as np
+
+    nodes, facts = draft.nodes, draft.facts
+    due = nodes.where(lambda mark: mark.state is NodeState.FENCED and _is_due(draft, mark))
+    due &= (facts.columns["agents"] > 0) & draft.full_rows() & ~draft.orders.forced_node
+    numbers = np.unique(facts.region_index[due]).tolist()
+    numbers.sort(key=lambda i: (draft.regions[facts.regions[i]].since_s, facts.regions[i]))
+    return [
+        Wish(_evacuation(draft, facts.regions[i], due & (facts.region_index == i)),
+             facts.regions[i])
+        for i in numbers
+    ]  # fmt: skip
 
 
-def _evacuation(draft: Draft, region: str, marks: list[NodeMark]) -> Action:
-    names = tuple(sorted(mark.node_id for mark in marks))
+def _evacuation(draft: Draft, region: str, rows: BoolArray) -> Action:
+    names = draft.nodes.names
     mark = draft.regions[region]
     return Action(
         kind=ActionKind.EVACUATE_REGION,
@@ -113,18 +142,18 @@ def _evacuation(draft: Draft, region: str, marks: list[NodeMark]) -> Action:
         reasons=draft.counts[region].reasons(draft.policy),
         incident=mark.incident,
         term=draft.term,
-        nodes=names,
-        agents=sum(draft.facts[name].agents for name in names),
+        nodes=tuple([names[row] for row in rows.nonzero()[0].tolist()]),
+        agents=int(draft.facts.columns["agents"][rows].sum()),
         attempt=mark.wave + 1,
     )
 
 
 def act_on_nodes(draft: Draft) -> None:
     """Fence and move single nodes as far as the limits allow."""
-    budget = MoveBudget(draft)
-    for action, region in node_wishes(draft):
-        mark = draft.nodes[action.nodes[0]]
-        limit = move_limit(draft, action, mark, region)
+    budget, nodes = MoveBudget(draft), draft.nodes
+    fenced, ordered, moved, early = list[int](), list[int](), list[int](), list[int]()
+    for action, region, row in node_wishes(draft):
+        limit = move_limit(draft, action, nodes.shared(row), region)
         if limit is None and action.kind is ActionKind.MOVE_NODE:
             limit = budget.limit(action, region)
         if limit is not None:
@@ -132,23 +161,22 @@ def act_on_nodes(draft: Draft) -> None:
             continue
         draft.actions.append(action)
         if action.kind is ActionKind.FENCE_NODE:
-            draft.nodes[mark.node_id] = _fence_asked(draft, mark, region)
+            (ordered if draft.orders.forced[row] else fenced).append(row)
             continue
         budget.take(action, region)
-        draft.nodes[mark.node_id] = _moved(draft, mark, action)
+        (early if action.stateless_only else moved).append(row)
+    nodes.apply(fenced, lambda mark: mark._replace(told=(*mark.told, "fence")))
+    nodes.apply(ordered, partial(_fence_ordered, draft))
+    nodes.apply(early, lambda mark: mark._replace(stateless_moved=True))
+    nodes.apply(moved, partial(_moved, draft))
 
 
-def _fence_asked(draft: Draft, mark: NodeMark, region: str) -> NodeMark:
+def _fence_ordered(draft: Draft, mark: NodeMark) -> NodeMark:
     told = mark.told if "fence" in mark.told else (*mark.told, "fence")
-    ordered = draft.is_ordered(mark.node_id, region)
-    return mark._replace(
-        told=told, stopped_s=draft.now_s, attempts=mark.attempts + 1 if ordered else mark.attempts
-    )
+    return mark._replace(told=told, stopped_s=draft.now_s, attempts=mark.attempts + 1)
 
 
-def _moved(draft: Draft, mark: NodeMark, action: Action) -> NodeMark:
-    if action.stateless_only:
-        return mark._replace(stateless_moved=True)
+def _moved(draft: Draft, mark: NodeMark) -> NodeMark:
     return mark._replace(
         moved_s=draft.now_s,
         attempts=mark.attempts + 1,
@@ -158,7 +186,7 @@ def _moved(draft: Draft, mark: NodeMark, action: Action) -> NodeMark:
 
 def act_on_regions(draft: Draft) -> None:
     """Evacuate regions as far as the limits allow; the first one counts for the second."""
-    for action, region in region_wishes(draft):
+    for action, region, _ in region_wishes(draft):
         mark = draft.regions[region]
         limit = evacuation_limit(draft, action, mark)
         if limit is not None:
@@ -172,8 +200,8 @@ def act_on_regions(draft: Draft) -> None:
         )
         note = MoveNote(draft.now_s, action.subject, region, action.agents, evacuation=True)
         draft.moves.append(note)
-        for node_id in action.nodes:
-            draft.nodes[node_id] = _moved(draft, draft.nodes[node_id], action)
+        rows = draft.nodes.rows_of(action.nodes)
+        draft.nodes.apply(rows, partial(_moved, draft))
 
 
 def _refuse(draft: Draft, action: Action, limit: Limit) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from fleet.failover.policy import FailoverPolicy
 from fleet.failover.records import Reason
 from fleet.failover.screening import NodeFacts
@@ -14,12 +16,24 @@ def silence_reasons(facts: NodeFacts) -> tuple[Reason, ...]:
 
 def vote_reasons(facts: NodeFacts, policy: FailoverPolicy) -> tuple[Reason, ...]:
     """What the observers say, against the majority, domains and outside that are needed."""
+    return _vote_reasons(
+        facts.votes_dead, facts.votes_alive, facts.observers, facts.dead_domains,
+        facts.dead_outside, policy.observers_min, policy.vote_domains_min, policy.vote_outside_min,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _vote_reasons(
+    dead: int, alive: int, observers: int, domains: int, outside: int, observers_min: int,
+    domains_min: int, outside_min: int,
+) -> tuple[Reason, ...]:  # fmt: skip
+    """Cached: nodes that die together are seen by as many."""
     return (
-        Reason("votes_dead", facts.votes_dead, f"more than half of {facts.observers}"),
-        Reason("votes_alive", facts.votes_alive),
-        Reason("observers", facts.observers, policy.observers_min),
-        Reason("dead_domains", facts.dead_domains, policy.vote_domains_min),
-        Reason("dead_outside", facts.dead_outside, policy.vote_outside_min),
+        Reason("votes_dead", dead, f"more than half of {observers}"),
+        Reason("votes_alive", alive),
+        Reason("observers", observers, observers_min),
+        Reason("dead_domains", domains, domains_min),
+        Reason("dead_outside", outside, outside_min),
     )
 
 

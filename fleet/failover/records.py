@@ -10,7 +10,7 @@ wall clock can make a node look alive or dead. `at` is the wall clock, for peopl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -393,7 +393,8 @@ class Decision:
     """Give it to the next tick."""
     actions: tuple[Action, ...]
     non_actions: tuple[NonAction, ...]
-    transitions: tuple[Transition, ...]
+    transitions: Sequence[Transition]
+    """In order; those of nodes are written out when they are first read."""
     controller: ControllerState
     frozen_by: tuple[Rule, ...] = ()
     ages_restarted: bool = False

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from fleet.failover.mark_table import MarkTable
 from fleet.failover.node_states import LOST
 from fleet.failover.policy import FailoverPolicy
 from fleet.failover.records import (
-    NodeMark,
     NodeState,
     Reason,
     RegionMark,
@@ -24,7 +24,7 @@ from fleet.failover.records import (
 from fleet.failover.screening import Screen
 
 if TYPE_CHECKING:
-    from fleet.failover.columns import NodeColumns
+    from fleet.failover.columns import BoolArray, NodeColumns
 
 REHEARSAL = "rehearsal"
 """In `RegionMark.told`: the rehearsal of the fail-back has been asked for."""
@@ -48,17 +48,6 @@ class RegionCount(NamedTuple):
     unproven: int = 0
     """Of the lost: not terminated, and not silent for long enough since the ages restarted."""
 
-    def plus(self, state: NodeState, *, watched: bool, gone: bool) -> RegionCount:
-        """With one more node that is not healthy."""
-        lost = watched and state in LOST
-        suspect = lost and state is NodeState.SUSPECT
-        return self._replace(
-            lost=self.lost + lost,
-            confirmed=self.confirmed + (lost and not suspect),
-            unhealthy=self.unhealthy + 1,
-            unproven=self.unproven + (lost and not gone),
-        )
-
     def reasons(self, policy: FailoverPolicy) -> tuple[Reason, ...]:
         """The numbers as reasons."""
         return (
@@ -70,10 +59,10 @@ class RegionCount(NamedTuple):
 def count_regions(
     nodes: NodeColumns,
     screen: Screen,
-    marks: Mapping[str, NodeMark],
+    marks: MarkTable,
     ordered: frozenset[str] = frozenset(),
 ) -> dict[str, RegionCount]:
-    """Count each region's nodes; one array pass over all, one step per mark.
+    """Count each region's nodes, in array passes over all nodes and over the marked ones.
 
     A node that a person ordered away counts as lost only where its evidence says so, too: the
     order says nothing about its region, unless the whole region was ordered away.
@@ -86,23 +75,43 @@ def count_regions(
     """
     import numpy as np
 
-    totals = np.bincount(nodes.region_index[screen.watched], minlength=len(nodes.regions)).tolist()
-    counts = {name: RegionCount(name, totals[i]) for i, name in enumerate(nodes.regions)}
-    for mark in marks.values():
-        index = nodes.find(mark.node_id)
-        if index is None or mark.state is NodeState.HEALTHY:
-            continue
-        region = nodes.region_of(index)
-        watched = bool(screen.watched[index])
-        gone = bool(screen.silent[index] or screen.terminated[index])
-        state = mark.state
-        by_order = mark.confirmed_by == "forced" or f"node/{mark.node_id}" in ordered
-        if by_order and f"region/{region}" not in ordered:
-            alive = screen.fresh[index] or screen.alive_votes[index] or screen.contradicted[index]
-            proven = bool(screen.terminated[index] or (gone and not alive))
-            state = NodeState.CONFIRMED if proven else NodeState.MAINTENANCE
-        counts[region] = counts[region].plus(state, watched=watched, gone=gone)
-    return counts
+    size = len(nodes.regions)
+    totals = np.bincount(nodes.region_index[screen.watched], minlength=size)
+    rows = marks.rows(lambda mark: mark.state is not NodeState.HEALTHY)
+    at = marks.at[rows]
+    region, gone = nodes.region_index[at], screen.silent[at] | screen.terminated[at]
+    lost = marks.where(lambda mark: mark.state in LOST)[rows]
+    suspect = marks.where(lambda mark: mark.state is NodeState.SUSPECT)[rows]
+    by_order = _by_order(nodes, marks, ordered)[rows]
+    if by_order.any():
+        alive = screen.fresh[at] | screen.alive_votes[at] | screen.contradicted[at]
+        proven = screen.terminated[at] | (gone & ~alive)
+        lost, suspect = np.where(by_order, proven, lost), suspect & ~by_order
+    lost = lost & screen.watched[at]
+    columns = (
+        totals,
+        *(
+            np.bincount(region[chosen], minlength=size)
+            for chosen in (lost, lost & ~suspect, np.ones_like(lost), lost & ~gone)
+        ),
+    )
+    rows_of_counts = zip(nodes.regions, *(column.tolist() for column in columns), strict=True)
+    return {row[0]: RegionCount(*row) for row in rows_of_counts}
+
+
+def _by_order(nodes: NodeColumns, marks: MarkTable, ordered: frozenset[str]) -> BoolArray:
+    """Rows whose verdict is a person's order for the node alone."""
+    import numpy as np
+
+    found = marks.where(lambda mark: mark.confirmed_by == "forced")
+    for subject in ordered:
+        row = marks.row_of(subject.removeprefix("node/")) if subject.startswith("node/") else None
+        if row is not None:
+            found[row] = True
+    regions = [i for i, name in enumerate(nodes.regions) if f"region/{name}" in ordered]
+    if regions:
+        found &= ~np.isin(nodes.region_index[marks.at], regions)
+    return found
 
 
 def region_state(count: RegionCount, policy: FailoverPolicy) -> RegionState:

@@ -6,9 +6,10 @@ again from now on, because the time in between proves nothing. What was moved st
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from fleet.failover.mark_table import MarkTable
 from fleet.failover.node_states import DEAD
 from fleet.failover.records import (
     FailoverState,
@@ -18,6 +19,9 @@ from fleet.failover.records import (
     RegionMark,
     RegionState,
 )
+
+_UNFINISHED = (DEAD | {NodeState.SUSPECT}) - {NodeState.MOVED}
+"""Verdicts, and suspicions on the way to one, whose agents have not been placed elsewhere."""
 
 
 def continue_under(state: FailoverState, clock_id: str, now_s: float) -> FailoverState:
@@ -32,7 +36,7 @@ def continue_under(state: FailoverState, clock_id: str, now_s: float) -> Failove
         state,
         clock_id=clock_id,
         tick_s=None,
-        nodes={name: _shift_node(mark, shift_s) for name, mark in state.nodes.items()},
+        nodes=_changed(state.nodes, lambda mark: _shift_node(mark, shift_s)),
         regions={name: _shift_region(mark, shift_s) for name, mark in state.regions.items()},
         moves=tuple(_shift_move(note, shift_s) for note in state.moves),
         parked={key: at_s + shift_s for key, at_s in state.parked.items()},
@@ -45,32 +49,36 @@ def restart_ages(state: FailoverState, now_s: float) -> FailoverState:
     return replace(
         state,
         ages_from_s=now_s,
-        nodes=_restarted(state.nodes, now_s),
+        nodes=_changed(state.nodes, lambda mark: _restarted(mark, now_s)),
         regions={name: _restarted_region(mark, now_s) for name, mark in state.regions.items()},
     )
 
 
-def _restarted(marks: Mapping[str, NodeMark], now_s: float) -> dict[str, NodeMark]:
-    unfinished = (DEAD | {NodeState.SUSPECT}) - {NodeState.MOVED}
-    again: dict[str, NodeMark] = {}
-    for name, mark in marks.items():
-        if mark.state in unfinished:
-            again[name] = mark._replace(
-                state=NodeState.SUSPECT,
-                since_s=now_s,
-                suspect_s=now_s,
-                confirmed_by="",
-                fenced_by="",
-                gray_s=None,
-                told=(),
-            )
-        else:
-            gray_s = None if mark.gray_s is None else now_s
-            since_s = now_s if mark.state is NodeState.PROBATION else mark.since_s
-            waits = mark.state is NodeState.GRAY and not mark.unregistered
-            state = NodeState.HEALTHY if waits else mark.state
-            again[name] = mark._replace(state=state, gray_s=gray_s, since_s=since_s)
-    return again
+def _changed(
+    marks: Mapping[str, NodeMark], change: Callable[[NodeMark], NodeMark]
+) -> Mapping[str, NodeMark]:
+    """All marks changed; nodes that are remembered alike, at once."""
+    if isinstance(marks, MarkTable):
+        return marks.mapped(change)
+    return {name: change(mark) for name, mark in marks.items()}
+
+
+def _restarted(mark: NodeMark, now_s: float) -> NodeMark:
+    if mark.state in _UNFINISHED:
+        return mark._replace(
+            state=NodeState.SUSPECT,
+            since_s=now_s,
+            suspect_s=now_s,
+            confirmed_by="",
+            fenced_by="",
+            gray_s=None,
+            told=(),
+        )
+    gray_s = None if mark.gray_s is None else now_s
+    since_s = now_s if mark.state is NodeState.PROBATION else mark.since_s
+    waits = mark.state is NodeState.GRAY and not mark.unregistered
+    state = NodeState.HEALTHY if waits else mark.state
+    return mark._replace(state=state, gray_s=gray_s, since_s=since_s)
 
 
 def _restarted_region(mark: RegionMark, now_s: float) -> RegionMark:

@@ -7,14 +7,15 @@ freeze, a pause of our own or a new process nobody is silent for longer than we 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleet.failover.ages import silence_limit_s
 from fleet.failover.columns import Infrastructure, NodeColumns
+from fleet.failover.mark_table import MarkTable
 from fleet.failover.policy import FailoverPolicy
-from fleet.failover.records import Evidence, FailoverState, NodeMark, Rule
+from fleet.failover.records import Evidence, FailoverState, Rule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,7 +125,7 @@ def screen_nodes(
     watching_s = now_s - state.ages_from_s
     silence_s = np.minimum(nodes.heartbeat_age_s, watching_s)
     lease_silence_s = np.minimum(nodes.lease_age_s, watching_s)
-    _clamp_single(silence_s, nodes, state.nodes, now_s)
+    _clamp_single(silence_s, MarkTable.of(state.nodes, nodes), now_s)
     limit_s = silence_limit_s(nodes.heartbeat_mean_s, policy)
     if Rule.SILENCE in without:
         limit_s = limit_s / 10.0
@@ -161,15 +162,15 @@ def screen_nodes(
     )
 
 
-def _clamp_single(
-    silence_s: FloatArray, nodes: NodeColumns, marks: Mapping[str, NodeMark], now_s: float
-) -> None:
+def _clamp_single(silence_s: FloatArray, marks: MarkTable, now_s: float) -> None:
     """Let the silence of nodes that were in maintenance count from its end."""
-    for mark in marks.values():
-        if mark.watch_from_s > 0.0:
-            index = nodes.find(mark.node_id)
-            if index is not None:
-                silence_s[index] = min(silence_s[index], now_s - mark.watch_from_s)
+    import numpy as np
+
+    rows = marks.rows(lambda mark: mark.watch_from_s > 0.0)
+    if len(rows):
+        at = marks.at[rows]
+        watched_s = now_s - marks.column(lambda mark: mark.watch_from_s)[rows]
+        silence_s[at] = np.minimum(silence_s[at], watched_s)
 
 
 def _lives_on(
@@ -198,38 +199,69 @@ def _dead_votes(nodes: NodeColumns, policy: FailoverPolicy, without: frozenset[R
     return dead
 
 
-def node_facts(
-    evidence: Evidence, screen: Screen, policy: FailoverPolicy, indices: Iterable[int]
-) -> list[NodeFacts]:
-    """Rows of the given nodes, in the given order; columns are gathered at once."""
-    import numpy as np
+class FactsTable(Mapping[str, NodeFacts]):
+    """Facts of the nodes that are looked at, gathered at once; a row is made when it is read.
 
-    nodes = evidence.nodes
-    at = np.fromiter(indices, dtype=np.intp)
-    ttl_s = np.where(nodes.lease_ttl_s[at] > 0.0, nodes.lease_ttl_s[at], policy.lease_ttl_s)
-    rows = zip(
-        *(
-            column[at].tolist()
-            for column in (
-                screen.silence_s, screen.limit_s, nodes.heartbeat_age_s, nodes.lease_age_s,
-                screen.lease_silence_s,
-            )
-        ),
-        ttl_s.tolist(),
-        *(
-            column[at].tolist()
-            for column in (
-                nodes.work_age_s, nodes.terminated_age_s, nodes.observers, nodes.votes_dead,
-                nodes.votes_alive, nodes.dead_domains, nodes.dead_outside, nodes.agents,
-                nodes.agents_stateless, nodes.agents_stale, nodes.maintenance,
-                nodes.stop_acknowledged, screen.watched, screen.silent, screen.heard, screen.fresh,
-                screen.dead_votes, screen.alive_votes, screen.terminated, screen.contradicted,
-                screen.lease_lost,
-            )
-        ),
-        strict=True,
-    )  # fmt: skip
-    return [
-        NodeFacts(nodes.node_ids[index], nodes.region_of(index), *row)
-        for index, row in zip(at.tolist(), rows, strict=True)
-    ]
+    Rows are those of the draft's marks. Holds no column of all nodes, so that what is kept of a
+    decision stays small.
+    """
+
+    def __init__(
+        self, evidence: Evidence, screen: Screen, policy: FailoverPolicy, marks: MarkTable
+    ) -> None:
+        """Gather the columns of the marked nodes."""
+        import numpy as np
+
+        nodes, at = evidence.nodes, marks.at
+        columns: dict[str, npt.NDArray[Any]] = {
+            name: (getattr(screen, name) if name in _OF_SCREEN else getattr(nodes, name))[at]
+            for name in NodeFacts._fields[2:]
+        }
+        ttl_s = columns["lease_ttl_s"]
+        columns["lease_ttl_s"] = np.where(ttl_s > 0.0, ttl_s, policy.lease_ttl_s)
+        self.columns = columns
+        self.region_index = nodes.region_index[at]
+        self.regions = nodes.regions
+        self._marks = marks
+        self._read: dict[int, NodeFacts] = {}
+
+    def __getitem__(self, name: str) -> NodeFacts:
+        """Facts of one node that is looked at."""
+        row = self._marks.row_of(name)
+        if row is None:
+            raise KeyError(name)
+        return self.row(row)
+
+    def __iter__(self) -> Iterator[str]:
+        """Names in order."""
+        return iter(self._marks.names)
+
+    def __len__(self) -> int:
+        """Number of nodes that are looked at."""
+        return len(self.region_index)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a node is looked at."""
+        return isinstance(name, str) and self._marks.row_of(name) is not None
+
+    def row(self, row: int) -> NodeFacts:
+        """Facts of one row."""
+        found = self._read.get(row)
+        if found is None:
+            values = [column.item(row) for column in self.columns.values()]
+            region = self.regions[self.region_index.item(row)]
+            found = self._read[row] = NodeFacts(self._marks.names[row], region, *values)
+        return found
+
+    def read(self, rows: IndexArray) -> None:
+        """Make many rows at once: cheaper than one by one when all of them will be read."""
+        names, regions = self._marks.names, self.regions
+        values = zip(*(column[rows].tolist() for column in self.columns.values()), strict=True)
+        places = zip(rows.tolist(), self.region_index[rows].tolist(), values, strict=True)
+        self._read.update(
+            (row, NodeFacts._make((names[row], regions[region], *one)))
+            for row, region, one in places
+        )
+
+
+_OF_SCREEN = frozenset(Screen.__dataclass_fields__)

@@ -6,15 +6,14 @@ of "everybody is silent" is that we are deaf.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
+from fleet.failover.mark_table import MarkTable
 from fleet.failover.policy import FailoverPolicy
 from fleet.failover.records import (
     Evidence,
     FailoverState,
     LeaderFacts,
-    NodeMark,
     NodeState,
     Reason,
     Rule,
@@ -47,12 +46,13 @@ def run_self_test(
         now_s: the receiver's monotonic clock.
         without: rules that are switched off, see `decide.decide`.
     """
+    marks = MarkTable.of(state.nodes, evidence.nodes)
     failures = [
         *_test_store(evidence),
         *_test_gap(state, policy, now_s),
         *_test_observers(evidence),
-        *_test_mass_loss(evidence, screen, state.nodes, policy),
-        *_test_channels(evidence, screen, state.nodes, policy, now_s),
+        *_test_mass_loss(evidence, screen, marks, policy),
+        *_test_channels(screen, marks, policy, now_s),
     ]
     return tuple(failure for failure in failures if failure.rule not in without)
 
@@ -84,21 +84,17 @@ def _test_observers(evidence: Evidence) -> list[Failure]:
 
 
 def _test_mass_loss(
-    evidence: Evidence, screen: Screen, marks: Mapping[str, NodeMark], policy: FailoverPolicy
+    evidence: Evidence, screen: Screen, marks: MarkTable, policy: FailoverPolicy
 ) -> list[Failure]:
     """Nearly everybody silent at once is rather we. Nodes that were emptied do not count."""
     import numpy as np
 
     gone = screen.silent | screen.terminated
     watched, lost = int(np.count_nonzero(screen.watched)), int(np.count_nonzero(gone))
-    for mark in marks.values():
-        if mark.state is NodeState.MOVED:
-            index = evidence.nodes.find(mark.node_id)
-            if index is None or evidence.nodes.agents[index] > 0:
-                continue
-            if screen.watched[index]:
-                watched -= 1
-                lost -= int(gone[index])
+    moved = marks.at[marks.rows(lambda mark: mark.state is NodeState.MOVED)]
+    emptied = moved[(evidence.nodes.agents[moved] <= 0) & screen.watched[moved]]
+    watched -= len(emptied)
+    lost -= int(np.count_nonzero(gone[emptied]))
     if watched == 0 or lost < policy.mass_loss_fraction * watched:
         return []
     limit = f"less than {policy.mass_loss_fraction:g} of {watched}"
@@ -106,11 +102,7 @@ def _test_mass_loss(
 
 
 def _test_channels(
-    evidence: Evidence,
-    screen: Screen,
-    marks: Mapping[str, NodeMark],
-    policy: FailoverPolicy,
-    now_s: float,
+    screen: Screen, marks: MarkTable, policy: FailoverPolicy, now_s: float
 ) -> list[Failure]:
     """When half of all lose one channel while another carries, the channel is at fault.
 
@@ -123,12 +115,8 @@ def _test_channels(
     least = policy.channel_fault_fraction * watched
     deaf = screen.silent & ~screen.terminated & (screen.fresh | screen.alive_votes)
     blind = screen.watched & screen.heard & screen.dead_votes & ~screen.terminated
-    old = [
-        index
-        for mark in marks.values()
-        if mark.gray_s is not None
-        and now_s - mark.gray_s >= policy.confirm_s
-        and (index := evidence.nodes.find(mark.node_id)) is not None
+    old = marks.at[
+        marks.rows(lambda mark: mark.gray_s is not None and now_s - mark.gray_s >= policy.confirm_s)
     ]
     lost = {
         "heartbeat": np.count_nonzero(deaf),

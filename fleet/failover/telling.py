@@ -6,6 +6,8 @@ controller that takes over says what its predecessor could not.
 
 from __future__ import annotations
 
+from functools import partial
+
 from fleet.failover.draft import Draft
 from fleet.failover.limits import mode_limit, pause_limit
 from fleet.failover.policy import FailoverPolicy
@@ -34,12 +36,42 @@ _PARK_REPEAT_WINDOWS = 2.0
 
 def tell_nodes(draft: Draft) -> None:
     """Raise each node's alert once per state."""
-    for mark in sorted(draft.nodes.values()):
+    rows = draft.nodes.rows(lambda mark: _may_be_told(draft, mark))
+    draft.facts.read(rows)
+    told: dict[Rule, list[int]] = {}
+    for row, mark in zip(rows.tolist(), draft.nodes.marks(rows), strict=True):
         found = _node_alert(draft, mark)
         if found is not None and found[0].value not in mark.told:
             rule, reasons, summary = found
             draft.alert(f"node/{mark.node_id}", rule, reasons, summary, mark.incident)
-            draft.nodes[mark.node_id] = mark._replace(told=(*mark.told, rule.value))
+            told.setdefault(rule, []).append(row)
+    for rule, alike in told.items():
+        draft.nodes.apply(alike, partial(_with_word, rule.value))
+
+
+def _with_word(word: str, mark: NodeMark) -> NodeMark:
+    return mark._replace(told=(*mark.told, word))
+
+
+_ALERTS = {
+    NodeState.DEGRADED: Rule.CONTRARY_EVIDENCE,
+    NodeState.GRAY: Rule.GRAY,
+    NodeState.QUARANTINE: Rule.FLAPPING,
+    NodeState.SUSPECT: Rule.UNDECIDED,
+    NodeState.MOVED: Rule.TERMINATED,
+}
+"""States that call for an alert, and its rule."""
+
+
+def _may_be_told(draft: Draft, mark: NodeMark) -> bool:
+    """Whether `_node_alert` may have something new to say."""
+    rule = _ALERTS.get(mark.state)
+    if rule is None or rule.value in mark.told:
+        return False
+    if mark.state is NodeState.MOVED:
+        return not mark.incident and mark.moved_s is None
+    limit_s = draft.policy.undecided_windows * draft.policy.confirm_s
+    return mark.state is not NodeState.SUSPECT or draft.now_s - mark.since_s >= limit_s
 
 
 _Alert = tuple[Rule, tuple[Reason, ...], str]
@@ -100,10 +132,12 @@ def tell_regions(draft: Draft) -> None:
 
 def act_on_discovery(draft: Draft) -> None:
     """Take gray nodes out of discovery, and put back those that can be used again."""
-    for mark in sorted(draft.nodes.values()):
+    changing = {(NodeState.GRAY, False), (NodeState.HEALTHY, True)}
+    rows = draft.nodes.rows(lambda mark: (mark.state, mark.unregistered) in changing)
+    draft.facts.read(rows)
+    changed = list[int]()
+    for row, mark in zip(rows.tolist(), draft.nodes.marks(rows), strict=True):
         gray = mark.state is NodeState.GRAY
-        if gray is mark.unregistered or (not gray and mark.state is not NodeState.HEALTHY):
-            continue
         facts = draft.facts[mark.node_id]
         action = Action(
             kind=ActionKind.UNREGISTER_NODE if gray else ActionKind.REGISTER_NODE,
@@ -121,17 +155,18 @@ def act_on_discovery(draft: Draft) -> None:
             draft.refuse(action, limit.rule, limit.reasons, approvable=limit.approvable)
             continue
         draft.actions.append(action)
-        draft.nodes[mark.node_id] = mark._replace(unregistered=gray)
+        changed.append(row)
+    draft.nodes.apply(changed, lambda mark: mark._replace(unregistered=not mark.unregistered))
 
 
 def stop_stale_copies(draft: Draft) -> None:
     """A node that came back first stops what was placed elsewhere meanwhile."""
     if not draft.keeps(Rule.STALE_EPOCHS):
         return
-    for mark in sorted(draft.nodes.values()):
+    back = draft.nodes.where(lambda mark: mark.state is NodeState.PROBATION)
+    rows = (back & (draft.facts.columns["agents_stale"] != 0)).nonzero()[0]
+    for mark in draft.nodes.marks(rows):
         facts = draft.facts[mark.node_id]
-        if mark.state is not NodeState.PROBATION or facts.agents_stale == 0:
-            continue
         asked_s = mark.stopped_s
         if asked_s is not None and draft.now_s - asked_s < draft.policy.move_retry_s:
             continue

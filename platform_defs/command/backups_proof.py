@@ -30,7 +30,7 @@ from platform_defs.command.vault_access import (
 if TYPE_CHECKING:
     from resources.vault.network import NetworkVault
     from resources.vault.replicas.heal import HealResult
-    from resources.vault.verification.verify import Finding
+    from resources.vault.verification.finding import Finding
 
 LEVELS = ("V1", "V2", "V3")
 FAILURES_SHOWN = 20
@@ -73,7 +73,8 @@ def verify(
     wanted = [vault.network_id for vault in backups.open_all(networks)]
     ids = [find_snapshot(backups, one, networks, region).snapshot_id for one in snapshots]
     started_at = datetime.now(UTC)
-    options = {"levels": [level], "networks": list(wanted), "snapshots": ids}
+    options: dict[str, Any] = {"levels": [level], "networks": list(wanted), "snapshots": ids}
+    options["whole"] = True
     with watched() as progress:
         failed = _run(backups, progress, regions, options)
     rows = [
@@ -217,7 +218,7 @@ def _heal(backups: Backups, vault: NetworkVault) -> dict[str, Any]:
     from resources.vault.replicas.heal import heal as heal_copy
     from resources.vault.verification.evidence import mend_evidence
 
-    set_aside = mend_evidence(vault, vault.region)
+    evidence = mend_evidence(vault, vault.region)
     others = {
         one: backups.vaults.store(one) for one in backups.declaration.regions if one != vault.region
     }
@@ -227,7 +228,8 @@ def _heal(backups: Backups, vault: NetworkVault) -> dict[str, Any]:
         "healed": [one._asdict() for one in found.healed],
         "lost": [one._asdict() for one in found.lost],
         "undecided": list(found.undecided),
-        "evidence_set_aside": set_aside,
+        "evidence_recovered": evidence.recovered,
+        "evidence_set_aside": evidence.set_aside,
         "ok": found.ok,
     }
 
@@ -249,6 +251,9 @@ def _heal_text(documents: Sequence[dict[str, Any]], *, dry_run: bool) -> str:
             for lost in one["lost"]
         ]
         lines += [f"{name} undecided: {said}" for said in one["undecided"]]
+        if one.get("evidence_recovered"):
+            said = f"{one['evidence_recovered']} evidence records came back out of checkpoints"
+            lines.append(f"{name} {said}")
         if one.get("evidence_set_aside"):
             lines.append(f"{name} {one['evidence_set_aside']} damaged evidence records set aside")
         if one["lost"]:

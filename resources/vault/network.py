@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from fleet.errors import CorruptObjectError, NotFoundError, PermanentError
+from fleet.pack_keys import PackKeys
 from fleet.ports.clock import Clock
 from fleet.ports.key_wrapper import KeyWrapper
 from fleet.ports.object_store import ListedObject, ObjectStore
 from fleet.vault_keyspace import ULID_ENTROPY_BYTES, make_ulid
 from fleet.vault_log import LogRecord, SnapshotRecord
-from fleet.vault_pack import PackKeys
 from fleet.vault_records import StoredRecord
 from resources.vault.keys.key_store import load_data_key, read_vault
 from resources.vault.log.local_log import LocalLog

@@ -123,8 +123,8 @@ class RegionVaults:
             The key files that were made: whoever loses them all loses every backup.
 
         Raises:
-            PermanentError: a store fails its self-test, a network was shredded, or backups exist
-                whose keys are gone.
+            PermanentError: a store fails its self-test, the shredding of a network was not
+                completed, or backups exist whose keys are gone.
         """
         from resources.vault.keys.key_store import create_vault
 
@@ -144,9 +144,12 @@ class RegionVaults:
         """Give a network its data key; what keeps it from having one."""
         from resources.vault.keys.key_store import create_data_key
         from resources.vault.keys.key_wraps import list_wraps
+        from resources.vault.keys.shredding import read_shred_note
 
         store = self.store(self.declaration.home_region)
         wraps = list_wraps(store, network_id).values()
+        if not wraps and read_shred_note(store, network_id) is not None:
+            return None  # nothing of it is left to be prepared; jobs leave it out, and say so
         if wraps and all(len(one) >= len(self.declaration.keys) for one in wraps):
             return None
         try:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fleet.backup import PLATFORM_NETWORK, ArtefactDeclaration, ArtefactOutcome
+from fleet.pack_keys import PackKeys
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import VAULT_KEY
-from fleet.vault_pack import PackKeys
 from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.network import NetworkVault
 from resources.vault.restores.restore_files import restore_artefact

@@ -6,9 +6,9 @@ import random
 from datetime import UTC, datetime
 
 from fleet.agents import Placement, StatePut
+from fleet.pack_keys import PackKeys
 from fleet.ports.object_store import ObjectStore
 from fleet.reports import AgentDeclaration
-from fleet.vault_pack import PackKeys
 from resources.vault.network import NetworkVault
 from resources.vault.restores.restore import ControlStoreTarget, restore
 from tests.fakes.clock import ManualClock

@@ -12,6 +12,7 @@ from fleet import vault_journal
 from fleet.agents import AgentState, StateChange
 from fleet.errors import CorruptObjectError, PermanentError, SchemaMismatchError
 from fleet.moments import microseconds, moment_of
+from fleet.pack_keys import PackKeys
 from fleet.vault_journal import (
     NO_PREVIOUS,
     Gap,
@@ -29,7 +30,7 @@ from fleet.vault_journal import (
 )
 from fleet.vault_keyspace import SegmentPlace, parse_segment_key, segment_key
 from fleet.vault_moment import choose_version, in_order
-from fleet.vault_pack import PackBuilder, PackKeys
+from fleet.vault_pack import PackBuilder
 
 KEYS = PackKeys(b"k" * 32, "net.0001", "net")
 AT = datetime(2026, 11, 20, 14, tzinfo=UTC)

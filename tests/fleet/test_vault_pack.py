@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import CorruptObjectError, InvalidInputError
+from fleet.pack_keys import PackKeys
 from fleet.vault_pack import (
     PACK_MAX_BYTES,
     FrameOpener,
     Pack,
     PackBuilder,
-    PackKeys,
     PackRow,
     open_frame,
     read_salt,

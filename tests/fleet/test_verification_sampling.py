@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from fleet.errors import InvalidInputError
 from fleet.verification_sampling import (
     SLICES,
-    is_in_slice,
+    is_in_parts,
+    part_of,
     sample_size,
     select_snapshots,
     slice_of,
@@ -23,8 +24,9 @@ def test_any_seven_days_in_a_row_look_at_every_object_once(day: date, name: byte
     """Over month, year and leap day."""
     week = [slice_of(day + timedelta(days=number)) for number in range(SLICES)]
     assert sorted(week) == list(range(SLICES))
-    assert sum(is_in_slice(name.hex(), part) for part in week) == 1
-    assert is_in_slice(name.hex(), None)
+    assert sum(is_in_parts(name.hex(), [part]) for part in week) == 1
+    assert is_in_parts(name.hex(), None)
+    assert is_in_parts(name.hex(), {part_of(name.hex())})
 
 
 @given(st.lists(st.uuids().map(str), max_size=20, unique=True), st.integers())

@@ -78,6 +78,30 @@ def test_evidence_that_holds_for_no_snapshot_changes_nothing() -> None:
     assert status(look(1, "V3"), about_none) == status(look(1, "V3"))
 
 
+def test_a_level_read_in_parts_passes_with_the_last_of_them() -> None:
+    """Dated by the part that was read longest ago; a part says nothing of the others' damage."""
+    week = [look(day, "V2", parts=[day]) for day in range(7)]
+    assert "V2" not in status(*week[:6]).passed
+    assert status(*week).passed == {"V2": AT}
+    assert status(*week, look(8, "V2", parts=[0])).passed == {"V2": AT + timedelta(hours=1)}
+    damaged = [*week, look(9, "V2", "bad", parts=[3, 4], failed_parts=[3])]
+    assert status(*damaged).failed == {"V2": (AT + timedelta(hours=9), "bad")}
+    assert status(*damaged, look(10, "V2", parts=[4])).failed_level == "V2"
+    mended = status(*damaged, look(10, "V2", parts=[3]))
+    assert (mended.failed, mended.passed) == ({}, {"V2": AT})
+    assert status(*damaged, look(10, "V3")).failed == {}
+
+
+def test_a_sample_that_found_nothing_proves_nothing() -> None:
+    """Neither is the level passed, nor a failure ended; one that found damage counts."""
+    assert fold_verifications([look(1, "V3", sample_share=0.01)])["s"].level == ""
+    failing = status(look(1, "V3", "bad", sample_share=0.01), look(2, "V3", sample_share=0.01))
+    assert failing.failed_level == "V3"
+    assert status(look(1, "V3"), look(2, "V3", sample_share=0.01)).passed == {
+        "V3": AT + timedelta(hours=1)
+    }
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(LEVELS), st.booleans()), max_size=12))
 def test_the_fold_agrees_with_a_twin_that_looks_back_from_the_end(

@@ -82,6 +82,7 @@ def runs_from_the_ui(url: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.long
 def test_an_asset_is_materialized_from_the_ui_and_succeeds(page: Any, ui: str) -> None:
     """Click Materialize, choose all partitions, launch, and see that run succeed."""
     assert runs_from_the_ui(ui) == {}

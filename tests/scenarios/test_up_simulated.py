@@ -45,6 +45,7 @@ def wait_until(condition: Callable[[], object], fleet: RunningFleet) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.long
 def test_a_simulated_fleet_takes_faults_and_continues(fleet: RunningFleet) -> None:
     """A killed region goes silent, one node comes back; epochs survive the second start."""
     start(fleet)

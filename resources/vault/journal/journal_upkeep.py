@@ -19,7 +19,7 @@ from resources.vault.network import NetworkVault
 from resources.vault.packs.packing import create_object
 from resources.vault.packs.segments import ListedSegment, check_link, missing_segment
 from resources.vault.retention.removal import store_time
-from resources.vault.verification.verify import Finding, Verification
+from resources.vault.verification.finding import Finding, Verification
 
 KEEP = timedelta(hours=48)
 """How far back any moment can be restored."""

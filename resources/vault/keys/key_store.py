@@ -23,11 +23,12 @@ from fleet.errors import (
     TransientError,
 )
 from fleet.names import validate_name
+from fleet.pack_keys import KEY_BYTES, PackKeys
 from fleet.ports.key_wrapper import KeyWrapper
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_keys import WRAPS_MIN, KeyEncryptionKey, require_keks
 from fleet.vault_keyspace import ULID_ENTROPY_BYTES, VAULT_KEY, dek_id_of, make_ulid
-from fleet.vault_pack import KEY_BYTES, PACK_TARGET_BYTES, PackKeys
+from fleet.vault_pack import PACK_TARGET_BYTES
 from resources.vault.keys.key_wraps import list_wraps, make_data_key, open_data_key
 from resources.vault.keys.shredding import demand_unshredded
 

@@ -15,11 +15,11 @@ from fleet.errors import (
     TransientError,
 )
 from fleet.names import validate_name
+from fleet.pack_keys import PackKeys
 from fleet.ports.key_wrapper import KeyWrapper, WrappedKey
 from fleet.ports.object_store import ListedObject, ObjectStore
 from fleet.vault_keys import NONCE_BYTES, decode_wrap, encode_wrap
 from fleet.vault_keyspace import wrap_key_prefix
-from fleet.vault_pack import PackKeys
 
 Wraps = Mapping[str, ListedObject]
 """The wraps of one data key, by id of the key-encryption key."""

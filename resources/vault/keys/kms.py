@@ -12,8 +12,8 @@ from typing import Any
 
 from fleet.errors import InvalidInputError, PermanentError, TransientError
 from fleet.names import validate_name
+from fleet.pack_keys import KEY_BYTES
 from fleet.ports.key_wrapper import KMS_ALGORITHM, WrappedKey
-from fleet.vault_pack import KEY_BYTES
 
 _HINTS: Mapping[str, str] = {
     "AccessDeniedException": "Allow kms:Encrypt and kms:Decrypt on this key to this role.",

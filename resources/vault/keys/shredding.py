@@ -15,14 +15,14 @@ from fleet.errors import InvalidInputError, NotFoundError, PermanentError, Store
 from fleet.names import validate_name
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import wrap_key_prefix
-from fleet.vault_shred import ShredNote, decode_shred_note, encode_shred_note
+from fleet.vault_shred import NetworkShreddedError, ShredNote, decode_shred_note, encode_shred_note
 from resources.vault.keys.key_wraps import list_wraps
 
 _NOTE_TRIES = 4
 _ADVICE = (
     (
-        "Take the network out of the settings, or give its agents another one: jobs that are to "
-        "back it up or prove it fail from now on, and say so."
+        "Take the network out of the settings, or give its agents another one: jobs leave it out "
+        "from now on, and say so; what its agents store is not backed up any more."
     ),
     (
         "Schedule the deletion of key-encryption keys that served this network only, and destroy "
@@ -115,14 +115,11 @@ def demand_unshredded(store: ObjectStore, network_id: str) -> None:
     """Refuse a network that was shredded.
 
     Raises:
-        PermanentError: it was; the message says when and by whom.
+        NetworkShreddedError: it was; the message says when and by whom.
     """
     note = read_shred_note(store, network_id)
     if note is not None:
-        raise PermanentError(
-            f"network {network_id} was {note}",
-            hint="Nothing can open its backups any more; use another network id.",
-        )
+        raise NetworkShreddedError(note)
 
 
 def shred_key(network_id: str) -> str:

@@ -59,7 +59,7 @@ def create_key_file(source: WrappingKeySource) -> bool:
 
     Committed by the link of a synced file, so a key that wraps anything is never half there.
     """
-    from fleet.vault_pack import KEY_BYTES
+    from fleet.pack_keys import KEY_BYTES
 
     if not source.file:
         return False

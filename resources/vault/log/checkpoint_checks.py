@@ -46,7 +46,7 @@ def check_checkpoints(log: VaultLog | LocalLog) -> list[CheckpointFault]:
     chain = {slot_at(one): one.sha256 for one in log.records}
     known = {**chain, **_branch_hashes(log, listed.places, chain)}
     for place in listed.places:
-        problem = _problem_of(log, place, known)
+        problem = problem_of(log, place, known)
         if problem:
             faults.append(CheckpointFault(store.key_of(place), problem))
     on_chain = [one for one in listed.places if Slot(one.epoch, one.last) in chain]
@@ -59,8 +59,14 @@ def check_checkpoints(log: VaultLog | LocalLog) -> list[CheckpointFault]:
     return faults
 
 
-def _problem_of(log: VaultLog | LocalLog, place: CheckpointPlace, known: dict[Slot, str]) -> str:
-    """What is wrong with one checkpoint; '' for nothing."""
+def problem_of(log: VaultLog | LocalLog, place: CheckpointPlace, known: dict[Slot, str]) -> str:
+    """What is wrong with one checkpoint; '' for nothing.
+
+    Args:
+        log: whose checkpoint.
+        place: which.
+        known: hashes of the log's records, by place.
+    """
     if Slot(place.epoch, place.last) not in known:
         return f"holds records up to {place.last}, which the log does not have"
     try:

@@ -8,11 +8,11 @@ from typing import Any
 
 from fleet.errors import CorruptObjectError, NotFoundError
 from fleet.names import validate_name
-from fleet.ports.object_store import ListedObject, ObjectStore
+from fleet.pack_keys import derive_key
+from fleet.ports.object_store import ObjectStore
 from fleet.vault_epochs import Slot
 from fleet.vault_keyspace import local_prefix
 from fleet.vault_log import LogRecord
-from fleet.vault_pack import derive_key
 from fleet.vault_records import StoredRecord
 from resources.vault.log.log_chain import Layout, RecordChain
 
@@ -115,7 +115,3 @@ class LocalLog(RecordChain):
     def key_of(self, seq: int) -> str:
         """Key of one record."""
         return self._layout.key(Slot(0, seq))
-
-    def listed(self) -> list[ListedObject]:
-        """Every object of the log, verified or not."""
-        return self._store.list_objects(self._layout.folder)

@@ -29,7 +29,7 @@ from fleet.errors import (
     StoreUnavailableError,
 )
 from fleet.names import validate_name
-from fleet.ports.object_store import ObjectStore
+from fleet.ports.object_store import ListedObject, ObjectStore
 from fleet.vault_checkpoint import CheckpointPlace, line_of
 from fleet.vault_epochs import Slot, decode_promotion, first_slots, select_chain
 from fleet.vault_log import LogRecord
@@ -120,6 +120,30 @@ class RecordChain:
     def doubts(self) -> tuple[str, ...]:
         """Why checkpoints were not used or not written, in words; V1 finds what lasts."""
         return tuple(self._doubts)
+
+    def key_at(self, stored: StoredRecord) -> str:
+        """Key of a record that was read."""
+        return self._layout.key(slot_at(stored))
+
+    def slot_of(self, key: str) -> Slot:
+        """Place of a record from its key.
+
+        Raises:
+            CorruptObjectError: the key is none of a record.
+        """
+        return self._layout.slot(key)
+
+    def listed(self) -> list[ListedObject]:
+        """Every object of the log, verified or not."""
+        return self._store.list_objects(self._layout.folder)
+
+    def authenticate(self, key: str, data: bytes) -> StoredRecord:
+        """A record by itself: written by a holder of the key, for this very place.
+
+        Raises:
+            CorruptObjectError: it is not; whether it continues its predecessor is not looked at.
+        """
+        return self._authentic(self._layout.slot(key), data)
 
     def _read_on(self, *, whole: bool = False) -> int:
         """Read what was appended since; how many of the records known before still stand.

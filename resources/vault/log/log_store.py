@@ -13,7 +13,7 @@ from fleet.vault_epochs import Promotion, Slot, decode_promotion
 from fleet.vault_keyspace import log_folder
 from fleet.vault_log import LogRecord, VaultState, replay
 from fleet.vault_records import StoredRecord
-from resources.vault.log.log_chain import Layout, RecordChain, slot_at
+from resources.vault.log.log_chain import Layout, RecordChain
 
 
 class VaultLog(RecordChain):
@@ -140,26 +140,6 @@ class VaultLog(RecordChain):
     def key_of(self, slot: Slot) -> str:
         """Key of a record."""
         return self._layout.key(slot)
-
-    def key_at(self, stored: StoredRecord) -> str:
-        """Key of a record that was read."""
-        return self._layout.key(slot_at(stored))
-
-    def slot_of(self, key: str) -> Slot:
-        """Place of a record from its key.
-
-        Raises:
-            CorruptObjectError: the key is none of a record.
-        """
-        return self._layout.slot(key)
-
-    def authenticate(self, key: str, data: bytes) -> StoredRecord:
-        """A record by itself: written by a holder of the key, for this very place.
-
-        Raises:
-            CorruptObjectError: it is not; whether it continues its predecessor is not looked at.
-        """
-        return self._authentic(self._layout.slot(key), data)
 
     def branches(self) -> list[list[Slot]]:
         """The stretches that higher epochs left aside, each in order, from a full listing."""

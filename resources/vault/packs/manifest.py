@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 from fleet.backup import STATE_KIND
 from fleet.errors import CorruptObjectError
+from fleet.pack_keys import PackKeys
 from fleet.state_cuts import StateColumns
 from fleet.vault_manifest import SealedManifest, open_manifest, seal_manifest
-from fleet.vault_pack import SALT_BYTES, PackKeys
+from fleet.vault_pack import SALT_BYTES
 from resources.vault.packs.arrow_columns import (
     as_flags,
     as_numbers,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from fleet.pack_keys import PackKeys
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import manifest_key
-from fleet.vault_pack import PackKeys
 from resources.vault.packs.manifest import (
     Manifest,
     ManifestRef,

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fleet.errors import CorruptObjectError, NotFoundError
+from fleet.pack_keys import PackKeys
 from fleet.ports.object_store import ReadableStore
 from fleet.vault_keyspace import pack_key
 from fleet.vault_log import MapRecord
-from fleet.vault_pack import TRAILER_BYTES, PackKeys, PackRow, open_table
+from fleet.vault_pack import TRAILER_BYTES, PackRow, open_table
 from fleet.vault_records import StoredRecord
 from resources.vault.packs.manifest import Manifest, PackInfo, PackMove, arrow, kernels
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Self
 from fleet.agents import AgentState
 from fleet.errors import StoreUnavailableError
 from fleet.moments import microseconds
+from fleet.pack_keys import PackKeys
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import pack_key
 from fleet.vault_pack import (
@@ -25,7 +26,6 @@ from fleet.vault_pack import (
     SALT_BYTES,
     FrameCompressor,
     PackBuilder,
-    PackKeys,
     PackRow,
 )
 from resources.vault.packs.arrow_columns import (

@@ -15,9 +15,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from fleet.errors import CorruptObjectError, NotFoundError
+from fleet.pack_keys import PackKeys
 from fleet.ports.object_store import ReadableStore
 from fleet.vault_keyspace import pack_key
-from fleet.vault_pack import HEADER_MAX_BYTES, FrameOpener, PackKeys, PackRow, read_salt
+from fleet.vault_pack import HEADER_MAX_BYTES, FrameOpener, PackRow, read_salt
 from resources.vault.packs.manifest import STATE, Manifest, PackInfo, arrow, kernels
 from resources.vault.packs.process_memory import map_large_buffers, release_unused
 

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 from fleet.errors import CorruptObjectError
 from fleet.moments import moment_of
+from fleet.pack_keys import PackKeys
 from fleet.ports.object_store import ReadableStore
-from fleet.vault_pack import PackKeys
 from resources.vault.packs.manifest import Manifest, arrow, kernels, of_kinds
 from resources.vault.packs.pack_maps import resolve_moves
 from resources.vault.packs.process_memory import release_unused

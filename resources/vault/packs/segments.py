@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from fleet.errors import CorruptObjectError, NotFoundError
+from fleet.pack_keys import PackKeys
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_journal import Segment, open_segment, read_trailer
 from fleet.vault_keyspace import SegmentPlace, journal_prefix, parse_segment_key
-from fleet.vault_pack import PackKeys
 
 _TAIL_BYTES = 64 * 1024
 _TAIL_SHARE = 16

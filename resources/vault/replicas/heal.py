@@ -9,7 +9,7 @@ Every heal is evidence in the region's log. Nothing is ever replaced by bytes th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from fleet.backup_evidence import (
@@ -63,20 +63,20 @@ def heal(
     others: Mapping[str, ObjectStore],
     *,
     home: str = "",
-    part: int | None = None,
+    parts: Collection[int] | None = None,
     keks: Sequence[KeyWrapper] = (),
     evidence: Iterable[Evidence] | None = None,
 ) -> HealResult:
     """Find what is damaged or missing in a region, and bring it back from the others.
 
-    Looks at everything V1 looks at, and re-hashes the packs and manifests of a part (V2). Safe to
-    run again and at any time; readers may miss an object for a moment, never read a wrong one.
+    Looks at everything V1 looks at, and re-hashes packs and manifests (V2). Safe to run again and
+    at any time; readers may miss an object for a moment, never read a wrong one.
 
     Args:
         vault: the region's own, opened with its region; needs the right to delete.
         others: stores of the other regions, tried in this order.
         home: region that writes under epoch 0; a home that lost its newest records gets them back.
-        part: of `slice_of(day)`; None re-hashes everything.
+        parts: of `fleet.scrub_plan`; None re-hashes everything.
         keks: wrapping keys at hand, to prove wraps.
         evidence: what the region's log says, where the caller has read it; None reads it.
 
@@ -90,7 +90,7 @@ def heal(
         raise InvalidInputError("region", vault.region, "the region whose copy is healed")
     demand_unshredded(vault.store, vault.network_id)
     known = list(read_local(vault, vault.region) if evidence is None else evidence)
-    return _Heal(vault.afresh(), others, keks, known).run(home, part)
+    return _Heal(vault.afresh(), others, keks, known).run(home, parts)
 
 
 class _Heal:
@@ -111,7 +111,7 @@ class _Heal:
         self._lost: list[TaintEvidence] = []
         self._undecided: list[str] = []
 
-    def run(self, home: str, part: int | None) -> HealResult:
+    def run(self, home: str, parts: Collection[int] | None) -> HealResult:
         self._mend_identity()
         repair = LogRepair(self._vault, self._others, self._check)
         for fault in repair.faults():
@@ -130,7 +130,7 @@ class _Heal:
         for key, region in recovered:
             self._record_heal(key, "missing from the end of the log", region, "")
         self._mend_checkpoints()
-        self._mend_objects(part)
+        self._mend_objects(parts)
         self._confess()
         return self._result()
 
@@ -202,11 +202,11 @@ class _Heal:
     def _note_gap(self, key: str, cause: str) -> None:
         self._record_heal(key, f"{cause}; written again", "", "")
 
-    def _mend_objects(self, part: int | None) -> None:
+    def _mend_objects(self, parts: Collection[int] | None) -> None:
         """Manifests before packs: which packs are needed stands in them."""
         vault = self._vault
         bad: dict[str, str] = {}
-        for finding in verify_stored(vault.store, vault.network_id, part=part)[2]:
+        for finding in verify_stored(vault.store, vault.network_id, parts=parts)[2]:
             bad[finding.subject] = finding.problem
         listed = {one.key: one.size_bytes for one in vault.list_packs()}
         readable: dict[str, dict[str, int]] = {}

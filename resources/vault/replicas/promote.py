@@ -19,6 +19,7 @@ from fleet.errors import (
     PermanentError,
     StoreUnavailableError,
 )
+from fleet.pack_keys import derive_key
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_epochs import (
     Claim,
@@ -31,7 +32,6 @@ from fleet.vault_epochs import (
 )
 from fleet.vault_keyspace import VAULT_KEY, claim_key
 from fleet.vault_log import SnapshotRecord
-from fleet.vault_pack import derive_key
 from fleet.vault_records import StoredRecord
 from resources.vault.network import NetworkVault
 

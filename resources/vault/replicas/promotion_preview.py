@@ -12,10 +12,10 @@ from fleet.errors import (
     StateroomError,
     StoreUnavailableError,
 )
+from fleet.pack_keys import derive_key
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_epochs import ClaimVerdict, decide_claims, decode_claim
 from fleet.vault_keyspace import VAULT_KEY, claim_key
-from fleet.vault_pack import derive_key
 from resources.vault.network import NetworkVault
 from resources.vault.replicas.promote import EPOCH_TRIES
 

@@ -11,28 +11,28 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from fleet.agents import StateRestore
 from fleet.errors import (
     CorruptObjectError,
     InvalidInputError,
-    NotFoundError,
     StateroomError,
     VersionConflictError,
 )
 from fleet.moments import microseconds
-from fleet.ports.control_store import AgentStateStore
 from fleet.vault_moment import Identity
 from resources.vault.journal.moment import Moment, Substitution, find_moment, listed_names
 from resources.vault.network import NetworkVault
-from resources.vault.packs.manifest import Manifest, of_kinds, packs_of, select_items
+from resources.vault.packs.manifest import Manifest, packs_of, select_items
 from resources.vault.packs.process_memory import map_large_buffers
-from resources.vault.packs.reading import Proven, ReadItem, prove_items, where_to_read
+from resources.vault.packs.reading import Proven, prove_items, where_to_read
+from resources.vault.restores.control_store_target import ControlStoreTarget
+from resources.vault.restores.selection import FoundSnapshot, find_manifest, only_agents
 from resources.vault.restores.staging import (
     LiveHead,
     RestoreTarget,
     SealedStaging,
     switch_items,
 )
+from resources.vault.retention.local_holds import hold_locally, release_locally
 from resources.vault.retention.removal import hold, release
 
 __all__ = [
@@ -50,7 +50,6 @@ __all__ = [
 ]
 
 NEWER_MODES = ("refuse", "skip", "overwrite")
-_NAMED = 5
 HOLD_LASTS = timedelta(hours=24)
 """A restore's hold ends by itself after this time, should the restore be killed."""
 HOLD_ABOVE_AGENTS = 100
@@ -88,39 +87,6 @@ class RestoreResult(NamedTuple):
     certain: bool = True
     """Whoever is not among the substitutions or the missing is exactly as at the moment; False
     when part of the journal is lost (best effort), so that anybody may have had a newer version."""
-
-
-class ControlStoreTarget:
-    """Restores into the live control store, through its version-guarded port."""
-
-    def __init__(self, store: AgentStateStore) -> None:
-        """Use an opened store."""
-        self._store = store
-
-    def heads(self, agent_ids: Sequence[str]) -> Mapping[str, LiveHead]:
-        """By one query for few agents, by one listing for many."""
-        if len(agent_ids) <= _NAMED:
-            return {one: head for one in agent_ids if (head := self._head(one))}
-        wanted = set(agent_ids)
-        infos = (one for one in self._store.state_infos() if one.agent_id in wanted)
-        return {one.agent_id: LiveHead(one.version, one.digest) for one in infos}
-
-    def _head(self, agent_id: str) -> LiveHead | None:
-        try:
-            states = self._store.states([agent_id])
-        except CorruptObjectError:
-            # A damaged live state is what a restore is for; its version is in the listing.
-            infos = (one for one in self._store.state_infos() if one.agent_id == agent_id)
-            return next((LiveHead(one.version, "damaged") for one in infos), None)
-        return LiveHead(states[0].version, states[0].digest) if states else None
-
-    def write(self, items: Sequence[tuple[ReadItem, int]]) -> list[StateroomError | None]:
-        """One durable transaction a batch."""
-        restores = [
-            StateRestore(item.agent_id, expected, item.version, item.body, item.digest)
-            for item, expected in items
-        ]
-        return [one.error for one in self._store.restore_states(restores)]
 
 
 def restore(
@@ -271,11 +237,13 @@ class _Plan:
     def _hold(self, moment: Moment) -> None:
         """Keep the snapshots from being forgotten meanwhile; a vault that is down is still read."""
         few = self._agent_ids is not None and len(self._agent_ids) <= HOLD_ABOVE_AGENTS
-        if self._vault.read_only or few or self._hold_id:
+        is_copy = self._vault.read_only
+        if few or self._hold_id or (is_copy and not self._vault.region):
             return
         expires_at = self._vault.clock.now() + HOLD_LASTS
+        take = hold_locally if is_copy else hold
         try:
-            self._hold_id = hold(self._vault, moment.snapshots, "restore", expires_at)
+            self._hold_id = take(self._vault, moment.snapshots, "restore", expires_at)
         except StateroomError as error:
             self.notes.append(f"restored without a hold: {error}")
 
@@ -283,7 +251,7 @@ class _Plan:
         """End the hold; when that fails it ends by itself."""
         if self._hold_id:
             try:
-                release(self._vault, self._hold_id)
+                (release_locally if self._vault.read_only else release)(self._vault, self._hold_id)
             except StateroomError as error:
                 self.notes.append(f"hold {self._hold_id} was not released, it expires: {error}")
 
@@ -321,56 +289,6 @@ class _Plan:
             identity = (row["version"], microseconds(row["updated_at"]))
             self._excluded.setdefault(row["item_id"], set()).add(identity)
         return self._find()
-
-
-class FoundSnapshot(NamedTuple):
-    """Which snapshot a moment or id means."""
-
-    snapshot_id: str
-    taken_at: datetime
-
-
-def find_manifest(
-    vault: NetworkVault, at: datetime | None, snapshot_id: str | None, *, states: bool = True
-) -> tuple[FoundSnapshot, Manifest]:
-    """The agent states of the snapshot that a moment or an id means, or its artefacts.
-
-    Raises:
-        InvalidInputError: both are given, or the moment has no time zone.
-        NotFoundError: there is none, or it has been forgotten.
-    """
-    if at is not None and (snapshot_id is not None or at.tzinfo is None):
-        raise InvalidInputError("at", at.isoformat(), "a moment with time zone, without snapshot")
-    if snapshot_id is None:
-        record = vault.find_snapshot(at)
-    else:
-        state = vault.log.refresh()
-        record = vault.snapshot(snapshot_id)
-        if snapshot_id not in state.live:
-            raise NotFoundError(
-                f"snapshot {snapshot_id} has been forgotten",
-                hint="Undelete it first, if gc has not run.",
-            )
-    taken_at: datetime = record.record.taken_at  # type: ignore[union-attr]
-    found_id: str = record.record.snapshot_id  # type: ignore[union-attr]
-    manifest = vault.read_manifest(record)
-    return FoundSnapshot(found_id, taken_at), of_kinds(manifest, states=states)
-
-
-def only_agents(manifest: Manifest, agent_ids: Sequence[str], snapshot_id: str) -> Manifest:
-    """The rows of some agents alone.
-
-    Raises:
-        NotFoundError: the snapshot does not hold all of them.
-    """
-    table = select_items(manifest.table, agent_ids)
-    unknown = sorted(set(agent_ids) - set(table["item_id"].to_pylist()))
-    if unknown:
-        raise NotFoundError(
-            f"snapshot {snapshot_id} does not hold {listed_names(unknown)}",
-            hint="Choose another moment; nothing was written.",
-        )
-    return Manifest(table, packs_of(table, manifest.packs))
 
 
 def _guard(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime
@@ -18,11 +18,12 @@ from typing import NamedTuple
 from fleet.artefact_items import ROOT, ItemAttributes, decode_attributes, path_of
 from fleet.backup import ROW_KINDS
 from fleet.errors import CorruptObjectError, NotFoundError
+from resources.synced_files import sync_folder
 from resources.vault.network import NetworkVault
 from resources.vault.packs.contents import read_contents, rows_of_artefact
 from resources.vault.packs.manifest import Manifest, kernels, packs_of, select_items
 from resources.vault.restores.restore import FoundSnapshot, find_manifest
-from resources.vault.restores.staging_folder import SIDECARS, StagingFolder, refused, sync_folder
+from resources.vault.restores.staging_folder import SIDECARS, StagingFolder, refused
 
 _READ_BYTES = 1024 * 1024
 _SYNC_THREADS = 8
@@ -294,15 +295,3 @@ def _write(file: int, plain: bytes, offset: int) -> int:
             view = view[written:]
             at += written
     return offset + len(plain)
-
-
-def listed_artefacts(manifest: Manifest) -> Mapping[str, int]:
-    """The artefacts of a manifest, with how many items each has."""
-    table = manifest.table
-    heads = table.filter(kernels().equal(table["chunk"], 0))
-    found: dict[str, int] = {}
-    for item_id in heads["item_id"].to_pylist():
-        name, slash, _ = item_id.partition("/")
-        if slash:
-            found[name] = found.get(name, 0) + 1
-    return found

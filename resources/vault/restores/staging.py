@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import NamedTuple, NoReturn, Protocol, Self
 
 from fleet.errors import CorruptObjectError, StateroomError, StoreUnavailableError
+from fleet.pack_keys import PackKeys
 from fleet.ports.object_store import ReadableStore
-from fleet.vault_pack import PackKeys
 from resources.vault.packs.manifest import Manifest
 from resources.vault.packs.reading import ReadItem, read_items
 

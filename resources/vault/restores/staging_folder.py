@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Self
 
 from fleet.errors import InvalidInputError, StoreUnavailableError, VersionConflictError
+from resources.synced_files import sync_folder
 
 SIDECARS = ("-wal", "-shm", "-journal", ".wal")
 """Files beside a database that belong to the old one: SQLite's, and DuckDB's."""
@@ -163,15 +164,6 @@ class StagingFolder:
 
 _ID_CHARS = 26
 """Length of a ULID."""
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def refused(path: Path, error: OSError) -> StoreUnavailableError:

@@ -8,7 +8,6 @@ an agent.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from fleet.agents import Placement, StateRestore
 from fleet.errors import InvalidInputError, NotFoundError, PermanentError, StateroomError
 from fleet.names import validate_name
 from fleet.ports.control_store import AgentStateStore
+from resources.synced_files import sync_folder, write_synced
 from resources.vault.journal.moment import listed_names
 from resources.vault.network import NetworkVault
 from resources.vault.packs.reading import ReadItem
@@ -127,7 +127,7 @@ class DirectoryTarget:
         for item, _ in items:
             name = f"{validate_name('agent_id', item.agent_id)}.state"
             with _written(self._folder):
-                _write_synced(self._partial / name, item.body)
+                write_synced(self._partial / name, item.body)
             self._rows.append(
                 {
                     "agent_id": item.agent_id,
@@ -155,10 +155,10 @@ class DirectoryTarget:
             "notes": list(result.notes),
         }
         with _written(self._folder):
-            _write_synced(self._partial / "manifest.json", json.dumps(fields, indent=1).encode())
-            _sync_folder(self._partial)
+            write_synced(self._partial / "manifest.json", json.dumps(fields, indent=1).encode())
+            sync_folder(self._partial)
             self._partial.rename(self._folder)
-            _sync_folder(self._folder.parent)
+            sync_folder(self._folder.parent)
 
     def discard(self) -> None:
         """Remove what was not committed."""
@@ -219,18 +219,3 @@ class _written:  # noqa: N801 - reads as a word in `with`
 
 def _text(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

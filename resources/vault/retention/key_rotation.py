@@ -14,12 +14,13 @@ from datetime import datetime
 from typing import NamedTuple
 
 from fleet.errors import InvalidInputError, NotFoundError, PermanentError
+from fleet.pack_keys import KEY_BYTES, PackKeys
 from fleet.ports.key_wrapper import KeyWrapper
 from fleet.ports.object_store import ListedObject, ObjectStore
 from fleet.vault_keys import WRAPS_MIN, require_keks
 from fleet.vault_keyspace import dek_id_of
 from fleet.vault_log import EvidenceRecord, LogRecord, VaultState
-from fleet.vault_pack import HEADER_MAX_BYTES, KEY_BYTES, PackKeys, read_salt
+from fleet.vault_pack import HEADER_MAX_BYTES, read_salt
 from resources.vault.keys.key_store import load_data_key
 from resources.vault.keys.key_wraps import (
     Wraps,

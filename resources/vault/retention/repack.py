@@ -65,13 +65,6 @@ def repack(vault: NetworkVault, policy: RepackPolicy | None = None) -> RepackRes
     return _Run(vault, policy).run()
 
 
-def plan_for(vault: NetworkVault, policy: RepackPolicy | None = None) -> RepackPlan:
-    """What `repack` would do now, without doing it."""
-    state = vault.log.refresh()
-    run = _Run(vault, policy)
-    return run.plan(state)
-
-
 class _Run:
     """One run; what snapshots need is remembered, because a committed one never changes."""
 

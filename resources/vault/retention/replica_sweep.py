@@ -7,29 +7,26 @@ needed. Deletion is per object; killed anywhere, it is run again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from fleet.backup_evidence import SweepEvidence, bound_list
-from fleet.errors import InvalidInputError, PermanentError, StoreUnavailableError
+from fleet.errors import InvalidInputError
 from fleet.vault_keyspace import parse_place
 from fleet.vault_log import (
     GcRecord,
-    HoldRecord,
-    ReleaseRecord,
     VaultState,
-    replay,
     restorable_snapshots,
 )
 from resources.vault.network import NetworkVault
 from resources.vault.replicas.promote import branch_packs
+from resources.vault.retention.local_holds import local_holds
 from resources.vault.retention.removal import store_time
 from resources.vault.verification.evidence import record_evidence
 
 REPLICA_DELAY = timedelta(hours=72)
 """Long enough for a person to notice a bad prune over a weekend."""
-_TRIES = 20
 
 
 class ReplicaSweepResult(NamedTuple):
@@ -39,43 +36,6 @@ class ReplicaSweepResult(NamedTuple):
     bytes_freed: int
     kept: tuple[str, ...]
     """Keys of condemned objects that something here still needs."""
-
-
-def hold_locally(
-    vault: NetworkVault,
-    snapshot_ids: Iterable[str],
-    reason: str,
-    expires_at: datetime | None = None,
-) -> str:
-    """Keep what snapshots need from this region's sweep, by its local log; the hold's id.
-
-    Raises:
-        PermanentError: one of them is in no state to be restored here any more.
-    """
-    record = HoldRecord(vault.new_id(), frozenset(snapshot_ids), expires_at, reason)
-    state = vault.log.refresh()
-    unknown = record.snapshot_ids - state.live.keys() - state.forgotten.keys()
-    if unknown:
-        raise PermanentError(
-            f"cannot hold: no snapshot {', '.join(sorted(unknown))}",
-            hint="`stateroom backups list` names them.",
-        )
-    _append_locally(vault, record)
-    return record.hold_id
-
-
-def release_locally(vault: NetworkVault, hold_id: str) -> None:
-    """End a hold of this region."""
-    _append_locally(vault, ReleaseRecord(hold_id))
-
-
-def local_holds(vault: NetworkVault) -> VaultState:
-    """What the local log of the region holds; only `holds` of the state has a meaning.
-
-    Raises:
-        CorruptObjectError: the local log is damaged; nothing may be deleted before it is mended.
-    """
-    return replay(one.record for one in vault.local_log().refresh())
 
 
 def condemned_snapshots(vault: NetworkVault) -> frozenset[str]:
@@ -159,21 +119,3 @@ def _needed(vault: NetworkVault, state: VaultState) -> frozenset[str]:
         one: record for one, record in state.forgotten.items() if one in held
     }
     return branch_packs(vault).union(*(one.packs for one in snapshots.values()))
-
-
-def _append_locally(vault: NetworkVault, record: HoldRecord | ReleaseRecord) -> None:
-    log = vault.local_log()
-    log.seek_tail()
-    for _ in range(_TRIES):
-        try:
-            log.refresh()
-            if any(one.record == record for one in log.records):
-                return
-            if log.append(record, vault.clock.now()) is not None:
-                return
-        except StoreUnavailableError:
-            continue  # whether it was placed shows at the next look
-    raise StoreUnavailableError(
-        f"network {vault.network_id}: no local record could be placed in {_TRIES} tries",
-        hint="Run it again.",
-    )

@@ -94,18 +94,6 @@ def store_plan(vault: NetworkVault, decided: VaultPlan) -> str:
     return sha256
 
 
-def read_plan(vault: NetworkVault, sha256: str) -> Any:
-    """The rows of a stored plan as a `pyarrow.Table`.
-
-    Raises:
-        NotFoundError: there is none of this name.
-    """
-    import pyarrow.parquet as pq
-
-    data = vault.store.get(plan_key(vault.network_id, sha256))
-    return pq.read_table(arrow().BufferReader(data))
-
-
 def apply_plan(vault: NetworkVault, decided: VaultPlan) -> PlanOutcome:
     """Forget what a plan forgets, by one record right behind the head it was computed at.
 

@@ -11,6 +11,7 @@ import hashlib
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from fleet.backup_evidence import (
     Evidence,
@@ -24,10 +25,13 @@ from fleet.errors import (
     InvalidInputError,
     NotFoundError,
     PermanentError,
+    SchemaMismatchError,
     StoreUnavailableError,
 )
+from fleet.vault_epochs import Slot
 from fleet.vault_keyspace import quarantine_key
 from fleet.vault_log import EvidenceRecord
+from resources.vault.log.checkpoint_checks import held_records
 from resources.vault.log.local_log import LocalLog
 from resources.vault.network import NetworkVault
 
@@ -109,34 +113,91 @@ def read_evidence(vault: NetworkVault, region: str, after: int = 0) -> list[Veri
     return [one for one in found if isinstance(one, VerificationEvidence)]
 
 
-def mend_evidence(vault: NetworkVault, region: str) -> int:
-    """Set the damaged part of an evidence log aside, and say so in it; how many were set aside.
+class MendedEvidence(NamedTuple):
+    """What became of a damaged evidence log."""
 
-    From the first record that does not verify, everything is copied to `quarantine/` and removed:
-    without its predecessor a record proves nothing. So is every checkpoint that holds one of them,
-    first, so that none outlives its records. Killed in between and run again, it goes on.
+    recovered: int
+    """Records that came back, bit by bit, out of checkpoints."""
+    set_aside: int
+    """Records that are lost as evidence; their bytes are in quarantine."""
+
+
+def mend_evidence(vault: NetworkVault, region: str) -> MendedEvidence:
+    """Bring the damaged part of an evidence log back out of checkpoints, or set it aside; say so.
+
+    A record that a sound checkpoint holds, and that continues what is there, is put back: each is
+    committed by its creation, and a run that was killed goes on. What no checkpoint holds is set
+    aside: from the first record that does not verify, everything is copied to `quarantine/` and
+    removed, for without its predecessor a record proves nothing. So is every checkpoint that holds
+    one of them, first, so that none outlives its records. A note in the log says what was done.
     """
+    try:
+        vault.local_log(region).read_whole()
+    except (CorruptObjectError, NotFoundError) as error:
+        cause = str(error)
+    else:
+        return MendedEvidence(0, 0)
+    recovered = _recover(vault, region)
     log = vault.local_log(region)
     try:
         log.read_whole()
     except (CorruptObjectError, NotFoundError) as error:
-        cause = str(error)
+        set_aside = _set_aside(vault, log, str(error))
     else:
-        return 0
+        set_aside = 0
+    if recovered:
+        text = f"{recovered} records came back out of checkpoints: {cause}"
+        _note(vault, region, text)
+    return MendedEvidence(recovered, set_aside)
+
+
+def _recover(vault: NetworkVault, region: str) -> int:
+    """Put back what checkpoints hold of damaged and missing records; how many."""
+    log = vault.local_log(region)
+    present: dict[Slot, bytes] = {}
+    good: dict[Slot, str] = {}
+    for listed in log.listed():
+        try:
+            slot, data = log.slot_of(listed.key), vault.store.get(listed.key)
+            present[slot] = data
+            good[slot] = log.authenticate(listed.key, data).sha256
+        except (CorruptObjectError, NotFoundError, SchemaMismatchError):
+            continue  # bad or foreign: what a checkpoint holds in its place comes back below
+    recovered = 0
+    for slot, held in sorted(held_records(log, good).items()):
+        if present.get(slot) == held:
+            continue
+        key = log.key_of(slot.seq)
+        if slot in present:
+            _quarantine(vault, key, present[slot])
+            vault.store.delete([key])
+        # False: somebody appended here in between; the log is read once more behind this.
+        recovered += vault.store.create(key, held)
+    return recovered
+
+
+def _set_aside(vault: NetworkVault, log: LocalLog, cause: str) -> int:
+    """Move away everything from the first bad record on; how many records that were."""
     good = log.last_valid()
     doomed = [one.key for one in log.listed() if one.key > log.key_of(good)]
     beyond = log.checkpoints_beyond(good)
     for key in [*beyond, *doomed]:
-        data = vault.store.get(key)
-        vault.store.create(quarantine_key(key, hashlib.sha256(data).hexdigest()), data)
+        _quarantine(vault, key, vault.store.get(key))
     vault.store.delete(beyond)
     # The last one first: killed in between, the part that is left still ends with a bad record.
     for key in reversed(doomed):
         vault.store.delete([key])
     text = f"{len(doomed)} records from number {good + 1} on were set aside: {cause}"
-    note = NoteEvidence(vault.network_id, region, text, vault.clock.now())
-    record_evidence(vault, region, note)
+    _note(vault, log.region, text)
     return len(doomed)
+
+
+def _quarantine(vault: NetworkVault, key: str, data: bytes) -> None:
+    vault.store.create(quarantine_key(key, hashlib.sha256(data).hexdigest()), data)
+
+
+def _note(vault: NetworkVault, region: str, text: str) -> None:
+    record_evidence(vault, region, NoteEvidence(vault.network_id, region, text, vault.clock.now()))
 
 
 @contextmanager

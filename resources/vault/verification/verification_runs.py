@@ -6,10 +6,11 @@ keeps it from looking at all is raised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from fleet.backup_evidence import VerificationEvidence
 from fleet.drill_plan import DrillObjectives, DrillPhase
@@ -17,7 +18,7 @@ from fleet.errors import InvalidInputError
 from fleet.inventory import Agent
 from fleet.ports.control_store import ControlStore
 from fleet.reports import AgentDeclaration
-from fleet.vault_log import SnapshotRecord
+from fleet.scrub_plan import CHOSEN_KEY
 from resources.vault.journal.journal_upkeep import verify_journal
 from resources.vault.keys.wrapping_keys import read_wrapping_key
 from resources.vault.network import NetworkVault
@@ -26,13 +27,10 @@ from resources.vault.replicas.heal import HealResult, heal
 from resources.vault.replicas.heal_log import compare_heads
 from resources.vault.verification.application_checks import ApplicationCheck
 from resources.vault.verification.evidence import record_evidence
-from resources.vault.verification.verify import (
-    Finding,
-    Verification,
-    verify_bytes,
-    verify_content,
-    verify_structure,
-)
+from resources.vault.verification.finding import Finding, Verification
+from resources.vault.verification.rolling import roll
+from resources.vault.verification.verified import evidence_of
+from resources.vault.verification.verify import verify_bytes, verify_content, verify_structure
 
 Look = Callable[[NetworkVault], Verification]
 
@@ -57,6 +55,7 @@ class VerificationRuns:
         region: whose copy.
         network_id: of which network.
         snapshot_ids: live snapshots that a V3 opens; none for the newest. V1 and V2 look at all.
+        whole: V1 to V3 look at everything; else at what is due (`verification.rolling`).
         on_phase: is told of each phase of a drill as it ends; None for nobody.
     """
 
@@ -68,10 +67,12 @@ class VerificationRuns:
         network_id: str,
         *,
         snapshot_ids: Sequence[str] = (),
+        whole: bool = True,
         on_phase: Callable[[DrillPhase], None] | None = None,
     ) -> None:
         """Open the copy; nothing is looked at yet."""
         self._snapshot_ids = tuple(snapshot_ids)
+        self._whole = whole
         self._on_phase = on_phase
         self._vaults = vaults
         self._control_store = control_store
@@ -109,7 +110,7 @@ class VerificationRuns:
             found = verify_journal(self._vault.afresh())
         else:
             return None
-        return _evidence(self._vault, self._region, found, started_at, None)
+        return self._evidence(found, started_at, ())
 
     def _compare_with_home(self) -> Verification:
         """Whether one of the two has lost or changed records; a home that is away shows nothing."""
@@ -152,9 +153,28 @@ class VerificationRuns:
         if look is None:
             raise InvalidInputError("level", level, ", ".join([*LOOKS, "V4", "V5"]))
         started_at = self._vault.clock.now()
-        chosen = self._snapshot_ids if level == "V3" else ()
-        found = verify_content(self._vault, chosen) if chosen else look(self._vault)
-        return [_evidence(self._vault, self._region, found, started_at, chosen)]
+        if not self._whole and not self._snapshot_ids:
+            return [roll(self._vault, level, started_at, code_version())]
+        if level == "V3" and self._snapshot_ids:
+            found = verify_content(self._vault, self._snapshot_ids)
+            return [self._evidence(found, started_at, self._snapshot_ids, {CHOSEN_KEY: True})]
+        return [self._evidence(look(self._vault), started_at, None)]
+
+    def _evidence(
+        self,
+        found: Verification,
+        started_at: datetime,
+        snapshots: Sequence[str] | None,
+        detail: Mapping[str, Any] | None = None,
+    ) -> VerificationEvidence:
+        return evidence_of(
+            self._vault,
+            found,
+            started_at,
+            snapshots=snapshots,
+            detail=detail,
+            code_version=code_version(),
+        )
 
     def _restore_test(self) -> list[VerificationEvidence]:
         from resources.vault.drills.restore_test import run_restore_test
@@ -224,32 +244,6 @@ def declaration_of(agent: Agent) -> AgentDeclaration:
     return AgentDeclaration(*(getattr(agent, name) for name in AgentDeclaration._fields))
 
 
-def _evidence(
-    vault: NetworkVault,
-    region: str,
-    found: Verification,
-    started_at: datetime,
-    chosen: Sequence[str] | None,
-) -> VerificationEvidence:
-    """A verification of these snapshots (none named: as its level says; None: of none at all)."""
-    live = _live_at(vault, started_at) if chosen is not None else []
-    looked = live if found.level != "V3" else [*(chosen or ())] or live[-1:]
-    failed = {one for finding in found.findings for one in finding.snapshots}
-    return VerificationEvidence(
-        network_id=vault.network_id,
-        region=region,
-        level=found.level,
-        snapshot_id=looked[-1] if looked else "",
-        started_at=started_at,
-        seconds=found.seconds,
-        items=found.items,
-        bytes_checked=found.size_bytes,
-        failures=tuple(f"{one.subject}: {one.problem}" for one in found.findings),
-        code_version=code_version(),
-        detail={"snapshots": looked, "failed_snapshots": sorted(failed)},
-    )
-
-
 def _joined(snapshots: VerificationEvidence, beside: VerificationEvidence) -> VerificationEvidence:
     """Two looks of one level as the one row that people read."""
     return snapshots._replace(
@@ -258,18 +252,3 @@ def _joined(snapshots: VerificationEvidence, beside: VerificationEvidence) -> Ve
         seconds=snapshots.seconds + beside.seconds,
         failures=(*snapshots.failures, *beside.failures),
     )
-
-
-def _live_at(vault: NetworkVault, moment: datetime) -> list[str]:
-    """Live snapshots that were recorded before a moment, in the order of commit.
-
-    One committed while the verification ran may not have been looked at: it is not vouched for.
-    """
-    state = vault.log.refresh()
-    return [
-        stored.record.snapshot_id
-        for stored in vault.log.records
-        if isinstance(stored.record, SnapshotRecord)
-        and stored.record.snapshot_id in state.live
-        and stored.written_at <= moment
-    ]

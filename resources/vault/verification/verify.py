@@ -1,6 +1,9 @@
 """Verification levels V1 to V3: structure, stored bytes, everything decrypted.
 
-V1 reads every record of the log and trusts no checkpoint: that is how a bad one is found out.
+V1 as a whole reads every record of the log and trusts no checkpoint: that is how a bad one is found
+out. The hourly V1 takes the records out of the log's checkpoints and reads those behind them; that
+the others are there, in their size, a listing says; their bytes are hashed by the scrub (V2) in its
+parts. Anything doubtful about a checkpoint makes it a whole one.
 
 Findings are collected, not raised: one damaged pack must not hide another. V0 is part of a backup.
 """
@@ -11,76 +14,49 @@ import hashlib
 import os
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
-from typing import Any, NamedTuple
 
-from fleet.backup_evidence import ENGINE_VERSION, VerificationEvidence
 from fleet.errors import CorruptObjectError, NotFoundError, SchemaMismatchError
 from fleet.ports.object_store import ListedObject, ObjectStore
 from fleet.vault_keys import decode_wrap
 from fleet.vault_keyspace import VAULT_KEY, manifest_key, pack_key, parse_place
 from fleet.vault_log import SnapshotRecord
-from fleet.verification_sampling import is_in_slice, sample_size
+from fleet.verification_sampling import is_in_parts, sample_size
 from resources.vault.keys.key_store import read_vault
 from resources.vault.keys.key_wraps import list_wraps
-from resources.vault.log.checkpoint_checks import check_checkpoints
 from resources.vault.network import NetworkVault, chain_of
 from resources.vault.packs.contents import prove_contents
 from resources.vault.packs.manifest import Manifest, packs_of, select_items
 from resources.vault.packs.pack_maps import packs_to_read
 from resources.vault.packs.process_memory import map_large_buffers
 from resources.vault.packs.reading import prove_items
+from resources.vault.verification.finding import Finding, Verification
+from resources.vault.verification.log_checks import check_logs
 
-_NAMED = 20
-"""Agents and snapshots that one failure spells out."""
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
-class Finding(NamedTuple):
-    """Something wrong in a vault."""
+def verify_structure(vault: NetworkVault, *, whole: bool = True) -> Verification:
+    """V1: logs and their checkpoints agree, manifests open, every pack is there in its size.
 
-    subject: str
-    """Key of the object, or id of the snapshot."""
-    problem: str
-    snapshots: tuple[str, ...] = ()
-    """Live snapshots that it concerns."""
-    agents: tuple[str, ...] = ()
-    """Agents that cannot be read because of it, where the level can tell."""
-
-
-class Verification(NamedTuple):
-    """Evidence: what was looked at, and what was found."""
-
-    level: str
-    items: int
-    """V1: objects; V2: objects re-hashed; V3: states and files decrypted."""
-    size_bytes: int
-    seconds: float
-    findings: tuple[Finding, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.findings
-
-
-def verify_structure(vault: NetworkVault) -> Verification:
-    """V1: logs and their checkpoints agree, manifests open, every pack is there in its size."""
+    Args:
+        vault: the opened network.
+        whole: read every record of the logs; else those behind their checkpoints, and list all.
+    """
     began_s = vault.clock.monotonic_s()
     findings: list[Finding] = []
     vault = vault.afresh()
     listed = {one.key: one.size_bytes for one in vault.list_packs()}
     try:
-        state = vault.log.read_whole()
+        state = vault.log.read_whole() if whole else vault.log.refresh()
     except (CorruptObjectError, NotFoundError) as error:
         findings.append(Finding(f"log/{vault.network_id}", str(error)))
         return Verification("V1", 0, 0, vault.clock.monotonic_s() - began_s, tuple(findings))
     wrong: dict[str, tuple[str, list[str]]] = {}
     looked: set[str] = set()
     findings += check_identity(vault)
-    findings += _check_log_checkpoints(vault)
+    findings += check_logs(vault, whole=whole)
     for snapshot_id, record in state.live.items():
         try:
             expected = expected_objects(vault, record)
@@ -96,19 +72,6 @@ def verify_structure(vault: NetworkVault) -> Verification:
     size_bytes = sum(listed.get(key, 0) for key in looked)
     seconds = vault.clock.monotonic_s() - began_s
     return Verification("V1", len(looked) + state.head, size_bytes, seconds, tuple(findings))
-
-
-def _check_log_checkpoints(vault: NetworkVault) -> list[Finding]:
-    """What is wrong with the checkpoints of the log, and with the region's own log and its."""
-    findings = []
-    for log in vault.logs():
-        try:
-            faults = check_checkpoints(log)
-        except (CorruptObjectError, NotFoundError) as error:
-            findings.append(Finding(log.folder, str(error)))
-            continue
-        findings += [Finding(one.key, one.problem) for one in faults]
-    return findings
 
 
 def check_identity(vault: NetworkVault) -> list[Finding]:
@@ -128,7 +91,11 @@ def check_identity(vault: NetworkVault) -> list[Finding]:
 
 
 def verify_stored(
-    store: ObjectStore, network_id: str, *, workers: int | None = None, part: int | None = None
+    store: ObjectStore,
+    network_id: str,
+    *,
+    workers: int | None = None,
+    parts: Collection[int] | None = None,
 ) -> tuple[int, int, tuple[Finding, ...]]:
     """V2 without keys: the bytes of each pack and manifest match the hash that is its name.
 
@@ -136,24 +103,26 @@ def verify_stored(
         store: the vault of any region.
         network_id: whose objects.
         workers: threads; None for one per core, at most 8.
-        part: of `slice_of(day)`, so that a week covers all; None for all at once.
+        parts: of `fleet.scrub_plan`, so that a week covers all; None for all at once.
 
     Returns:
         Objects, bytes, findings.
     """
     folders = (f"{kind}/{network_id}/" for kind in ("packs", "manifests"))
     listed = [one for folder in folders for one in store.list_objects(folder)]
-    # A key that is nothing a vault writes is looked at every day.
-    listed = [one for one in listed if is_in_slice(_name_of(one.key) or "0" * 8, part)]
+    # A key that is nothing a vault writes belongs to no part: it is named every time.
+    listed = [
+        one for one in listed if (name := name_of(one.key)) is None or is_in_parts(name, parts)
+    ]
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         found = list(pool.map(lambda one: _rehash(store, one), listed))
     return len(listed), sum(one.size_bytes for one in listed), tuple(f for f in found if f)
 
 
-def verify_bytes(vault: NetworkVault, part: int | None = None) -> Verification:
-    """V2: every stored pack and manifest (of a part: `slice_of`) is re-hashed; needs no key."""
+def verify_bytes(vault: NetworkVault, parts: Collection[int] | None = None) -> Verification:
+    """V2: every stored pack and manifest (of some parts: `fleet.scrub_plan`) is re-hashed."""
     began_s = vault.clock.monotonic_s()
-    items, size_bytes, findings = verify_stored(vault.store, vault.network_id, part=part)
+    items, size_bytes, findings = verify_stored(vault.store, vault.network_id, parts=parts)
     return Verification("V2", items, size_bytes, vault.clock.monotonic_s() - began_s, findings)
 
 
@@ -226,50 +195,7 @@ def _sample(manifest: Manifest, share: float, seed: int) -> Manifest:
     return Manifest(table, packs_of(table, manifest.packs))
 
 
-def evidence_of(
-    vault: NetworkVault,
-    done: Verification,
-    started_at: datetime,
-    snapshot_id: str = "",
-    detail: Mapping[str, Any] | None = None,
-) -> VerificationEvidence:
-    """A verification as evidence of the vault's region, ready for `record_evidence`.
-
-    Args:
-        vault: opened with its region.
-        done: what was found.
-        started_at: by the clock of whoever ran it.
-        snapshot_id: that was verified; '' for the newest live one.
-        detail: slice, seed, share: what makes it repeatable.
-    """
-    live = list(vault.log.refresh().live) if not snapshot_id else []
-    return VerificationEvidence(
-        network_id=vault.network_id,
-        region=vault.region,
-        level=done.level,
-        snapshot_id=snapshot_id or (live[-1] if live else ""),
-        started_at=started_at,
-        seconds=done.seconds,
-        items=done.items,
-        bytes_checked=done.size_bytes,
-        failures=tuple(_in_words(one) for one in done.findings),
-        code_version=ENGINE_VERSION,
-        detail=dict(detail or {}),
-    )
-
-
-def _in_words(finding: Finding) -> str:
-    parts = [f"{finding.subject}: {finding.problem}"]
-    if finding.snapshots:
-        parts.append(f"snapshots {', '.join(finding.snapshots[:_NAMED])}")
-    if finding.agents:
-        more = len(finding.agents) - _NAMED
-        tail = f" and {more} more" if more > 0 else ""
-        parts.append(f"agents {', '.join(finding.agents[:_NAMED])}{tail}")
-    return "; ".join(parts)
-
-
-def _name_of(key: str) -> str | None:
+def name_of(key: str) -> str | None:
     """The hash that an object is named by; None for a key that a vault does not write."""
     try:
         name = parse_place(key, 0).sha256
@@ -297,7 +223,7 @@ def expected_objects(vault: NetworkVault, record: SnapshotRecord) -> dict[str, i
 
 
 def _rehash(store: ObjectStore, listed: ListedObject) -> Finding | None:
-    name = _name_of(listed.key)
+    name = name_of(listed.key)
     if name is None:
         return Finding(listed.key, "is nothing that a vault writes")
     try:

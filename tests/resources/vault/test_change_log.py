@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.agents import StateChange
-from fleet.vault_pack import PackKeys
+from fleet.pack_keys import PackKeys
 from resources.vault.journal.journal import append_segment
 from resources.vault.network import NetworkVault
 from resources.vault.retention.change_log import KEEP, trim_change_log, trimmable_cursor

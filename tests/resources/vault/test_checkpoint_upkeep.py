@@ -9,9 +9,9 @@ from datetime import timedelta
 import pytest
 
 from fleet.errors import CorruptObjectError, StoreUnavailableError
+from fleet.pack_keys import PackKeys
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_checkpoint import CheckpointPlace
-from fleet.vault_pack import PackKeys
 from resources.vault.log.checkpoint_checks import check_checkpoints
 from resources.vault.log.log_store import VaultLog
 from resources.vault.network import NetworkVault
@@ -108,6 +108,12 @@ def test_gc_sweep_rotation_and_shredding_leave_checkpoints_as_they_leave_the_log
         VaultLog(store, "net", 0, b"x" * 32).checkpoints.read(CheckpointPlace(0, 1, 2))
 
 
+def holds(key: str, seq: int) -> bool:
+    """Whether a checkpoint is about a record."""
+    first, last = map(int, key.rpartition("/")[2].removesuffix(".ckpt").split("-"))
+    return first <= seq <= last
+
+
 def evidence(store: ObjectStore, count: int) -> None:
     """So many verifications of region `eu`."""
     fleet = VaultFleet(1)
@@ -121,6 +127,9 @@ def test_mending_evidence_takes_the_checkpoints_of_what_it_sets_aside(mode: str)
     base = InMemoryObjectStore()
     evidence(base, 8)
     base.replace("local/eu/net/0000000006.json", b"rotten")
+    for key in list(base.objects):  # nothing else holds the record
+        if key.startswith("checkpoints/") and holds(key, 6):
+            base.replace(key, b"rotten")
     fleet = VaultFleet(1)
 
     def mend(store: ObjectStore) -> None:
@@ -138,6 +147,42 @@ def test_mending_evidence_takes_the_checkpoints_of_what_it_sets_aside(mode: str)
         assert len(log.records) in {8, 9, 10}
         assert log.doubts == ()
         assert check_checkpoints(fleet.vault(store).local_log("eu")) == []
+
+
+@pytest.mark.parametrize("damage", ["rotten", "missing", "all"])
+@pytest.mark.parametrize("mode", ["before", "after", "lost"])
+def test_evidence_that_a_checkpoint_holds_comes_back_bit_by_bit(mode: str, damage: str) -> None:
+    """Nothing of it is set aside; killed anywhere, the next run goes on; a note says so."""
+    base = InMemoryObjectStore()
+    evidence(base, 8)
+    good = {key: data for key, data in base.objects.items() if key.startswith("local/")}
+    for key in sorted(good)[:-1] if damage == "all" else [sorted(good)[5]]:
+        if damage == "missing":
+            base.delete([key])
+        else:
+            base.replace(key, b"rotten")
+    fleet = VaultFleet(1)
+
+    def mend(store: ObjectStore) -> None:
+        mend_evidence(fleet.vault(store), "eu")
+
+    total = count_operations(base.copy(), mend)
+    assert mend_evidence(fleet.vault(base.copy()), "eu") == (7 if damage == "all" else 1, 0)
+    # Of many records every third crash is enough: each is put back in the same few steps.
+    for number in range(1, total + 1, 3 if damage == "all" else 1):
+        store = base.copy()
+        with contextlib.suppress(Crashed, StoreUnavailableError):
+            mend(CrashingStore(store, number, mode))
+        mend(store)
+        assert {key: store.objects[key] for key in good} == good
+        log = fleet.vault(store).local_log("eu")
+        records = log.read_whole()
+        assert len(records) in {8, 9, 10}
+        assert check_checkpoints(log) == []
+        if damage != "missing":
+            assert b"rotten" in [
+                data for key, data in store.objects.items() if key.startswith("quarantine/")
+            ]
 
 
 def test_v1_reads_every_record_and_every_checkpoint_once() -> None:

@@ -259,13 +259,13 @@ def test_a_damaged_evidence_log_stops_no_restore_and_is_mended(tmp_path: Path, d
         record_evidence(vault, "eu", passed())
     torn.unlink()
     assert fleet.restored(store, taken.snapshot_id) == fleet.bodies()
-    assert mend_evidence(vault, "eu") == (2 if damage == "deleted" else 3)
+    assert mend_evidence(vault, "eu") == (0, 2 if damage == "deleted" else 3)
     assert [one.snapshot_id for one in read_evidence(vault, "eu")] == ["s1", "s2"]
     (confession,) = [one for one in read_local(vault, "eu") if isinstance(one, NoteEvidence)]
     assert "from number 3 on were set aside" in confession.text
     assert len(store.list_objects("quarantine/local/eu/net/")) == (2 if damage == "deleted" else 3)
     assert record_evidence(vault, "eu", passed(number=9)) == 4
-    assert mend_evidence(vault, "eu") == 0
+    assert mend_evidence(vault, "eu") == (0, 0)
 
 
 class ReadOnlyStore(CrashingStore):

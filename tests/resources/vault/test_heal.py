@@ -30,9 +30,9 @@ from resources.vault.retention.removal import collect_garbage, forget, sweep
 from resources.vault.retention.repack import repack
 from resources.vault.snapshots.backup import back_up
 from resources.vault.verification.evidence import read_evidence, read_local, record_evidence
+from resources.vault.verification.verified import evidence_of
 from resources.vault.verification.verify import (
     Verification,
-    evidence_of,
     verify_bytes,
     verify_content,
     verify_structure,
@@ -561,11 +561,12 @@ def test_a_verification_is_recorded_with_all_it_found(template: Estate) -> None:
         estate.stores["nyc"].objects[rotten] = b"rotten"
         done = [
             verify_structure(vault),
-            verify_bytes(vault, part=3),
+            verify_bytes(vault, parts=[3]),
             verify_content(vault, live[:1], sample_share=0.5, seed=4),
         ]
         for one in done:
-            record_evidence(vault, "nyc", evidence_of(vault, one, AT, detail={"seed": 4}))
+            at = vault.clock.now()
+            record_evidence(vault, "nyc", evidence_of(vault, one, at, detail={"seed": 4}))
         read = read_evidence(vault, "nyc")
         assert [one.level for one in read] == ["V1", "V2", "V3"]
         assert [(one.items, one.bytes_checked) for one in read] == [
@@ -575,7 +576,7 @@ def test_a_verification_is_recorded_with_all_it_found(template: Estate) -> None:
         assert rotten in read[0].failures[0]
         assert not read[0].ok
         empty = Verification("V1", 0, 0, 0.0, ())
-        assert evidence_of(vault, empty, AT, live[0]).snapshot_id == live[0]
+        assert evidence_of(vault, empty, AT, snapshots=live[:1]).snapshot_id == live[0]
 
 
 def test_a_backup_leaves_its_proof_where_its_region_is_known(template: Estate) -> None:
@@ -597,7 +598,7 @@ def test_a_backup_leaves_its_proof_where_its_region_is_known(template: Estate) -
 def test_a_week_of_slices_covers_every_object_once(template: Estate) -> None:
     """Each pack and manifest is re-hashed on one day of seven."""
     whole = verify_bytes(template.vault("fra"))
-    parts = [verify_bytes(template.vault("fra"), part) for part in range(7)]
+    parts = [verify_bytes(template.vault("fra"), [part]) for part in range(7)]
     assert sum(one.items for one in parts) == whole.items
     assert sum(one.size_bytes for one in parts) == whole.size_bytes
 

@@ -141,14 +141,14 @@ def drawn(start: int) -> list[int]:
 schedules = st.integers(0, 2**64).map(drawn) | st.lists(st.integers(0, 7), max_size=120)
 
 
-@pytest.mark.parametrize("start", range(4))
+@pytest.mark.parametrize("start", range(2))
 def test_whoever_meets_in_whatever_order_nothing_live_is_lost(start: int) -> None:
     """Two hundred schedules; a failure prints its seed and the shortest schedule."""
     search(start, 50)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("start", range(100, 108))
+@pytest.mark.parametrize("start", range(100, 110))
 def test_whoever_meets_in_two_thousand_orders_nothing_live_is_lost(start: int) -> None:
     """The same, longer."""
     search(start, 250)

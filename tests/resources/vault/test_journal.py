@@ -14,9 +14,9 @@ import pytest
 
 from fleet.agents import StateChange
 from fleet.errors import FencedError, NotFoundError, PermanentError, StoreUnavailableError
+from fleet.pack_keys import PackKeys
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import VAULT_KEY, journal_prefix
-from fleet.vault_pack import PackKeys
 from resources.vault.journal.journal import append_segment, append_segments
 from resources.vault.journal.journal_upkeep import copy_segments, trim_journal, verify_journal
 from resources.vault.network import NetworkVault

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from fleet.errors import CorruptObjectError, NotFoundError, StateroomError
+from fleet.pack_keys import PackKeys
 from fleet.vault_keyspace import SegmentPlace
-from fleet.vault_pack import PackKeys
 from resources.vault.journal.journal import append_segment
 from resources.vault.journal.journal_upkeep import copy_segments, verify_journal
 from resources.vault.network import NetworkVault

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import InvalidInputError, NotFoundError, PermanentError, StateroomError
+from fleet.pack_keys import PackKeys
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_keys import KeyEncryptionKey, encode_wrap
 from fleet.vault_log import EvidenceRecord
-from fleet.vault_pack import HEADER_MAX_BYTES, PackKeys, read_salt, read_table
+from fleet.vault_pack import HEADER_MAX_BYTES, read_salt, read_table
 from fleet.vault_repack import RepackPolicy
 from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.journal.journal import append_segment

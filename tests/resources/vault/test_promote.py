@@ -18,6 +18,7 @@ from fleet.errors import (
     PermanentError,
     StoreUnavailableError,
 )
+from fleet.pack_keys import derive_key
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_epochs import (
     Claim,
@@ -31,7 +32,6 @@ from fleet.vault_epochs import (
 )
 from fleet.vault_keyspace import VAULT_KEY, claim_key
 from fleet.vault_log import EvidenceRecord
-from fleet.vault_pack import derive_key
 from resources.vault.network import NetworkVault
 from resources.vault.replicas.promote import branch_of, promote
 from resources.vault.replicas.replicate import replicate

@@ -14,7 +14,8 @@ from fleet.backup_declaration import (
     VaultLocation,
     WrappingKeySource,
 )
-from fleet.errors import InvalidInputError, NotFoundError, PermanentError
+from fleet.errors import InvalidInputError, NotFoundError
+from fleet.vault_shred import NetworkShreddedError
 from resources.vault.keys.shredding import shred_network
 from resources.vault.region_vaults import RegionVaults
 from resources.vault.snapshots.backup import back_up
@@ -151,9 +152,10 @@ def test_a_recovery_key_that_is_kept_elsewhere_is_not_missed(
 
 
 def test_a_shredded_network_keeps_no_other_from_being_prepared(vaults: RegionVaults) -> None:
-    """It is named; the others have their keys."""
+    """Nothing is left to prepare of it; whoever opens it is told; the others have their keys."""
     shred_network({"eu": vaults.store("eu")}, "net", confirm="net", by="ada", reason="over", at=AT)
     more = RegionVaults(replace(vaults.declaration, networks=("net", "other")), vaults.clock)
-    with pytest.raises(PermanentError, match="shredded"):
-        more.prepare()
+    more.prepare()
     assert more.home("other").network_id == "other"
+    with pytest.raises(NetworkShreddedError, match="UTC by ada: over"):
+        more.home("net")

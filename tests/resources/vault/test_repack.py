@@ -19,7 +19,7 @@ from fleet.vault_repack import RepackPolicy, StoredPack, plan_repack
 from resources.vault.replicas.replicate import replicate
 from resources.vault.restores.restore import ControlStoreTarget, restore
 from resources.vault.retention.removal import collect_garbage, forget, sweep, undelete
-from resources.vault.retention.repack import plan_for, repack
+from resources.vault.retention.repack import repack
 from resources.vault.snapshots.attempt import Attempt
 from resources.vault.snapshots.backup import back_up
 from resources.vault.verification.verify import verify_bytes, verify_content, verify_structure
@@ -123,11 +123,10 @@ def test_a_repack_frees_space_and_every_snapshot_reads_as_before() -> None:
     """Old packs go by ordinary gc; the next backup names the new ones and costs no state read."""
     world = Sparse()
     vault = world.fleet.vault(world.store)
-    plan = plan_for(vault, EAGER)
     before = sum(one.size_bytes for one in world.store.list_objects("packs/"))
     result = repack(vault, EAGER)
-    assert dict(result.reasons) == dict(plan.reasons)
-    assert (result.packs_old, result.packs_new, result.left) == (len(plan.reasons), 1, {})
+    assert result.packs_old > 1
+    assert (len(result.reasons), result.packs_new, result.left) == (result.packs_old, 1, {})
     world.check(world.store)
     idle = back_up(world.fleet.vault(world.store), world.fleet.store)
     world.bodies[idle.snapshot_id] = world.fleet.bodies()

@@ -16,12 +16,11 @@ from fleet.errors import (
 )
 from resources.vault.replicas.promote import branch_of, promote
 from resources.vault.replicas.replicate import replicate
+from resources.vault.retention.local_holds import hold_locally, release_locally
 from resources.vault.retention.removal import collect_garbage, forget, hold, sweep
 from resources.vault.retention.repack import repack
 from resources.vault.retention.replica_sweep import (
     REPLICA_DELAY,
-    hold_locally,
-    release_locally,
     sweep_replica,
 )
 from resources.vault.verification.evidence import read_local

@@ -10,6 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fleet.backup_evidence import TaintEvidence, VerificationEvidence
@@ -30,7 +32,6 @@ from resources.vault.retention.retention_plan import (
     approve,
     plan_vault,
     protected_from_sweep,
-    read_plan,
     store_plan,
 )
 from resources.vault.snapshots.backup import back_up
@@ -122,6 +123,11 @@ def test_a_plan_is_applied_by_one_record_that_names_it(aged: Aged) -> None:
     data = aged.store.get(plan_key("net", outcome.sha256))
     assert hashlib.sha256(data).hexdigest() == outcome.sha256
     assert apply_plan(aged.vault(), aged.plan()).reason == "nothing to forget"
+
+
+def read_plan(vault: NetworkVault, sha256: str) -> Any:
+    """The rows of a stored plan, as any reader of Parquet sees them."""
+    return pq.read_table(pa.BufferReader(vault.store.get(plan_key(vault.network_id, sha256))))
 
 
 def test_a_stored_plan_lists_every_live_snapshot_with_its_reasons(aged: Aged) -> None:

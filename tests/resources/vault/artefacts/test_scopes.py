@@ -12,7 +12,7 @@ from fleet.errors import InvalidInputError, NotFoundError, StoreUnavailableError
 from fleet.vault_keyspace import VAULT_KEY
 from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.packs.manifest import FULL_BELOW_ROWS
-from resources.vault.restores.restore_files import listed_artefacts, restore_artefact
+from resources.vault.restores.restore_files import restore_artefact
 from resources.vault.snapshots.backup import BackupResult, back_up
 from resources.vault.verification.verify import verify_bytes, verify_content, verify_structure
 from tests.fakes.vault_fleet import VaultFleet
@@ -187,17 +187,6 @@ def test_an_artefact_that_changes_its_kind_moves_as_a_whole(service: Service) ->
         assert service.text("left", result) == "first"
         assert verify_content(vault).items == 5 + 2 * 2
         service.back_up()
-
-
-def test_the_artefacts_of_a_snapshot_can_be_listed(service: Service) -> None:
-    """With the number of their items; states are none."""
-    service.back_up()
-    vault = service.fleet.vault(service.store)
-    stored = vault.find_snapshot(None)
-    from resources.vault.network import chain_of
-
-    manifest = vault.manifests.read(chain_of(stored))
-    assert listed_artefacts(manifest) == {"left": 2, "right": 2}
 
 
 def test_manifests_of_states_alone_are_as_they_were_before_artefacts(tmp_path: Path) -> None:
