@@ -20,13 +20,7 @@ from tests.simulated.scenarios_nodes import SCENARIOS as NODES
 _BY_NAME = {one.name: one for one in (*NODES, *FLEET)}
 
 NEEDED = {
-    Rule.STORE_REACHABLE: ("store_down", "frozen_changes_nothing"),
-    Rule.MASS_LOSS: ("eleven_of_twelve", "frozen_changes_nothing"),
-    Rule.OBSERVER_MAJORITY: ("second_region_without_observers", "frozen_changes_nothing"),
-    Rule.CONTRARY_EVIDENCE: ("works_but_unreachable", "no_move_against_evidence"),
-    Rule.TERMINATED: ("terminated", "dead_is_moved"),
     Rule.FENCING: ("long_lease", "fenced_before_move"),
-    Rule.FLAPPING: ("flapping", "flapping"),
     Rule.PROBATION: ("probation", "probation"),
     Rule.GRAY: ("gray", "gray_is_told"),
     Rule.MAINTENANCE: ("maintenance", "maintenance"),
@@ -39,11 +33,10 @@ NEEDED = {
     Rule.REGION_VERDICT: ("region_terminated", "region_verdict"),
     Rule.REGION_MODE: ("region_off", "region_mode"),
     Rule.SECOND_REGION: ("second_region", "one_region_at_a_time"),
-    Rule.FAIL_BACK_MODE: ("fail_back_manual", "fail_back_mode"),
     Rule.FAIL_BACK_RATE: ("fail_back_auto", "fail_back_rate"),
 }
-"""Rule -> the scenario in which it is needed, and the promise that breaks without it; what the
-drive cannot strike singly is in `tests/fleet/failover/rule_scenarios.py`."""
+"""Rule -> the scenario in which it is needed, and the promise that breaks without it; those
+that no scenario needs singly are in `tests/fleet/failover/rule_scenarios.py`."""
 
 
 @pytest.mark.parametrize("first", range(0, 500, 10))
