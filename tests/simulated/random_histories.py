@@ -9,6 +9,7 @@ from random import Random
 from fleet.failover.policy import FailBackMode, FailoverPolicy, RegionMode
 from fleet.failover.profiles import EMBEDDED, PRODUCTION
 from fleet.failover.records import Rule
+from ops.failover_proposals import PROPOSAL
 from tests.simulated.failover_drive import FailoverDrive, FleetShape
 from tests.simulated.orders_of_play import Play
 
@@ -162,10 +163,14 @@ class RandomHistory:
         drive = self.drive
         for _ in range(BOUND_PULSES // 4):
             drive.run(4 * drive.pulse_s)
-            if not drive.unsettled() and not drive.open_incidents():
+            if not drive.unsettled() and not self._endless():
                 return
             for one in drive.store.incidents(open_only=True):
                 if one.waits_for:
                     drive.store.approve_action(one.incident_id, one.waits_for, "ada", "go")
         assert drive.unsettled() == []
-        assert drive.open_incidents() == []
+        assert self._endless() == []
+
+    def _endless(self) -> list[str]:
+        """Open incidents, without proposals of a way home: these wait for a person by design."""
+        return [one for one in self.drive.open_incidents() if not one.startswith(PROPOSAL)]
