@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -81,9 +81,9 @@ class RecordingReader(EvidenceReader):
 
     seen: Evidence
 
-    def read(self, suspects: Any) -> Evidence:
+    def read(self, suspects: Collection[str], returned: Collection[str] = ()) -> Evidence:
         """The real reading."""
-        self.seen = super().read(suspects)
+        self.seen = super().read(suspects, returned)
         return self.seen
 
 

@@ -194,7 +194,6 @@ class FailoverDrive:
         self._missed: dict[str, set[tuple[str, str]]] = {}
         self._launches: dict[str, _Launch] = {}
         self._placed = {one.agent_id: one for one in self.store.placements()}
-        self._moves: list[tuple[float, int]] = []
         self._ended = False
         self._publish()
         states = [StatePut(one.agent_id, 1, 0, b"state") for one in agents]
@@ -401,7 +400,6 @@ class FailoverDrive:
             story.mark(at_s, f"{change.after}:{subject or name}")
             story.say(at_s, name, f"{explain_transition(change)}")
         for action in tick.decision.actions:
-            self._check_budget(name, action)
             story.mark(at_s, _mark_of(action))
             story.say(at_s, name, explain_action(action))
         missed = {(one.action.key, one.rule.value) for one in tick.decision.non_actions}
@@ -440,23 +438,6 @@ class FailoverDrive:
         if self.violations and not self.without:
             self.close()
             raise AssertionError(self.violations)
-
-    def _check_budget(self, name: str, action: Action) -> None:
-        """The blast radius is one for all controllers that follow each other."""
-        mind = self.controllers[name].mind
-        assert mind is not None
-        orders = mind.reader.seen.directives
-        by_hand = action.subject in orders.forced or action.key in orders.approved
-        if action.kind is not ActionKind.MOVE_NODE or action.attempt > 1 or by_hand:
-            return
-        now_s = self.now_s
-        window_s = self.policy.blast_window_s
-        window = [agents for at_s, agents in self._moves if now_s - at_s < window_s]
-        allowed = self.policy.blast_fraction * len(self._placed)
-        if window and sum(window) + action.agents > allowed:
-            detail = f"{sum(window) + action.agents} agents of {allowed:g}"
-            self._break("blast_radius_of_all", action.subject, detail)
-        self._moves.append((now_s, action.agents))
 
     def unsettled(self) -> list[str]:
         """Agents that neither run where they are placed nor are parked with a reason."""

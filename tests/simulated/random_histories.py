@@ -53,7 +53,7 @@ class RandomHistory:
             lambda: f"blind {random.choice(('all', 'none', self._node()))}",
             lambda: f"infrastructure {random.choice(('answers', 'is away'))}",
             *[self._controller] * 4,
-            *[self._crash] * 3,
+            *[self._crash_run] * 3,
             *[lambda: f"away {random.choice(('c1', 'c2', 'ops', 'ops', '*', 'registry'))}"] * 2,
             *[lambda: f"back {random.choice(('c1', 'c2', 'ops', 'ops', '*', 'registry'))}"] * 3,
             lambda: random.choice(("pause", "resume", "resume")),
@@ -87,15 +87,9 @@ class RandomHistory:
             f"fault for {length_s} partition {who} peer={peer}",
             f"fault for {length_s} slow {who} delay_s={round(length_s / 4, 3)}",
             f"fault for {length_s} skew {who} skew_s={random.choice((-86400, -30, 30, 86400))}",
-            (
-                f"fault for {length_s} flapping {who} down_s={self._seconds()} "
-                f"up_s={self._seconds()} mode={random.choice(('partition', 'crash'))}"
-            ),
+            f"fault for {length_s} flapping {who} down_s={self._seconds()} up_s={self._seconds()}",
+            f"fault for {length_s} flapping {who} down_s={self._seconds()} up_s=5 mode=crash",
         ))  # fmt: skip
-
-    def _crash(self) -> str:
-        random = self.random
-        return f"crash-run {random.randint(0, 16)} {random.choice(('before', 'after'))}"
 
     def _kill(self) -> str:
         """For good: nobody brings it back but the repair, which leaves a third of all dead."""
@@ -113,6 +107,10 @@ class RandomHistory:
             return f"controller {name} start"
         what = random.choice(("crash", f"sleep {self._seconds()}", f"skew {self._seconds()}"))
         return f"controller {name} {what}"
+
+    def _crash_run(self) -> str:
+        call, side = self.random.randint(0, 16), self.random.choice(("before", "after"))
+        return f"crash-run {call} {side}"
 
     def _run_dies(self) -> str:
         """A run that waits is killed; when none does, the next ones are not started again."""
