@@ -196,7 +196,6 @@ def test_every_router_is_asked_and_none_is_changed() -> None:
             ConfiguredRouter("inner", bad),  # type: ignore[arg-type]
         ),
         ServicePolicy(),
-        lambda _alert: None,
     )
     facts = rehearse(world.ports()._replace(traffic=traffic), "eu")
     assert facts.routers == {"edge": "", "inner": "connection refused"}
