@@ -55,6 +55,16 @@ class FailoverOrder(NamedTuple):
     """A person ordered it: signs of life do not stop it, fencing is waited for all the same."""
 
     @property
+    def label(self) -> str:
+        """Names the steps of this run in its journal: `2`, or `node-ap-1.2` in another's incident.
+
+        Nodes of a region share the region's incident, so the number alone would let one run take
+        the plan of another for its own. A label never begins as another does.
+        """
+        shared = self.kind == OrderKind.NODE and self.incident_id.startswith(f"{OrderKind.REGION}-")
+        return f"{self.kind}-{self.subject}.{self.attempt}" if shared else str(self.attempt)
+
+    @property
     def is_region(self) -> bool:
         """Whether a whole region is left, with everything that lies in it."""
         return self.kind == OrderKind.REGION

@@ -30,7 +30,7 @@ class Arrival(NamedTuple):
 
 def start(ports: FailoverPorts, order: FailoverOrder, placed: Sequence[Placement]) -> None:
     """Let the nodes know what they are to run; they would find out with their next heartbeat."""
-    step = ports.journal(order).step(f"start/{order.attempt}", "the nodes are told")
+    step = ports.journal(order).step(f"start/{order.label}", "the nodes are told")
     with step as s:
         ports.nudge(placed)
         nodes = {one.node_id for one in placed if one.desired == "running"}
@@ -48,7 +48,7 @@ def wait_ready(
     An agent that has been moved on meanwhile counts by where it is now.
     """
     wanted = {one.agent_id: one for one in placed if one.desired == "running"}
-    with ports.journal(order).step(f"ready/{order.attempt}", "agents are waited for") as s:
+    with ports.journal(order).step(f"ready/{order.label}", "agents are waited for") as s:
         give_up_s = ports.clock.monotonic_s() + timeout_s
         arrival = _look(ports, wanted)
         while arrival.waiting and ports.clock.monotonic_s() < give_up_s:

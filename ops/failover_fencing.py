@@ -41,7 +41,7 @@ def recheck(ports: FailoverPorts, order: FailoverOrder) -> tuple[str, ...]:
         LeaseLostError: another controller leads.
         PermanentError: somebody has paused the automation.
     """
-    with ports.journal(order).step(f"recheck/{order.attempt}", "the order is looked at again") as s:
+    with ports.journal(order).step(f"recheck/{order.label}", "the order is looked at again") as s:
         ports.store.demand_leader_term(order.term)
         automation = ports.store.automation()
         if automation.paused and not order.forced:
@@ -75,7 +75,7 @@ def fence(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> F
         LeaseLostError: another controller leads.
     """
     waiting = sorted(nodes)
-    with ports.journal(order).step(f"fence/{order.attempt}", "leases are ended") as s:
+    with ports.journal(order).step(f"fence/{order.label}", "leases are ended") as s:
         ended = _terminated(ports, waiting)
         stopped = _stopped(ports, waiting, ended) if order.forced else set[str]()
         killed = _killed(ports, waiting, ended | stopped) if order.forced else set[str]()

@@ -34,7 +34,7 @@ def move(
         settled = settle(batch, stored)
         in_force += [stored[one.agent_id] for one in settled.made]
         if settled.pending:
-            part = f"{order.attempt}-{number:04d}"
+            part = f"{order.label}-{number:04d}"
             in_force += _move_batch(ports, order, part, settled, stored)
     return sorted(in_force)
 

@@ -131,7 +131,7 @@ def _still_planned(
 
 
 def _plan_step(order: FailoverOrder, part: str) -> str:
-    return f"{PLAN}/{order.attempt}-{part}"
+    return f"{PLAN}/{order.label}-{part}"
 
 
 def _read_fleet(ports: FailoverPorts, order: FailoverOrder, left: frozenset[str]) -> _Fleet:

@@ -1,6 +1,6 @@
 """Requests follow the agents: old copies leave discovery, and every router gets new tables.
 
-Each part is journaled as `redirect/<attempt>-<part>` and idempotent: which services are touched is
+Each part is journaled as `redirect/<label>-<part>` and idempotent: which services are touched is
 written down before the first endpoint is taken out, so that a run which died in between applies
 the same services. A router that is down fails its own part and nothing else: it becomes an
 incident, of which people are told, and the others have their tables.
@@ -84,7 +84,7 @@ def _services(
     ports: FailoverPorts, traffic: TrafficPorts, order: FailoverOrder, placed: Sequence[Placement]
 ) -> tuple[str, ...]:
     """The services that these agents answer for, written down before they are taken out."""
-    name = f"{REDIRECT}/{order.attempt}-services"
+    name = f"{REDIRECT}/{order.label}-services"
     journal = ports.journal(order)
     for entry in journal.entries():
         if entry.step == name and entry.status == "done":
@@ -105,7 +105,7 @@ def _take_out(
     ports: FailoverPorts, traffic: TrafficPorts, order: FailoverOrder, placed: Sequence[Placement]
 ) -> int:
     """Remove the old copies' endpoints; an epoch that was left may not register again."""
-    name = f"{REDIRECT}/{order.attempt}-endpoints"
+    name = f"{REDIRECT}/{order.label}-endpoints"
     with ports.journal(order).step(name, "old copies are taken out of discovery") as s:
         removed = 0
         for batch in _batches(placed):
@@ -152,7 +152,7 @@ def _wait_registered(
         Those that are not registered, sorted.
     """
     missing = _expected(ports, traffic, placed)
-    name = f"{REDIRECT}/{order.attempt}-registered"
+    name = f"{REDIRECT}/{order.label}-registered"
     with ports.journal(order).step(name, f"{len(missing)} new endpoints are waited for") as s:
         wanted = len(missing)
         give_up_s = ports.clock.monotonic_s() + timeout_s
@@ -202,7 +202,7 @@ def _apply(
             for one in sorted(traffic.routers, key=lambda one: one.name)
         }
         for name, call in calls.items():
-            part = f"{REDIRECT}/{order.attempt}-router-{name}"
+            part = f"{REDIRECT}/{order.label}-router-{name}"
             try:
                 with ports.journal(order).step(part, f"router {name} is given its tables") as s:
                     s.reason = f"router {name}: {_outcome(call).in_words()}"

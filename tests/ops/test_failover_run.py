@@ -14,6 +14,7 @@ from fleet.incidents import IncidentState
 from fleet.inventory import NodePhase
 from fleet.leases import LEADER_LEASE
 from fleet.ports.infrastructure import InfrastructureVerdict
+from ops.failover_jobs import failover_request
 from ops.failover_run import carry_out
 from tests.ops.failover_world import TTL_S, BackupOf, CrashedError, CrashingCalls, FailoverWorld
 
@@ -189,6 +190,23 @@ def test_agents_of_two_lost_nodes_wait_for_the_regions_verdict() -> None:
     assert carry_out(world.ports(), world.order("eu-1")).placed == ()
     order = world.order("eu-1", "eu-2", kind=OrderKind.REGION, regions=("us",), attempt=2)
     assert len(carry_out(world.ports(), order).arrival.running) == 8
+
+
+def test_orders_that_share_a_regions_incident_share_no_plan_and_no_run() -> None:
+    """Two nodes and their region, each in its first attempt, in the region's one incident."""
+    world = FailoverWorld()
+    world.kill("eu-1", "eu-2", terminated=True)
+    shared = {"incident_id": "region-eu-1", "attempt": 1}
+    orders = [
+        world.order("eu-1")._replace(**shared),
+        world.order("eu-2")._replace(**shared),
+        world.order("eu-1", "eu-2", kind=OrderKind.REGION, regions=("us",))._replace(**shared),
+    ]
+    assert len({failover_request(one).run_key for one in orders}) == 3
+    done = [carry_out(world.ports(), one) for one in orders]
+    assert [len(one.placed) for one in done] == [0, 0, 8]
+    plans = {one.step for one in world.store.journal("region-eu-1") if one.step.startswith("plan/")}
+    assert plans == {"plan/node-eu-1.1-0000", "plan/node-eu-2.1-0000", "plan/1-0000"}
 
 
 @pytest.mark.parametrize(
