@@ -8,7 +8,8 @@ calm, because what was rehearsed and thought of is not true any more.
 from datetime import datetime
 
 from fleet.failover.explain import explain_non_action
-from fleet.failover.records import ActionKind, Decision, Evidence, NonAction, Rule
+from fleet.failover.records import ActionKind, Decision, Evidence, NonAction
+from fleet.failover.rules import Rule
 from fleet.incident_timeline import EntryKind, fact_entry
 from fleet.incidents import (
     IncidentHeader,

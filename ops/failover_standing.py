@@ -16,8 +16,8 @@ from fleet.failover.records import (
     Decision,
     Evidence,
     RegionState,
-    Rule,
 )
+from fleet.failover.rules import Rule
 from fleet.failover_moves import PLAN
 from fleet.failover_order import FailoverOrder, OrderKind
 from fleet.incidents import IncidentKind, IncidentOpening, IncidentState

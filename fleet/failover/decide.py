@@ -28,11 +28,11 @@ from fleet.failover.records import (
     Decision,
     Evidence,
     FailoverState,
-    Rule,
     Transition,
 )
 from fleet.failover.region_states import RegionCount, count_regions, is_remembered, judge_regions
 from fleet.failover.restarting import continue_under, restart_ages
+from fleet.failover.rules import Rule
 from fleet.failover.screening import FactsTable, Screen, screen_nodes
 from fleet.failover.self_test import Failure, leader_failure, run_self_test
 from fleet.failover.telling import (

@@ -26,10 +26,10 @@ from fleet.failover.records import (
     Reason,
     RegionMark,
     RegionState,
-    Rule,
     Transition,
 )
 from fleet.failover.region_states import RegionCount
+from fleet.failover.rules import Rule
 from fleet.failover.screening import FactsTable
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from fleet.failover.records import (
     Decision,
     NonAction,
     Reason,
-    Rule,
     Transition,
 )
+from fleet.failover.rules import Rule
 
 _VERBS = {
     ActionKind.ALERT: "tell people about",

@@ -10,8 +10,15 @@ from __future__ import annotations
 from fleet.failover.draft import Draft
 from fleet.failover.limits import Limit, pause_limit
 from fleet.failover.policy import FailBackMode
-from fleet.failover.records import Action, ActionKind, Reason, RegionMark, RegionState, Rule
+from fleet.failover.records import (
+    Action,
+    ActionKind,
+    Reason,
+    RegionMark,
+    RegionState,
+)
 from fleet.failover.region_states import REHEARSAL
+from fleet.failover.rules import Rule
 
 
 def act_on_fail_backs(draft: Draft) -> None:

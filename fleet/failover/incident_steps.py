@@ -17,8 +17,8 @@ from fleet.failover.records import (
     NodeState,
     Reason,
     RegionMark,
-    Rule,
 )
+from fleet.failover.rules import Rule
 
 if TYPE_CHECKING:
     from fleet.failover.columns import BoolArray, IntArray

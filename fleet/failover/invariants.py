@@ -22,8 +22,8 @@ from fleet.failover.records import (
     Evidence,
     NodeState,
     RegionState,
-    Rule,
 )
+from fleet.failover.rules import Rule
 from fleet.failover.witness import Row
 
 _MOVING = frozenset({ActionKind.MOVE_NODE, ActionKind.EVACUATE_REGION})

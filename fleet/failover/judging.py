@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from fleet.failover.late import Late
 from fleet.failover.node_case import Orders
 from fleet.failover.node_states import judge_node
-from fleet.failover.records import NodeMark, Rule, Transition
+from fleet.failover.records import NodeMark, Transition
+from fleet.failover.rules import Rule
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,9 +18,9 @@ from fleet.failover.records import (
     Reason,
     RegionMark,
     RegionState,
-    Rule,
 )
 from fleet.failover.region_states import evacuations_elsewhere, verdict_wait_s
+from fleet.failover.rules import Rule
 
 
 class Limit(NamedTuple):

@@ -15,8 +15,8 @@ from fleet.failover.records import (
     NodeMark,
     NodeState,
     Reason,
-    Rule,
 )
+from fleet.failover.rules import Rule
 
 if TYPE_CHECKING:
     from fleet.failover.columns import BoolArray

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fleet.failover.policy import FailoverPolicy
-from fleet.failover.records import NodeMark, NodeState, Reason, Rule
+from fleet.failover.records import NodeMark, NodeState, Reason
+from fleet.failover.rules import Rule
 from fleet.failover.screening import NodeFacts
 
 

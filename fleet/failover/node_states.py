@@ -23,7 +23,8 @@ from fleet.failover.reasons import (
     silence_reasons,
     vote_reasons,
 )
-from fleet.failover.records import NodeMark, NodeState, Reason, Rule, Transition
+from fleet.failover.records import NodeMark, NodeState, Reason, Transition
+from fleet.failover.rules import Rule
 from fleet.failover.screening import NodeFacts
 
 DEAD = frozenset({NodeState.CONFIRMED, NodeState.FENCED, NodeState.MOVED})

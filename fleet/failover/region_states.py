@@ -18,9 +18,9 @@ from fleet.failover.records import (
     Reason,
     RegionMark,
     RegionState,
-    Rule,
     Transition,
 )
+from fleet.failover.rules import Rule
 from fleet.failover.screening import Screen
 
 if TYPE_CHECKING:

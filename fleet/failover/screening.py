@@ -15,7 +15,8 @@ from fleet.failover.ages import silence_limit_s
 from fleet.failover.columns import Infrastructure, NodeColumns
 from fleet.failover.mark_table import MarkTable
 from fleet.failover.policy import FailoverPolicy
-from fleet.failover.records import Evidence, FailoverState, Rule
+from fleet.failover.records import Evidence, FailoverState
+from fleet.failover.rules import Rule
 
 if TYPE_CHECKING:
     import numpy as np

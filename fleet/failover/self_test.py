@@ -16,8 +16,8 @@ from fleet.failover.records import (
     LeaderFacts,
     NodeState,
     Reason,
-    Rule,
 )
+from fleet.failover.rules import Rule
 from fleet.failover.screening import Screen
 
 

@@ -26,8 +26,8 @@ from fleet.failover.records import (
     NodeState,
     Reason,
     RegionState,
-    Rule,
 )
+from fleet.failover.rules import Rule
 from fleet.failover.screening import NodeFacts
 
 _PARK_REPEAT_WINDOWS = 2.0

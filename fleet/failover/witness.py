@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from fleet.failover.columns import Infrastructure
 from fleet.failover.policy import FailoverPolicy
-from fleet.failover.records import Evidence, Rule
+from fleet.failover.records import Evidence
+from fleet.failover.rules import Rule
 
 
 class Row(NamedTuple):

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from fleet.controller_view import ControllerView
 from fleet.errors import LeaseLostError, TransientError
 from fleet.failover.explain import RULE_TEXTS
-from fleet.failover.records import ControllerState, Rule
+from fleet.failover.records import ControllerState
+from fleet.failover.rules import Rule
 from fleet.incidents import IncidentHeader, IncidentKind
 from fleet.leases import LEADER_LEASE, Lease
 from fleet.operator_orders import UNTOUCHED, Automation, Maintenance, select_live_maintenances

@@ -10,7 +10,8 @@ from click.shell_completion import CompletionItem
 
 from fleet.errors import NotFoundError, PermanentError, StateroomError, StoreUnavailableError
 from fleet.fail_back_rehearsal import RehearsalFacts, rehearsal_problems
-from fleet.failover.records import Action, ActionKind, Rule
+from fleet.failover.records import Action, ActionKind
+from fleet.failover.rules import Rule
 from fleet.incidents import IncidentHeader, IncidentKind, IncidentOpening, Severity
 from fleet.ports.control_store import ControlStore
 from platform_defs.command import exit_codes

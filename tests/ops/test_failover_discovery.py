@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from fleet.errors import RegistryUnavailableError
-from fleet.failover.records import Action, ActionKind, Rule
+from fleet.failover.records import Action, ActionKind
+from fleet.failover.rules import Rule
 from fleet.service_health import EMBEDDED_SERVICES
 from fleet.services import Endpoint
 from ops.failover_discovery import DiscoveryVerdicts, judge_endpoints

@@ -10,7 +10,8 @@ from typing import Any
 
 from fleet.errors import StoreUnavailableError
 from fleet.failover.invariants import InvariantChecker
-from fleet.failover.records import Evidence, FailoverState, Rule
+from fleet.failover.records import Evidence, FailoverState
+from fleet.failover.rules import Rule
 from fleet.failover.state_json import decode_state, encode_state
 from fleet.failover_declaration import FailoverDeclaration
 from fleet.probe_reports import NodeContact, Probe

@@ -18,7 +18,8 @@ from fleet.failover.explain import explain_action, explain_non_action, explain_t
 from fleet.failover.limit_checks import Violation
 from fleet.failover.policy import FailoverPolicy
 from fleet.failover.profiles import PRODUCTION
-from fleet.failover.records import Action, ActionKind, Rule
+from fleet.failover.records import Action, ActionKind
+from fleet.failover.rules import Rule
 from fleet.failover_declaration import FailoverDeclaration
 from fleet.failover_order import FailoverOrder
 from fleet.leases import Lease, fence_times, node_lease_name

@@ -8,7 +8,7 @@ from random import Random
 
 from fleet.failover.policy import FailBackMode, FailoverPolicy, RegionMode
 from fleet.failover.profiles import EMBEDDED, PRODUCTION
-from fleet.failover.records import Rule
+from fleet.failover.rules import Rule
 from ops.failover_proposals import PROPOSAL
 from tests.simulated.failover_drive import FailoverDrive, FleetShape
 from tests.simulated.orders_of_play import Play

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from fleet.failover.policy import FailoverPolicy, RegionMode
 from fleet.failover.profiles import PRODUCTION
-from fleet.failover.records import Rule
+from fleet.failover.rules import Rule
 from tests.simulated.failover_drive import FailoverDrive, FleetShape
 from tests.simulated.orders_of_play import Play
 

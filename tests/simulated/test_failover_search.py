@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleet.failover.records import Rule
+from fleet.failover.rules import Rule
 from tests.simulated.failover_drive import FailoverDrive
 from tests.simulated.orders_of_play import Play
 from tests.simulated.random_histories import RandomHistory

@@ -11,7 +11,8 @@ from functools import cache
 
 from fleet.failover.policy import FailBackMode, FailoverPolicy, Mode, RegionMode
 from fleet.failover.profiles import PRODUCTION
-from fleet.failover.records import AgentCrashes, Directives, LeaderFacts, Rule
+from fleet.failover.records import AgentCrashes, Directives, LeaderFacts
+from fleet.failover.rules import Rule
 from tests.fleet.failover.watched_fleet import WatchedFleet
 
 _Without = frozenset[Rule]

@@ -20,8 +20,8 @@ from fleet.failover.records import (
     FailoverState,
     LeaderFacts,
     NodeState,
-    Rule,
 )
+from fleet.failover.rules import Rule
 from tests.fleet.failover.rule_scenarios import (
     AUTO,
     blast,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fleet.failover.explain import RULE_TEXTS, explain
-from fleet.failover.records import ActionKind, Rule
+from fleet.failover.records import ActionKind
+from fleet.failover.rules import Rule
 from tests.fleet.failover.rule_scenarios import SCENARIOS, blast, lawful, store_down
 from tests.fleet.failover.watched_fleet import WatchedFleet
 

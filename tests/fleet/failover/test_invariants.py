@@ -6,7 +6,7 @@ import pytest
 
 from fleet.failover.invariants import InvariantChecker, LiveCopy
 from fleet.failover.profiles import PRODUCTION
-from fleet.failover.records import Rule
+from fleet.failover.rules import Rule
 from tests.fleet.failover.rule_scenarios import NO_LIMIT, SCENARIOS, lawful
 
 

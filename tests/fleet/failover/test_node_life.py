@@ -10,7 +10,8 @@ import pytest
 from fleet.failover.columns import Infrastructure
 from fleet.failover.policy import FailoverPolicy, Mode
 from fleet.failover.profiles import EMBEDDED, PRODUCTION, bounds
-from fleet.failover.records import Action, ActionKind, Directives, NodeState, Rule
+from fleet.failover.records import Action, ActionKind, Directives, NodeState
+from fleet.failover.rules import Rule
 from tests.fleet.failover.rule_scenarios import (
     flapping,
     gray,

@@ -11,7 +11,8 @@ from fleet.failover.decide import decide
 from fleet.failover.late import Late
 from fleet.failover.mark_table import MarkTable
 from fleet.failover.profiles import PRODUCTION
-from fleet.failover.records import Decision, FailoverState, NodeMark, NodeState, Rule
+from fleet.failover.records import Decision, FailoverState, NodeMark, NodeState
+from fleet.failover.rules import Rule
 from fleet.failover.state_json import decode_state, encode_state
 from tests.fleet.failover import watched_fleet
 from tests.fleet.failover.one_by_one import decide_one_by_one

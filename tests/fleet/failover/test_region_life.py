@@ -9,7 +9,8 @@ import pytest
 
 from fleet.failover.policy import FailBackMode, FailoverPolicy, RegionMode
 from fleet.failover.profiles import EMBEDDED, PRODUCTION, bounds
-from fleet.failover.records import ActionKind, Directives, RegionState, Rule
+from fleet.failover.records import ActionKind, Directives, RegionState
+from fleet.failover.rules import Rule
 from tests.fleet.failover.rule_scenarios import AUTO, BACK, second_region
 from tests.fleet.failover.watched_fleet import WatchedFleet
 

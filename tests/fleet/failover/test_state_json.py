@@ -18,8 +18,8 @@ from fleet.failover.records import (
     NodeState,
     RegionMark,
     RegionState,
-    Rule,
 )
+from fleet.failover.rules import Rule
 from fleet.failover.state_json import decode_state, encode_state
 from tests.fleet.failover.rule_scenarios import SCENARIOS, lawful
 

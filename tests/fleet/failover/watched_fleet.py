@@ -27,8 +27,8 @@ from fleet.failover.records import (
     LeaderFacts,
     NodeState,
     NonAction,
-    Rule,
 )
+from fleet.failover.rules import Rule
 
 START = datetime(2026, 1, 5, 9, tzinfo=UTC)
 """A Monday morning: inside business hours."""
