@@ -18,6 +18,7 @@ from platform_defs.command.store_access import fleet_store
 from platform_defs.command.vault_access import (
     Backups,
     complete_network,
+    dry_run_option,
     json_option,
     networks_option,
     open_backups,
@@ -252,6 +253,7 @@ def wrap(networks: tuple[str, ...], as_json: bool) -> None:
 @click.option("--reason", default="", help="Why; it stands in the note that remains.")
 @click.option("--by", default=None, metavar="NAME", help="Who orders it; default your login name.")
 @click.option("--yes-shred", metavar="NAME", help="The network's name again, for scripts.")
+@dry_run_option
 @json_option
 @click.pass_context
 def shred(
@@ -260,23 +262,31 @@ def shred(
     reason: str,
     by: str | None,
     yes_shred: str | None,
+    *,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Destroy every key of a network's backups, in all regions. Nothing undoes this.
 
     All snapshots, journals and files of the network stay unreadable for ever; a dated note of who
     did it remains. Live agents go on working; their next backup needs another network name. Exit
-    code 1 when a region was not reached and wraps remain there: run it again.
+    code 1 when a region was not reached and wraps remain there: run it again (with --dry-run: when
+    a region cannot be read).
 
     \b
     Examples:
+      stateroom keys shred --network host-watch --dry-run
       stateroom keys shred --network host-watch --reason "contract 7 ended"
       stateroom keys shred --network host-watch --reason "..." --yes-shred host-watch --json
     """  # noqa: D301
-    if not reason.strip():
+    if not dry_run and not reason.strip():
         raise click.UsageError("--reason is needed: a note with it is all that remains")
     backups = open_backups()
     backups.networks([network])
+    if dry_run:
+        rows = [_shred_preview(backups, region, network) for region in backups.declaration.regions]
+        click.echo(to_json(rows) if as_json else _preview_text(network, rows))
+        ctx.exit(exit_codes.FINDING if any(row["problem"] for row in rows) else exit_codes.OK)
     confirm = _confirmed(backups, network, yes_shred, as_json=as_json)
     with fleet_store(backups.settings) as store:
         who = by or getpass.getuser()
@@ -289,6 +299,31 @@ def shred(
                 detail["unfinished"] = True
     click.echo(to_json(_shred_document(done)) if as_json else _shred_text(done))
     ctx.exit(exit_codes.FINDING if done.remaining else exit_codes.OK)
+
+
+def _shred_preview(backups: Backups, region: str, network: str) -> dict[str, Any]:
+    """What shredding would destroy in one region; nothing is touched."""
+    row: dict[str, Any] = {"region": region, "network_id": network, "dry_run": True}
+    try:
+        found = _statuses(backups, region, network)
+    except StateroomError as error:
+        return {**row, "data_keys": None, "wraps": None, "packs": None, "problem": str(error)}
+    return {
+        **row,
+        "data_keys": sum(one["dek_id"] is not None for one in found),
+        "wraps": sum(len(one["kek_ids"]) for one in found),
+        "packs": sum(one.get("packs") or 0 for one in found),
+        "problem": "",
+    }
+
+
+def _preview_text(network: str, rows: Sequence[dict[str, Any]]) -> str:
+    cells = [
+        (row["region"], row["data_keys"], row["wraps"], row["packs"], row["problem"] or "would go")
+        for row in rows
+    ]
+    headings = ("region", "data keys", "wraps", "packs", "state")
+    return f"shredding {network} would destroy:\n{table(headings, cells)}\nnothing was touched"
 
 
 def _confirmed(backups: Backups, network: str, typed: str | None, *, as_json: bool) -> str:

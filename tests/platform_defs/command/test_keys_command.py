@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -91,6 +92,25 @@ def test_a_shredded_network_opens_nowhere_and_the_others_go_on(backed_up: Backed
     assert listed.exit_code == exit_codes.OK
     assert listed.stderr == "note: network watch was shredded, and is left out\n"
     assert "shredded on" in backed_up.run("keys", "list").stdout
+
+
+def test_a_dry_run_of_shredding_counts_what_would_go_and_touches_nothing(
+    backed_up: BackedUp,
+) -> None:
+    """No reason is needed for it; a region that cannot be read is a finding, by name."""
+    dry = ("keys", "shred", "--network", "watch", "--dry-run")
+    done = backed_up.run(*dry)
+    assert done.exit_code == exit_codes.OK, done.output
+    assert done.stdout.startswith("shredding watch would destroy:\n")
+    assert done.stdout.endswith("nothing was touched\n")
+    rows = json.loads(backed_up.run(*dry, "--json").stdout)
+    assert {row["region"]: row["problem"] for row in rows} == {HOME: "", AWAY: ""}
+    assert all(row["data_keys"] and row["wraps"] and row["packs"] for row in rows)
+    assert backed_up.run("backups", "list", "--network", "watch").exit_code == exit_codes.OK
+    vault = backed_up.folder / "state" / "vaults" / AWAY
+    vault.rename(vault.with_name("unplugged"))
+    vault.write_text("no folder")
+    assert backed_up.run(*dry).exit_code == exit_codes.FINDING
 
 
 def test_a_region_that_was_not_reached_is_named_and_stays_an_incident(
