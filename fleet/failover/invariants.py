@@ -24,7 +24,7 @@ from fleet.failover.records import (
     RegionState,
 )
 from fleet.failover.rules import Rule
-from fleet.failover.witness import Row
+from fleet.failover.witness import Row, Survey
 
 _MOVING = frozenset({ActionKind.MOVE_NODE, ActionKind.EVACUATE_REGION})
 
@@ -102,12 +102,16 @@ class InvariantChecker(LimitChecks):
 
     def _follow(self, evidence: Evidence, decision: Decision, now_s: float) -> None:
         """Keep what the later checks need: since when is what so?"""
-        nodes = evidence.nodes
-        by_region: dict[str, list[Row]] = defaultdict(list)
-        for index, name in enumerate(nodes.node_ids):
-            row = self.witness.row(evidence, index, now_s)
+        nodes, survey = evidence.nodes, self.witness.survey(evidence)
+        by_region: dict[str, list[Row]] = {
+            region: [] for region, well in zip(nodes.regions, survey.well_in, strict=True) if well
+        }
+        alive = set(by_region)
+        self._forget_well(survey, self._gray_s, self._suspect_s)
+        for index in survey.notable:
+            name, row = nodes.node_ids[index], self.witness.row(evidence, index, now_s)
             if row.watched:
-                by_region[nodes.region_of(index)].append(row)
+                by_region.setdefault(nodes.region_of(index), []).append(row)
             heard = nodes.heartbeat_age_s[index] <= self.witness.limit_s(evidence, index)
             gray = row.watched and bool(heard) and self.witness.dead_by_votes(evidence, index)
             _since(self._gray_s, name, now_s, holds=gray and not row.terminated)
@@ -115,24 +119,31 @@ class InvariantChecker(LimitChecks):
             suspect = mark is not None and mark.state is NodeState.SUSPECT
             lost = suspect and self.witness.is_lost(evidence, row)
             _since(self._suspect_s, name, now_s, holds=lost)
-            if f"node/{name}" in evidence.directives.acknowledged:
-                self._clears.pop(name, None)
-                self._cooling.pop(f"node/{name}", None)
+        for subject in evidence.directives.acknowledged:
+            if nodes.find(subject.removeprefix("node/")) is not None:
+                self._clears.pop(subject.removeprefix("node/"), None)
+                self._cooling.pop(subject, None)
+        unhealthy = {
+            nodes.region_of(at)
+            for mark in decision.state.nodes.values()
+            if mark.state is not NodeState.HEALTHY and (at := nodes.find(mark.node_id)) is not None
+        }
         for region, rows in by_region.items():
-            full = all(self.witness.is_gone(evidence, row) for row in rows)
+            full = region not in alive and all(self.witness.is_gone(evidence, row) for row in rows)
             _since(self._full_s, region, now_s, holds=full)
-            calm = not any(
-                mark.state is not NodeState.HEALTHY
-                for mark in decision.state.nodes.values()
-                if (at := nodes.find(mark.node_id)) is not None and nodes.region_of(at) == region
-            )
-            _since(self._calm_s, region, now_s, holds=calm)
+            _since(self._calm_s, region, now_s, holds=region not in unhealthy)
             home = evidence.agents_abroad.get(region, 0) == 0
             calm_s = now_s - self._calm_s.get(region, now_s)
             if home and calm_s >= self.policy.fail_back_calm_s:
                 self._evacuated.pop(region, None)
         for change in decision.transitions:
             self._check_transition(evidence, change.subject, change.before, change.after, now_s)
+
+    def _forget_well(self, survey: Survey, *histories: dict[str, float]) -> None:
+        """Nothing that is kept here holds of a node that is plainly well."""
+        for moments in histories:
+            for name in [name for name in moments if survey.is_well(name)]:
+                del moments[name]
 
     def _check_transition(
         self, evidence: Evidence, subject: str, before: str, after: str, now_s: float
@@ -319,8 +330,10 @@ class InvariantChecker(LimitChecks):
             if action.kind in _MOVING
             for name in action.nodes
         }
-        for index, name in enumerate(nodes.node_ids):
-            row = self.witness.row(evidence, index, now_s)
+        survey = self.witness.survey(evidence)
+        self._forget_well(survey, self._unmoved_s)
+        for index in survey.notable:
+            name, row = nodes.node_ids[index], self.witness.row(evidence, index, now_s)
             due = row.terminated and row.watched and int(nodes.agents[index]) > 0
             _since(self._unmoved_s, name, now_s, holds=due and name not in answered)
             waited_s = now_s - self._unmoved_s.get(name, now_s)

@@ -79,22 +79,23 @@ class LimitChecks:
         self, evidence: Evidence, decision: Decision, action: Action, region: str, now_s: float
     ) -> None:
         """Nodes that are held to be degraded show life, whatever else is said of them."""
-        marks, nodes = decision.state.nodes, evidence.nodes
+        marks, nodes, survey = decision.state.nodes, evidence.nodes, self.witness.survey(evidence)
         rows = [
             row
-            for index in range(len(nodes))
+            for index in survey.notable
             if nodes.region_of(index) == region
             and (row := self.witness.row(evidence, index, now_s)).watched
         ]
+        total = len(rows) + survey.well_in[nodes.regions.index(region)]
         lost = 0
         for row in rows:
             mark = marks.get(nodes.node_ids[row.node])
             degraded = mark is not None and mark.state is NodeState.DEGRADED
             lost += self.witness.is_gone(evidence, row) and not degraded
         policy = self.policy
-        partial = lost >= policy.partial_nodes_min and lost >= policy.partial_fraction * len(rows)
-        if partial and len(rows) <= policy.partial_small_nodes:
-            self._break("region_partial", action.subject, f"{lost} of {len(rows)} lost")
+        partial = lost >= policy.partial_nodes_min and lost >= policy.partial_fraction * total
+        if partial and total <= policy.partial_small_nodes:
+            self._break("region_partial", action.subject, f"{lost} of {total} lost")
 
     def _check_budget(self, evidence: Evidence, action: Action, now_s: float) -> None:
         policy = self.policy
