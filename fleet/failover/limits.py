@@ -62,6 +62,27 @@ def move_limit(draft: Draft, action: Action, mark: NodeMark, region: str) -> Lim
     return _partial_limit(draft, region) or _cool_down_limit(draft, mark)
 
 
+class MoveLimits:
+    """`move_limit` over one tick: asked once for nodes of a region that are remembered alike."""
+
+    def __init__(self, draft: Draft) -> None:
+        """Nothing was asked yet."""
+        self._draft = draft
+        directives = draft.evidence.directives
+        self._named = bool(directives.forced or directives.approved)
+        """People have named single nodes: each is asked for by itself."""
+        self._found: dict[tuple[str, float, bool], Limit | None] = {}
+
+    def limit(self, action: Action, mark: NodeMark, region: str) -> Limit | None:
+        """The first limit that holds back moving (or fencing) one node; None when none does."""
+        if self._named:
+            return move_limit(self._draft, action, mark, region)
+        key = (region, mark.cool_until_s, action.attempt > 1)
+        if key not in self._found:
+            self._found[key] = move_limit(self._draft, action, mark, region)
+        return self._found[key]
+
+
 def _partial_limit(draft: Draft, region: str) -> Limit | None:
     """In a small region that is going, a person decides each move."""
     mark = draft.regions.get(region)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fleet.failover.draft import Draft
 from fleet.failover.incident_steps import verdict_rule
-from fleet.failover.limits import Limit, MoveBudget, evacuation_limit, move_limit
+from fleet.failover.limits import Limit, MoveBudget, MoveLimits, evacuation_limit
 from fleet.failover.records import (
     Action,
     ActionKind,
@@ -161,10 +161,10 @@ def _evacuation(draft: Draft, region: str, rows: BoolArray) -> Action:
 
 def act_on_nodes(draft: Draft) -> None:
     """Fence and move single nodes as far as the limits allow."""
-    budget, nodes = MoveBudget(draft), draft.nodes
+    limits, budget, nodes = MoveLimits(draft), MoveBudget(draft), draft.nodes
     fenced, moved, early = list[int](), list[int](), list[int]()
     for action, region, row in node_wishes(draft):
-        limit = move_limit(draft, action, nodes.shared(row), region)
+        limit = limits.limit(action, nodes.shared(row), region)
         if limit is None and action.kind is ActionKind.MOVE_NODE:
             limit = budget.limit(action, region)
         if limit is not None:
