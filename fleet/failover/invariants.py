@@ -68,10 +68,11 @@ class InvariantChecker(LimitChecks):
         self._was_bad = bool(bad) or decision.controller is ControllerState.FROZEN
         if self._was_bad:
             self._full_s.clear()
+        self._read(evidence, decision, now_s)
         self._follow(evidence, decision, now_s)
         self._check_controller(evidence, decision, bad)
         for action in decision.actions:
-            self._check_action(evidence, decision, action, now_s)
+            self._check_action(evidence, action, now_s)
         self._check_completeness(evidence, decision, now_s, bad=bool(bad))
         return self.violations[before:]
 
@@ -108,16 +109,15 @@ class InvariantChecker(LimitChecks):
         }
         alive = set(by_region)
         self._forget_well(survey, self._gray_s, self._suspect_s)
-        for index in survey.notable:
-            name, row = nodes.node_ids[index], self.witness.row(evidence, index, now_s)
+        for index, row in self._rows.items():
+            name = nodes.node_ids[index]
             if row.watched:
                 by_region.setdefault(nodes.region_of(index), []).append(row)
-            heard = nodes.heartbeat_age_s[index] <= self.witness.limit_s(evidence, index)
-            gray = row.watched and bool(heard) and self.witness.dead_by_votes(evidence, index)
+            gray = row.watched and row.heard and self.witness.dead_by_votes(evidence, index)
             _since(self._gray_s, name, now_s, holds=gray and not row.terminated)
-            mark = decision.state.nodes.get(name)
+            mark = self._marks.get(name)
             suspect = mark is not None and mark.state is NodeState.SUSPECT
-            lost = suspect and self.witness.is_lost(evidence, row)
+            lost = suspect and self.witness.is_lost(row)
             _since(self._suspect_s, name, now_s, holds=lost)
         for subject in evidence.directives.acknowledged:
             if nodes.find(subject.removeprefix("node/")) is not None:
@@ -125,7 +125,7 @@ class InvariantChecker(LimitChecks):
                 self._cooling.pop(subject, None)
         unhealthy = {
             nodes.region_of(at)
-            for mark in decision.state.nodes.values()
+            for mark in self._marks.values()
             if mark.state is not NodeState.HEALTHY and (at := nodes.find(mark.node_id)) is not None
         }
         for region, rows in by_region.items():
@@ -161,7 +161,7 @@ class InvariantChecker(LimitChecks):
             if int(evidence.nodes.agents_stale[index]) > 0:
                 self._break("stale_stopped_first", subject, "stale copies still run")
         clears = before == NodeState.SUSPECT and after in {NodeState.HEALTHY, NodeState.QUARANTINE}
-        if clears and self.witness.row(evidence, index, now_s).watched:
+        if clears and self._row(evidence, index, now_s).watched:
             self._check_flap(name, after, now_s)
 
     def _check_flap(self, name: str, after: str, now_s: float) -> None:
@@ -194,9 +194,7 @@ class InvariantChecker(LimitChecks):
 
     # -- one action ------------------------------------------------------------------------------
 
-    def _check_action(
-        self, evidence: Evidence, decision: Decision, action: Action, now_s: float
-    ) -> None:
+    def _check_action(self, evidence: Evidence, action: Action, now_s: float) -> None:
         self._told.add((action.subject, action.rule.value))
         if action.kind is ActionKind.OPEN_INCIDENT:
             self._open[action.incident] = action.subject
@@ -211,7 +209,7 @@ class InvariantChecker(LimitChecks):
             for name in action.nodes:
                 self._check_moved_node(evidence, action, name, now_s)
         if action.kind is ActionKind.MOVE_NODE:
-            self._check_limits(evidence, decision, action, now_s)
+            self._check_limits(evidence, action, now_s)
         elif action.kind is ActionKind.EVACUATE_REGION:
             self._check_evacuation(evidence, action, now_s)
         elif action.kind is ActionKind.FAIL_BACK:
@@ -227,7 +225,7 @@ class InvariantChecker(LimitChecks):
         if index is None:
             self._break("known_node", subject, "not declared")
             return
-        row = self.witness.row(evidence, index, now_s)
+        row = self._row(evidence, index, now_s)
         policy = self.policy
         forced = self._is_forced(evidence, subject, nodes.region_of(index))
         ttl_s = float(nodes.lease_ttl_s[index]) or policy.lease_ttl_s
@@ -272,7 +270,7 @@ class InvariantChecker(LimitChecks):
                 self._break("undecided_is_told", f"node/{name}", f"suspect {now_s - since_s:g} s")
         for name, since_s in self._gray_s.items():
             told = (f"node/{name}", Rule.GRAY.value) in self._told
-            judged = self._verdict_of(decision, name)
+            judged = self._verdict_of(name)
             late = now_s - since_s > policy.confirm_s + policy.tick_interval_s
             if late and not told and not judged:
                 self._break("gray_is_told", f"node/{name}", f"unusable {now_s - since_s:g} s")
@@ -280,9 +278,9 @@ class InvariantChecker(LimitChecks):
         self._check_stateless(evidence, decision)
         self._check_acted(evidence, decision, now_s)
 
-    def _verdict_of(self, decision: Decision, name: str) -> bool:
+    def _verdict_of(self, name: str) -> bool:
         """The node is on its way out or back already, which was told."""
-        mark = decision.state.nodes.get(name)
+        mark = self._marks.get(name)
         return mark is not None and mark.state in {
             NodeState.CONFIRMED,
             NodeState.FENCED,
@@ -295,7 +293,7 @@ class InvariantChecker(LimitChecks):
         answered = {action.subject for action in decision.actions}
         answered |= {missed.action.subject for missed in decision.non_actions}
         for crashes in evidence.crashes:
-            mark = decision.state.nodes.get(crashes.node_id)
+            mark = self._marks.get(crashes.node_id)
             healthy = mark is None or mark.state is NodeState.HEALTHY
             done = f"{crashes.agent_id}@{crashes.epoch}" in decision.state.parked
             subject = f"agent/{crashes.agent_id}"
@@ -308,10 +306,11 @@ class InvariantChecker(LimitChecks):
         nodes = evidence.nodes
         acted = (*decision.actions, *(missed.action for missed in decision.non_actions))
         answered = {name for action in acted if action.stateless_only for name in action.nodes}
-        for mark in decision.state.nodes.values():
+        for mark in self._marks.values():
+            if mark.state is not NodeState.CONFIRMED or mark.stateless_moved:
+                continue
             index = nodes.find(mark.node_id)
-            waits = mark.state is NodeState.CONFIRMED and not mark.stateless_moved
-            if index is None or not waits:
+            if index is None:
                 continue
             region = nodes.region_of(index)
             held = decision.state.regions.get(region)
@@ -330,11 +329,10 @@ class InvariantChecker(LimitChecks):
             if action.kind in _MOVING
             for name in action.nodes
         }
-        survey = self.witness.survey(evidence)
-        self._forget_well(survey, self._unmoved_s)
-        for index in survey.notable:
-            name, row = nodes.node_ids[index], self.witness.row(evidence, index, now_s)
-            due = row.terminated and row.watched and int(nodes.agents[index]) > 0
+        self._forget_well(self.witness.survey(evidence), self._unmoved_s)
+        for index, row in self._rows.items():
+            name = nodes.node_ids[index]
+            due = row.terminated and row.watched and nodes.agents.item(index) > 0
             _since(self._unmoved_s, name, now_s, holds=due and name not in answered)
             waited_s = now_s - self._unmoved_s.get(name, now_s)
             if waited_s > self.policy.move_retry_s + self.policy.tick_interval_s:

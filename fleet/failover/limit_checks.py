@@ -5,11 +5,12 @@ Keeps its own history of moves and evacuations; see `invariants` for the whole.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from fleet.failover.policy import FailBackMode, FailoverPolicy, Mode, RegionMode
-from fleet.failover.records import Action, Decision, Evidence, NodeState
-from fleet.failover.witness import Witness
+from fleet.failover.records import Action, Decision, Evidence, NodeMark, NodeState
+from fleet.failover.witness import Row, Witness
 
 SLACK_S = 1e-6
 """Times that differ by less are equal: they come out of sums of floats."""
@@ -31,12 +32,26 @@ class LimitChecks:
         self.policy = policy
         self.witness = Witness(policy)
         self.violations: list[Violation] = []
+        self._rows: dict[int, Row] = {}
+        """Of this tick: the nodes that are not plainly well, by position."""
+        self._marks: Mapping[str, NodeMark] = {}
+        """Of this tick."""
         self._moves: list[tuple[float, str, str, int]] = []
         self._cooling: dict[str, float] = {}
         self._evacuated: dict[str, float] = {}
         self._full_s: dict[str, float] = {}
         self._calm_s: dict[str, float] = {}
         self._fail_back_s: dict[str, float] = {}
+
+    def _read(self, evidence: Evidence, decision: Decision, now_s: float) -> None:
+        """Read what all checks of this tick look at."""
+        notable = self.witness.survey(evidence).notable
+        self._rows = {index: self.witness.row(evidence, index, now_s) for index in notable}
+        self._marks = {mark.node_id: mark for mark in decision.state.nodes.values()}
+
+    def _row(self, evidence: Evidence, index: int, now_s: float) -> Row:
+        known = self._rows.get(index)
+        return self.witness.row(evidence, index, now_s) if known is None else known
 
     def _break(self, invariant: str, subject: str, detail: str) -> None:
         self.violations.append(Violation(invariant, subject, detail))
@@ -45,9 +60,7 @@ class LimitChecks:
         forced = evidence.directives.forced
         return subject in forced or f"region/{region}" in forced
 
-    def _check_limits(
-        self, evidence: Evidence, decision: Decision, action: Action, now_s: float
-    ) -> None:
+    def _check_limits(self, evidence: Evidence, action: Action, now_s: float) -> None:
         policy, nodes = self.policy, evidence.nodes
         index = nodes.find(action.nodes[0])
         assert index is not None
@@ -63,7 +76,7 @@ class LimitChecks:
         if action.attempt > 1:
             return
         if not approved:
-            self._check_partial(evidence, decision, action, region, now_s)
+            self._check_partial(evidence, action, region)
             self._check_budget(evidence, action, now_s)
         self._note(action, region, now_s)
 
@@ -75,21 +88,18 @@ class LimitChecks:
     def _is_full(self, region: str) -> bool:
         return region in self._full_s
 
-    def _check_partial(
-        self, evidence: Evidence, decision: Decision, action: Action, region: str, now_s: float
-    ) -> None:
+    def _check_partial(self, evidence: Evidence, action: Action, region: str) -> None:
         """Nodes that are held to be degraded show life, whatever else is said of them."""
-        marks, nodes, survey = decision.state.nodes, evidence.nodes, self.witness.survey(evidence)
+        nodes, survey = evidence.nodes, self.witness.survey(evidence)
         rows = [
             row
-            for index in survey.notable
-            if nodes.region_of(index) == region
-            and (row := self.witness.row(evidence, index, now_s)).watched
+            for index, row in self._rows.items()
+            if row.watched and nodes.region_of(index) == region
         ]
         total = len(rows) + survey.well_in[nodes.regions.index(region)]
         lost = 0
         for row in rows:
-            mark = marks.get(nodes.node_ids[row.node])
+            mark = self._marks.get(nodes.node_ids[row.node])
             degraded = mark is not None and mark.state is NodeState.DEGRADED
             lost += self.witness.is_gone(evidence, row) and not degraded
         policy = self.policy

@@ -25,7 +25,11 @@ class Row(NamedTuple):
     watched: bool
     terminated: bool
     silence_s: float
+    limit_s: float
+    """Silence that is suspect."""
     lease_silence_s: float
+    heard: bool
+    """A heartbeat has been seen within the limit, whenever we began to watch."""
 
 
 class Survey(NamedTuple):
@@ -93,17 +97,19 @@ class Witness:
         """One node's evidence now, ages clamped to when we began to trust them."""
         nodes = evidence.nodes
         name = nodes.node_ids[index]
-        code = int(nodes.infrastructure[index])
+        code = nodes.infrastructure.item(index)
         watching_s = now_s - self.ages_from_s
         watched_s = now_s - self.watch_from_s.get(name, self.ages_from_s)
-        maintained = bool(nodes.maintenance[index])
         idle = code in {Infrastructure.PENDING, Infrastructure.STOPPED}
+        age_s, limit_s = nodes.heartbeat_age_s.item(index), self.limit_s(evidence, index)
         return Row(
             node=index,
-            watched=not (maintained or idle),
+            watched=not (nodes.maintenance.item(index) or idle),
             terminated=code == Infrastructure.TERMINATED and not self.lives_on(evidence, index),
-            silence_s=min(float(nodes.heartbeat_age_s[index]), watching_s, watched_s),
-            lease_silence_s=min(float(nodes.lease_age_s[index]), watching_s),
+            silence_s=min(age_s, watching_s, watched_s),
+            limit_s=limit_s,
+            lease_silence_s=min(nodes.lease_age_s.item(index), watching_s),
+            heard=age_s <= limit_s,
         )
 
     def lives_on(self, evidence: Evidence, index: int) -> bool:
@@ -123,12 +129,12 @@ class Witness:
 
     def limit_s(self, evidence: Evidence, index: int) -> float:
         """Silence that is suspect."""
-        own_s = self.policy.suspect_intervals * float(evidence.nodes.heartbeat_mean_s[index])
+        own_s: float = self.policy.suspect_intervals * evidence.nodes.heartbeat_mean_s.item(index)
         return min(max(own_s, self.policy.suspect_min_s), self.policy.suspect_cap_s)
 
-    def is_lost(self, evidence: Evidence, row: Row) -> bool:
+    def is_lost(self, row: Row) -> bool:
         """Terminated, or silent for too long."""
-        return row.terminated or row.silence_s > self.limit_s(evidence, row.node)
+        return row.terminated or row.silence_s > row.limit_s
 
     def distrusted(self, evidence: Evidence, now_s: float) -> list[Rule]:
         """Why nobody should trust this tick."""
@@ -146,7 +152,7 @@ class Witness:
         rows = [self.row(evidence, index, now_s) for index in survey.notable]
         watched = [row for row in rows if row.watched]
         total = len(watched) + sum(survey.well_in)
-        lost = [row for row in watched if self.is_lost(evidence, row)]
+        lost = [row for row in watched if self.is_lost(row)]
         hurt = [row for row in lost if evidence.nodes.agents[row.node] > 0]
         left = total - (len(lost) - len(hurt))
         if hurt and len(hurt) >= policy.mass_loss_fraction * left:
@@ -166,10 +172,9 @@ class Witness:
         deaf = blind = 0
         for row in watched:
             name = nodes.node_ids[row.node]
-            silent = row.silence_s > self.limit_s(evidence, row.node) and not row.terminated
-            deaf += silent and float(nodes.lease_age_s[row.node]) < policy.contrary_fresh_s
-            heard = bool(nodes.heartbeat_age_s[row.node] <= self.limit_s(evidence, row.node))
-            if heard and self.dead_by_votes(evidence, row.node) and not row.terminated:
+            silent = row.silence_s > row.limit_s and not row.terminated
+            deaf += silent and nodes.lease_age_s.item(row.node) < policy.contrary_fresh_s
+            if row.heard and self.dead_by_votes(evidence, row.node) and not row.terminated:
                 blind += now_s - self.unusable_s.setdefault(name, now_s) >= policy.confirm_s
             else:
                 self.unusable_s.pop(name, None)
@@ -202,4 +207,4 @@ class Witness:
         said = int(evidence.nodes.infrastructure[row.node]) == Infrastructure.TERMINATED
         if said and self.lives_on(evidence, row.node):
             return False
-        return self.is_lost(evidence, row) and not self.contrary(evidence, row)
+        return self.is_lost(row) and not self.contrary(evidence, row)

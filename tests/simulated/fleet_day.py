@@ -85,7 +85,9 @@ class FleetDay:
         self.changes = 0
         """Transitions of nodes, regions and the controller."""
         self._read = cluster.machinery.queue.recorded
-        self._restarts: dict[str, deque[float]] = {}
+        self._restarts: deque[tuple[float, str]] = deque()
+        self._often: Counter[str] = Counter()
+        """Agents that were started again within the window of crash loops, with how often."""
 
     @property
     def violations(self) -> list[Violation]:
@@ -153,21 +155,28 @@ class FleetDay:
 
     def _crashes(self, now_s: float) -> tuple[AgentCrashes, ...]:
         """Agents that were started again too often within the window."""
-        queue, placements = self.cluster.machinery.queue, self.cluster.machinery.placements
+        queue, recent = self.cluster.machinery.queue, self._restarts
         for event in queue.since(self._read):
             if event.kind == "agent_restarted":
-                self._restarts.setdefault(event.subject, deque()).append(event.at_us / 1e6)
+                recent.append((event.at_us / 1e6, event.subject))
+                self._often[event.subject] += 1
         self._read = queue.recorded
-        found = []
-        for agent_id, at_s in list(self._restarts.items()):
-            while at_s and now_s - at_s[0] >= self.policy.crash_window_s:
-                at_s.popleft()
-            placed = placements[agent_id]
-            if not at_s or placed.desired != "running":
-                del self._restarts[agent_id]
-            elif len(at_s) >= self.policy.crash_restarts_max:
-                found.append(AgentCrashes(agent_id, placed.node_id, placed.epoch, len(at_s)))
-        return tuple(found)
+        while recent and now_s - recent[0][0] >= self.policy.crash_window_s:
+            _, agent_id = recent.popleft()
+            self._often[agent_id] -= 1
+            if not self._often[agent_id]:
+                del self._often[agent_id]
+        looping = [
+            (agent_id, count)
+            for agent_id, count in self._often.items()
+            if count >= self.policy.crash_restarts_max
+        ]
+        placements = self.cluster.machinery.placements
+        return tuple(
+            AgentCrashes(agent_id, placed.node_id, placed.epoch, count)
+            for agent_id, count in looping
+            if (placed := placements[agent_id]).desired == "running"
+        )
 
     # -- what is done ----------------------------------------------------------------------------
 
