@@ -58,15 +58,15 @@ def open_incidents(draft: Draft) -> None:
         return
     shared = lacking & draft.full_rows() & ~draft.orders.forced_node
     first = _first_of_each(region_index, shared)
-    single = (lacking & ~shared).nonzero()[0]
-    draft.facts.read(single)
-    for row in sorted((*single.tolist(), *first)):
+    single = (lacking & ~shared).nonzero()[0].tolist()
+    reasons = dict(zip(single, draft.death_reasons(single), strict=True))
+    for row in sorted((*single, *first)):
         if row in first:
             number = int(region_index[row])
             incident = _region_incident(draft, draft.facts.regions[number])
             nodes.name_incident((shared & (region_index == number)).nonzero()[0], incident)
         else:
-            _open_single(draft, row)
+            _open_single(draft, row, reasons[row])
 
 
 def _first_of_each(region_index: IntArray, rows: BoolArray) -> set[int]:
@@ -78,9 +78,9 @@ def _first_of_each(region_index: IntArray, rows: BoolArray) -> set[int]:
     return set(chosen[first].tolist())
 
 
-def _open_single(draft: Draft, row: int) -> None:
+def _open_single(draft: Draft, row: int, reasons: tuple[Reason, ...]) -> None:
     nodes = draft.nodes
-    rule, reasons = verdict_rule(nodes.shared(row)), draft.death_reasons(row)
+    rule = verdict_rule(nodes.shared(row))
     incident = _open(draft, f"node/{nodes.names[row]}", rule, reasons)
     nodes.incident_codes[row] = nodes.incident_code(incident)
 

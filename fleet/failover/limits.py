@@ -165,6 +165,7 @@ class MoveBudget:
         for note in notes:
             if note.at_s > slow_from_s:
                 self._by_region.setdefault(note.region, []).append(note.at_s)
+        self._rates: dict[str, Limit | None] = {}
         self.agents_total = int(draft.columns.agents.sum())
         nodes = len(draft.columns)
         self.nodes_per_window = max(
@@ -207,6 +208,12 @@ class MoveBudget:
         return max(0.0, note.at_s + self._policy.blast_window_s - self._draft.now_s)
 
     def _rate_limit(self, region: str) -> Limit | None:
+        """The same for all nodes of a region until another move is decided."""
+        if region not in self._rates:
+            self._rates[region] = self._judge_rate(region)
+        return self._rates[region]
+
+    def _judge_rate(self, region: str) -> Limit | None:
         draft, policy = self._draft, self._policy
         if not draft.keeps(Rule.MOVE_RATE):
             return None
@@ -228,6 +235,7 @@ class MoveBudget:
         """Count a move that was decided; a repeated one is counted already."""
         if action.attempt > 1:
             return
+        self._rates.clear()
         at_s = self._draft.now_s
         note = MoveNote(at_s, action.subject, region, action.agents, evacuation=False)
         self._draft.moves.append(note)

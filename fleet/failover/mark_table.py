@@ -130,10 +130,12 @@ class MarkTable(Mapping[str, NodeMark]):
         return _Values(self)
 
     def each(self) -> Iterator[NodeMark]:
-        """All marks, in the order of their names."""
-        import numpy as np
-
-        yield from self.marks(np.arange(len(self.at)))
+        """All marks, in the order of their names; cheaper than one by one."""
+        parts = [(mark[1:_INCIDENT], mark[_INCIDENT + 1 :]) for mark in self.distinct]
+        places = zip(self.names, self.codes.tolist(), self.incident_codes.tolist(), strict=True)
+        for name, code, number in places:
+            head, tail = parts[code]
+            yield NodeMark._make((name, *head, self.incident_ids[number], *tail))
         yield from self.gone.values()
 
     # -- by row ----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ wall clock can make a node look alive or dead. `at` is the wall clock, for peopl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -276,8 +276,7 @@ class Reason(NamedTuple):
     limit: float | str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(NamedTuple):
     """Something to do now."""
 
     kind: ActionKind
@@ -320,17 +319,16 @@ class Action:
         """
         if self.kind not in {ActionKind.FENCE_NODE, ActionKind.MOVE_NODE}:
             return frozenset({self.key})
-        whole = replace(self, kind=ActionKind.MOVE_NODE, stateless_only=False)
+        whole = self._replace(kind=ActionKind.MOVE_NODE, stateless_only=False)
         steps = (
             whole,
-            replace(whole, kind=ActionKind.FENCE_NODE),
-            replace(whole, stateless_only=True),
+            whole._replace(kind=ActionKind.FENCE_NODE),
+            whole._replace(stateless_only=True),
         )
         return frozenset(one.key for one in steps)
 
 
-@dataclass(frozen=True, slots=True)
-class NonAction:
+class NonAction(NamedTuple):
     """Something that would have been done, and the rule that kept it from being done."""
 
     action: Action

@@ -377,11 +377,11 @@ def test_in_mode_approve_one_word_is_enough_for_a_whole_failover(stateless: int)
 def test_a_word_for_one_incident_allows_nothing_in_another() -> None:
     """The same node dies again: it is asked for again."""
     action = Action(ActionKind.MOVE_NODE, "node/a", Rule.VOTE_MAJORITY, (), incident="node-a-1")
-    fence = replace(action, kind=ActionKind.FENCE_NODE)
+    fence = action._replace(kind=ActionKind.FENCE_NODE)
     assert action.approval_keys == fence.approval_keys
-    for other in (replace(action, incident="node-a-2"), replace(action, subject="node/b")):
+    for other in (action._replace(incident="node-a-2"), action._replace(subject="node/b")):
         assert action.approval_keys.isdisjoint(other.approval_keys)
-    evacuation = replace(action, kind=ActionKind.EVACUATE_REGION)
+    evacuation = action._replace(kind=ActionKind.EVACUATE_REGION)
     assert evacuation.approval_keys == {evacuation.key}
 
 
