@@ -17,6 +17,7 @@ from fleet.inventory import AgentPhase
 from fleet.leases import fence_times
 from fleet.placement import NO_NODE
 from fleet.relocation import RelocationTargets, plan_relocation
+from ops.failover_planning import WAITING_ATTEMPTS
 from resources.simulated.clock import as_microseconds
 from resources.simulated.cluster import SimulatedCluster
 from resources.simulated.nodes import Copy, SimulatedNode
@@ -48,18 +49,23 @@ class DayMoves:
         self.agents_moved = self.agents_parked = 0
         self.violations: list[Violation] = []
 
-    def move_node(self, name: str, incident: str, whole: Any) -> None:
-        """Move the agents of a node inside its region; `whole` marks nodes that may take them."""
+    def move_node(self, name: str, incident: str, whole: Any, attempt: int) -> None:
+        """Move the agents of a node inside its region; `whole` marks nodes that may take them.
+
+        Without a place they wait for the next attempt, some times, as in live runs.
+        """
         sight = self._sight
         own = sight.region_index[sight.position(name)]
         near = np.flatnonzero(whole & (sight.region_index == own))
         chosen = near[np.argsort(sight.agents[near], kind="stable")[:TARGETS]]
-        self._move([name], incident, chosen, (), at_home=True)
+        waits = attempt <= WAITING_ATTEMPTS
+        self._move([name], incident, chosen, (), at_home=True, waits=waits)
 
     def evacuate(self, names: Sequence[str], region: str, incident: str, whole: Any) -> None:
         """Move the agents of a region's nodes into all other regions, by name."""
         others = tuple(one for one in self._sight.regions if one != region)
-        self._move(names, incident, np.flatnonzero(whole), others, at_home=False)
+        targets = np.flatnonzero(whole)
+        self._move(names, incident, targets, others, at_home=False, waits=False)
 
     def park(self, agent_id: str) -> None:
         """Take an agent that crashes again and again off its node."""
@@ -76,6 +82,7 @@ class DayMoves:
         regions: tuple[str, ...],
         *,
         at_home: bool,
+        waits: bool,
     ) -> None:
         machinery, sight = self._machinery, self._sight
         sight.beats.fence([sight.position(name) for name in names], machinery.now_us)
@@ -91,6 +98,8 @@ class DayMoves:
             now=self._cluster.clock.now(),
             term=self._term,
         )
+        if waits:
+            moves = [one for one in moves if one.after.node_id != NO_NODE]
         self._check_left_behind([before for before, _ in moves])
         self._apply(list(moves))
         moved = {after.agent_id for _, after in moves if after.node_id != NO_NODE}

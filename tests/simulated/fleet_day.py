@@ -197,7 +197,7 @@ class FleetDay:
 
     def _move(self, action: Action, whole: Any) -> None:
         if action.kind is ActionKind.MOVE_NODE:
-            self.moves.move_node(action.nodes[0], action.incident, whole)
+            self.moves.move_node(action.nodes[0], action.incident, whole, action.attempt)
             return
         region = action.subject.removeprefix("region/")
         self.moves.evacuate(action.nodes, region, action.incident, whole)
