@@ -210,8 +210,9 @@ def act_on_nodes(draft: Draft) -> None:
             continue
         budget.take(action, region)
         (early if action.stateless_only else moved).append(row)
+    forced = draft.orders.forced.tolist()
     for counts in (True, False):  # only what is a run of its own has a number
-        rows = [row for row in fenced if bool(draft.orders.forced[row]) is counts]
+        rows = [row for row in fenced if forced[row] is counts]
         nodes.apply(rows, partial(_fence_asked, draft, counts))
     nodes.apply(early, lambda mark: mark._replace(stateless_moved=True))
     nodes.apply(moved, partial(_moved, draft))
