@@ -74,7 +74,7 @@ class FailoverController:
 
     def tick(self) -> Tick:
         """Look once and do what follows from it."""
-        evidence = self._reader.read(self._suspects(), self._returned())
+        evidence = self._reader.read(self._suspects(), self._returned(), self.state.moves_term)
         now_s = self._ports.clock.monotonic_s()
         decision = decide(evidence, self.state, self._declaration.policy, now_s)
         frozen = decision.controller is ControllerState.FROZEN
@@ -101,16 +101,21 @@ class FailoverController:
             if decision.actions
             else {}
         )
-        acts = DecisionActs(store, self._notifier, evidence.at, regions)
+        acts = DecisionActs(
+            store, self._notifier, evidence.at, regions, self._ports.leader.store_time()
+        )
         orders = []
         for action in (*decision.actions, *given_up(evidence, decision)):
             forced = action.subject in evidence.directives.forced
-            if action.kind in _ORDERS or (forced and action.kind is ActionKind.FENCE_NODE):
-                order = self._order(action, forced=forced)
-                orders.append(name_step(store, evidence, order))
+            moves = action.kind in _ORDERS or (forced and action.kind is ActionKind.FENCE_NODE)
             if action.kind in DISCOVERY:
                 self._discovery.want(action)
-            acts.carry_out(action)
+            # A node's move that no journal tells of would be forgotten by the next leader's budget:
+            # it is not ordered, and asked for again after `move_retry_s`.
+            told = acts.carry_out(action, moves=moves)
+            if moves and (told or not action.subject.startswith("node/")):
+                order = self._order(action, forced=forced)
+                orders.append(name_step(store, evidence, order))
         acts.tell_waiting(decision.non_actions)
         if decision.controller is ControllerState.ACTIVE:
             return orders, [*acts.faults, *self._discovery.carry_out()]
@@ -166,4 +171,5 @@ class FailoverController:
             head_room=self._declaration.head_room if order_kind == OrderKind.REGION else 0.0,
             agents_max=action.agents_max,
             forced=forced,
+            stateless_only=action.stateless_only,
         )

@@ -82,9 +82,14 @@ class RecordingReader(EvidenceReader):
 
     seen: Evidence
 
-    def read(self, suspects: Collection[str], returned: Collection[str] = ()) -> Evidence:
+    def read(
+        self,
+        suspects: Collection[str],
+        returned: Collection[str] = (),
+        moves_term: int | None = None,
+    ) -> Evidence:
         """The real reading."""
-        self.seen = super().read(suspects, returned)
+        self.seen = super().read(suspects, returned, moves_term)
         return self.seen
 
 
