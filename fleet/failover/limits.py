@@ -158,7 +158,7 @@ class MoveBudget:
         return self._blast_limit(action, spent, agents) or self._rate_limit(region, spent)
 
     def _is_counted(self, action: Action) -> bool:
-        """A further attempt of a move that the windows hold; in another incident it is a new one."""
+        """A further attempt of a move that the windows hold; in another incident it is new."""
         return action.attempt > 1 and action.move_key in self._by_key
 
     def _blast_limit(self, action: Action, spent: _Spent, agents: int) -> Limit | None:
