@@ -7,7 +7,7 @@ long as the process that ticks. A new process knows no ages, and waits in full.
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleet.decided_moves import DecidedMove
 from fleet.errors import StateroomError, StoreUnavailableError
@@ -45,6 +45,20 @@ _CRASHES_EVERY_S = 5.0
 
 _INCIDENTS_MAX = 20_000
 """More than a fleet of 10,000 nodes can have open at once: one for each, and some beside."""
+
+
+class Wanted(NamedTuple):
+    """What is asked for beside the light reads of every tick."""
+
+    suspects: Collection[str] = ()
+    """Nodes that the controller probes itself: those that are not plainly healthy."""
+    returned: Collection[str] = ()
+    """Nodes on probation, of which must be known what they still run."""
+    doomed: Collection[str] = ()
+    """Nodes on their way out, of which must be known who may go ahead of the fence."""
+    moves_term: int | None = None
+    """The term of ours in which earlier leaders' moves were counted in; in another one that we hold
+    they are read."""
 
 
 @dataclass(slots=True)
@@ -97,24 +111,12 @@ class EvidenceReader:
         self._pending = PendingAgents(ports.store, ports.clock)
         self._columns: NodeColumns | None = None
 
-    def read(
-        self,
-        suspects: Collection[str],
-        returned: Collection[str] = (),
-        moves_term: int | None = None,
-    ) -> Evidence:
-        """Everything that is known now; a store that does not answer is evidence as well.
-
-        Args:
-            suspects: nodes that the controller probes itself: those that are not plainly healthy.
-            returned: nodes on probation, of which must be known what they still run.
-            moves_term: the term of ours in which earlier leaders' moves were counted in; in
-                another one that we hold they are read.
-        """
+    def read(self, wanted: Wanted) -> Evidence:
+        """Everything that is known now; a store that does not answer is evidence as well."""
         leader = self._leader()
         try:
-            evidence = self._read(leader, suspects, returned)
-            if leader.held and leader.term != moves_term:
+            evidence = self._read(leader, wanted)
+            if leader.held and leader.term != wanted.moves_term:
                 evidence = replace(evidence, earlier_moves=self._earlier_moves())
         except StoreUnavailableError:
             return Evidence(
@@ -152,21 +154,21 @@ class EvidenceReader:
         renewed = now.held and (now.age_s or 0.0) < now.left_s
         return LeaderFacts(now.held, now.term, now.left_s, renewed, now.holder)
 
-    def _read(
-        self, leader: LeaderFacts, suspects: Collection[str], returned: Collection[str]
-    ) -> Evidence:
+    def _read(self, leader: LeaderFacts, wanted: Wanted) -> Evidence:
         ports = self._ports
         self._follow_roster()
         beats = ports.store.node_beats()
         now_s = ports.clock.monotonic_s()
         self._votes.take(ports.store.probe_reports(), now_s)
+        suspects = wanted.suspects
         contacts = ports.store.node_contacts(sorted(suspects)) if suspects else []
         self._votes.take_own(ports.prober.probe([one for one in contacts if one.address]), now_s)
         self._refresh(now_s)
         incidents = ports.store.incidents(open_only=True, limit=_INCIDENTS_MAX)
         directives = read_directives(ports.store, incidents)
-        stale = ports.store.stale_copies(sorted(returned)) if returned else {}
-        stateless = ports.store.stateless_counts(sorted(suspects)) if suspects else {}
+        returned, doomed = sorted(wanted.returned), sorted(wanted.doomed)
+        stale = ports.store.stale_copies(returned) if returned else {}
+        stateless = ports.store.stateless_counts(doomed) if doomed else {}
         self._columns = self._columns_of(beats, now_s, directives.forced, stale, stateless)
         return Evidence(
             at=ports.clock.now(),
