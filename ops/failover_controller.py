@@ -34,8 +34,8 @@ _ORDERS = {
 }
 
 DOOMED_MAX = 500
-"""Nodes whose stateless agents are counted in one tick: 4 ms of processor time with ten agents each,
-and ten times what the production profile's rate lets a fleet of 10,000 nodes move in a window."""
+"""Nodes whose stateless agents are counted in one tick: 4 ms of processor time with ten agents on
+each, and ten times what the production profile's rate lets 10,000 nodes move in a window."""
 
 
 class Tick(NamedTuple):
