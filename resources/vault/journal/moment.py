@@ -19,6 +19,7 @@ from fleet.vault_log import SnapshotRecord
 from fleet.vault_moment import Choice, Identity, choose_version, in_order
 from resources.vault.journal.journal_walk import Base, JournalWalker, Walk
 from resources.vault.network import NetworkVault
+from resources.vault.packs.arrow_columns import number, strings, table_of
 from resources.vault.packs.manifest import (
     Manifest,
     PackInfo,
@@ -28,6 +29,7 @@ from resources.vault.packs.manifest import (
     of_kinds,
     packs_of,
     select_items,
+    without_items,
 )
 from resources.vault.packs.sightings import (
     Seen,
@@ -275,10 +277,8 @@ class _Search:
 
     def _take_unaffected(self, base: Base, table: Any, affected: AbstractSet[str]) -> None:
         """Agents of which the snapshot tells all: taken without looking at each."""
-        pa, pc = arrow(), kernels()
         if affected:
-            named = pa.array(sorted(affected), pa.string())
-            table = table.filter(pc.invert(pc.is_in(table["item_id"], value_set=named)))
+            table = without_items(table, strings(sorted(affected)))
         if len(table):
             self._tables.append(table)
             self._packs.update(base.manifest.packs)
@@ -287,9 +287,9 @@ class _Search:
     def _too_new(self, table: Any) -> set[str]:
         if self._at is None:
             return set()
-        pa, pc = arrow(), kernels()
-        moment = pa.scalar(self._at, pa.timestamp("us", tz="UTC"))
-        return set(table.filter(pc.greater(table["updated_at"], moment))["item_id"].to_pylist())
+        moment = number(microseconds(self._at), arrow().timestamp("us", tz="UTC"))
+        later = kernels().greater(table["updated_at"], moment)
+        return set(table.filter(later)["item_id"].to_pylist())
 
     def _following(self, base: Base, live: Sequence[SnapshotRecord]) -> Base | None:
         """The next snapshot after the moment."""
@@ -359,7 +359,6 @@ class _Search:
             self._packs[segment.key] = info
 
     def _finish(self, first: Base, wanted: AbstractSet[str] | None) -> Moment:
-        pa = arrow()
         unknown = sorted((wanted or set()) - self._settled)
         if unknown and not (self._tolerant and self._settled):
             missing = [self._missing[one] for one in unknown if one in self._missing]
@@ -372,10 +371,9 @@ class _Search:
             self._missing.setdefault(one, "it had no state then, as far as is known")
         tables = self._tables
         if self._rows or not tables:
-            fresh = pa.Table.from_pylist(list(self._rows), schema=manifest_schema())
-            tables = [*tables, fresh]
+            tables = [*tables, table_of(self._rows, manifest_schema())]
         # A snapshot without a journal behind it is the manifest's own table, not a copy.
-        table = pa.concat_tables(tables).combine_chunks() if len(tables) > 1 else tables[0]
+        table = arrow().concat_tables(tables).combine_chunks() if len(tables) > 1 else tables[0]
         return Moment(
             snapshot_id=first.record.snapshot_id,
             taken_at=first.record.taken_at,
