@@ -65,12 +65,13 @@ def _roll_structure(vault: NetworkVault, known: _Known, at: datetime) -> Verific
     except CorruptObjectError as error:
         doubt = str(error)
     found = verify_structure(vault, whole=False, known=openings)
-    because = doubt or "new, changed, or not opened for a week"
-    detail = {
-        "part": "new records; those before them out of checkpoints, by listing; manifests of "
-        f"{len(found.opened)} snapshots ({because}); of the others by listing"
-    }
-    return evidence_of(vault, found, at, detail=detail)
+    evidence = evidence_of(vault, found, at)
+    said = (
+        f"manifests of {len(found.opened)} of {len(evidence.detail['snapshots'])} snapshots "
+        f"({doubt or 'new, changed, or opened a week ago'}); records behind checkpoints; "
+        "the rest by listing"
+    )
+    return evidence._replace(detail={**evidence.detail, "part": said})
 
 
 def _roll_bytes(vault: NetworkVault, known: _Known, at: datetime) -> VerificationEvidence:
