@@ -38,6 +38,7 @@ from resources.vault.packs.sightings import (
     manifest_row,
     rows_by_agent,
     sightings,
+    stored_by,
 )
 
 _NAMED = 5
@@ -215,7 +216,11 @@ class _Search:
         sighted, pieces = sightings(walk.segments, todo)
         following = None if walk.proven else self._following(base, live)
         self._demand_told(walk, following)
-        after = {**self._after(following, table, todo), **newer}
+        after = {
+            **(self._set_back(base, live, table, todo) if walk.proven else {}),
+            **self._after(following, table, todo),
+            **newer,
+        }
         if self._achieved is None:
             self._achieved = max(base.record.taken_at, walk.covered_at or base.record.taken_at)
         affected = sighted.keys() | after.keys() | self._too_new(table) | self._excluded.keys()
@@ -302,6 +307,26 @@ class _Search:
         ]
         return self._read_base(behind[0]) if behind else None
 
+    def _set_back(
+        self, base: Base, live: Sequence[SnapshotRecord], table: Any, todo: AbstractSet[str] | None
+    ) -> dict[str, tuple[Seen, ...]]:
+        """Later versions dated before the moment, in snapshots that no segment has followed yet.
+
+        A clock that was set back dates them so. Where a segment has followed, the journal names
+        them: its head lists what comes late.
+        """
+        seen: dict[str, tuple[Seen, ...]] = {}
+        head = self._journal.head
+        for record in live if self._at_us is not None else ():
+            stored = self._vault.snapshot(record.snapshot_id)
+            journal_seq = int(stored.extra.get("journal_seq", -1))
+            if stored.position.seq <= base.seq or (head and journal_seq < head.header.place.seq):
+                continue
+            later = self._read_base(record)
+            for agent_id, (one,) in self._after(later, table, todo, until_us=self._at_us).items():
+                seen[agent_id] = (*seen.get(agent_id, ()), one)
+        return seen
+
     def _demand_told(self, walk: Walk, following: Base | None) -> None:
         """Refuse to guess: without journal and next snapshot nobody knows who has changed."""
         if walk.told or following is not None:
@@ -314,13 +339,26 @@ class _Search:
             )
 
     def _after(
-        self, following: Base | None, table: Any, todo: AbstractSet[str] | None
+        self,
+        following: Base | None,
+        table: Any,
+        todo: AbstractSet[str] | None,
+        until_us: int | None = None,
     ) -> dict[str, tuple[Seen, ...]]:
-        """What the next snapshot shows otherwise: all that is known where the journal is silent."""
+        """What the next snapshot shows otherwise: all that is known where the journal is silent.
+
+        Args:
+            following: that snapshot; None for none.
+            table: of the one before.
+            todo: of whom; None for all.
+            until_us: only versions dated by then.
+        """
         if following is None:
             return {}
         theirs = following.manifest.table
         theirs = theirs if todo is None else select_items(theirs, todo)
+        if until_us is not None:
+            theirs = stored_by(theirs, until_us)
         changed = differing(table, theirs)
         if changed:
             self._packs.update(following.manifest.packs)

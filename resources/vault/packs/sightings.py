@@ -86,6 +86,12 @@ def differing(ours: Any, theirs: Any) -> list[str]:
     return list(dict.fromkeys(theirs.filter(pc.invert(same))["item_id"].to_pylist()))
 
 
+def stored_by(table: Any, moment_us: int) -> Any:
+    """The rows of versions dated by a moment, in microseconds since 1970."""
+    latest = number(moment_us, table.schema.field("updated_at").type)
+    return table.filter(kernels().less_equal(table["updated_at"], latest))
+
+
 def manifest_row(segment: Segment, row: SegmentRow) -> dict[str, Any]:
     """A piece in the journal as a row of a manifest; the segment's key stands for the pack.
 
