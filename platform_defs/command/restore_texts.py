@@ -10,7 +10,7 @@ from platform_defs.command.output import cell_text, size_text
 
 if TYPE_CHECKING:
     from platform_defs.command.restore import Wanted
-    from resources.vault.journal.moment import Substitution
+    from resources.vault.journal.found_moment import Substitution
     from resources.vault.restores.restore import RestoreResult
     from resources.vault.restores.restore_preview import RestorePreview
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from fleet.errors import CorruptObjectError, InvalidInputError, NotFoundError
 from fleet.moments import microseconds, moment_of
 from fleet.vault_journal import Segment, SegmentRow
 from fleet.vault_log import SnapshotRecord
 from fleet.vault_moment import Choice, Identity, choose_version, in_order
+from resources.vault.journal.found_moment import Moment, Substitution, listed_names
 from resources.vault.journal.journal_walk import Base, JournalWalker, Walk
 from resources.vault.network import NetworkVault
 from resources.vault.packs.arrow_columns import number, strings, table_of
@@ -41,45 +42,7 @@ from resources.vault.packs.sightings import (
     stored_by,
 )
 
-_NAMED = 5
 _Excluded = Mapping[str, AbstractSet[Identity]]
-
-
-class Substitution(NamedTuple):
-    """An agent that comes back as something else than it (certainly) was at the moment."""
-
-    agent_id: str
-    wanted_version: int | None
-    """Newest version known to have been stored by then."""
-    version: int
-    """Version that is restored in its place."""
-    updated_at: datetime
-    """When that one was stored."""
-    reason: str
-
-
-class Moment(NamedTuple):
-    """What restores a moment."""
-
-    snapshot_id: str
-    """Snapshot that it begins at."""
-    taken_at: datetime
-    """Moment of that snapshot's cut."""
-    snapshots: tuple[str, ...]
-    """Every snapshot whose packs are read."""
-    achieved: datetime
-    """Moment that the states are of: the one wanted, or the newest that is covered."""
-    manifest: Manifest
-    from_journal: frozenset[str]
-    """Agents whose state comes from the journal."""
-    substitutions: tuple[Substitution, ...]
-    missing: tuple[tuple[str, str], ...]
-    """Agents that had a state by then of which nothing is held, with the reason."""
-    notes: tuple[str, ...]
-    """What could not be looked at, or was not recorded."""
-    certain: bool = True
-    """Whoever is not among the substitutions or the missing is exactly as at the moment; False
-    when part of the journal is lost, so that anybody may have had a newer version."""
 
 
 def find_moment(
@@ -428,9 +391,3 @@ class _Search:
     def _moment_text(self, first: Base) -> str:
         name = f"snapshot {first.record.snapshot_id}"
         return name if self._at is None else f"{self._at.isoformat()} ({name} and its journal)"
-
-
-def listed_names(names: Sequence[str]) -> str:
-    """A few names, and how many more there are."""
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -18,7 +18,8 @@ from fleet.errors import (
     VersionConflictError,
 )
 from fleet.vault_moment import Identity
-from resources.vault.journal.moment import Moment, Substitution, find_moment, listed_names
+from resources.vault.journal.found_moment import Moment, Substitution, listed_names
+from resources.vault.journal.moment import find_moment
 from resources.vault.network import NetworkVault
 from resources.vault.packs.arrow_columns import moments_as_numbers, strings
 from resources.vault.packs.manifest import Manifest, packs_of, select_items, without_items

@@ -22,7 +22,7 @@ from fleet.moments import moment_of
 from fleet.names import validate_name
 from fleet.ports.control_store import AgentStateStore
 from resources.synced_files import FileSystemFlush, sync_file, sync_folder, write_new
-from resources.vault.journal.moment import listed_names
+from resources.vault.journal.found_moment import listed_names
 from resources.vault.network import NetworkVault
 from resources.vault.packs.reading import ReadItem
 from resources.vault.restores.restore import ControlStoreTarget, LiveHead, RestoreResult, restore
