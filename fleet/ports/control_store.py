@@ -249,8 +249,14 @@ class AgentStateStore(Protocol):
         """
         ...
 
-    def restore_states(self, restores: Sequence[StateRestore]) -> list[PutResult]:
+    def restore_states(
+        self, restores: Sequence[StateRestore], *, more: bool = False
+    ) -> list[PutResult]:
         """Put states back from a backup, as `put_states` does: one durable transaction, in order.
+
+        With `more`, a further batch follows. This one is a transaction all the same and survives
+        the end of the process, but a power cut only once any durable write behind it has returned:
+        a restore of very many states waits for the disk once, not with every batch.
 
         A restore is accepted when the live version is still `expected_version`. It is stored under
         the placement's epoch and the higher of the backup's version and the live one + 1, so that

@@ -79,8 +79,13 @@ class PostgresDialect:
         """One snapshot for all statements of the transaction."""
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
-    def begin_write(self, connection: sa.Connection) -> None:
-        """READ COMMITTED: each statement sees what the locks of the one before waited for."""
+    def begin_write(self, connection: sa.Connection, *, durable: bool = True) -> None:
+        """READ COMMITTED: each statement sees what the locks of the one before waited for.
+
+        A later commit that waits for the log to reach the disk waits for all before it.
+        """
+        if not durable:
+            connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
 
     def begin_migration(self, connection: sa.Connection) -> None:
         """Starters queue here until the migration before them is committed."""
