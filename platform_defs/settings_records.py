@@ -26,6 +26,7 @@ from platform_defs.settings_fleet import (
     WorkloadSettings,
 )
 from platform_defs.settings_keys import key
+from platform_defs.settings_metrics import MetricSettings
 from platform_defs.settings_notify import NotifySettings
 from platform_defs.settings_traffic import DiscoverySettings, RouterSettings
 
@@ -192,6 +193,7 @@ class Settings:
     notify: NotifySettings
     exporter: ExporterSettings
     discovery: DiscoverySettings
+    metrics: MetricSettings
     regions: tuple[RegionSettings, ...]
     networks: tuple[NetworkSettings, ...]
     workloads: tuple[WorkloadSettings, ...]
@@ -225,6 +227,7 @@ SECTIONS: dict[str, type] = {
     "notify": NotifySettings,
     "exporter": ExporterSettings,
     "discovery": DiscoverySettings,
+    "metrics": MetricSettings,
 }
 """Tables that exist once."""
 
