@@ -38,6 +38,8 @@ PIECE_SAMPLES = 500_000
 """Samples that a piece should have: 9 MB of an answer, 12 MB of columns."""
 PIECE_METRICS = 200
 """Metrics of one piece, so that a question stays short."""
+SPACING_MS = 15_000
+"""Distance of samples that is assumed until denser ones are seen."""
 PIECE_SPAN_MIN_MS = 1000
 """A piece is not divided further in time."""
 PROBLEMS_MAX = 20
@@ -183,6 +185,7 @@ class PrometheusSource:
         self._window_ms = window_ms
         self._piece_samples = piece_samples
         self._interval_ms = interval_ms
+        self._spacing_ms = float(interval_ms or SPACING_MS)
         self._families: dict[str, Family] | None = None
         self._known: dict[bytes, int] = {}
         self._series: dict[int, SeriesInfo] = {}
@@ -222,6 +225,10 @@ class PrometheusSource:
             for half in question.halves():
                 yield from self._pieces(half)
             return
+        if len(found.batch):
+            span_ms = question.end_ms - question.start_ms
+            spacing_ms = span_ms * len(found.batch.series) / len(found.batch)
+            self._spacing_ms = min(self._spacing_ms, max(1.0, spacing_ms))
         if len(found.batch) or found.problems:
             name = content_name("prometheus", found.batch)
             yield SourcePiece(found.batch, name, question.behind().text(), found.problems)
@@ -267,18 +274,23 @@ class PrometheusSource:
         return [name for name in names if name > window.after], answer.warnings
 
     def _counts(self, window: Place) -> dict[str, int]:
-        """Samples of each metric in the window; what could not be counted is missing."""
+        """How many samples each metric may have in the window; what is not counted is missing.
+
+        Series are counted by the server (counting samples would drop their names), and multiplied
+        by the densest samples seen so far.
+        """
         span_ms = window.to_ms - window.from_ms
         selector = f"{_selector(self._matchers)}[{span_ms}ms]"
-        question = f"sum by ({METRIC_NAME}) (count_over_time({selector}))"
+        question = f"count by ({METRIC_NAME}) (last_over_time({selector}))"
         parameters = {"query": question, "time": _seconds(window.to_ms)}
         try:
             answer = self._api.get("/api/v1/query", parameters)
         except TooMuchAskedError:
             return {}  # questions that are too large are divided when the server refuses them
-        rows = self._rows(answer.data)
+        each = max(1.0, span_ms / self._spacing_ms)
         return {
-            str(row["metric"].get(METRIC_NAME, "")): int(float(row["value"][1])) for row in rows
+            str(row["metric"].get(METRIC_NAME, "")): int(float(row["value"][1]) * each)
+            for row in self._rows(answer.data)
         }
 
     def _ask(self, question: _Question) -> _Found:

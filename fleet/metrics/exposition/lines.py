@@ -1,7 +1,9 @@
 """The grammar of one line: a series, its value, and what may stand behind it.
 
 Source: Prometheus, model/textparse/promlex.l and openmetricslex.l. Two of Prometheus' slips in
-text are not followed: labels without a comma between them, and raw line feeds inside of a value.
+text are not followed: labels without a comma between them, and raw line feeds inside of a value
+are refused. White space before a line and times before 1970 are taken, as the format's own page
+says; Prometheus 2.42 refuses them.
 """
 
 from __future__ import annotations
