@@ -39,12 +39,10 @@ class ExposingServer:
         content = body.encode() if isinstance(body, str) else body
         content = gzip.compress(content) if packed else content
 
+        headers = {"Content-Type": kind} | ({"Content-Encoding": "gzip"} if packed else {})
+
         def answer(handler: ExposingHandler) -> None:
-            handler.answer(
-                200,
-                content,
-                {"Content-Type": kind} | ({"Content-Encoding": "gzip"} if packed else {}),
-            )
+            handler.answer(200, content, headers)
 
         self.behaviours[path] = answer
 
@@ -58,14 +56,18 @@ class ExposingHandler(BaseHTTPRequestHandler):
 
     owner: ClassVar[ExposingServer]
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
 
     def setup(self) -> None:
+        """Count the connection."""
+        connection: socket.socket = self.request
+        if connection.family == socket.AF_INET:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().setup()
         with self.owner.lock:
             self.owner.connections += 1
 
     def handle(self) -> None:
+        """Serve it; who hangs up is no error."""
         with suppress(ConnectionError):
             super().handle()
 
@@ -114,6 +116,7 @@ class ExposingHandler(BaseHTTPRequestHandler):
         self.connection.close()
 
     def finish(self) -> None:
+        """Let go of it, which a behaviour may have done."""
         with suppress(OSError, ValueError):
             super().finish()
 

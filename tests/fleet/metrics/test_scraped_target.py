@@ -49,6 +49,7 @@ class Watched:
     """A target that is scraped every 10 s."""
 
     def __init__(self) -> None:
+        """Not scraped yet."""
         self.target = ScrapedTarget(TARGET)
         self.at_s = -10
 

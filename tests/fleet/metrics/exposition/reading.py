@@ -70,6 +70,7 @@ class Collected:
     """Families as a collector."""
 
     def __init__(self, families: list[Metric]) -> None:
+        """Hold them."""
         self._families = families
 
     def collect(self) -> Iterator[Metric]:

@@ -74,7 +74,7 @@ def test_every_nan_becomes_the_one_that_is_no_stale_marker(value: bytes) -> None
 
 def test_a_value_of_a_label_that_is_no_utf8_is_refused() -> None:
     """The line is named, its bytes are shown escaped."""
-    with pytest.raises(InvalidInputError, match="line 2.*xff"):
+    with pytest.raises(InvalidInputError, match=r"line 2.*xff"):
         parsed(b'a 1\na{b="\xff"} 1\n')
     with pytest.raises(InvalidInputError, match="line 1"):
         parsed(b"# HELP a \xff\n")
@@ -82,8 +82,8 @@ def test_a_value_of_a_label_that_is_no_utf8_is_refused() -> None:
 
 def test_a_series_with_too_large_labels_is_refused_with_its_line() -> None:
     """The limit of the store holds for targets too."""
-    with pytest.raises(InvalidInputError, match="line 2.*16384 bytes"):
+    with pytest.raises(InvalidInputError, match=r"line 2.*16384 bytes"):
         parsed('a 1\nb{x="' + "v" * 20_000 + '"} 1\n')
     many = ",".join(f'l{number}="1"' for number in range(70))
-    with pytest.raises(InvalidInputError, match="line 1.*at most 64 labels"):
+    with pytest.raises(InvalidInputError, match=r"line 1.*at most 64 labels"):
         parsed(f"a{{{many}}} 1\n")
