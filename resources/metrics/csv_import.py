@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import io
 import math
 import tomllib
 import zlib
@@ -230,7 +231,7 @@ class _Reader:
                 if self.path.name.endswith(".gz"):
                     packed = gzip.GzipFile(fileobj=file)
                     stack.callback(packed.close)
-                    file = cast("IO[bytes]", packed)
+                    file = io.BufferedReader(cast("io.RawIOBase", packed), 1 << 20)
                 rows = self._rows(csv.reader(self._lines(file), strict=True))
                 while found := list(islice(rows, size)):
                     yield self._chunk(found)

@@ -24,6 +24,7 @@ class ExposingServer:
     def __init__(self) -> None:
         """Nothing is served yet: every path answers 404."""
         self.behaviours: dict[str, Behaviour] = {}
+        self.fallback: Behaviour = lambda handler: handler.answer(404, b"no such path\n", {})
         self.url = ""
         self.connections = 0
         self.requests = 0
@@ -83,11 +84,9 @@ class ExposingHandler(BaseHTTPRequestHandler):
         with self.owner.lock:
             self.owner.requests += 1
             self.owner.headers = dict(self.headers)
-        behaviour = self.owner.behaviours.get(self.path)
-        if behaviour is None:
-            self.answer(404, b"no such path\n", {})
-        else:
-            behaviour(self)
+        self.owner.behaviours.get(self.path, self.owner.fallback)(self)
+
+    do_POST = do_GET  # noqa: N815 - http.server's names
 
     def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         """A whole answer."""

@@ -415,7 +415,8 @@ def test_the_loop_ends_the_series_of_targets_that_are_removed(server: ExposingSe
         kinds.extend(bool(is_stale(result.batch.values).any()) for result in run.taken)
 
     looped(work)
-    assert kinds == [False, True]
+    assert len(kinds) in {2, 3}
+    assert kinds == [False] * (len(kinds) - 1) + [True]
 
 
 def test_an_error_of_whoever_takes_results_ends_the_loop(server: ExposingServer) -> None:
