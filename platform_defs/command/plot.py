@@ -51,7 +51,7 @@ def plot(
     Returns:
         Lines of text, or one sentence where no value is finite.
     """
-    finite = [value for line in lines for value in line.values if _drawable(value)]
+    finite = [value for line in lines for value in _finite(line)]
     if not finite:
         return "nothing to draw: no value is a finite number"
     scale = _scale(min(finite), max(finite), height)
@@ -67,7 +67,9 @@ def plot(
     for row in range(height):
         label = scale.labels[row].rjust(margin)
         letters = "".join(_letter(number, colours=colours) for number in ends[row])
-        text = f"{label} {'┤' if label.strip() else '│'}{canvas.text(row, colours=colours)}{letters}"
+        text = (
+            f"{label} {'┤' if label.strip() else '│'}{canvas.text(row, colours=colours)}{letters}"
+        )
         rows.append(text.rstrip())
     rows.append(f"{' ' * margin} └{'─' * columns}")
     rows.append(f"{' ' * (margin + 2)}{_time_axis(times_ms, columns)}")
@@ -147,10 +149,9 @@ def _draw(
     before: tuple[int, int] | None = None
     last = None
     for time, value in zip(times_ms, line.values, strict=True):
-        if not _drawable(value):
+        if value is None or not math.isfinite(value):
             before = None
             continue
-        assert value is not None
         x = round((time - start) / length * (canvas.width - 1))
         here = (x, scale.dot(value, canvas.height))
         canvas.segment(before or here, here, number)
@@ -158,8 +159,8 @@ def _draw(
     return last
 
 
-def _drawable(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+def _finite(line: PlotLine) -> list[float]:
+    return [value for value in line.values if value is not None and math.isfinite(value)]
 
 
 def letter(number: int) -> str:
@@ -195,7 +196,7 @@ def _time_axis(times_ms: Sequence[int], columns: int) -> str:
 def _legend(lines: Sequence[PlotLine], *, colours: bool) -> list[str]:
     found = []
     for number, line in enumerate(lines):
-        values = [value for value in line.values if value is not None and math.isfinite(value)]
+        values = _finite(line)
         if values:
             low, high, last = (f"{value:.4g}" for value in (min(values), max(values), values[-1]))
             said = f"min {low}, max {high}, last {last}"
@@ -203,4 +204,3 @@ def _legend(lines: Sequence[PlotLine], *, colours: bool) -> list[str]:
             said = "no finite value"
         found.append(f"{_letter(number, colours=colours)}  {line.name}  {said}")
     return found
-
