@@ -21,6 +21,9 @@ QUERY_MAX_BYTES = 16 * 1024
 NESTING_MAX = 64
 """Parentheses, calls and operators within one another; the parser recurses over them."""
 
+PREFIXES_TRIED = 100
+"""Beginnings of a text that does not parse, of which the longest that does is looked for."""
+
 AGGREGATIONS = frozenset(
     {"sum", "avg", "min", "max", "count", "group", "stddev", "stdvar", "topk", "bottomk"}
     | {"quantile", "count_values"}
@@ -100,6 +103,7 @@ FUNCTIONS = frozenset(
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|`[^`]*`|#[^\n]*', re.DOTALL)
+_TOKEN = re.compile(r"[a-zA-Z0-9_:.]+|\S")
 _NAMED = re.compile(r"'([a-zA-Z_:][a-zA-Z0-9_:]*)'")
 _KINDS = (
     (pp.MatchOp.Equal, MatchKind.EQUAL),
@@ -153,8 +157,12 @@ def _check_nesting(text: str, masked: str) -> None:
 def _unparsable(text: str, masked: str, message: str) -> InvalidInputError:
     """The parser's message, with the position of what it names where the text shows it."""
     named = _NAMED.search(message)
-    at = _position(masked, named[1]) if named else None
-    where = "" if at is None else f" (position {at})"
+    at = _position(masked, named[1], is_call="function" in message) if named else None
+    if at is not None:
+        where = f" (position {at})"
+    else:
+        until = _parsed_until(text, masked)
+        where = f"; it makes sense up to position {until}" if until else ""
     return InvalidInputError(
         "query",
         text,
@@ -163,8 +171,22 @@ def _unparsable(text: str, masked: str, message: str) -> InvalidInputError:
     )
 
 
-def _position(masked: str, name: str) -> int | None:
-    found = re.search(rf"(?<![a-zA-Z0-9_:]){re.escape(name)}(?![a-zA-Z0-9_:])", masked)
+def _parsed_until(text: str, masked: str) -> int:
+    """Length of the longest beginning that parses by itself; 0 for none."""
+    ends = [found.end() for found in _TOKEN.finditer(masked)]
+    for end in reversed(ends[-PREFIXES_TRIED:]):
+        try:
+            pp.parse(text[:end])
+        except ValueError:
+            continue
+        return end
+    return 0
+
+
+def _position(masked: str, name: str, *, is_call: bool = False) -> int | None:
+    behind = r"\s*\(" if is_call else ""
+    pattern = rf"(?<![a-zA-Z0-9_:]){re.escape(name)}(?![a-zA-Z0-9_:]){behind}"
+    found = re.search(pattern, masked)
     return None if found is None else found.start()
 
 
@@ -222,7 +244,7 @@ def _unsupported(
 ) -> InvalidInputError:
     from difflib import get_close_matches
 
-    at = _position(masked, name)
+    at = _position(masked, name, is_call=kind == "function")
     near = get_close_matches(name, sorted(allowed), n=1)
     meant = f"; the nearest is {near[0]}" if near else ""
     return InvalidInputError(

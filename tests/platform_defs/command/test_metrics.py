@@ -131,8 +131,8 @@ def test_a_plot_is_as_wide_as_the_terminal(run: Run, store: ObjectMetricStore) -
         ("agent_task_total", "no metric agent_task_total; near are agent_tasks_total"),
         ('load{region="us"}', "there is 'eu'"),
         ('load{zone="us"}', "no series of it has a label zone"),
-        ("load", "1 series, but no samples at that time; the last sample before is at "
-                 "2026-03-01T03:00:00Z"),
+        ("load", ("1 series, but no samples at that time; the last sample before is at "
+                 "2026-03-01T03:00:00Z")),
     ],
 )  # fmt: skip
 def test_what_is_not_there_is_an_error_that_says_what_is(
