@@ -11,7 +11,7 @@ from typing import Any
 from fleet.metrics.labels import Labels, labels_text
 from fleet.promql.answer import Answer, AnswerKind, SelectorUse
 from platform_defs.command.moments import utc_text
-from platform_defs.command.output import table
+from platform_defs.command.output import cell_text, table
 from platform_defs.command.plot import LINES_MAX, PlotLine, letter, plot
 
 COLUMNS_SHOWN = 8
@@ -74,8 +74,13 @@ def _without_common(rows: Sequence[Labels]) -> tuple[str, list[str]]:
     common = set.intersection(*(set(labels) for labels in rows)) if rows else set()
     if len(rows) < 2:
         common = set()
-    rests = [labels_text(tuple(pair for pair in labels if pair not in common)) for labels in rows]
-    return labels_text(tuple(sorted(common))) if common else "", rests
+    rests = [_safe(tuple(pair for pair in labels if pair not in common)) for labels in rows]
+    return _safe(tuple(sorted(common))) if common else "", rests
+
+
+def _safe(labels: Labels) -> str:
+    """Labels without marks that would control a terminal."""
+    return cell_text(labels_text(labels))
 
 
 def answer_plot(answer: Answer, *, width: int, colours: bool) -> str:
