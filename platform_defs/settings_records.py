@@ -25,6 +25,7 @@ from platform_defs.settings_fleet import (
     WorkloadSettings,
 )
 from platform_defs.settings_keys import key
+from platform_defs.settings_metrics import MetricSettings
 from platform_defs.settings_notify import NotifySettings
 from platform_defs.settings_traffic import DiscoverySettings, RouterSettings
 
@@ -190,6 +191,7 @@ class Settings:
     failover: FailoverSettings
     notify: NotifySettings
     discovery: DiscoverySettings
+    metrics: MetricSettings
     regions: tuple[RegionSettings, ...]
     networks: tuple[NetworkSettings, ...]
     workloads: tuple[WorkloadSettings, ...]
@@ -222,6 +224,7 @@ SECTIONS: dict[str, type] = {
     "failover": FailoverSettings,
     "notify": NotifySettings,
     "discovery": DiscoverySettings,
+    "metrics": MetricSettings,
 }
 """Tables that exist once."""
 

@@ -72,7 +72,8 @@ def bin_values(bins: Int32Array) -> FloatArray:
     size = np.minimum(size, np.finfo(np.float64).max)  # the topmost bin reaches beyond it
     size[bins == 0] = 0.0
     size[np.abs(bins) == INFINITY_BIN] = np.inf
-    return np.where(bins < 0, -size, size)
+    values: FloatArray = np.where(bins < 0, -size, size)
+    return values
 
 
 def sketch(

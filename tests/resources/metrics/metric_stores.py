@@ -1,4 +1,4 @@
-"""Metric stores for tests: a clock in hand, small batches, and what a store holds in plain words."""
+"""Metric stores for tests: a clock in hand, small batches, and what a store holds."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from fleet.metrics.labels import labels_of, series_id
 from fleet.metrics.levels import HOUR_MS, Level
 from fleet.metrics.rollup_plan import find_dirty
 from fleet.metrics.samples import MetricType, SampleBatch, SeriesInfo
+from fleet.metrics.store_facts import PartitionMade
 from fleet.ports.object_store import ObjectStore
 from resources.metrics.metric_store import ObjectMetricStore
 from resources.metrics.part_files import PartFiles
-from resources.metrics.rolling import PartitionMade, roll_up_partition
+from resources.metrics.rolling import roll_up_partition
 from resources.object_store.directory import DirectoryObjectStore
 from tests.fakes.clock import ManualClock
 from tests.fakes.object_store import InMemoryObjectStore
@@ -53,7 +54,7 @@ def info(
 ) -> SeriesInfo:
     """A gauge of a node."""
     labels = labels_of(name, {"node": f"n{node}"})
-    return SeriesInfo(labels, MetricType.GAUGE, interval_ms=interval_ms, sketched=sketched)
+    return SeriesInfo(labels, MetricType.GAUGE, interval_ms=15_000, sketched=sketched)
 
 
 def ident(name: str, node: int) -> int:
@@ -93,11 +94,11 @@ def append_many(root: Path, writer: int, count: int) -> None:
 
 def make_all(store: ObjectMetricStore) -> list[PartitionMade]:
     """Make every dirty partition, level by level."""
-    made = []
-    for level in Level:
-        for partition_ms in dirty_of(store, level):
-            made.append(roll_up_partition(store, level, partition_ms))
-    return made
+    return [
+        roll_up_partition(store, level, partition_ms)
+        for level in Level
+        for partition_ms in dirty_of(store, level)
+    ]
 
 
 def dirty_of(store: ObjectMetricStore, level: Level) -> list[int]:
