@@ -12,7 +12,7 @@ from fleet.metrics.labels import METRIC_NAME, Labels, labels_of
 from fleet.metrics.samples import stale_marker
 
 ALLOWED = "values as 1, 1x5, 0+10x5, 9-3x2, _, _x3, stale, NaN, Inf, with spaces between them"
-_NUMBER = r"(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[iI]nf|[nN]a[nN])"
+_NUMBER = r"(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[iI]nf|[nN]a[nN])"
 _ITEM = re.compile(rf"([+-]?{_NUMBER})(?:([+-])({_NUMBER}))?(?:x(\d+))?", re.ASCII)
 _BLANK = re.compile(r"_(?:x(\d+))?", re.ASCII)
 _VALUES_MAX = 1_000_000
@@ -57,9 +57,8 @@ def _counted(item: str, first: str, step: str, times: int) -> list[float | None]
 
 
 def _float(text: str) -> float:
-    bare = text.lstrip("+-")
-    value = float(int(bare, 16)) if bare[:2].lower() == "0x" else float(bare)
-    return -value if text.startswith("-") else value
+    """A number; never hexadecimal, since `0x5` is five times nought again."""
+    return float(text)
 
 
 def _bounded(item: str, count: int) -> int:

@@ -7,8 +7,14 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fleet.alerts.loading import load_rules
-from fleet.alerts.rule_tests import load_rule_tests, run_rule_tests
+from fleet.alerts.rule_tests import EngineMaker, load_rule_tests, run_rule_tests
+from fleet.metrics.memory_series import MemorySeries
+from fleet.ports.query_engine import QueryEngine
+from fleet.promql.engine import PromqlEngine
+from fleet.promql.semantics import PROMETHEUS_2
 from tests.fakes.query_engine import SmallEngine
 from tests.servers.promtool import NOBODY, firing_alerts, run_promtool, samples_of
 
@@ -52,6 +58,14 @@ NAMES = [
 ]
 
 
+def promql_engine(series: MemorySeries) -> QueryEngine:
+    """The real engine, by the rules of the promtool that is installed."""
+    return PromqlEngine(series, semantics=PROMETHEUS_2)
+
+
+both_engines = pytest.mark.parametrize("engine", [SmallEngine, promql_engine])
+
+
 def world(seed: int, *more: str) -> dict[str, Any]:
     """A test whose series come, go, end and return; each case asks what fires."""
     generator = random.Random(seed)
@@ -74,7 +88,10 @@ def world(seed: int, *more: str) -> dict[str, Any]:
     }
 
 
-def test_what_fires_is_what_fires_in_prometheus_at_every_minute(tmp_path: Path) -> None:
+@both_engines
+def test_what_fires_is_what_fires_in_prometheus_at_every_minute(
+    engine: EngineMaker, tmp_path: Path
+) -> None:
     """`for`, `keep_firing_for`, gaps, stale markers, `absent`, NaN, labels that are templates."""
     (tmp_path / "rules.yml").write_text(json.dumps(RULES))
     order = {"rule_files": ["rules.yml"], "group_eval_order": ["plain", "recorded"]}
@@ -95,12 +112,13 @@ def test_what_fires_is_what_fires_in_prometheus_at_every_minute(tmp_path: Path) 
             case["exp_alerts"] = expected[key]
     document = load_rule_tests("worlds", json.dumps({**order, "tests": tests}))
     groups = load_rules({"rules.yml": json.dumps(RULES)})
-    results = run_rule_tests(document, groups, SmallEngine)
+    results = run_rule_tests(document, groups, engine)
     assert len(results) == len(told)
     assert [one for one in results if not one.passed] == []
 
 
-def test_the_series_of_alerts_are_those_of_prometheus(tmp_path: Path) -> None:
+@both_engines
+def test_the_series_of_alerts_are_those_of_prometheus(engine: EngineMaker, tmp_path: Path) -> None:
     """ALERTS and ALERTS_FOR_STATE, with their ends: sums and counts at every minute."""
     (tmp_path / "rules.yml").write_text(json.dumps(RULES))
     order = {"rule_files": ["rules.yml"], "group_eval_order": ["plain", "recorded"]}
@@ -127,7 +145,7 @@ def test_the_series_of_alerts_are_those_of_prometheus(tmp_path: Path) -> None:
         )
         case["exp_samples"] = _samples(text)
     document = load_rule_tests("series", json.dumps({**order, "tests": [test]}))
-    results = run_rule_tests(document, load_rules({"rules.yml": json.dumps(RULES)}), SmallEngine)
+    results = run_rule_tests(document, load_rules({"rules.yml": json.dumps(RULES)}), engine)
     assert [one for one in results if not one.passed] == []
     assert len(results) == len(found)
 
