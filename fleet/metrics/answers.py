@@ -245,8 +245,8 @@ class Windows:
 
     @cached_property
     def total(self) -> FloatArray:
-        """Sum of the values, without what plain addition would lose."""
-        return exact_sums(self.runs.total, self.runs.total_low, self.low, self.high)
+        """Sum of the values, without what plain addition would lose; from 0, so never -0."""
+        return exact_sums(self.runs.total, self.runs.total_low, self.low, self.high) + 0.0
 
     @cached_property
     def mean(self) -> FloatArray:

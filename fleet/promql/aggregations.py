@@ -17,6 +17,7 @@ from fleet.errors import InvalidInputError
 from fleet.metrics.answers import exact_sums
 from fleet.metrics.labels import METRIC_NAME
 from fleet.promql.label_table import Groups, LabelTable, column_of
+from fleet.promql.semantics import Semantics
 from fleet.promql.values import Scalar, Vector, empty_vector, group_starts
 from fleet.promql.window_functions import quantiles, value_order
 
@@ -59,7 +60,7 @@ class _Sorted(NamedTuple):
         return found
 
     def sums(self, values: FloatArray) -> FloatArray:
-        """Sums of each (group, step), also where values cancel out; absent ones hold 0."""
+        """Sums of each (group, step), also where values cancel out; absent ones hold -0."""
         rows, steps = values.shape
         ends = np.append(self.starts[1:], rows)
         at = np.arange(steps, dtype=np.int64)[:, None] * rows
@@ -79,7 +80,7 @@ def _sorted(vector: Vector, groups: Groups) -> _Sorted:
 
 def _mean(rows: _Sorted) -> FloatArray:
     counts = rows.counts()
-    mean = rows.sums(np.where(rows.present, rows.values, 0.0)) / counts
+    mean = rows.sums(np.where(rows.present, rows.values, -0.0)) / counts
     over = np.isinf(mean)
     if over.any():
         # the sum is beyond what a double holds, the average need not be
@@ -98,7 +99,7 @@ def _variance(rows: _Sorted) -> FloatArray:
 
 
 _OF_GROUP: dict[str, Callable[[_Sorted], FloatArray]] = {
-    "sum": lambda rows: rows.sums(np.where(rows.present, rows.values, 0.0)),
+    "sum": lambda rows: rows.sums(np.where(rows.present, rows.values, -0.0)),
     "avg": _mean,
     "min": lambda rows: rows.reduce(np.fmin, np.nan),
     "max": lambda rows: rows.reduce(np.fmax, np.nan),
@@ -109,14 +110,17 @@ _OF_GROUP: dict[str, Callable[[_Sorted], FloatArray]] = {
 }
 
 
-def aggregate(name: str, vector: Vector, grouping: Grouping) -> Vector:
+def aggregate(name: str, vector: Vector, grouping: Grouping, semantics: Semantics) -> Vector:
     """One row per group: sum, avg, min, max, count, group, stddev or stdvar."""
     if not len(vector):
         return vector
     kept = grouping.kept(vector.labels)
     rows = _sorted(vector, vector.labels.groups(kept))
     labels = vector.labels.take(rows.groups.firsts).keep(kept)
-    return Vector(labels, _OF_GROUP[name](rows), rows.counts() > 0).compact()
+    values, counts = _OF_GROUP[name](rows), rows.counts()
+    if semantics.spread_of_one_is_zero and name in {"stddev", "stdvar"}:
+        values = np.where(counts == 1, 0.0, values)
+    return Vector(labels, values, counts > 0).compact()
 
 
 def quantile(q: Scalar, vector: Vector, grouping: Grouping) -> Vector:

@@ -90,7 +90,7 @@ class Evaluation:
         if isinstance(found, Scalar):
             return Scalar(-found.values)
         assert isinstance(found, Vector)
-        return found.nameless().with_values(-found.values)
+        return found.computed(-found.values)
 
     def _binary(self, node: Any, steps: Steps) -> Value:
         op, left, right = str(node.op), self.value(node.lhs, steps), self.value(node.rhs, steps)
@@ -112,7 +112,7 @@ class Evaluation:
         op, grouping = str(node.op), _grouping(node.modifier)
         vector = self.vector(node.expr, steps)
         if op in aggregations.AGGREGATED:
-            return aggregations.aggregate(op, vector, grouping)
+            return aggregations.aggregate(op, vector, grouping, self._context.semantics)
         if op == "count_values":
             return aggregations.count_values(self._text(node.param), vector, grouping)
         parameter = self.scalar(node.param, steps)
@@ -126,7 +126,7 @@ class Evaluation:
             return self._over_time(name, arguments, steps)
         if name in functions.ELEMENTWISE:
             vector = self.vector(arguments[0], steps)
-            return vector.nameless().with_values(functions.ELEMENTWISE[name](vector.values))
+            return vector.computed(functions.ELEMENTWISE[name](vector.values))
         if name in functions.CALENDAR:
             return self._calendar(name, arguments, steps)
         return _CALLS[name](self, arguments, steps)
@@ -136,7 +136,7 @@ class Evaluation:
         if not arguments:
             return single_row(compute(steps.times_ms() / 1000))
         vector = self.vector(arguments[0], steps)
-        return vector.nameless().with_values(compute(vector.values))
+        return vector.computed(compute(vector.values))
 
     def _over_time(self, name: str, arguments: list[Any], steps: Steps) -> Vector:
         ranges = [one for one in map(unwrapped, arguments) if _is_range(one)]
@@ -210,7 +210,7 @@ class Evaluation:
             return self._instant_selector(inner, steps, last_time).nameless()
         vector = self.vector(inner, steps)
         seconds = np.broadcast_to(steps.times_ms() / 1000, vector.values.shape)
-        return vector.nameless().with_values(seconds)
+        return vector.computed(seconds)
 
     def _round(self, arguments: list[Any], steps: Steps) -> Vector:
         nearest = Scalar(np.ones(steps.count))

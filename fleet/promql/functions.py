@@ -61,7 +61,7 @@ ELEMENTWISE: dict[str, Callable[[FloatArray], FloatArray]] = {
 
 def rounded(vector: Vector, nearest: Scalar) -> Vector:
     """The multiple of `nearest` that is closest; halves go up."""
-    return vector.nameless().with_values(_round(vector.values, nearest.values))
+    return vector.computed(_round(vector.values, nearest.values))
 
 
 def clamped(vector: Vector, low: Scalar | None, high: Scalar | None) -> Vector:
@@ -73,7 +73,7 @@ def clamped(vector: Vector, low: Scalar | None, high: Scalar | None) -> Vector:
         values = np.maximum(values, low.values)
     if low is not None and high is not None:
         present = present & ~(high.values < low.values)
-    return replace(vector.nameless(), values=values, present=present).compact()
+    return replace(vector, values=values, present=present).compact().nameless()
 
 
 def _civil(seconds: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -6,8 +6,9 @@ rows that remain.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -50,10 +51,20 @@ def constant_column(value: str, count: int) -> LabelColumn:
 class _Source:
     """Rows as they were read, with the columns made of them so far."""
 
-    def __init__(self, rows: Sequence[Labels]) -> None:
-        self.rows = rows
+    def __init__(self, read: Callable[[], Sequence[Labels]], count: int) -> None:
+        self._read = read
+        self._count = count
         self._columns: dict[str, LabelColumn] = {}
         self._names: tuple[str, ...] | None = None
+
+    @cached_property
+    def rows(self) -> Sequence[Labels]:
+        """The labels themselves, decoded when first asked for."""
+        return self._read()
+
+    def set(self, name: str, value: str) -> None:
+        """Say that every row has a label, as a matcher demands of it."""
+        self._columns[name] = constant_column(value, self._count)
 
     def column(self, name: str) -> LabelColumn:
         """Values of one label over all rows."""
@@ -222,9 +233,20 @@ def shared_codes(
     return one.codes, there, tuple(known)
 
 
-def table_of(rows: Sequence[Labels]) -> LabelTable:
-    """Rows as they were read."""
-    return LabelTable(len(rows), _Source(rows))
+def table_of(
+    count: int, read: Callable[[], Sequence[Labels]], known: Mapping[str, str] | None = None
+) -> LabelTable:
+    """Rows as they were read.
+
+    Args:
+        count: number of rows.
+        read: gives their labels; called at most once, and not where no label is asked for.
+        known: labels that every row has, with their values.
+    """
+    source = _Source(read, count)
+    for name, value in (known or {}).items():
+        source.set(name, value)
+    return LabelTable(count, source)
 
 
 def no_labels(count: int) -> LabelTable:

@@ -42,7 +42,7 @@ def with_scalar(op: str, vector: Vector, scalar: Scalar, *, swapped: bool, as_bo
     values, chosen = combined(op, left, right, as_bool=as_bool)
     if chosen is not None:
         return replace(vector, present=vector.present & chosen).compact()
-    return vector.nameless().with_values(np.broadcast_to(values, vector.values.shape))
+    return vector.computed(np.broadcast_to(values, vector.values.shape))
 
 
 def with_vector(

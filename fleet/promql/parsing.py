@@ -159,7 +159,7 @@ def _unparsable(text: str, masked: str, message: str) -> InvalidInputError:
         "query",
         text,
         f"PromQL; {message}{where}",
-        hint="docs/metrics.md lists the functions, aggregations and operators that are answered.",
+        hint="docs/promql.md lists the functions, aggregations and operators that are answered.",
     )
 
 
@@ -229,7 +229,7 @@ def _unsupported(
         "query",
         text,
         f"PromQL without the {kind} {name!r} at position {at}, which is not supported{meant}",
-        hint="docs/metrics.md lists the functions, aggregations and operators that are answered.",
+        hint="docs/promql.md lists the functions, aggregations and operators that are answered.",
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from fleet.errors import TooLargeError
 from fleet.metrics.answers import Runs, Windows, runs_of_records, runs_of_samples
+from fleet.metrics.labels import MatchKind
 from fleet.metrics.levels import HOUR_MS, Level
 from fleet.metrics.samples import is_stale
 from fleet.ports.metric_store import MetricReader, SelectedSeries
@@ -137,7 +138,7 @@ def range_vector(
             )
             found, kept = function(windows, known)
             values[rows, into], present[rows, into] = windows.spread(found, kept)
-    return Vector(_labels(series), values, present).compact()
+    return Vector(_labels(selector, series), values, present).compact()
 
 
 def select(
@@ -159,8 +160,14 @@ def select(
     return series
 
 
-def _labels(series: SelectedSeries) -> LabelTable:
-    return table_of([info.labels for info in series.infos])
+def _labels(selector: Any, series: SelectedSeries) -> LabelTable:
+    """Labels of the series; those that the selector demands are known without looking."""
+    demanded = {
+        matcher.name: matcher.value
+        for matcher in matchers_of(selector)
+        if matcher.kind is MatchKind.EQUAL and matcher.value
+    }
+    return table_of(len(series.ids), lambda: [info.labels for info in series.infos], demanded)
 
 
 def _note(context: Context, selector: Any, piece: Piece, times: WindowTimes, series: int) -> None:
@@ -202,7 +209,7 @@ def _spans(starts: Int64Array, ends: Int64Array) -> Iterator[slice]:
 def _series_at_once(series: SelectedSeries, level: Level | None, length_ms: int) -> int:
     if level is not None:
         return max(1, RECORDS_AT_ONCE // max(length_ms // level, 1))
-    known = [info.interval_ms for info in series.infos[:1000] if info.interval_ms]
+    known = [info.interval_ms for info in series.infos[:100] if info.interval_ms]
     each = length_ms // min(known, default=INTERVAL_GUESS_MS) + 1
     return max(1, SAMPLES_AT_ONCE // each)
 

@@ -21,6 +21,8 @@ class Semantics(NamedTuple):
     extrapolate (2.x), or after (3.x)."""
     small_deltas_ignored: bool = True
     """Whether buckets of histograms that differ by rounding only count as equal."""
+    spread_of_one_is_zero: bool = False
+    """Whether stddev and stdvar of one value are 0 also where it is NaN or infinite (2.x)."""
     unmatched_may_meet: bool = False
     """Whether several series may meet one where a comparison leaves at most one of them (2.x)."""
 
@@ -28,6 +30,7 @@ class Semantics(NamedTuple):
 PROMETHEUS_3 = Semantics()
 PROMETHEUS_2 = Semantics(
     left_closed=True,
+    spread_of_one_is_zero=True,
     zero_before_threshold=True,
     small_deltas_ignored=False,
     unmatched_may_meet=True,

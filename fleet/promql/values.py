@@ -85,9 +85,13 @@ class Vector:
         several = len(name.texts) > 1 and len(np.unique(name.codes)) > 1
         return merged(bare) if several else bare
 
-    def with_values(self, values: FloatArray) -> Vector:
-        """Other values at the same places."""
-        return replace(self, values=values)
+    def computed(self, values: FloatArray) -> Vector:
+        """Other values at the same places, under no metric's name.
+
+        Raises:
+            InvalidInputError: as `nameless`.
+        """
+        return replace(self, values=values).nameless()
 
 
 def merged(vector: Vector) -> Vector:
@@ -110,7 +114,9 @@ def merged(vector: Vector) -> Vector:
             "a result whose elements differ in their labels; this one occurs more than once",
             hint="Aggregate, or keep apart what has become equal (by, on, label_replace).",
         )
-    values = np.add.reduceat(np.where(vector.present, vector.values, 0.0)[order], starts, axis=0)
+    there = np.where(vector.present, np.arange(len(vector))[:, None], -1)[order]
+    rows = np.maximum(np.maximum.reduceat(there, starts, axis=0), 0)
+    values = np.take_along_axis(vector.values, rows, axis=0)
     return Vector(vector.labels.take(groups.firsts), values, counts > 0, vector.ordered)
 
 

@@ -44,6 +44,7 @@ SUBCOMMANDS = {
     "pause": Lazy("automation", "pause", "Pause automatic failover."),
     "resume": Lazy("automation", "resume", "Let automatic failover act again."),
     "maintenance": Lazy("maintenance", "maintenance", "Mark what is being worked on."),
+    "metrics": Lazy("metrics", "metrics", "Ask the fleet's numbers in PromQL; draw them."),
     "sql": Lazy("sql", "sql", "Ask the lake in SQL (read-only)."),
     "backup": Lazy("backup_now", "backup", "Take a backup now."),
     "backups": Lazy("backups", "backups", "List, prove, keep, thin and search the backups."),

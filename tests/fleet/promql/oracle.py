@@ -127,7 +127,7 @@ def rows_of_answer(answer: Answer) -> Rows:
 
 
 def differences(
-    ours: Rows, theirs: Rows, tolerance: float = 0.0, scale: Mapping[str, float] | None = None
+    ours: Rows, theirs: Rows, tolerance: float = 0.0, absolute: float = 0.0
 ) -> list[str]:
     """Where two answers differ, one line each; empty where they agree.
 
@@ -135,7 +135,7 @@ def differences(
         ours: one answer.
         theirs: the other.
         tolerance: relative; 0 wants equal bits (but one NaN is as good as another).
-        scale: by family, an absolute difference that is accepted beside it.
+        absolute: accepted beside it.
     """
     found = [f"only here: {row}" for row in ours.keys() - theirs.keys()]
     found += [f"only there: {row}" for row in theirs.keys() - ours.keys()]
@@ -143,7 +143,6 @@ def differences(
         one, other = ours[labels], theirs[labels]
         if one.keys() != other.keys():
             found.append(f"{labels}: at {sorted(one.keys() ^ other.keys())} only one has a value")
-        absolute = (scale or {}).get(dict(labels).get("family", ""), 0.0)
         found += [
             f"{labels} at {time}: {one[time]!r}, not {other[time]!r}"
             for time in one.keys() & other.keys()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from fleet.metrics.labels import Labels, labels_of, labels_text
@@ -231,9 +231,14 @@ def raw_asks() -> Iterator[Ask]:
 
 def openmetrics() -> str:
     """All samples but stale markers, as promtool reads them."""
+    return as_openmetrics(all_series())
+
+
+def as_openmetrics(series: Iterable[tuple[Labels, Points]]) -> str:
+    """Samples but stale markers as promtool reads them; series of a metric stand together."""
     lines, metric = [], ""
     marker = struct.pack("<d", stale_marker())
-    for labels, points in all_series():
+    for labels, points in series:
         name = dict(labels)["__name__"]
         if name != metric:
             lines.append(f"# TYPE {name} unknown")
