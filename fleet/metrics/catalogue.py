@@ -1,21 +1,41 @@
-"""Every metric that Stateroom exports or its rules use: the one list behind exporters and docs.
+"""Every metric that Stateroom exports or its rules use: the one list behind rules and docs.
 
-`docs/metrics.md` prints it, rules and dashboards may use nothing else, exporters register exactly
-it; tests compare. Cardinality is a promise: what a label may hold at most is said beside it.
+`docs/metrics.md` prints it; rules, dashboards and objectives may use nothing else. Families of the
+exporter come from its own table, those of nodes are compared with what a node really exports.
 """
 
 from __future__ import annotations
 
-from fleet.metrics.catalogue_agents import agents, nodes
-from fleet.metrics.catalogue_gpus import gpus
-from fleet.metrics.catalogue_platform import backups, fleet, metrics, vectors
-from fleet.metrics.metric_spec import Metric
+from collections.abc import Iterator
 
-METRICS: tuple[Metric, ...] = tuple(
-    metric
-    for family in (agents, nodes, fleet, backups, metrics, vectors, gpus)
-    for metric in family()
-)
+from fleet.metrics.catalogue_agents import agents, nodes
+from fleet.metrics.catalogue_reserved import reserved, rules
+from fleet.metrics.exported.readings import ExportedFamily
+from fleet.metrics.exported.table import FAMILIES
+from fleet.metrics.metric_spec import Metric
+from fleet.metrics.samples import MetricType
+
+_TYPES = {"gauge": MetricType.GAUGE, "counter": MetricType.COUNTER}
+_UNITS = ("seconds", "bytes", "ratio")
+_EXPORTER = "exporter"
+
+
+def _of_family(family: ExportedFamily) -> Metric:
+    unit = next((unit for unit in _UNITS if family.name.endswith(f"_{unit}")), "")
+    kind = _TYPES.get(family.type, MetricType.UNKNOWN)
+    labels = tuple(sorted(family.labels))
+    return Metric(family.name, kind, unit, labels, family.bound, _EXPORTER, family.help)
+
+
+def _all() -> Iterator[Metric]:
+    yield from agents()
+    yield from nodes()
+    yield from map(_of_family, FAMILIES)
+    yield from rules()
+    yield from reserved()
+
+
+METRICS: tuple[Metric, ...] = tuple(_all())
 """Every metric, family by family."""
 
 BY_SERIES: dict[str, Metric] = {name: metric for metric in METRICS for name in metric.series}

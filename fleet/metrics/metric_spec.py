@@ -8,25 +8,6 @@ from fleet.metrics.samples import MetricType
 
 COUNTER, GAUGE, HISTOGRAM = MetricType.COUNTER, MetricType.GAUGE, MetricType.HISTOGRAM
 
-LATENCY_BUCKETS_S = (
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.2,
-    0.3,
-    0.5,
-    0.75,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
-    60.0,
-)
-"""Bounds of every histogram of seconds: 0.2 and 0.5 are those that alerts ask for."""
-
 
 class Metric(NamedTuple):
     """One metric."""

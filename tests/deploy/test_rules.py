@@ -9,6 +9,7 @@ from typing import Any
 
 import promql_parser as promql
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from fleet.alerts.loading import load_rules
 from fleet.alerts.rule_tests import load_rule_tests, run_rule_tests
@@ -19,6 +20,8 @@ from fleet.metrics.samples import MetricType
 from fleet.ports.query_engine import QueryEngine
 from fleet.promql.engine import PromqlEngine
 from fleet.promql.semantics import PROMETHEUS_2, PROMETHEUS_3, Semantics
+from fleet.recovery_objectives import ObjectivePolicy
+from resources.local.agent_meters import AgentFigures, AgentMeters, Work, render_agents
 from resources.local.node_metrics import NodeCollector, NodeFigures
 from tests.servers.promtool import run_promtool
 
@@ -107,7 +110,7 @@ def _check(rule: str, tree: Any) -> None:
         own = {*metric.labels, *ADDED}
         assert {one.name for one in selector.matchers.matchers} <= own, rule
         if function in {"rate", "increase"}:
-            assert metric.type in {MetricType.COUNTER, MetricType.HISTOGRAM}, rule
+            assert metric.type is not MetricType.GAUGE, rule
     used = re.findall(r"\b(?:by|on|without|ignoring)\s*\(([^)]*)\)", str(tree))
     labels = {label.strip() for text in used for label in text.split(",") if label.strip()}
     assert labels <= known, (rule, labels - known)
@@ -147,7 +150,8 @@ def test_the_catalogue_keeps_the_rules_of_names() -> None:
         if one.name.startswith(("agent_", "stateroom_")):
             assert (one.type is MetricType.COUNTER) == one.name.endswith("_total"), one.name
             for unit in ("seconds", "bytes", "ratio"):
-                assert (one.unit == unit) == (unit in one.name.split("_")), one.name
+                named = one.name.removesuffix("_total").endswith(f"_{unit}")
+                assert (one.unit == unit) == named, one.name
 
 
 def test_nodes_export_what_the_catalogue_says_of_them() -> None:
@@ -178,6 +182,46 @@ def test_nodes_export_what_the_catalogue_says_of_them() -> None:
     known = {
         one.name: (one.type.value, one.labels)
         for one in METRICS
-        if one.name.startswith("stateroom_node_") and one.exporter == "node"
+        if one.name.startswith("stateroom_node_")
     }
     assert exported == known
+
+
+def test_agents_are_exported_as_the_catalogue_says() -> None:
+    """Names, types and labels of a node's page of agents, with everything that one can count."""
+    work = Work(3, 1, 0.5, (1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
+    meters = AgentMeters(work, work, {("f", "t"): work}, 2)
+    agent = AgentFigures("a1", "n", "w", 1.0, 50.0, 100, 0, meters, {"depth": 1.0})
+    text = render_agents("n1", "eu", [agent]).decode()
+    exported: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            name = sample.name if family.type == "counter" else family.name
+            labels = tuple(sorted(sample.labels.keys() - {"le"}))
+            exported[name] = (family.type, labels)
+    known = {
+        one.name: (one.type.value, one.labels) for one in METRICS if one.name.startswith("agent_")
+    }
+    assert exported == known
+
+
+def test_limits_of_backups_are_the_defaults_of_the_settings() -> None:
+    """Whoever changes a default changes the rule."""
+    text = (ROOT / "deploy/prometheus/rules/backups.yml").read_text()
+    policy = ObjectivePolicy()
+    limits = {
+        "stateroom_backup_age_seconds": policy.backup_max_age_s,
+        "stateroom_recovery_point_age_seconds": policy.rpo_max_s,
+        "stateroom_recovery_time_seconds": policy.rto_max_s,
+        "stateroom_replica_lag_seconds": policy.replica_lag_max_s,
+    }
+    for name, limit in limits.items():
+        found = re.findall(rf"{name}{{[^}}]*}} > (\d+)", text)
+        assert [float(one) for one in found] == [limit, limit], name
+    ages = re.findall(r"verified_age_seconds{level=~?\"(\S+?)\",[^}]*} > (\d+)", text)
+    assert {level: float(age) for level, age in ages} == {
+        "V1": policy.v1_max_age_s,
+        "V2|V3|V4": policy.v2_max_age_s,
+        "V5": policy.v5_max_age_s,
+    }
+    assert policy.v2_max_age_s == policy.v3_max_age_s == policy.v4_max_age_s
