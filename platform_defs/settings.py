@@ -18,6 +18,7 @@ from platform_defs.settings_backup_rules import backup_violations
 from platform_defs.settings_fleet import NetworkSettings, RegionSettings, WorkloadSettings
 from platform_defs.settings_keys import default_of, key_fields
 from platform_defs.settings_kinds import NAME_ALLOWED, Kind, RefusedError
+from platform_defs.settings_objectives import objective_violations
 from platform_defs.settings_records import (
     NAMED_SECTIONS,
     NESTED,
@@ -156,6 +157,12 @@ class _Validation:
             *violations(single["node"], built["regions"], known_networks, built["workloads"]),
             *backup_violations(single, built, tuple(self.table(("regions",))), known_networks),
             *router_violations(built["routers"], tuple(self.table(("workloads",)))),
+            *objective_violations(
+                built["objectives"],
+                tuple(self.table(("regions",))),
+                known_networks,
+                tuple(self.table(("workloads",))),
+            ),
             *discovery_violations(single["discovery"]),
         ):
             self.problems.append(Problem(".".join(path), self.place(path), message))

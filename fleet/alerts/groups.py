@@ -29,6 +29,7 @@ from fleet.ports.query_engine import QueryEngine, SampleSink
 
 ALERTS, FOR_STATE = "ALERTS", "ALERTS_FOR_STATE"
 ALERT_STATE = "alertstate"
+SECOND_MS, MINUTE_MS = 1000, 60_000
 
 SeriesKey = tuple[Labels, AlertState | None]
 """Labels of an alert or element, and the state that the series is about."""
@@ -44,9 +45,16 @@ class GroupProgram:
 
     @property
     def offset_ms(self) -> int:
-        """When in its interval the group is evaluated: groups are spread, each keeps its place."""
+        """When in its interval the group is evaluated: groups are spread, each keeps its place.
+
+        Intervals of whole minutes are spread by whole minutes, so that rollups, which end there,
+        can answer long windows; others by whole seconds.
+        """
+        interval_ms = self.group.interval_ms
+        grain_ms = MINUTE_MS if interval_ms % MINUTE_MS == 0 else SECOND_MS
         digest = blake2b(self.group.key.encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big") % self.group.interval_ms
+        places = max(1, interval_ms // grain_ms)
+        return int.from_bytes(digest, "big") % places * grain_ms
 
     def slot_ms(self, now_ms: int) -> int:
         """The moment of the evaluation that is due at `now_ms`: the newest not after it."""
