@@ -17,7 +17,7 @@ from fleet.metrics.labels import Labels
 from fleet.ports.alert_store import STATES
 from platform_defs.command import exit_codes
 from platform_defs.command.moments import parse_span, utc_text
-from platform_defs.command.operator_input import by_option, demand_reason, json_option, person
+from platform_defs.command.operator_input import by_option, json_option, person
 from platform_defs.command.output import age, cell_text, colours_wanted, table, to_json
 from platform_defs.settings import Settings, load_settings
 
@@ -205,14 +205,15 @@ def silence(
     )
     from fleet.ports.alert_store import SILENCES
 
-    said = demand_reason(comment, "who waits for an alert must know why none comes (--comment)")
+    if comment is None or not comment.strip():
+        raise click.UsageError("--comment is needed: who waits for an alert must know why")
     settings, now = _silencing_settings(), datetime.now(UTC)
     found = new_silence(
         [parse_matcher(one) for one in matchers],
         now,
         now + parse_span("--for", span),
         person(by),
-        said,
+        comment.strip(),
     )
     alert_store(settings).update(
         SILENCES, lambda text: encode_silences(with_silence(decode_silences(text), found, now))
