@@ -26,6 +26,7 @@ from platform_defs.settings_fleet import (
     WorkloadSettings,
 )
 from platform_defs.settings_keys import key
+from platform_defs.settings_metrics import MetricSettings
 from platform_defs.settings_notify import NotifySettings
 from platform_defs.settings_objectives import ObjectiveSettings
 from platform_defs.settings_traffic import DiscoverySettings, RouterSettings
@@ -193,6 +194,7 @@ class Settings:
     notify: NotifySettings
     exporter: ExporterSettings
     discovery: DiscoverySettings
+    metrics: MetricSettings
     regions: tuple[RegionSettings, ...]
     networks: tuple[NetworkSettings, ...]
     workloads: tuple[WorkloadSettings, ...]
@@ -227,6 +229,7 @@ SECTIONS: dict[str, type] = {
     "notify": NotifySettings,
     "exporter": ExporterSettings,
     "discovery": DiscoverySettings,
+    "metrics": MetricSettings,
 }
 """Tables that exist once."""
 

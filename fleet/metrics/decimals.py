@@ -6,6 +6,7 @@ is taken for a series only when every value comes back bit for bit.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -84,8 +85,7 @@ def to_shared_decimals(columns: tuple[FloatArray, ...], starts: Int64Array) -> l
 def from_decimals(whole: Int64Array, exponents: Int8Array) -> FloatArray:
     """Values again, bit for bit."""
     values: FloatArray = whole.astype(np.float64)
-    if len(exponents) and (exponents.min() != 0 or exponents.max() != 0):
-        values /= _POWERS[exponents.astype(np.intp) + 1]
+    _divide(values, exponents)
     odd = np.flatnonzero(whole < _LOWEST + len(SPECIAL_BITS))
     if len(odd):
         bits = np.array(SPECIAL_BITS, np.uint64).view(np.float64)
@@ -94,6 +94,17 @@ def from_decimals(whole: Int64Array, exponents: Int8Array) -> FloatArray:
     if raw.any():
         values[raw] = whole[raw].view(np.float64)
     return values
+
+
+def _divide(values: FloatArray, exponents: Int8Array) -> None:
+    """Divide by the power of ten of each row, run by run where there are few."""
+    cuts = np.flatnonzero(exponents[1:] != exponents[:-1]) + 1
+    if len(cuts) > len(values) // 64:
+        values /= _POWERS[exponents.astype(np.intp) + 1]
+        return
+    for a, b in pairwise([0, *cuts.tolist(), len(values)]):
+        if b > a and exponents[a] > 0:
+            values[a:b] /= _POWERS[exponents[a] + 1]
 
 
 def _rows_of(

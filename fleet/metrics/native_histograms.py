@@ -71,9 +71,8 @@ def validate_histogram(one: NativeHistogram) -> NativeHistogram:
     if min(counts) < 0:
         raise InvalidInputError("bucket", min(counts), "0 observations or more")
     if sum(counts) > one.observations:
-        raise InvalidInputError(
-            "observations", one.observations, f"at least {sum(counts)}, as the buckets hold"
-        )
+        allowed = f"at least {sum(counts)}, as the buckets hold"
+        raise InvalidInputError("observations", one.observations, allowed)
     return one
 
 

@@ -8,6 +8,7 @@ adding up the samples would have kept. Equal input gives equal bits.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _EXACT_MAX = 2.0**53
 """Whole numbers up to here are added without rounding."""
+_BLOCK = 65_536
+"""Samples that are worked on at a time: their columns and what comes of them stay in the cache."""
 _FEW = 16
 """So few long runs are added up value by value: a step over columns would cost more."""
 
@@ -57,12 +60,44 @@ def roll_up(
     if stale.any():
         kept = ~stale
         series_ids, ts_ms, values = series_ids[kept], ts_ms[kept], values[kept]
+    cuts = _block_cuts(series_ids, ts_ms, length_ms)
+    blocks = [
+        _roll_up_block(series_ids[a:b], ts_ms[a:b], values[a:b], length_ms, intervals)
+        for a, b in pairwise(cuts)
+    ]
+    if len(blocks) == 1:
+        return blocks[0]
+    names = RollupColumns.__dataclass_fields__
+    return RollupColumns(
+        *(np.concatenate([getattr(one, name) for one in blocks]) for name in names)
+    )
+
+
+def _block_cuts(series_ids: Int64Array, ts_ms: Int64Array, length_ms: int) -> list[int]:
+    """Where samples are divided so that a block fits a core's cache; never inside a bucket."""
+    cuts, count = [0], len(ts_ms)
+    while cuts[-1] + _BLOCK < count:
+        last = cuts[-1] + _BLOCK
+        end = int(bucket_ends_ms(ts_ms[last : last + 1], length_ms)[0])
+        behind = last + int(np.searchsorted(series_ids[last:], series_ids[last], side="right"))
+        cuts.append(last + int(np.searchsorted(ts_ms[last:behind], end, side="right")))
+    return [*cuts, count] if cuts[-1] < count or count == 0 else cuts
+
+
+def _roll_up_block(
+    series_ids: Int64Array,
+    ts_ms: Int64Array,
+    values: FloatArray,
+    length_ms: int,
+    intervals: Intervals,
+) -> RollupColumns:
+    """Records of whole buckets; there is no stale marker."""
     ends = bucket_ends_ms(ts_ms, length_ms)
     starts = _run_starts(series_ids, ends)
     lengths = np.diff(starts, append=len(values))
     with np.errstate(all="ignore"):
-        counted = _steps(values, starts)
         total, low = compensated_sums(values, starts, lengths)
+        counted = _steps(values, starts, lengths, total)
         mean, m2 = _spread(values, starts, lengths, total, low)
         minimum = _reduce(np.fmin, values, starts)
         maximum = _reduce(np.fmax, values, starts)
@@ -233,36 +268,37 @@ class _Steps(NamedTuple):
     changes: Int64Array
 
 
-def _steps(values: FloatArray, starts: Int64Array) -> _Steps:
+def _steps(
+    values: FloatArray, starts: Int64Array, lengths: Int64Array, total: FloatArray
+) -> _Steps:
     """What happens between neighbouring values of each run."""
     if not len(values):
         return _Steps(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))
     before, after = values[:-1], values[1:]
-    inside = np.ones(len(values), np.bool_)
-    inside[starts] = False
     down = np.zeros(len(values), np.bool_)
     np.less(after, before, out=down[1:])
-    down &= inside
+    down[starts] = False
     differs = np.zeros(len(values), np.bool_)
     np.not_equal(after, before, out=differs[1:])
-    nan = np.isnan(values)
-    if nan.any():
+    if np.isnan(total).any():  # else no value is NaN
+        nan = np.isnan(values)
         differs[1:] &= ~(nan[1:] & nan[:-1])
-    differs &= inside
+    differs[starts] = False
     reset_sum = np.zeros(len(starts))
     at = np.flatnonzero(down)
     if len(at):
         runs = np.searchsorted(starts, at, side="right") - 1
         np.add.at(reset_sum, runs, values[at - 1])
-    return _Steps(reset_sum, _count(down, starts), _count(differs, starts))
+    return _Steps(reset_sum, _count(down, starts, lengths), _count(differs, starts, lengths))
 
 
-def _count(flags: BoolArray, starts: Int64Array) -> Int64Array:
+def _count(flags: BoolArray, starts: Int64Array, lengths: Int64Array) -> Int64Array:
     """How many flags each run has."""
+    if lengths.max() < 256:  # a byte holds the sum
+        few: Int64Array = np.add.reduceat(flags.view(np.uint8), starts).astype(np.int64)
+        return few
     sums = np.cumsum(flags, dtype=np.int64)
-    ends = np.append(starts[1:], len(flags)) - 1
-    upto = sums[ends]
-    counted: Int64Array = np.diff(upto, prepend=0)
+    counted: Int64Array = np.diff(sums[starts + lengths - 1], prepend=0)
     return counted
 
 

@@ -68,11 +68,12 @@ def bin_values(bins: Int32Array) -> FloatArray:
     """The value that stands for each bin, within 1 % of all values in it."""
     index = np.abs(bins).astype(np.float64) - BIN_OFFSET
     with np.errstate(over="ignore"):
-        size = np.exp(index * _LOG_GAMMA) * (2 / (_GAMMA + 1))
+        size = np.exp(index * _LOG_GAMMA + np.log(2 / (_GAMMA + 1)))
     size = np.minimum(size, np.finfo(np.float64).max)  # the topmost bin reaches beyond it
     size[bins == 0] = 0.0
     size[np.abs(bins) == INFINITY_BIN] = np.inf
-    return np.where(bins < 0, -size, size)
+    values: FloatArray = np.where(bins < 0, -size, size)
+    return values
 
 
 def sketch(

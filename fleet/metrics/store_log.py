@@ -52,8 +52,9 @@ class RollupShard(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """Samples of a commit that deserve a word."""
+    """Samples of a commit, in numbers."""
 
+    stored: int = 0
     refused_future: int = 0
     """Too far ahead of the store's clock: not stored."""
     refused_expired: int = 0

@@ -7,7 +7,7 @@ has the same. A snapshot is this state as JSON.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -32,6 +32,8 @@ from fleet.ports.metric_store import RawPart
 
 BATCHES_REMEMBERED = 100_000
 """Commits whose batch ids are known: two days of eight writers that commit every 15 s."""
+RECENT_COMMITS = 1000
+"""Commits that say whether samples come in time now."""
 CODE = "1"
 """Version of what computes records; part of every shard's inputs, so that a new one makes all of
 them dirty."""
@@ -79,6 +81,8 @@ class StoreState:
         self.batches: OrderedDict[str, Batch] = OrderedDict()
         self.counted = Counted()
         """Of all commits together; conflicts also of compactions."""
+        self.recent: deque[Counted] = deque(maxlen=RECENT_COMMITS)
+        """Of the newest commits, one by one."""
         self.suspects: dict[Level, set[Place]] = {level: set() for level in Level}
         """Level -> shards of partitions that may be dirty; all others are clean."""
 
@@ -159,6 +163,7 @@ class StoreState:
             "floors_ms": [self.floors_ms[level] for level in Level],
             "batches": [[key, *one] for key, one in self.batches.items()],
             "counted": list(self.counted),
+            "recent": [list(one) for one in self.recent],
             "code": CODE,
             "suspects": {level.text: sorted(places) for level, places in self.suspects.items()},
         }
@@ -188,6 +193,7 @@ class StoreState:
         state.floors_ms = dict(zip(Level, fields["floors_ms"], strict=True))
         state.batches = OrderedDict((key, Batch(*one)) for key, *one in fields["batches"])
         state.counted = Counted(*fields["counted"])
+        state.recent.extend(Counted(*one) for one in fields["recent"])
         for level in Level:
             places = fields["suspects"][level.text]
             state.suspects[level] = {(start, shard) for start, shard in places}
@@ -221,7 +227,8 @@ class StoreState:
             self.suspects[Level.M1].add((part.hour_ms, part.shard))
         if entry.series is not None:
             self.series[entry.series.key] = entry.series
-        self.counted = Counted(*(a + b for a, b in zip(self.counted, entry.counted, strict=True)))
+        self.counted = add_counted(self.counted, entry.counted)
+        self.recent.append(entry.counted)
 
     def _compaction(self, entry: CompactionEntry) -> None:
         live = self.raw[entry.part.hour_ms, entry.part.shard]
@@ -252,6 +259,11 @@ class StoreState:
         if above is not None:
             start = partition_ms // above.partition_ms * above.partition_ms
             self.suspects[above].add((start, shard))
+
+
+def add_counted(one: Counted, other: Counted) -> Counted:
+    """Both together."""
+    return Counted(*(a + b for a, b in zip(one, other, strict=True)))
 
 
 LOWER = {Level.M5: Level.M1, Level.H1: Level.M5, Level.D1: Level.H1}

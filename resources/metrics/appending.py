@@ -93,6 +93,7 @@ def accept(
     found = deduplicate(ordered)
     hours = (found.samples.ts_ms - 1) // HOUR_MS * HOUR_MS
     counted = Counted(
+        stored=len(hours),
         refused_future=int(np.count_nonzero(future)),
         refused_expired=int(np.count_nonzero(expired & ~future)),
         late=int(np.count_nonzero(hours < open_from_ms)),

@@ -23,7 +23,7 @@ from fleet.metrics.rollup_plan import covers, open_from_ms
 from fleet.metrics.samples import SampleBatch, SeriesInfo, empty_batch
 from fleet.metrics.sketches import SketchColumns, concat_sketches, merge_sketches
 from fleet.metrics.store_log import RollupFile, SamplesEntry, SeriesPart
-from fleet.metrics.store_state import StoreState
+from fleet.metrics.store_state import NEVER_MS, StoreState
 from fleet.ports.metric_store import RawCommit, RawPart, SelectedSeries
 from fleet.ports.object_store import ObjectStore
 from resources.metrics.appending import (
@@ -61,6 +61,7 @@ class ObjectMetricStore:
         now: the store's clock, aware.
         writer: names this process in its commits.
         settle_s: how long after its end an hour stays open.
+        first_ms: hours that begin before it are refused.
         selected_max: series that one query may choose.
     """
 
@@ -73,6 +74,7 @@ class ObjectMetricStore:
         now: Callable[[], datetime],
         writer: str = "",
         settle_s: int = 120,
+        first_ms: int = NEVER_MS,
         selected_max: int = SELECTED_MAX,
     ) -> None:
         """Nothing is read or written yet."""
@@ -82,6 +84,7 @@ class ObjectMetricStore:
         self.shards = shards
         self.now = now
         self.settle_s = settle_s
+        self._first_ms = first_ms
         self._writer = writer
         self._selected_max = selected_max
         self._catalogue = SeriesCatalogue()
@@ -209,7 +212,8 @@ class ObjectMetricStore:
             if known is not None:
                 return self.log.samples_entry(known.entry).commit
             fresh = self._fresh(batch.series, ids)
-        accepted = accept(batch, self.shards, self.now_ms(), floor_ms, self.open_from_ms())
+        lowest = max(floor_ms, self._first_ms)
+        accepted = accept(batch, self.shards, self.now_ms(), lowest, self.open_from_ms())
         parts = self._store_parts(accepted)
         series = self._store_series(fresh)
         return self._commit(batch_id, parts, series, fresh, accepted, floor_ms)

@@ -7,13 +7,14 @@ the last one that has a pair decides.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fleet.metrics.decimals import from_decimals, to_decimals
 from resources.metrics.parquet_settings import open_writer
-from resources.metrics.series_ranges import RangeReader, concat, cuts, series_starts
+from resources.metrics.series_ranges import RangeReader, concat, cuts, group_cuts, series_starts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from fleet.metrics.samples import FloatArray, Int64Array
 
 ROW_GROUP_ROWS = 262_144
-CHUNK_ROWS = 2 * 1024 * 1024
+CHUNK_ROWS = 1024 * 1024
 """Rows that a merge holds at a time, about; 24 bytes each, and as much again while it sorts."""
 _MIN_ID, _MAX_ID = -(2**63), 2**63 - 1
 
@@ -46,14 +47,9 @@ class Deduplicated(NamedTuple):
 
 def encode_samples(samples: Samples) -> bytes:
     """The bytes of a part; equal samples give equal bytes."""
-    import io
-
-    sink = io.BytesIO()
-    with _writer(sink) as writer:
-        for start in range(0, len(samples.ids), ROW_GROUP_ROWS):
-            rows = slice(start, start + ROW_GROUP_ROWS)
-            writer.write_table(_to_table(take_samples(samples, rows)))
-    return sink.getvalue()
+    writer = SampleWriter()
+    writer.write(samples)
+    return writer.finish()
 
 
 class SampleWriter:
@@ -79,22 +75,22 @@ class SampleWriter:
         self.max_ts_ms = max(self.max_ts_ms, int(samples.ts_ms.max()))
         self._held.append(samples)
         self._rows_held += len(samples.ids)
-        if self._rows_held >= ROW_GROUP_ROWS:
-            self._flush(self._rows_held // ROW_GROUP_ROWS * ROW_GROUP_ROWS)
+        if self._rows_held >= 2 * ROW_GROUP_ROWS:
+            self._flush(is_end=False)
 
     def finish(self) -> bytes:
         """The bytes of the part."""
-        self._flush(self._rows_held)
+        self._flush(is_end=True)
         self._writer.close()
         return self._sink.getvalue()
 
-    def _flush(self, rows: int) -> None:
+    def _flush(self, *, is_end: bool) -> None:
         held = concat_samples(self._held)
-        for start in range(0, rows, ROW_GROUP_ROWS):
-            end = min(start + ROW_GROUP_ROWS, rows)
+        cuts = [0, *group_cuts(held.ids, ROW_GROUP_ROWS, is_end=is_end)]
+        for start, end in pairwise(cuts):
             self._writer.write_table(_to_table(take_samples(held, slice(start, end))))
-        self._held = [take_samples(held, slice(rows, None))]
-        self._rows_held -= rows
+        self._held = [take_samples(held, slice(cuts[-1], None))]
+        self._rows_held = len(held.ids) - cuts[-1]
 
 
 def open_samples(file: pq.ParquetFile) -> RangeReader:

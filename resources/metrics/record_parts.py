@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from fleet.metrics.decimals import from_decimals, to_shared_decimals
 from fleet.metrics.record import RollupColumns
 from resources.metrics.parquet_settings import open_writer
-from resources.metrics.series_ranges import RangeReader, series_starts
+from resources.metrics.series_ranges import RangeReader, group_cuts, series_starts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,22 +58,23 @@ class RecordWriter:
         self.rows += len(rows)
         self._held.append(rows)
         self._rows_held += len(rows)
-        if self._rows_held >= ROW_GROUP_ROWS:
-            self._flush(self._rows_held // ROW_GROUP_ROWS * ROW_GROUP_ROWS)
+        if self._rows_held >= 2 * ROW_GROUP_ROWS:
+            self._flush(is_end=False)
 
     def finish(self) -> bytes:
         """The bytes of the part."""
-        self._flush(self._rows_held)
+        self._flush(is_end=True)
         self._writer.close()
         return self._sink.getvalue()
 
-    def _flush(self, rows: int) -> None:
+    def _flush(self, *, is_end: bool) -> None:
         held = concat_records(self._held)
-        for start in range(0, rows, ROW_GROUP_ROWS):
-            piece = take_records(held, slice(start, min(start + ROW_GROUP_ROWS, rows)))
+        cuts = [0, *group_cuts(held.series_ids, ROW_GROUP_ROWS, is_end=is_end)]
+        for start, end in pairwise(cuts):
+            piece = take_records(held, slice(start, end))
             self._writer.write_table(_to_table(piece, self._length_ms))
-        self._held = [take_records(held, slice(rows, None))]
-        self._rows_held -= rows
+        self._held = [take_records(held, slice(cuts[-1], None))]
+        self._rows_held = len(held) - cuts[-1]
 
 
 def open_records(file: pq.ParquetFile, length_ms: int) -> RangeReader:

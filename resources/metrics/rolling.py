@@ -17,6 +17,7 @@ from fleet.metrics.record import RollupColumns
 from fleet.metrics.rolling_up import merge, roll_up
 from fleet.metrics.rollup_plan import find_dirty
 from fleet.metrics.sketches import SketchColumns, concat_sketches, merge_sketches, sketch
+from fleet.metrics.store_facts import PartitionMade
 from fleet.metrics.store_log import RollupEntry, RollupFile, RollupShard
 from fleet.metrics.store_state import LOWER, StoreState, hour_key
 from fleet.ports.metric_store import RawPart
@@ -34,19 +35,6 @@ if TYPE_CHECKING:
 
 RECORDS_AT_ONCE = 512 * 1024
 """Records that a merge of levels holds, about; 144 bytes each."""
-
-
-class PartitionMade(NamedTuple):
-    """What a run did to a partition."""
-
-    level: Level
-    partition_ms: int
-    shards: int
-    """Shards that were made; 0 when everything was up to date."""
-    rows: int
-    size_bytes: int
-    sketches: int
-    conflicts: int
 
 
 class _Task(NamedTuple):

@@ -51,7 +51,7 @@ class RangeReader:
         if groups or not held:
             new = self._decode(self._file.read_row_groups(groups, use_threads=True))
             held.append(new)
-            if groups:
+            if groups and self.highest[groups[-1]] > upto:
                 tail = int(self.rows[groups[-1]])
                 self._last = groups[-1], tuple(column[-tail:] for column in new)
         columns = concat(held)
@@ -83,6 +83,32 @@ def cuts(readers: Sequence[RangeReader], chunk_rows: int) -> list[int]:
     is_last = np.ones(len(chunk), np.bool_)
     np.not_equal(chunk[1:], chunk[:-1], out=is_last[:-1])
     return sorted(set(highest[order][is_last].tolist()))
+
+
+def group_cuts(ids: Int64Array, rows: int, *, is_end: bool) -> list[int]:
+    """Where rows are divided into row groups: at the first series behind each `rows` rows.
+
+    So a row group begins with a series, and neighbouring groups have no series in common; the cuts
+    depend on the rows alone, not on the pieces in which they came.
+
+    Args:
+        ids: ordered identities of the rows that wait.
+        rows: least rows of a group.
+        is_end: whether no row comes behind them; else what is left over waits.
+
+    Returns:
+        Ends of the groups, ascending.
+    """
+    starts = series_starts(ids)
+    cuts: list[int] = []
+    first = 0
+    while len(ids) - first > rows:
+        at = int(np.searchsorted(starts, first + rows))
+        if at == len(starts):
+            break
+        first = int(starts[at])
+        cuts.append(first)
+    return [*cuts, len(ids)] if is_end and first < len(ids) else cuts
 
 
 def concat(parts: Sequence[Columns]) -> Columns:

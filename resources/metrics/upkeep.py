@@ -7,7 +7,7 @@ nothing to do when it is repeated. Objects are deleted only after no entry names
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fleet.errors import CorruptObjectError, NotFoundError
 from fleet.metrics.levels import Level
@@ -18,6 +18,7 @@ from fleet.metrics.rollup_plan import (
     find_compactions,
     plan_retention,
 )
+from fleet.metrics.store_facts import Damage, Upkept
 from fleet.metrics.store_log import (
     CompactionEntry,
     DiscardEntry,
@@ -26,6 +27,7 @@ from fleet.metrics.store_log import (
     SeriesPart,
 )
 from fleet.metrics.store_state import LOWER, StoreState
+from fleet.ports.metric_keeper import Verified
 from fleet.ports.metric_store import RawPart
 from resources.metrics.appending import raw_part
 from resources.metrics.metric_store import ObjectMetricStore, store_series
@@ -41,26 +43,6 @@ COLLECT_AFTER = timedelta(days=1)
 SERIES_PARTS_MAX = 64
 """Parts of the catalogue beyond which they are merged into one."""
 _FOLDERS = ("raw/", "series/", "rollups/", "sketches/")
-
-
-class Damage(NamedTuple):
-    """An object whose bytes are not those that were committed, or that is missing."""
-
-    key: str
-    what: str
-    """`raw`, `series`, or the level."""
-    healed: bool
-    """Whether it counts no more and is made anew."""
-    reason: str
-
-
-class Upkept(NamedTuple):
-    """What one run of retention did."""
-
-    plan: RetentionPlan
-    removed: int
-    removed_bytes: int
-    trimmed: int
 
 
 def compact_hours(store: ObjectMetricStore, limit: int) -> list[CompactionDue]:
@@ -165,7 +147,7 @@ def collect(store: ObjectMetricStore) -> tuple[int, int]:
     return len(doomed), sum(one.size_bytes for one in doomed)
 
 
-def verify_objects(store: ObjectMetricStore, limit: int, offset: int = 0) -> list[Damage]:
+def verify_objects(store: ObjectMetricStore, limit: int, offset: int = 0) -> Verified:
     """Read live objects anew and compare their bytes; a damaged rollup is discarded and made anew.
 
     Args:
@@ -186,7 +168,7 @@ def verify_objects(store: ObjectMetricStore, limit: int, offset: int = 0) -> lis
             healed = level is not None and _discard(store, level, place, one.key, str(error))
             what = level.text if level is not None else one.key.partition("/")[0]
             found.append(Damage(one.key, what, healed, str(error)))
-    return found
+    return Verified(len(objects), tuple(found))
 
 
 def _live_objects(state: StoreState) -> list[tuple[Stored, Level | None, tuple[int, int]]]:
