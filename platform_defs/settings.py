@@ -19,6 +19,7 @@ from platform_defs.settings_fleet import NetworkSettings, RegionSettings, Worklo
 from platform_defs.settings_keys import default_of, key_fields
 from platform_defs.settings_kinds import NAME_ALLOWED, Kind, RefusedError
 from platform_defs.settings_metrics_rules import metric_violations
+from platform_defs.settings_objectives import objective_violations
 from platform_defs.settings_records import (
     NAMED_SECTIONS,
     NESTED,
@@ -157,6 +158,12 @@ class _Validation:
             *violations(single["node"], built["regions"], known_networks, built["workloads"]),
             *backup_violations(single, built, tuple(self.table(("regions",))), known_networks),
             *router_violations(built["routers"], tuple(self.table(("workloads",)))),
+            *objective_violations(
+                built["objectives"],
+                tuple(self.table(("regions",))),
+                known_networks,
+                tuple(self.table(("workloads",))),
+            ),
             *discovery_violations(single["discovery"]),
             *metric_violations(single["metrics"]),
         ):

@@ -28,6 +28,7 @@ from platform_defs.settings_fleet import (
 from platform_defs.settings_keys import key
 from platform_defs.settings_metrics import MetricSettings
 from platform_defs.settings_notify import NotifySettings
+from platform_defs.settings_objectives import ObjectiveSettings
 from platform_defs.settings_traffic import DiscoverySettings, RouterSettings
 
 
@@ -201,6 +202,7 @@ class Settings:
     wrapping_keys: tuple[WrappingKeySettings, ...]
     artefacts: tuple[ArtefactSettings, ...]
     routers: tuple[RouterSettings, ...]
+    objectives: tuple[ObjectiveSettings, ...]
     sources: dict[str, str] = field(repr=False)
     """`section.key` -> `stateroom.toml:12` or `STATEROOM_...`; keys at their default are absent."""
 
@@ -239,6 +241,7 @@ NAMED_SECTIONS: dict[str, type] = {
     "wrapping_keys": WrappingKeySettings,
     "artefacts": ArtefactSettings,
     "routers": RouterSettings,
+    "objectives": ObjectiveSettings,
 }
 """Tables of named tables."""
 
