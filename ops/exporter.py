@@ -26,11 +26,13 @@ from fleet.incidents import IncidentKind
 from fleet.leases import LEADER_LEASE
 from fleet.metrics.exported.automation import RUN_WINDOW_S, automation_readings
 from fleet.metrics.exported.backups import recovery_readings, verification_readings
+from fleet.metrics.exported.ended import FailoverCounts, RunCounts
 from fleet.metrics.exported.fleet import (
     circuit_readings,
     controller_readings,
     fleet_readings,
     incident_readings,
+    unplaced_readings,
 )
 from fleet.metrics.exported.gpus import gpu_readings
 from fleet.metrics.exported.readings import Reading
@@ -38,7 +40,7 @@ from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
 from ops.backup_rows import read_rows
-from resources.dagster_record import latest_runs, newest_ticks
+from resources.dagster_record import ended_runs, latest_runs, newest_ticks
 
 Source = Callable[[datetime], Iterable[Reading]]
 
@@ -92,15 +94,22 @@ class Exporter:
             yield from readings
 
 
-def store_sources(store: ControlStore) -> dict[str, Source]:
-    """What the control store knows."""
+def store_sources(store: ControlStore, since: datetime) -> dict[str, Source]:
+    """What the control store knows; incidents that ended are counted from `since` on."""
+    ended = FailoverCounts(since)
+
+    def fleet(now: datetime) -> Iterable[Reading]:
+        yield from fleet_readings(store.fleet_counts(), now)
+        yield from unplaced_readings(store.unplaced_counts())
 
     def incidents(now: datetime) -> Iterable[Reading]:
         found = store.incidents(ended_since=now - RECENT, limit=INCIDENTS_MAX)
-        return incident_readings(found, now)
+        ended.add(found, now)
+        yield from incident_readings(found, now)
+        yield from ended.readings()
 
     return {
-        "fleet": lambda now: fleet_readings(store.fleet_counts(), now),
+        "fleet": fleet,
         "controller": lambda _: _controller(store),
         "incidents": incidents,
         "circuits": lambda _: circuit_readings(store.breakers()),
@@ -120,12 +129,15 @@ def lake_sources(lake: Lake) -> dict[str, Source]:
     }
 
 
-def dagster_sources(instance: DagsterInstance) -> dict[str, Source]:
-    """What Dagster recorded of its sensors and runs."""
+def dagster_sources(instance: DagsterInstance, began: datetime) -> dict[str, Source]:
+    """What Dagster recorded of its sensors and runs; those that ended are counted from `began`."""
+    runs = RunCounts(began)
 
     def automation(now: datetime) -> Iterable[Reading]:
         since = now - timedelta(seconds=RUN_WINDOW_S)
-        return automation_readings(newest_ticks(instance), latest_runs(instance, since), now)
+        yield from automation_readings(newest_ticks(instance), latest_runs(instance, since), now)
+        runs.add(ended_runs(instance, runs.since), now)
+        yield from runs.readings()
 
     return {"automation": automation}
 

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from fleet.metrics.metric_spec import COUNTER, GAUGE, HISTOGRAM, Metric
 
 AGENT = ("agent", "network", "node", "region", "workload")
-TOOL = ("agent", "framework", "network", "node", "region", "tool", "workload")
+WORKLOAD = ("network", "node", "region", "workload")
+TOOL = ("framework", "network", "node", "region", "tool")
 NODE = ("node", "region")
 _AGENTS_PAGE, _NODE_PAGE = "node, `/metrics/agents`", "node, `/metrics`"
-_AGENT, _TOOL = "one per agent", "33 pairs of framework and tool per agent"
-_SERVES = "one per agent that serves requests"
+_AGENT, _WORK = "one per agent", "workloads x nodes"
+_TOOL = "nodes x at most 500 tools; further ones are `other`"
 
 
 def agents() -> Iterator[Metric]:
@@ -71,32 +72,32 @@ def agents() -> Iterator[Metric]:
             "agent_response_seconds",
             HISTOGRAM,
             "seconds",
-            AGENT,
-            "14 per agent",
+            WORKLOAD,
+            f"18 x {_WORK}",
             "How long tasks took.",
         ),
         (
             "agent_requests_total",
             COUNTER,
             "",
-            AGENT,
-            _SERVES,
-            "Requests served since the process began.",
+            WORKLOAD,
+            _WORK,
+            "Requests that agents have answered.",
         ),
         (
             "agent_request_errors_total",
             COUNTER,
             "",
-            AGENT,
-            _SERVES,
+            WORKLOAD,
+            _WORK,
             "Requests that failed; `agent_requests_total` counts them, too.",
         ),
         (
             "agent_request_duration_seconds",
             HISTOGRAM,
             "seconds",
-            AGENT,
-            f"14 x {_SERVES}",
+            WORKLOAD,
+            f"18 x {_WORK}",
             "How long requests took.",
         ),
         (
@@ -105,7 +106,7 @@ def agents() -> Iterator[Metric]:
             "",
             TOOL,
             _TOOL,
-            "Calls of tools since the process began.",
+            "Calls of tools.",
         ),
         (
             "agent_tool_errors_total",
@@ -120,7 +121,7 @@ def agents() -> Iterator[Metric]:
             HISTOGRAM,
             "seconds",
             TOOL,
-            f"14 x {_TOOL}",
+            f"18 x ({_TOOL})",
             "How long calls took.",
         ),
     ):

@@ -21,8 +21,10 @@ from fleet.ports.query_engine import QueryEngine
 from fleet.promql.engine import PromqlEngine
 from fleet.promql.semantics import PROMETHEUS_2, PROMETHEUS_3, Semantics
 from fleet.recovery_objectives import ObjectivePolicy
-from resources.local.agent_meters import AgentFigures, AgentMeters, Work, render_agents
+from resources.local.agent_meters import AgentMeters, Work
+from resources.local.agent_page import AgentFigures, render_agents
 from resources.local.node_metrics import NodeCollector, NodeFigures
+from resources.local.work_totals import WorkloadKey, WorkTotals
 from tests.servers.promtool import run_promtool
 
 ROOT = Path(__file__).parent.parent.parent
@@ -189,10 +191,12 @@ def test_nodes_export_what_the_catalogue_says_of_them() -> None:
 
 def test_agents_are_exported_as_the_catalogue_says() -> None:
     """Names, types and labels of a node's page of agents, with everything that one can count."""
-    work = Work(3, 1, 0.5, (1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
+    work = Work(3, 1, 0.5, (1, 2, *[0] * 14))
     meters = AgentMeters(work, work, {("f", "t"): work}, 2)
     agent = AgentFigures("a1", "n", "w", 1.0, 50.0, 100, 0, meters, {"depth": 1.0})
-    text = render_agents("n1", "eu", [agent]).decode()
+    totals = WorkTotals()
+    totals.add(WorkloadKey("n", "w"), AgentMeters(), meters)
+    text = render_agents("n1", "eu", [agent], totals).decode()
     exported: dict[str, tuple[str, tuple[str, ...]]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
