@@ -47,6 +47,8 @@ class AlertTick(NamedTuple):
     """The receiver's own words."""
     problems: tuple[str, ...]
     """Rules that failed, and what was not delivered or kept; each in a sentence."""
+    delivered: bool = True
+    """Whether the receiver took what was due."""
 
 
 class _Due(NamedTuple):
@@ -110,7 +112,9 @@ class AlertEvaluator:
         if not self._states:
             self._start(problems)
         evaluated, changed = self._evaluate(now_ms, problems)
+        failed_before = len(problems)
         passed_on, told = self._pass_on(evaluated, now_ms, problems)
+        delivered = len(problems) == failed_before
         if evaluated:
             self._commit(now_ms, problems, urgent=changed or passed_on > 0)
         live = [
@@ -123,6 +127,7 @@ class AlertEvaluator:
             passed_on,
             told,
             tuple(problems),
+            delivered,
         )
 
     def programs(self) -> Sequence[tuple[GroupProgram, GroupState]]:

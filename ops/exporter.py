@@ -26,6 +26,7 @@ from fleet.incidents import IncidentKind
 from fleet.leases import LEADER_LEASE
 from fleet.metrics.exported.automation import RUN_WINDOW_S, automation_readings
 from fleet.metrics.exported.backups import recovery_readings, verification_readings
+from fleet.metrics.exported.collection import collection_readings, store_readings
 from fleet.metrics.exported.ended import FailoverCounts, RunCounts
 from fleet.metrics.exported.fleet import (
     circuit_readings,
@@ -39,7 +40,9 @@ from fleet.metrics.exported.readings import Reading
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
+from fleet.ports.metric_keeper import MetricKeeper
 from ops.backup_rows import read_rows
+from ops.metric_collection import MetricCollection
 from resources.dagster_record import ended_runs, latest_runs, newest_ticks
 
 Source = Callable[[datetime], Iterable[Reading]]
@@ -69,6 +72,11 @@ class Exporter:
         self._readings: list[Reading] = []
         self._looked_s = float("-inf")
         self._problems: dict[str, str] = {}
+
+    def add_sources(self, sources: Mapping[str, Source]) -> None:
+        """Read these, too, from the next look on."""
+        with self._lock:
+            self._sources = {**self._sources, **sources}
 
     def readings(self) -> list[Reading]:
         """Everything that is known; a source that fails has `stateroom_exporter_source_up` 0."""
@@ -140,6 +148,22 @@ def dagster_sources(instance: DagsterInstance, began: datetime) -> dict[str, Sou
         yield from runs.readings()
 
     return {"automation": automation}
+
+
+def metric_sources(
+    collection: MetricCollection, keeper: MetricKeeper, scraping: Callable[[], tuple[int, int]]
+) -> dict[str, Source]:
+    """What a collector knows of itself.
+
+    Args:
+        collection: of this process.
+        keeper: of its store.
+        scraping: gives targets, and scrapes that were left out.
+    """
+    return {
+        "collection": lambda _: collection_readings(collection.facts(*scraping())),
+        "rollups": lambda _: store_readings(keeper.facts()),
+    }
 
 
 def _controller(store: ControlStore) -> Iterable[Reading]:

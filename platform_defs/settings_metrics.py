@@ -22,6 +22,19 @@ class MetricSettings:
         "Whether rollups are made and old data let go; samples are taken either way.",
         default=True,
     )
+    collect: bool = key(
+        kinds.boolean(),
+        "Whether `stateroom up` runs a collector, which scrapes the fleet and evaluates rules.",
+        default=True,
+        production="false, where Prometheus does both",
+    )
+    scrape_interval_s: float = key(
+        kinds.number(1.0, 3600.0, "seconds"),
+        "Time between two scrapes of a target.",
+        default=15.0,
+        unit="seconds",
+        ci="1.0",
+    )
     path: Path = key(
         kinds.text("a folder, absolute or relative to stateroom.toml"),
         "Folder of the metric store; of no meaning with a bucket.",

@@ -21,7 +21,8 @@ _EXPORTER = "exporter"
 
 
 def _of_family(family: ExportedFamily) -> Metric:
-    unit = next((unit for unit in _UNITS if family.name.endswith(f"_{unit}")), "")
+    named = family.name.removesuffix("_total")
+    unit = next((unit for unit in _UNITS if named.endswith(f"_{unit}")), "")
     kind = _TYPES.get(family.type, MetricType.UNKNOWN)
     labels = tuple(sorted(family.labels))
     return Metric(family.name, kind, unit, labels, family.bound, _EXPORTER, family.help)

@@ -1,16 +1,16 @@
 """Metrics that rules and objectives already use, of processes that are not part of a node.
 
-Rules write theirs themselves. The others belong to the collector and to the indexes; whoever
-exports them registers exactly these.
+Rules write theirs themselves. The others belong to the indexes; whoever exports them registers
+exactly these.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fleet.metrics.metric_spec import COUNTER, GAUGE, Metric
+from fleet.metrics.metric_spec import GAUGE, Metric
 
-_RULES, _COLLECTOR, _INDEX = "rules", "collector", "index publisher"
+_RULES, _INDEX = "rules", "index publisher"
 
 
 def rules() -> Iterator[Metric]:
@@ -30,62 +30,8 @@ def rules() -> Iterator[Metric]:
 
 
 def reserved() -> Iterator[Metric]:
-    """What the collector and the indexes export."""
+    """What indexes export once there are any."""
     for name, kind, unit, labels, bound, who, text in (
-        (
-            "stateroom_rollup_lag_seconds",
-            GAUGE,
-            "seconds",
-            ("level",),
-            "4",
-            _COLLECTOR,
-            "Since the end of the newest bucket that a level has.",
-        ),
-        (
-            "stateroom_rollup_dirty_partitions",
-            GAUGE,
-            "",
-            ("level",),
-            "4",
-            _COLLECTOR,
-            "Partitions that must be computed again because samples came late.",
-        ),
-        (
-            "stateroom_late_samples_total",
-            COUNTER,
-            "",
-            ("level",),
-            "4",
-            _COLLECTOR,
-            "Samples that came after their bucket was built.",
-        ),
-        (
-            "stateroom_rule_evaluation_failures_total",
-            COUNTER,
-            "",
-            ("rule_group",),
-            "groups of rules",
-            _COLLECTOR,
-            "Rules that could not be evaluated.",
-        ),
-        (
-            "stateroom_rule_evaluation_seconds",
-            GAUGE,
-            "seconds",
-            ("rule_group",),
-            "groups of rules",
-            _COLLECTOR,
-            "How long the last evaluation of a group took.",
-        ),
-        (
-            "stateroom_alert_delivery_failures_total",
-            COUNTER,
-            "",
-            (),
-            "1",
-            _COLLECTOR,
-            "Ticks in which alerts were not passed on.",
-        ),
         (
             "stateroom_index_age_seconds",
             GAUGE,

@@ -62,6 +62,11 @@ class MemorySeries:
         for labels, value in zip(samples.labels, samples.values, strict=True):
             self._of(labels).put(samples.at_ms, float(value))
 
+    def clear(self) -> None:
+        """Hold nothing any more."""
+        self._series.clear()
+        self._of_metric.clear()
+
     def _of(self, labels: Labels) -> _Series:
         identity = series_id(labels)
         found = self._series.get(identity)

@@ -134,6 +134,11 @@ class ScrapeLoop:
         self.missed = 0
         """Scrapes left out because the one before of the same target had not ended."""
 
+    @property
+    def targets(self) -> int:
+        """How many are scraped."""
+        return len(self._scraper.targets)
+
     async def replace(self, targets: Iterable[ScrapeTarget]) -> None:
         """Have these targets from now on; takes what ends the series of those that are gone.
 
