@@ -149,6 +149,7 @@ def test_the_catalogue_keeps_the_rules_of_names() -> None:
     for one in METRICS:
         assert list(one.labels) == sorted(set(one.labels)), one.name
         assert one.help.endswith("."), one.name
+        assert not {"job", "instance"} & set(one.labels), f"{one.name}: a scrape adds these"
         if one.name.startswith(("agent_", "stateroom_")):
             assert (one.type is MetricType.COUNTER) == one.name.endswith("_total"), one.name
             for unit in ("seconds", "bytes", "ratio"):

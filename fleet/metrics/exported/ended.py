@@ -92,7 +92,7 @@ FAMILIES = (
         "stateroom_runs_total",
         "counter",
         "Runs that ended since the exporter began: success, failure, canceled.",
-        ("job", "result"),
+        ("dagster_job", "result"),
         f"{JOBS_MAX} jobs x 3",
     ),
     ExportedFamily(
