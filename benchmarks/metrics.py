@@ -214,7 +214,8 @@ def measure_merge(folder: Path, sizes: Sizes) -> None:
     connection = duckdb.connect(config={"threads": 2})
     names = [name for name in pq.read_schema(path).names if name != "series_id"]
     sums = ", ".join(f'sum("{name}")' for name in names)
-    sql = f"SELECT series_id, ceil(\"end\" / 3600000), {sums} FROM read_parquet('{path}') GROUP BY ALL"
+    bucket = '(series_id, ("end" + 3599999) // 3600000)'
+    sql = f"SELECT {bucket}, {sums} FROM read_parquet('{path}') GROUP BY ALL"
 
     def ours() -> None:
         writer = RecordWriter(Level.H1)

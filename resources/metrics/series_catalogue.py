@@ -71,6 +71,11 @@ class Segment:
         return found
 
     @cached_property
+    def _owners(self) -> Int32Array:
+        """Series of each label."""
+        return np.repeat(np.arange(len(self.ids), dtype=np.int32), np.diff(self._offsets))
+
+    @cached_property
     def sketched(self) -> BoolArray:
         """Whether each series has a sketch."""
         column: Any = self.table.column("sketched").combine_chunks()
@@ -143,10 +148,10 @@ class Segment:
         first, last = int(self._offsets[start]), int(self._offsets[end])
         at = np.flatnonzero(self._names[first:last] == code)
         values = self._values[first:last][at]
-        distinct, inverse = np.unique(values, return_inverse=True)
-        verdicts = np.array([matcher.matches(self._value_texts[one]) for one in distinct], np.bool_)
-        owners = np.searchsorted(self._offsets[start : end + 1] - first, at, side="right") - 1
-        keep[owners] = verdicts[inverse] if len(distinct) else absent
+        distinct = np.flatnonzero(np.bincount(values, minlength=len(self._value_texts)))
+        verdicts = np.zeros(len(self._value_texts), np.bool_)
+        verdicts[distinct] = [matcher.matches(self._value_texts[one]) for one in distinct.tolist()]
+        keep[self._owners[first:last][at] - start] = verdicts[values]
         return keep
 
 
