@@ -75,8 +75,8 @@ def read_histograms(file: pq.ParquetFile) -> list[HistogramSample]:
             for side in SIDES
         }
         names = ("schema", "zero_threshold", "zero_count", "observations", "total")
-        plain = (row[name] for name in names)
-        one = NativeHistogram(*plain, buckets["positive"], buckets["negative"])
+        plain: dict[str, Any] = {name: row[name] for name in names}
+        one = NativeHistogram(**plain, **buckets)
         found.append(HistogramSample(row["series_id"], row["ts"], one))
     return found
 
