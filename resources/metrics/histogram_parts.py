@@ -70,13 +70,12 @@ def read_histograms(file: pq.ParquetFile) -> list[HistogramSample]:
     """All histograms of a part, by series and time."""
     found = []
     for row in file.read().to_pylist():
-        buckets = {
+        fields: dict[str, Any] = {name: row[name] for name in NativeHistogram._fields[:5]}
+        fields |= {
             side: from_spans(Spans(*(tuple(row[f"{side}_{name}"]) for name in Spans._fields)))
             for side in SIDES
         }
-        names = ("schema", "zero_threshold", "zero_count", "observations", "total")
-        plain: dict[str, Any] = {name: row[name] for name in names}
-        one = NativeHistogram(**plain, **buckets)
+        one = NativeHistogram(**fields)
         found.append(HistogramSample(row["series_id"], row["ts"], one))
     return found
 
