@@ -75,13 +75,6 @@ class Segment:
         """Series of each label."""
         return np.repeat(np.arange(len(self.ids), dtype=np.int32), np.diff(self._offsets))
 
-    @cached_property
-    def sketched(self) -> BoolArray:
-        """Whether each series has a sketch."""
-        column: Any = self.table.column("sketched").combine_chunks()
-        found: BoolArray = column.cast("int8").to_numpy().astype(np.bool_)
-        return found
-
     def select(self, matchers: Sequence[Matcher]) -> Int64Array:
         """Positions of series that satisfy all matchers, ascending."""
         start, end = self._range(matchers)
@@ -238,14 +231,6 @@ class SeriesCatalogue:
             known, at = segment.find(ids)
             interval_ms[known] = segment.interval_ms[at[known]]
         return Intervals(ids, interval_ms)
-
-    def sketched(self, ids: Int64Array) -> BoolArray:
-        """Which series have a sketch."""
-        flags = np.zeros(len(ids), np.bool_)
-        for segment in self._segments:
-            known, at = segment.find(ids)
-            flags[known] = segment.sketched[at[known]]
-        return flags
 
     @staticmethod
     def _refuse(one: int, info: SeriesInfo, segment: Segment, at: int) -> None:
