@@ -95,9 +95,13 @@ class ScrapeSource:
         if resume:
             return
         ts_ms = now_ms(self._clock)
-        results = self._ended + self._runner.run(self._scraper.scrape_all(ts_ms))
-        self._ended = []
+        results, self._ended = self._ended, []
+        self._runner.run(self._scrape_into(results, ts_ms))
         yield piece_of(results, ts_ms)
+
+    async def _scrape_into(self, results: list[ScrapeResult], ts_ms: int) -> None:
+        """Not returned: a runner may write out what its task returns, which takes time."""
+        results += await self._scraper.scrape_all(ts_ms)
 
     def close(self) -> None:
         """End all connections."""
