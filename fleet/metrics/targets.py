@@ -237,8 +237,8 @@ def with_target_labels(
 
 
 def offset_ms(target: ScrapeTarget) -> int:
-    """When in its interval a target is scraped: spread evenly, and the same after a restart."""
-    text = "\xff".join([target.url, *(part for pair in target.identity for part in pair)])
+    """When in its interval a target is scraped: spread evenly, the same after any restart."""
+    text = "\0".join(part for pair in target.identity for part in pair)
     digest = blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % target.interval_ms
 

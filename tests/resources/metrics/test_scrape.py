@@ -6,11 +6,13 @@ import asyncio
 import gzip
 import re
 import socket
+import threading
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -18,7 +20,7 @@ import uvloop
 from fleet.errors import InvalidInputError, PermanentError
 from fleet.metrics.labels import METRIC_NAME
 from fleet.metrics.samples import is_stale
-from fleet.metrics.scraped_target import ScrapeResult
+from fleet.metrics.scraped_target import ScrapedTarget, ScrapeResult
 from fleet.metrics.targets import ScrapeTarget, make_target
 from fleet.ports.metric_source import SourcePiece
 from resources.clock import SystemClock
@@ -456,3 +458,89 @@ def test_a_scrape_that_is_cancelled_leaves_no_connection(server: ExposingServer)
 
     looped(work)
     assert server.connections == 2
+
+
+def test_a_target_that_changes_its_interval_or_url_is_the_same_target(
+    server: ExposingServer,
+) -> None:
+    """Its series go on: no marker says that they ended."""
+    server.expose("/a", "m 1\n")
+    server.expose("/b", "m 2\n")
+    one = make_target(f"{server.url}/a", job="t", instance="x")
+    with ScrapeSource([one], SystemClock()) as source:
+        list(source.read(0, 0))
+        source.replace([one._replace(interval_ms=60_000)])
+        (piece,) = source.read(0, 0)
+        assert values(piece, "m") == {"x": 1.0}
+        assert {info.interval_ms for info in piece.batch.series.values()} == {60_000}
+        source.replace([one._replace(url=f"{server.url}/b")])
+        (piece,) = source.read(0, 0)
+        assert values(piece, "m") == {"x": 2.0}
+        assert values(piece, "scrape_series_added") == {"x": 0.0}
+        assert not is_stale(piece.batch.values).any()
+
+
+def test_the_loop_can_be_told_to_end_or_forget_a_target_while_it_is_scraped(
+    server: ExposingServer,
+) -> None:
+    """What runs is ended at once, and a target still being scraped is not scraped twice."""
+    server.behave("/", silent)
+    one = make_target(f"{server.url}/", job="t", instance="x", interval_s=60, timeout_s=60)
+    other = make_target(f"{server.url}/", job="t", instance="y", interval_s=60, timeout_s=60)
+    taken: list[ScrapeResult] = []
+
+    async def work() -> None:
+        clock = SteppedClock()
+        loop = ScrapeLoop(clock, taken.append)
+        await loop.replace([one, other])
+        clock.at += timedelta(seconds=60)
+        assert loop.step() > 0
+        clock.at += timedelta(seconds=60)
+        loop.step()
+        assert loop.missed == 2
+        while server.requests < 2:  # noqa: ASYNC110 - counted by another thread
+            await asyncio.sleep(0.01)
+        await loop.replace([one])
+        ending = asyncio.Event()
+        running = asyncio.ensure_future(loop.run(ending))
+        ending.set()
+        await running
+        assert not loop._running
+
+    looped(work)
+    assert [len(result.batch) for result in taken] == [0]
+
+
+def test_a_body_that_is_being_read_when_its_scrape_is_cancelled_is_read_to_its_end(
+    server: ExposingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that nothing changes behind the back of who cancelled."""
+    server.expose("/", "a 1\n")
+    one = target(f"{server.url}/", "x")
+    began, may_end = threading.Event(), threading.Event()
+    done: list[bool] = []
+    answered = ScrapedTarget.answered
+
+    def slowly(*args: Any) -> ScrapeResult:
+        began.set()
+        may_end.wait(PATIENT_S)
+        result = answered(*args)
+        done.append(True)
+        return result
+
+    monkeypatch.setattr(ScrapedTarget, "answered", slowly)
+
+    async def work() -> None:
+        scraper = Scraper()
+        scraper.replace([one], 0)
+        task = asyncio.ensure_future(scraper.scrape(one, 1))
+        while not began.is_set():  # noqa: ASYNC110 - set by another thread
+            await asyncio.sleep(0.01)
+        task.cancel()
+        asyncio.get_running_loop().call_later(0.05, may_end.set)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert done == [True]
+        scraper.close()
+
+    looped(work)
