@@ -27,7 +27,7 @@ from resources.clock import SystemClock
 from resources.metrics import scraper as scraper_module
 from resources.metrics.scrape import ScrapeLoop, ScrapeSource
 from resources.metrics.scrape_connection import HEAD_MAX_BYTES
-from resources.metrics.scraper import Scraper
+from resources.metrics.scraper import Scraper, allow_open_files
 from tests.servers.exposition import (
     OPENMETRICS_TYPE,
     TEXT_TYPE,
@@ -98,9 +98,9 @@ def test_connections_are_kept_from_scrape_to_scrape(server: ExposingServer) -> N
     closing = False
 
     def maybe_closing(handler: ExposingHandler) -> None:
-        headers = {"Content-Type": TEXT_TYPE}
-        handler.answer(200, b"a 1\n", headers)
-        handler.close_connection = closing  # without saying so
+        closes = closing
+        handler.answer(200, b"a 1\n", {"Content-Type": TEXT_TYPE})
+        handler.close_connection = closes  # without saying so
 
     server.behave("/", maybe_closing)
     with ScrapeSource([target(f"{server.url}/", "x")], SystemClock()) as source:
@@ -312,6 +312,7 @@ def test_two_targets_with_the_same_labels_are_refused_before_anything_is_asked()
 
 def test_a_thousand_targets_are_scraped_at_once(server: ExposingServer) -> None:
     """More than the usual limit on open files would allow; a silent one costs only itself."""
+    allow_open_files(4096)  # the endpoints are in this process too
     server.expose("/", "".join(f"m{number} {number}\n" for number in range(20)))
     server.behave("/silent", silent)
     targets = [target(f"{server.url}/", str(number)) for number in range(1000)]
@@ -326,7 +327,7 @@ def test_more_targets_than_files_may_be_open_are_refused(
     """The error says how many there may be."""
     monkeypatch.setattr(scraper_module.resource, "getrlimit", lambda _: (64, 300))
     with pytest.raises(PermanentError, match="301 open files; this process may open 300") as caught:
-        scraper_module.allow_open_files(301)
+        allow_open_files(301)
     assert "LimitNOFILE" in caught.value.hint
 
 
@@ -544,3 +545,32 @@ def test_a_body_that_is_being_read_when_its_scrape_is_cancelled_is_read_to_its_e
         scraper.close()
 
     looped(work)
+
+
+def test_targets_can_be_replaced_while_the_loop_runs(server: ExposingServer) -> None:
+    """Again and again, with scrapes that hang; no new one is lost, no old one is taken."""
+    server.behave("/silent", silent)
+    server.expose("/", "a 1\n")
+    hanging = [target(f"{server.url}/silent", f"s{n}") for n in range(20)]
+    quick = [
+        make_target(f"{server.url}/", job="t", instance=f"q{n}", interval_s=0.1) for n in range(20)
+    ]
+    taken: list[ScrapeResult] = []
+
+    async def work() -> None:
+        loop, ending = ScrapeLoop(SystemClock(), taken.append), asyncio.Event()
+        running = asyncio.ensure_future(loop.run(ending))
+        for number in range(30):
+            await loop.replace([*hanging[number % 5 :], *quick[: number % 20 + 1]])
+            await asyncio.sleep(0.01)
+        await loop.replace(quick)
+        while sum(result.up for result in taken[-40:]) < 40:  # noqa: ASYNC110 - by the loop
+            await asyncio.sleep(0.01)
+        ending.set()
+        await running
+
+    looped(work)
+    assert all(
+        result.up or not len(result.batch) or is_stale(result.batch.values).all()
+        for result in taken
+    )
