@@ -7,6 +7,7 @@ import gzip
 import re
 import socket
 import threading
+import time
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -574,3 +575,52 @@ def test_targets_can_be_replaced_while_the_loop_runs(server: ExposingServer) -> 
         result.up or not len(result.batch) or is_stale(result.batch.values).all()
         for result in taken
     )
+
+
+def test_an_endpoint_that_closes_a_kept_connection_when_asked_is_asked_again(
+    server: ExposingServer,
+) -> None:
+    """Over a new connection: a restart between two scrapes is no failure."""
+    asked: set[int] = set()
+
+    def answer_once(handler: ExposingHandler) -> None:
+        if id(handler) in asked:
+            handler.close_connection = True
+            return
+        asked.add(id(handler))
+        handlers.append(handler)
+        handler.answer(200, b"a 1\n", {"Content-Type": TEXT_TYPE})
+
+    handlers: list[ExposingHandler] = []
+    server.behave("/", answer_once)
+    with ScrapeSource([target(f"{server.url}/", "x")], SystemClock()) as source:
+        for _ in range(3):
+            (piece,) = source.read(0, 0)
+            assert values(piece, "up") == {"x": 1.0}
+    assert (server.connections, server.requests) == (3, 5)
+
+
+def test_what_an_endpoint_says_unasked_is_never_taken_for_an_answer(
+    server: ExposingServer,
+) -> None:
+    """A second answer to one request ends the connection."""
+
+    def twice(handler: ExposingHandler) -> None:
+        handler.answer(200, b"a 1\n", {"Content-Type": TEXT_TYPE})
+        handler.wfile.flush()
+        time.sleep(0.05)
+        handler.answer(200, b"a 666\n", {"Content-Type": TEXT_TYPE})
+
+    server.behave("/", twice)
+    one = target(f"{server.url}/", "x")
+
+    async def work() -> None:
+        scraper = Scraper()
+        scraper.replace([one], 0)
+        for number in range(3):
+            result = await scraper.scrape(one, number + 1)
+            assert 666.0 not in result.batch.values.tolist()
+            await asyncio.sleep(0.2)
+        scraper.close()
+
+    looped(work)
