@@ -263,6 +263,18 @@ def matchers_of(selector: Any) -> tuple[Matcher, ...]:
     return tuple(found)
 
 
+def parse_selector(text: str) -> tuple[Matcher, ...]:
+    """The matchers of a selector such as `up{job="node"}`.
+
+    Raises:
+        InvalidInputError: it does not parse, or is another expression.
+    """
+    tree = parse(text)
+    if not isinstance(tree, pp.VectorSelector) or tree.offset is not None or tree.at is not None:
+        raise InvalidInputError("selector", text, 'a selector, such as up{job="node"}')
+    return matchers_of(tree)
+
+
 def _kind(op: Any) -> MatchKind:
     """The kind of a matcher; the parser's are not hashable."""
     return next(kind for known, kind in _KINDS if known == op)
