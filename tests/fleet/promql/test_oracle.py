@@ -77,7 +77,7 @@ def _wrong_in_prometheus(ask: Ask) -> set[str]:
     return {"huge"} if ask.query.startswith(("deriv", "predict_linear", "std")) else set()
 
 
-def _compare(ours: Rows, theirs: Rows, ask: Ask) -> None:
+def compare_with_oracle(ours: Rows, theirs: Rows, ask: Ask) -> None:
     """Equal bits where the function is exact, else close; without the families named."""
     left_out = _wrong_in_prometheus(ask)
     ours, theirs = (
@@ -112,7 +112,7 @@ def test_raw_samples_give_the_answers_of_prometheus(
         ours, answer = answered(engine, ask)
         assert answer.exact
         assert {use.level for use in answer.uses} == {None}
-        _compare(ours, answers[ask.key], ask)
+        compare_with_oracle(ours, answers[ask.key], ask)
 
 
 @pytest.mark.parametrize(("function", "asks"), _ids(ask for _, ask in aligned_asks()))
@@ -126,7 +126,7 @@ def test_merged_records_give_the_answers_of_prometheus(
         ours, answer = answered(engine, ask)
         assert answer.exact
         assert {use.level_text for use in answer.uses} == {levels[ask.key]}
-        _compare(ours, answers[ask.key], ask)
+        compare_with_oracle(ours, answers[ask.key], ask)
 
 
 def test_averages_that_cancel_are_right_where_prometheus_is_not(
