@@ -17,6 +17,7 @@ from platform_defs.settings_backup import (
     VaultSettings,
     WrappingKeySettings,
 )
+from platform_defs.settings_exporter import ExporterSettings
 from platform_defs.settings_failover import FailoverSettings
 from platform_defs.settings_fleet import (
     NetworkSettings,
@@ -190,6 +191,7 @@ class Settings:
     retention: RetentionSettings
     failover: FailoverSettings
     notify: NotifySettings
+    exporter: ExporterSettings
     discovery: DiscoverySettings
     metrics: MetricSettings
     regions: tuple[RegionSettings, ...]
@@ -223,6 +225,7 @@ SECTIONS: dict[str, type] = {
     "retention": RetentionSettings,
     "failover": FailoverSettings,
     "notify": NotifySettings,
+    "exporter": ExporterSettings,
     "discovery": DiscoverySettings,
     "metrics": MetricSettings,
 }
