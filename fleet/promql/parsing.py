@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -128,12 +129,42 @@ def parse(text: str) -> Any:
     masked = _masked(text)
     _check_nesting(text, masked)
     try:
-        tree = pp.parse(text)
+        with _panics_refused(text):
+            tree = pp.parse(text)
     except ValueError as error:
         raise _unparsable(text, masked, str(error)) from error
     for node in walked(tree):
         _check(node, text, masked)
+        with _panics_refused(text):
+            _check_times(node, text)
     return tree
+
+
+@contextmanager
+def _panics_refused(text: str) -> Iterator[None]:
+    """Refuse what the parser panics at: numbers that are no length of time.
+
+    Its panic is no `Exception`, and its class cannot be imported.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        allowed = "times from 1970 on, and lengths of time that can be counted"
+        raise InvalidInputError("query", text, allowed) from error
+
+
+def _check_times(node: Any, text: str) -> None:
+    """Refuse lengths and moments that neither the parser nor a date can hold."""
+    try:
+        for name in ("offset", "range", "step"):
+            duration_ms(getattr(node, name, None))
+        if getattr(node, "at", None) is not None:
+            fixed_ms(node, 0, 0)
+    except (ValueError, OverflowError) as error:
+        allowed = "moments between 1970 and 9999, and lengths of time that can be counted"
+        raise InvalidInputError("query", text, allowed) from error
 
 
 def _masked(text: str) -> str:
@@ -176,8 +207,9 @@ def _parsed_until(text: str, masked: str) -> int:
     ends = [found.end() for found in _TOKEN.finditer(masked)]
     for end in reversed(ends[-PREFIXES_TRIED:]):
         try:
-            pp.parse(text[:end])
-        except ValueError:
+            with _panics_refused(text):
+                pp.parse(text[:end])
+        except (ValueError, InvalidInputError):
             continue
         return end
     return 0
@@ -261,6 +293,18 @@ def matchers_of(selector: Any) -> tuple[Matcher, ...]:
     if selector.name is not None:
         found.insert(0, Matcher(METRIC_NAME, MatchKind.EQUAL, selector.name))
     return tuple(found)
+
+
+def parse_selector(text: str) -> tuple[Matcher, ...]:
+    """The matchers of a selector such as `up{job="node"}`.
+
+    Raises:
+        InvalidInputError: it does not parse, or is another expression.
+    """
+    tree = parse(text)
+    if not isinstance(tree, pp.VectorSelector) or tree.offset is not None or tree.at is not None:
+        raise InvalidInputError("selector", text, 'a selector, such as up{job="node"}')
+    return matchers_of(tree)
 
 
 def _kind(op: Any) -> MatchKind:

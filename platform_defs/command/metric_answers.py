@@ -163,8 +163,11 @@ def _json_rows(answer: Answer) -> list[Mapping[str, Any]]:
 
 
 def moment(at_ms: int) -> str:
-    """A time in UTC; with milliseconds where it has some."""
-    at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    """A time in UTC, with milliseconds where it has some; a number where no calendar holds it."""
+    try:
+        at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{at_ms} ms"
     if at_ms % 1000 == 0:
         return utc_text(at)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
