@@ -6,11 +6,18 @@ import math
 
 import pytest
 
-from fleet.alerts.rule_tests import load_rule_tests
+from fleet.alerts import state_json
+from fleet.alerts.groups import compile_group, evaluate_group, fresh_state
+from fleet.alerts.loading import load_rules
+from fleet.alerts.rule_tests import load_rule_tests, run_rule_tests
+from fleet.alerts.rule_yaml import rules_yaml
+from fleet.alerts.rules import AlertingRule, RecordingRule, RuleGroup
 from fleet.alerts.series_notation import parse_series, parse_values
-from fleet.alerts.state_json import decode_states
-from fleet.errors import InvalidDocumentError, InvalidInputError
+from fleet.alerts.state_json import decode_states, encode_states
+from fleet.errors import InvalidDocumentError, InvalidInputError, TooLargeError
 from fleet.metrics.labels import labels_of
+from fleet.metrics.memory_series import MemorySeries
+from fleet.promql.engine import PromqlEngine
 
 
 @pytest.mark.parametrize(
@@ -104,3 +111,50 @@ def test_states_that_are_not_ours_are_refused() -> None:
         with pytest.raises(InvalidInputError, match="states"):
             decode_states(text)
     assert decode_states(None).waited("g", None) == {}  # type: ignore[arg-type]
+
+
+def test_texts_that_are_none_and_nesting_without_end_are_refused() -> None:
+    """A list where a text belongs; brackets deep enough to overflow the stack of libyaml."""
+    for text in ("groups: [text]", "groups: [{name: [a], rules: []}]", "[" * 100_000):
+        with pytest.raises(InvalidDocumentError):
+            load_rules({"r.yml": text})
+    with pytest.raises(InvalidDocumentError, match="YAML that parses"):
+        load_rule_tests("t.yml", "tests: [")
+
+
+def test_an_expression_is_judged_by_every_element() -> None:
+    """One that is right, one with another value, one that cannot be evaluated."""
+    text = """
+tests:
+  - input_series: [{series: 'x{a="b"}', values: 1x5}]
+    promql_expr_test:
+      - {expr: x, eval_time: 1m, exp_samples: [{labels: 'x{a="b"}', value: 1}]}
+      - {expr: x, eval_time: 1m, exp_samples: [{labels: 'x{a="b"}', value: 2}]}
+      - {expr: x, eval_time: 1m}
+      - {expr: 'x +', eval_time: 1m}
+"""
+    results = run_rule_tests(load_rule_tests("t.yml", text), [], PromqlEngine)
+    assert [one.passed for one in results] == [True, False, False, False]
+    assert results[1].text == 'expected x{a="b"} 2.0, found x{a="b"} 1.0'
+    assert results[2].text == 'expected nothing, found x{a="b"} 1.0'
+    assert results[3].line == 8
+
+
+def test_more_alerts_than_can_be_kept_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The evaluator says so; nothing is cut off in silence."""
+    program = compile_group(RuleGroup("g", (AlertingRule("A", "x > 0"),), limit=7))
+    series = MemorySeries()
+    series.put(labels_of("x"), 0, 1.0)
+    state = evaluate_group(program, fresh_state(program.group), PromqlEngine(series), series, 0)
+    assert decode_states(encode_states([program], [state])).alerts[0].alert.value == 1.0
+    monkeypatch.setattr(state_json, "ALERTS_KEPT_MAX", 0)
+    with pytest.raises(TooLargeError, match="1 alerts"):
+        encode_states([program], [state])
+
+
+def test_a_group_with_a_limit_is_written_with_it() -> None:
+    """And read back."""
+    group = RuleGroup("g", (RecordingRule("r", "x"), AlertingRule("A", "x", 60_000)), "f", limit=7)
+    (found,) = load_rules({"f": rules_yaml([group])})
+    assert found.limit == 7
+    assert [rule._replace(line=0) for rule in found.rules] == list(group.rules)
