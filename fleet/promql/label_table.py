@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fleet.metrics.labels import METRIC_NAME, Labels
+from fleet.ports.metric_store import CodedLabels
 
 if TYPE_CHECKING:
     from fleet.metrics.samples import Int64Array
@@ -51,9 +52,12 @@ def constant_column(value: str, count: int) -> LabelColumn:
 class _Source:
     """Rows as they were read, with the columns made of them so far."""
 
-    def __init__(self, read: Callable[[], Sequence[Labels]], count: int) -> None:
+    def __init__(
+        self, read: Callable[[], Sequence[Labels]], count: int, coded: CodedLabels | None
+    ) -> None:
         self._read = read
         self._count = count
+        self.coded = coded
         self._columns: dict[str, LabelColumn] = {}
         self._names: tuple[str, ...] | None = None
 
@@ -69,13 +73,21 @@ class _Source:
     def column(self, name: str) -> LabelColumn:
         """Values of one label over all rows."""
         if name not in self._columns:
-            self._columns[name] = column_of(_value(labels, name) for labels in self.rows)
+            self._columns[name] = self._made(name)
         return self._columns[name]
+
+    def _made(self, name: str) -> LabelColumn:
+        if self.coded is not None:
+            return LabelColumn(*self.coded.label_column(name))
+        return column_of(_value(labels, name) for labels in self.rows)
 
     def names(self) -> tuple[str, ...]:
         """Every label that some row has, in order."""
         if self._names is None:
-            self._names = tuple(sorted({name for labels in self.rows for name, _ in labels}))
+            if self.coded is not None:
+                self._names = tuple(self.coded.label_names())
+            else:
+                self._names = tuple(sorted({name for labels in self.rows for name, _ in labels}))
         return self._names
 
 
@@ -155,20 +167,30 @@ class LabelTable:
 
     def labels(self, row: int) -> Labels:
         """The labels of one row, as a series has them."""
-        pairs: list[tuple[str, str]] = []
-        if self._source is not None:
-            read = self._source.rows[row if self._rows is None else int(self._rows[row])]
-            if not self._hidden and not self._own:
-                return read
-            pairs = [pair for pair in read if pair[0] not in self._hidden]
-        if self._own:
-            own = ((name, column.text(row)) for name, column in self._own.items())
-            pairs = sorted([*(pair for pair in pairs if pair[0] not in self._own), *own])
-        return tuple(pair for pair in pairs if pair[1])
+        return self.take(np.array([row], np.int64)).all_labels()[0]
 
     def all_labels(self) -> list[Labels]:
         """The labels of every row."""
-        return [self.labels(row) for row in range(self.count)]
+        if self._source is not None and not self._own and self._source.coded is None:
+            return [self._read_row(row) for row in range(self.count)]
+        names = self.names()
+        if not names:
+            return [()] * self.count
+        values = []
+        for name in names:
+            column = self.column(name)
+            values.append([column.texts[code] for code in column.codes.tolist()])
+        return [
+            tuple([pair for pair in zip(names, row, strict=True) if pair[1]])
+            for row in zip(*values, strict=True)
+        ]
+
+    def _read_row(self, row: int) -> Labels:
+        assert self._source is not None
+        read = self._source.rows[row if self._rows is None else int(self._rows[row])]
+        if not self._hidden:
+            return read
+        return tuple(pair for pair in read if pair[0] not in self._hidden)
 
     def groups(self, names: Iterable[str]) -> Groups:
         """Rows that agree in some labels, numbered."""
@@ -234,7 +256,10 @@ def shared_codes(
 
 
 def table_of(
-    count: int, read: Callable[[], Sequence[Labels]], known: Mapping[str, str] | None = None
+    count: int,
+    read: Callable[[], Sequence[Labels]],
+    known: Mapping[str, str] | None = None,
+    coded: CodedLabels | None = None,
 ) -> LabelTable:
     """Rows as they were read.
 
@@ -242,8 +267,9 @@ def table_of(
         count: number of rows.
         read: gives their labels; called at most once, and not where no label is asked for.
         known: labels that every row has, with their values.
+        coded: gives columns of them without building a row, where the store can.
     """
-    source = _Source(read, count)
+    source = _Source(read, count, coded)
     for name, value in (known or {}).items():
         source.set(name, value)
     return LabelTable(count, source)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,6 +21,9 @@ QUERY_MAX_BYTES = 16 * 1024
 """Length of an expression: far above what people and generators write."""
 NESTING_MAX = 64
 """Parentheses, calls and operators within one another; the parser recurses over them."""
+
+PREFIXES_TRIED = 100
+"""Beginnings of a text that does not parse, of which the longest that does is looked for."""
 
 AGGREGATIONS = frozenset(
     {"sum", "avg", "min", "max", "count", "group", "stddev", "stdvar", "topk", "bottomk"}
@@ -100,6 +104,7 @@ FUNCTIONS = frozenset(
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|`[^`]*`|#[^\n]*', re.DOTALL)
+_TOKEN = re.compile(r"[a-zA-Z0-9_:.]+|\S")
 _NAMED = re.compile(r"'([a-zA-Z_:][a-zA-Z0-9_:]*)'")
 _KINDS = (
     (pp.MatchOp.Equal, MatchKind.EQUAL),
@@ -124,12 +129,42 @@ def parse(text: str) -> Any:
     masked = _masked(text)
     _check_nesting(text, masked)
     try:
-        tree = pp.parse(text)
+        with _panics_refused(text):
+            tree = pp.parse(text)
     except ValueError as error:
         raise _unparsable(text, masked, str(error)) from error
     for node in walked(tree):
         _check(node, text, masked)
+        with _panics_refused(text):
+            _check_times(node, text)
     return tree
+
+
+@contextmanager
+def _panics_refused(text: str) -> Iterator[None]:
+    """Refuse what the parser panics at: numbers that are no length of time.
+
+    Its panic is no `Exception`, and its class cannot be imported.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        allowed = "times from 1970 on, and lengths of time that can be counted"
+        raise InvalidInputError("query", text, allowed) from error
+
+
+def _check_times(node: Any, text: str) -> None:
+    """Refuse lengths and moments that neither the parser nor a date can hold."""
+    try:
+        for name in ("offset", "range", "step"):
+            duration_ms(getattr(node, name, None))
+        if getattr(node, "at", None) is not None:
+            fixed_ms(node, 0, 0)
+    except (ValueError, OverflowError) as error:
+        allowed = "moments between 1970 and 9999, and lengths of time that can be counted"
+        raise InvalidInputError("query", text, allowed) from error
 
 
 def _masked(text: str) -> str:
@@ -153,8 +188,12 @@ def _check_nesting(text: str, masked: str) -> None:
 def _unparsable(text: str, masked: str, message: str) -> InvalidInputError:
     """The parser's message, with the position of what it names where the text shows it."""
     named = _NAMED.search(message)
-    at = _position(masked, named[1]) if named else None
-    where = "" if at is None else f" (position {at})"
+    at = _position(masked, named[1], is_call="function" in message) if named else None
+    if at is not None:
+        where = f" (position {at})"
+    else:
+        until = _parsed_until(text, masked)
+        where = f"; it makes sense up to position {until}" if until else ""
     return InvalidInputError(
         "query",
         text,
@@ -163,8 +202,23 @@ def _unparsable(text: str, masked: str, message: str) -> InvalidInputError:
     )
 
 
-def _position(masked: str, name: str) -> int | None:
-    found = re.search(rf"(?<![a-zA-Z0-9_:]){re.escape(name)}(?![a-zA-Z0-9_:])", masked)
+def _parsed_until(text: str, masked: str) -> int:
+    """Length of the longest beginning that parses by itself; 0 for none."""
+    ends = [found.end() for found in _TOKEN.finditer(masked)]
+    for end in reversed(ends[-PREFIXES_TRIED:]):
+        try:
+            with _panics_refused(text):
+                pp.parse(text[:end])
+        except (ValueError, InvalidInputError):
+            continue
+        return end
+    return 0
+
+
+def _position(masked: str, name: str, *, is_call: bool = False) -> int | None:
+    behind = r"\s*\(" if is_call else ""
+    pattern = rf"(?<![a-zA-Z0-9_:]){re.escape(name)}(?![a-zA-Z0-9_:]){behind}"
+    found = re.search(pattern, masked)
     return None if found is None else found.start()
 
 
@@ -222,7 +276,7 @@ def _unsupported(
 ) -> InvalidInputError:
     from difflib import get_close_matches
 
-    at = _position(masked, name)
+    at = _position(masked, name, is_call=kind == "function")
     near = get_close_matches(name, sorted(allowed), n=1)
     meant = f"; the nearest is {near[0]}" if near else ""
     return InvalidInputError(
@@ -239,6 +293,18 @@ def matchers_of(selector: Any) -> tuple[Matcher, ...]:
     if selector.name is not None:
         found.insert(0, Matcher(METRIC_NAME, MatchKind.EQUAL, selector.name))
     return tuple(found)
+
+
+def parse_selector(text: str) -> tuple[Matcher, ...]:
+    """The matchers of a selector such as `up{job="node"}`.
+
+    Raises:
+        InvalidInputError: it does not parse, or is another expression.
+    """
+    tree = parse(text)
+    if not isinstance(tree, pp.VectorSelector) or tree.offset is not None or tree.at is not None:
+        raise InvalidInputError("selector", text, 'a selector, such as up{job="node"}')
+    return matchers_of(tree)
 
 
 def _kind(op: Any) -> MatchKind:

@@ -129,9 +129,13 @@ class _Plan:
         return Piece(first, stop, None, f"{REMOVED}; what is left of them answers")
 
     def _reason(self, level: Level) -> str:
-        if self._need is Need.LAST:
-            return f"{REMOVED}; rollups of {level.text} do not say when a series ended"
-        return f"{REMOVED}; windows were moved back to the buckets of {level.text}"
+        moved = f"windows were moved back to the buckets of {level.text}"
+        if self._need is not Need.LAST:
+            return f"{REMOVED}; {moved}"
+        ended = f"rollups of {level.text} do not say when a series ended"
+        return (
+            f"{REMOVED}; {ended}" if self.is_aligned(level) else f"{REMOVED}; {ended}, and {moved}"
+        )
 
     def _covers(self, level: Level, first: int, stop: int) -> bool:
         start, end = int(self._starts[first]), int(self._ends[stop - 1])

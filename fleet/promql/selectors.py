@@ -13,7 +13,7 @@ from fleet.metrics.answers import Runs, Windows, runs_of_records, runs_of_sample
 from fleet.metrics.labels import MatchKind
 from fleet.metrics.levels import HOUR_MS, Level
 from fleet.metrics.samples import is_stale
-from fleet.ports.metric_store import MetricReader, SelectedSeries
+from fleet.ports.metric_store import CodedLabels, MetricReader, SelectedSeries
 from fleet.promql.answer import SelectorUse
 from fleet.promql.label_table import LabelTable, table_of
 from fleet.promql.parsing import duration_ms, fixed_ms, matchers_of
@@ -167,7 +167,9 @@ def _labels(selector: Any, series: SelectedSeries) -> LabelTable:
         for matcher in matchers_of(selector)
         if matcher.kind is MatchKind.EQUAL and matcher.value
     }
-    return table_of(len(series.ids), lambda: [info.labels for info in series.infos], demanded)
+    infos = series.infos
+    coded = infos if isinstance(infos, CodedLabels) else None
+    return table_of(len(series.ids), lambda: [info.labels for info in infos], demanded, coded)
 
 
 def _note(context: Context, selector: Any, piece: Piece, times: WindowTimes, series: int) -> None:

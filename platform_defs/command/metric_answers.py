@@ -11,7 +11,7 @@ from typing import Any
 from fleet.metrics.labels import Labels, labels_text
 from fleet.promql.answer import Answer, AnswerKind, SelectorUse
 from platform_defs.command.moments import utc_text
-from platform_defs.command.output import table
+from platform_defs.command.output import cell_text, table
 from platform_defs.command.plot import LINES_MAX, PlotLine, letter, plot
 
 COLUMNS_SHOWN = 8
@@ -74,8 +74,13 @@ def _without_common(rows: Sequence[Labels]) -> tuple[str, list[str]]:
     common = set.intersection(*(set(labels) for labels in rows)) if rows else set()
     if len(rows) < 2:
         common = set()
-    rests = [labels_text(tuple(pair for pair in labels if pair not in common)) for labels in rows]
-    return labels_text(tuple(sorted(common))) if common else "", rests
+    rests = [_safe(tuple(pair for pair in labels if pair not in common)) for labels in rows]
+    return _safe(tuple(sorted(common))) if common else "", rests
+
+
+def _safe(labels: Labels) -> str:
+    """Labels without marks that would control a terminal."""
+    return cell_text(labels_text(labels))
 
 
 def answer_plot(answer: Answer, *, width: int, colours: bool) -> str:
@@ -158,8 +163,11 @@ def _json_rows(answer: Answer) -> list[Mapping[str, Any]]:
 
 
 def moment(at_ms: int) -> str:
-    """A time in UTC; with milliseconds where it has some."""
-    at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    """A time in UTC, with milliseconds where it has some; a number where no calendar holds it."""
+    try:
+        at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{at_ms} ms"
     if at_ms % 1000 == 0:
         return utc_text(at)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

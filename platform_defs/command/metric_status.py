@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fleet.metrics.levels import Level
-from fleet.metrics.rollup_plan import find_dirty
+from fleet.metrics.store_facts import facts_of
 from platform_defs.command.metric_answers import moment
 from platform_defs.command.moments import span_text
 from platform_defs.command.output import size_text, table
@@ -35,6 +34,10 @@ class MetricsStatus(NamedTuple):
 
     series: int
     commits: int
+    late: int
+    """Samples that came after their hour was closed; its rollups are made anew."""
+    refused: int
+    """Samples that were too old or too far ahead; they are not stored."""
     raw_parts: int
     raw_samples: int
     raw_bytes: int
@@ -44,7 +47,7 @@ class MetricsStatus(NamedTuple):
 
 
 def read_status(store: ObjectMetricStore) -> MetricsStatus:
-    """Read the log of a store, and nothing else.
+    """Read the log and the catalogue of a store, and no sample.
 
     Raises:
         LakeUnavailableError: it cannot be read.
@@ -52,34 +55,29 @@ def read_status(store: ObjectMetricStore) -> MetricsStatus:
     now_ms, open_from = store.now_ms(), store.open_from_ms()
     series = len(store.catalogue())
     with store.log.reading() as state:
-        levels = []
-        for level in Level:
-            dirty = find_dirty(state, level, open_from)
-            built_to = min((one.partition_ms for one in dirty), default=open_from)
-            files = [shard.records for shard in state.rollups[level].values() if shard.records]
-            floor = state.floors_ms[level]
-            levels.append(
-                LevelStatus(
-                    level.text,
-                    built_to,
-                    (now_ms - built_to) / 1000,
-                    len(dirty),
-                    sum(one.rows for one in files),
-                    sum(one.size_bytes for one in files),
-                    floor if floor > 0 else None,
-                )
-            )
+        facts = facts_of(state, open_from)
+        floors = dict(state.floors_ms)
         parts = [live.part for places in state.raw.values() for live in places.values()]
-        return MetricsStatus(
-            series=series,
-            commits=state.number,
-            raw_parts=len(parts),
-            raw_samples=sum(part.rows for part in parts),
-            raw_bytes=sum(part.size_bytes for part in parts),
-            raw_from_ms=min((part.min_ts_ms for part in parts), default=None),
-            raw_to_ms=max((part.max_ts_ms for part in parts), default=None),
-            levels=levels,
+    levels = []
+    for level, found in facts.levels.items():
+        built_to = open_from - found.lag_ms
+        floor = floors[level] if floors[level] > 0 else None
+        lag_s, dirty = (now_ms - built_to) / 1000, len(found.dirty)
+        levels.append(
+            LevelStatus(level.text, built_to, lag_s, dirty, found.rows, found.size_bytes, floor)
         )
+    return MetricsStatus(
+        series=series,
+        commits=facts.commits,
+        late=facts.counted.late,
+        refused=facts.counted.refused_expired + facts.counted.refused_future,
+        raw_parts=facts.raw_parts,
+        raw_samples=facts.raw_rows,
+        raw_bytes=facts.raw_bytes,
+        raw_from_ms=min((part.min_ts_ms for part in parts), default=None),
+        raw_to_ms=max((part.max_ts_ms for part in parts), default=None),
+        levels=levels,
+    )
 
 
 def status_json(found: MetricsStatus) -> dict[str, Any]:
@@ -110,4 +108,6 @@ def status_text(found: MetricsStatus) -> str:
     ]
     headings = ("level", "built to", "lag", "to make", "records", "size", "kept from")
     first = f"{found.series} series in {found.commits} commits"
+    if found.late or found.refused:
+        first += f"; {found.late} samples came late, {found.refused} were refused"
     return "\n".join((first, raw, table(headings, rows)))

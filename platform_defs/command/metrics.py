@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleet.errors import InvalidInputError, NotFoundError
+from fleet.errors import NotFoundError
 from fleet.metrics.labels import labels_text
-from platform_defs.command.metric_access import open_metric_store
+from platform_defs.command.metric_access import existing_metric_store
+from platform_defs.command.metric_import import import_
 from platform_defs.command.output import colours_wanted, table, to_json
 from platform_defs.settings import load_settings
 
@@ -79,7 +80,7 @@ def query(
     now = datetime.now(UTC)
     times = query_times(now, at, from_, to, step, aligned=not no_align, plotted=plot)
     parse(query)
-    reader = open_metric_store(load_settings())
+    reader = existing_metric_store(load_settings())
     answer = _asked(reader, query, times)
     _say(answer, reader, times, plot=plot, limit=limit, as_json=as_json)
 
@@ -158,13 +159,11 @@ def series(matcher: str, limit: int | None, as_json: bool) -> None:
       stateroom metrics series 'agent_tasks_total{region=~"us-.*"}'
       stateroom metrics series '{agent="us-west-2-cpu-1"}' --json
     """  # noqa: D301
-    from fleet.promql.parsing import matchers_of, parse
+    from fleet.promql.parsing import parse_selector
 
-    tree = parse(matcher)
-    if type(tree).__name__ != "VectorSelector":
-        raise InvalidInputError("matcher", matcher, 'a selector, such as up{job="node"}')
-    reader = open_metric_store(load_settings())
-    found = reader.select(matchers_of(tree), 0, round(datetime.now(UTC).timestamp() * 1000))
+    matchers = parse_selector(matcher)
+    reader = existing_metric_store(load_settings())
+    found = reader.select(matchers, 0, round(datetime.now(UTC).timestamp() * 1000))
     if not len(found.ids):
         raise NotFoundError(
             f"no series of {matcher}", hint="`stateroom metrics series` lists the metrics."
@@ -218,5 +217,8 @@ def status(as_json: bool) -> None:
     """  # noqa: D301
     from platform_defs.command.metric_status import read_status, status_json, status_text
 
-    found = read_status(open_metric_store(load_settings()))
+    found = read_status(existing_metric_store(load_settings()))
     click.echo(to_json(status_json(found)) if as_json else status_text(found))
+
+
+metrics.add_command(import_)

@@ -1,4 +1,4 @@
-"""The metric store on an object store: raw samples, the catalogue of series, rollups.
+"""Where samples come from and where they are kept: adapters of the ports of metrics.
 
 `store_log` commits, `raw_parts`, `record_parts`, `sketch_parts` and `series_parts` are the files,
 `metric_store` is the `fleet.ports.MetricStore`, `rolling` and `upkeep` are what runs do to it. What

@@ -107,6 +107,28 @@ class Segment:
             for names, values, kind, unit, text, interval_ms, sketched in columns
         ]
 
+    def label_names(self, positions: Int64Array) -> list[str]:
+        """Labels that series between the first and the last of some have."""
+        if not len(positions):
+            return []
+        first = int(self._offsets[int(positions.min())])
+        last = int(self._offsets[int(positions.max()) + 1])
+        return [self._name_texts[code] for code in np.unique(self._names[first:last])]
+
+    def label_codes(self, name: str, positions: Int64Array) -> tuple[Int64Array, list[str]]:
+        """Values of one label of some series, as codes into texts; '' where there is none."""
+        code = self._code_of.get(name)
+        if code is None or not len(positions):
+            return np.zeros(len(positions), np.int64), [""]
+        start, end = int(positions.min()), int(positions.max()) + 1
+        first, last = int(self._offsets[start]), int(self._offsets[end])
+        at = np.flatnonzero(self._names[first:last] == code)
+        distinct, inverse = np.unique(self._values[first:last][at], return_inverse=True)
+        owners = np.searchsorted(self._offsets[start : end + 1] - first, at, side="right") - 1
+        codes = np.zeros(end - start, np.int64)
+        codes[owners] = inverse.reshape(-1) + 1
+        return codes[positions - start], ["", *(self._value_texts[one] for one in distinct)]
+
     def find(self, ids: Int64Array) -> tuple[BoolArray, Int64Array]:
         """Which identities are here, and where (0 for those that are not)."""
         if not len(self.ids):
@@ -271,12 +293,33 @@ class LazyInfos(Sequence[SeriesInfo]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[SeriesInfo]: ...
     def __getitem__(self, index: int | slice) -> SeriesInfo | Sequence[SeriesInfo]:
-        """One, or some."""
+        """One, or some; of some only those are built."""
+        if isinstance(index, slice) and self._built is None:
+            return list(LazyInfos(self._segments, self._ids[index]))
         return self._all()[index]
 
     def __iter__(self) -> Iterator[SeriesInfo]:
         """All, in order."""
         return iter(self._all())
+
+    def label_names(self) -> Sequence[str]:
+        """See `fleet.ports.metric_store.CodedLabels`."""
+        found: set[str] = set()
+        for segment in self._segments:
+            known, at = segment.find(self._ids)
+            found.update(segment.label_names(at[known]))
+        return sorted(found)
+
+    def label_column(self, name: str) -> tuple[Int64Array, Sequence[str]]:
+        """See `fleet.ports.metric_store.CodedLabels`; no series is built."""
+        texts = {"": 0}
+        codes = np.zeros(len(self._ids), np.int64)
+        for segment in self._segments:
+            known, at = segment.find(self._ids)
+            found, values = segment.label_codes(name, at[known])
+            moved = [texts.setdefault(value, len(texts)) for value in values]
+            codes[known] = np.array(moved, np.int64)[found]
+        return codes, tuple(texts)
 
     def _all(self) -> list[SeriesInfo]:
         if self._built is None:

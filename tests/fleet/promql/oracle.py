@@ -162,24 +162,27 @@ def close(one: float, other: float, tolerance: float, absolute: float = 0.0) -> 
 
 def freeze(answers: Mapping[str, Rows]) -> None:
     """Keep answers for machines without Prometheus."""
-    text = {
-        key: [
-            [list(map(list, labels)), list(map(list, values.items()))]
-            for labels, values in sorted(rows.items())
-        ]
-        for key, rows in answers.items()
+    text = {key: packed(rows) for key, rows in answers.items()}
+    FROZEN.write_bytes(gzip.compress(json.dumps(text, separators=(",", ":")).encode(), 9, mtime=0))
+
+
+def packed(rows: Rows) -> list[Any]:
+    """Rows as JSON can hold them."""
+    return [
+        [[list(pair) for pair in labels], [list(point) for point in values.items()]]
+        for labels, values in sorted(rows.items())
+    ]
+
+
+def thawed(rows: Sequence[Any]) -> Rows:
+    """Rows that `packed` made."""
+    return {
+        tuple((name, value) for name, value in labels): {int(t): float(v) for t, v in values}
+        for labels, values in rows
     }
-    packed = gzip.compress(json.dumps(text, separators=(",", ":")).encode(), 9, mtime=0)
-    FROZEN.write_bytes(packed)
 
 
 def frozen() -> dict[str, Rows]:
     """Answers that Prometheus 2.42 gave."""
     text = json.loads(gzip.decompress(FROZEN.read_bytes()))
-    return {
-        key: {
-            tuple((name, value) for name, value in labels): {int(t): float(v) for t, v in values}
-            for labels, values in rows
-        }
-        for key, rows in text.items()
-    }
+    return {key: thawed(rows) for key, rows in text.items()}

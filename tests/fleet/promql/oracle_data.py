@@ -179,6 +179,22 @@ RECORD_FUNCTIONS = (
 """Answered from records of any level."""
 RAW_FUNCTIONS = ("irate({})", "idelta({})", "deriv({})", "predict_linear({}, 600)",
                  "quantile_over_time(0.9, {})", "quantile_over_time(0, {})")  # fmt: skip
+PLAIN_QUERIES = (
+    *("clamp_min(m, 5)", "clamp_max(m, 100)", "m * scalar(m{family='plain'})", "vector(time())"),
+    *("minute(timestamp(m))", "month()", "year()", "hour()", "day_of_month()", "day_of_week()"),
+    *("days_in_month(vector(1709210000))", "day_of_year(vector(1735603200))", "minute(vector(-1))"),
+    *("month(vector(-86401))", "year(vector(-86401))", "day_of_week(vector(-86401))"),
+    *("sin(m)", "cos(m)", "tan(m)", "atan(m)", "asinh(m)", "deg(m)", "rad(m)", "exp(-abs(m))"),
+    *("log2(m)", "log10(m)", "ln(m)", "tanh(m)", "sinh(m % 3)", "cosh(m % 3)", "acosh(m)"),
+    *("asin(m % 1)", "acos(m % 1)", "atanh(m % 1)", "pi()", "topk(3, m)", "quantile(0.25, m)"),
+    *("group by (family) (m)", "avg without (family) (h_bucket)", "round(m, 5)", "sgn(m - 50)"),
+    'label_replace(m, "family", "$2.${1}$$", "family", "(?P<first>[a-z]+)_(.*)")',
+    'label_replace(m, "to", "$first-$nope", "family", "(?P<first>[a-z]+)_?.*")',
+    'label_join(m, "to", "-", "family", "nope", "family")',
+    'absent(m{family="nope", pod=~"a"})',
+    'absent(m{family="nope", family="neither"})',
+    "m{family=~'gap.*'} and on () vector(1) unless m{family='gap_40m'}",
+)
 WINDOWS = {
     "5m": (15 * MINUTE_MS, SHORT_MS, 35 * MINUTE_MS),
     "15m": (30 * MINUTE_MS, SHORT_MS, 45 * MINUTE_MS),
@@ -227,6 +243,8 @@ def raw_asks() -> Iterator[Ask]:
     yield _ask("max_over_time(rate(m[5m])[30m:1m])", odd)
     yield _ask("sum_over_time((m % 7)[20m:90s] offset 7m)", odd)
     yield _ask('absent_over_time(m{family="stale"}[5m])', around)
+    for query in PLAIN_QUERIES:
+        yield _ask(query, odd)
 
 
 def openmetrics() -> str:

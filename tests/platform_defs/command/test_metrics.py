@@ -15,12 +15,16 @@ from fleet.metrics.labels import labels_of, series_id
 from fleet.metrics.levels import HOUR_MS, MINUTE_MS, Level
 from fleet.metrics.rollup_plan import find_dirty
 from fleet.metrics.samples import MetricType, SampleBatch, SeriesInfo
+from fleet.metrics.store_facts import MetricsDeclaration
 from platform_defs.command import exit_codes
 from resources.metrics.metric_store import ObjectMetricStore
 from resources.metrics.part_files import PartFiles
 from resources.metrics.rolling import roll_up_partition
 from resources.object_store.directory import DirectoryObjectStore
 from tests.platform_defs.command.conftest import Run
+from tests.servers.prometheus import backfill, prometheus_programs, running_prometheus
+
+__all__ = ["prometheus_programs"]
 
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 DAY_MS = round(DAY.timestamp() * 1000)
@@ -33,8 +37,9 @@ def store(fleet_dir: Path) -> ObjectMetricStore:
     folder = fleet_dir / "state" / "metrics"
     folder.mkdir(parents=True)
     objects = DirectoryObjectStore(folder)
+    shards = MetricsDeclaration("").shards
     store = ObjectMetricStore(
-        objects, PartFiles(objects, folder), shards=2, now=lambda: datetime.now(UTC)
+        objects, PartFiles(objects, folder), shards=shards, now=lambda: datetime.now(UTC)
     )
     times = np.arange(DAY_MS + 15_000, DAY_MS + 3 * HOUR_MS + 1, 15_000, dtype=np.int64)
     series: dict[int, SeriesInfo] = {}
@@ -131,8 +136,8 @@ def test_a_plot_is_as_wide_as_the_terminal(run: Run, store: ObjectMetricStore) -
         ("agent_task_total", "no metric agent_task_total; near are agent_tasks_total"),
         ('load{region="us"}', "there is 'eu'"),
         ('load{zone="us"}', "no series of it has a label zone"),
-        ("load", "1 series, but no samples at that time; the last sample before is at "
-                 "2026-03-01T03:00:00Z"),
+        ("load", ("1 series, but no samples at that time; the last sample before is at "
+                 "2026-03-01T03:00:00Z")),
     ],
 )  # fmt: skip
 def test_what_is_not_there_is_an_error_that_says_what_is(
@@ -205,3 +210,61 @@ def test_without_a_store_none_is_made(run: Run, fleet_dir: Path) -> None:
     assert done.exit_code != 0
     assert "no metrics at" in done.stderr
     assert not (fleet_dir / "state" / "metrics").exists()
+
+
+LAYOUT = """
+[[layout]]
+file = "load.csv"
+metric = "load"
+label_columns = {machine = "node"}
+"""
+
+
+def test_csv_files_are_imported_once_however_often_it_is_run(run: Run, fleet_dir: Path) -> None:
+    """The store is made by it; the second run changes nothing."""
+    (fleet_dir / "layout.toml").write_text(LAYOUT)
+    start = DAY_MS // 1000
+    rows = [f"{start + 60 * n},m{n % 2},{n}" for n in range(1, 61)]
+    (fleet_dir / "load.csv").write_text("\n".join(["timestamp,machine,value", *rows, ""]))
+    for _ in range(2):
+        done = run("metrics", "import", "csv", str(fleet_dir / "layout.toml"))
+        assert done.exit_code == 0, done.output
+        assert "60 samples in 1 pieces" in done.stdout
+        assert json.loads(run("metrics", "status", "--json").stdout)["raw_samples"] == 60
+    found = run("metrics", "query", "sum(load)", "--at", "2026-03-01T01:00:00Z", "--json")
+    (row,) = json.loads(found.stdout)["result"]
+    assert row["values"] == [["2026-03-01T01:00:00Z", 59.0 + 60.0]]
+
+
+def test_a_server_is_imported_and_answers_as_before(
+    run: Run, fleet_dir: Path, tmp_path: Path, prometheus_programs: None
+) -> None:
+    """What Prometheus says of its samples is what the imported ones say, by our command."""
+    start = DAY_MS // 1000
+    lines = [f'work_total{{pod="p{n % 3}"}} {n * n} {start + 20 * n}' for n in range(1, 180)]
+    lines.sort(key=lambda line: line.split("{")[1][:8])
+    backfill("\n".join(["# TYPE work_total unknown", *lines, "# EOF\n"]), tmp_path / "data")
+    query = "sum by (pod) (increase(work_total[10m]))"
+    with running_prometheus(tmp_path / "data") as server:
+        done = run("metrics", "import", "prometheus", server.url, "--series", "work_total",
+                   "--from", "2026-03-01T00:00:00Z", "--to", "2026-03-01T02:00:00Z")  # fmt: skip
+        said = server.get("/api/v1/query", {"query": query, "time": f"{start + 2409}"})
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("179 samples in ")
+    at = datetime.fromtimestamp(start + 2409, UTC).isoformat()
+    found = json.loads(run("metrics", "query", query, "--at", at, "--json").stdout)["result"]
+    ours = {row["labels"]["pod"]: row["values"][0][1] for row in found}
+    assert {row["metric"]["pod"] for row in said["result"]} == set(ours)
+    for row in said["result"]:
+        assert math.isclose(ours[row["metric"]["pod"]], float(row["value"][1]), rel_tol=1e-9)
+
+
+def test_what_breaks_off_says_how_to_go_on(run: Run, fleet_dir: Path) -> None:
+    """A server that is not there, a layout with a bad row: nothing is stored, and it is said."""
+    done = run("metrics", "import", "prometheus", "http://127.0.0.1:9")
+    assert done.exit_code == exit_codes.TRANSIENT
+    (fleet_dir / "layout.toml").write_text(LAYOUT)
+    (fleet_dir / "load.csv").write_text("timestamp,machine,value\n1,m,x\n")
+    done = run("metrics", "import", "csv", str(fleet_dir / "layout.toml"))
+    assert done.exit_code == exit_codes.USAGE
+    assert "load.csv line 2" in done.stderr
