@@ -4,7 +4,7 @@ Crash points: alerts are passed on before their state is committed, so a crash b
 passes them on once more and loses none. `for` goes on after a restart as Prometheus lets it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from fleet.alerts.groups import (
@@ -72,6 +72,7 @@ class AlertEvaluator:
         store: AlertStore,
         clock: Clock,
         *,
+        flush: Callable[[], None] | None = None,
         outside: Outside | None = None,
         send_policy: SendPolicy | None = None,
         restore_policy: RestorePolicy | None = None,
@@ -85,6 +86,8 @@ class AlertEvaluator:
             receiver: takes alerts.
             store: keeps the states.
             clock: says when groups are due.
+            flush: makes what `sink` has taken durable, after each tick that evaluated anything;
+                what it cannot keep now it keeps with the next.
             outside: labels and address of this deployment, put on every alert.
             send_policy: how often alerts are passed on again.
             restore_policy: how long an outage may be for `for` to go on.
@@ -103,6 +106,7 @@ class AlertEvaluator:
         self._receiver, self._store, self._clock = receiver, store, clock
         self._send = send_policy or SendPolicy()
         self._restore = restore_policy or RestorePolicy()
+        self._flush = flush
         self._saved_at_ms: int | None = None
 
     def tick(self) -> AlertTick:
@@ -116,6 +120,7 @@ class AlertEvaluator:
         passed_on, told = self._pass_on(evaluated, now_ms, problems)
         delivered = len(problems) == failed_before
         if evaluated:
+            self._keep_samples(problems)
             self._commit(now_ms, problems, urgent=changed or passed_on > 0)
         live = [
             alert for state in self._states for rule in state.rules for alert in rule.state.live()
@@ -220,6 +225,14 @@ class AlertEvaluator:
                 sent = outgoing(compiled, alerts, at_ms, interval_ms, self._send)
                 found.append(_Due(place, number, alerts, sent))
         return found
+
+    def _keep_samples(self, problems: list[str]) -> None:
+        if self._flush is None:
+            return
+        try:
+            self._flush()
+        except StateroomError as error:
+            problems.append(f"the series of rules were not kept: {error}")
 
     def _commit(self, now_ms: int, problems: list[str], *, urgent: bool) -> None:
         """Write the states, unless nothing has changed and they are many."""

@@ -31,6 +31,7 @@ from fleet.heartbeats import HeartbeatPolicy
 from fleet.lake import LakePolicy
 from fleet.metrics.rollup_plan import MetricPolicy
 from fleet.metrics.store_facts import MetricsDeclaration
+from fleet.objectives import Objective
 from fleet.run_history import RunHistoryPolicy
 from fleet.traffic_declaration import TrafficDeclaration
 from ops.inventory import TABLES
@@ -44,6 +45,7 @@ from ops.route_keeping import RouteKeeper
 from platform_defs.build_backups import build_backups
 from platform_defs.build_failover import build_failover, build_watch
 from platform_defs.build_metrics import build_metrics
+from platform_defs.build_objectives import build_objectives
 from platform_defs.declared_backup import (
     backup_crons,
     declared_artefacts,
@@ -55,6 +57,7 @@ from platform_defs.declared_fleet import declared_nodes, declared_replicas
 from platform_defs.declared_traffic import declared_traffic, simple_traffic
 from platform_defs.settings import Settings
 from platform_defs.settings_metrics import declared_metrics, metric_policy_of
+from platform_defs.settings_objectives import declared_objectives
 from resources.clock import SystemClock
 from resources.clock_resource import ClockResource
 from resources.cluster_resource import cluster_resource
@@ -98,6 +101,7 @@ class Deployment:
     """Whom alerts reach beside the log."""
     traffic: TrafficDeclaration | None = None
     """None: one embedded table of routes below `state_dir`."""
+    objectives: tuple[Objective, ...] = ()
     metrics: MetricsDeclaration | None = None
     """None: a folder below `state_dir`."""
     metric_policy: MetricPolicy = field(default_factory=MetricPolicy)
@@ -126,6 +130,7 @@ def deployment_of(settings: Settings) -> Deployment:
         failover=declared_failover(settings),
         receivers=NotifierResource(**asdict(settings.notify)),
         traffic=declared_traffic(settings),
+        objectives=declared_objectives(settings.objectives),
         metrics=declared_metrics(settings.metrics),
         metric_policy=metric_policy_of(settings.metrics),
         metric_retention_cron=settings.metrics.retention_cron,
@@ -180,6 +185,7 @@ def build_resources(deployment: Deployment) -> dict[str, Any]:
         "metric_store": metric_store_resource,
         "metrics_declaration": metrics_of(deployment),
         "notifier": notifier,
+        "objectives": deployment.objectives,
         "progress": SilentProgress(),
         "region_vaults": region_vaults_resource,
         "route_keeper": RouteKeeper(traffic_of(deployment), SystemClock()),
@@ -248,11 +254,13 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
     backups = build_backups(backup_of(deployment), deployment.backup_crons)
     failover = build_failover(deployment.failover, deployment.declaration.regions)
     metrics = build_metrics(metrics_of(deployment), deployment.metric_retention_cron)
+    budgets = build_objectives(running=bool(deployment.objectives))
     checks = [
         *build_inventory_checks(),
         *backups.checks,
         *failover.checks,
         *metrics.checks,
+        *budgets.checks,
     ]
     check_keys = [key for each in checks for key in each.check_keys]
     return dg.Definitions(
@@ -263,10 +271,11 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *backups.assets,
             *failover.assets,
             *metrics.assets,
+            *budgets.assets,
             *build_upkeep_assets(check_keys),
         ],
         asset_checks=checks,
-        jobs=[*build_jobs(), *backups.jobs, *failover.jobs, *metrics.jobs],
+        jobs=[*build_jobs(), *backups.jobs, *failover.jobs, *metrics.jobs, *budgets.jobs],
         sensors=[
             build_fleet_change_sensor(),
             *backups.sensors,
@@ -279,6 +288,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *backups.schedules,
             *failover.schedules,
             *metrics.schedules,
+            *budgets.schedules,
         ],
         resources={**resources, **overrides},
         executor=dg.in_process_executor,

@@ -1,7 +1,7 @@
 """Rules from Prometheus' own files, refused as a whole with every problem at once.
 
 The checks are those of `promtool check rules` (rulefmt), and one more: what a template uses must
-exist here. Expressions are parsed by Prometheus' own grammar.
+exist here, and every expression must be one that is answered here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fleet.alerts.rules import (
 )
 from fleet.alerts.templates import check_template
 from fleet.alerts.yaml_nodes import Mapped, Problems, mapped, read_yaml
-from fleet.errors import InvalidDocumentError, Problem
+from fleet.errors import InvalidDocumentError, InvalidInputError, Problem
 from fleet.metrics.labels import METRIC_NAME, Labels
 
 if TYPE_CHECKING:
@@ -146,13 +146,13 @@ def _expr(table: Mapped, problems: Problems) -> str:
 
 
 def expression_problem(expr: str) -> str:
-    """What is wrong with an expression, by Prometheus' grammar; '' when nothing is."""
-    import promql_parser
+    """What is wrong with an expression, or is not answered here; '' when nothing is."""
+    from fleet.promql.parsing import parse
 
     try:
-        promql_parser.parse(expr)
-    except ValueError as error:
-        return " ".join(str(error).split())
+        parse(expr)
+    except InvalidInputError as error:
+        return " ".join(error.allowed.split())
     return ""
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _SHOWN_CHARS = 120
+_DEPTH_MAX = 50
 _NULL = "tag:yaml.org,2002:null"
 
 
@@ -141,17 +142,38 @@ def read_yaml(text: str, problems: Problems) -> Mapped | None:
     import yaml
 
     try:
+        if _is_deep(text):
+            problems.add(0, "yaml", text[:40], f"at most {_DEPTH_MAX} levels of nesting")
+            return None
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         problems.add(line, "yaml", error.problem or "", "YAML that parses")
         return None
-    except (yaml.YAMLError, RecursionError) as error:
+    except yaml.YAMLError as error:
         problems.add(0, "yaml", str(error), "YAML that parses")
         return None
     if node is None:
         return Mapped(problems, 1, "")
     return mapped(node, problems, "")
+
+
+def _is_deep(text: str) -> bool:
+    """Whether a text nests deeper than files of rules do.
+
+    libyaml composes by recursion: it would overflow its stack and take the process with it.
+    """
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _DEPTH_MAX:
+                return True
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return False
 
 
 def mapped(node: Node, problems: Problems, path: str) -> Mapped | None:

@@ -47,6 +47,7 @@ class MemorySeries:
     def __init__(self) -> None:
         """Begin empty."""
         self._series: dict[int, _Series] = {}
+        self._by_labels: dict[Labels, _Series] = {}
         self._of_metric: dict[str, list[int]] = {}
 
     def __len__(self) -> int:
@@ -68,14 +69,21 @@ class MemorySeries:
         self._of_metric.clear()
 
     def _of(self, labels: Labels) -> _Series:
-        identity = series_id(labels)
-        found = self._series.get(identity)
+        found = self._by_labels.get(labels)
         if found is None:
-            found = self._series[identity] = _Series(labels)
+            identity = series_id(labels)
+            other = self._series.get(identity)
+            if other is not None:
+                allowed = f"another identity than {other.info.labels}"
+                raise InvalidInputError("series", labels, allowed)
+            found = self._series[identity] = self._by_labels[labels] = _Series(labels)
             self._of_metric.setdefault(metric_of(labels), []).append(identity)
-        elif found.info.labels != labels:
-            raise InvalidInputError("series", labels, f"another identity than {found.info.labels}")
         return found
+
+    def clear(self) -> None:
+        """Forget every sample and series."""
+        for held in (self._series, self._by_labels, self._of_metric):
+            held.clear()
 
     def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> SelectedSeries:
         """See the port."""

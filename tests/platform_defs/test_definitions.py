@@ -158,6 +158,7 @@ def test_the_lineage_leads_from_the_declaration_to_the_states() -> None:
         "rollup_1h": {"rollup_5m"},
         "rollup_1d": {"rollup_1h"},
         "metric_retention": {"metric_samples"},
+        "error_budgets": {"metric_samples"},
     }
 
 

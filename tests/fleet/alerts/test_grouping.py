@@ -193,3 +193,14 @@ def test_a_policy_without_sense_is_refused(field: str) -> None:
     """Names the field."""
     with pytest.raises(InvalidInputError, match=field):
         GroupingPolicy(**{field: -1})
+
+
+def test_an_end_within_a_group_that_goes_on_is_told_once() -> None:
+    """The others still fire; the one that ended leaves the group."""
+    telling = Telling()
+    telling.look(0, sent("a", 0, 99), sent("b", 0, 99))
+    assert len(telling.look(1)) == 1
+    telling.look(3, sent("b", 0, 3))
+    (message,) = telling.look(6)
+    assert (jobs(message.firing), jobs(message.resolved)) == (["a"], ["b"])
+    assert telling.look(11) == []

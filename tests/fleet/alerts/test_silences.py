@@ -132,3 +132,11 @@ def test_a_document_that_is_not_ours_is_no_empty_list() -> None:
         with pytest.raises(InvalidInputError, match="silences"):
             decode_silences(text)
     assert decode_silences(None) == []
+
+
+def test_quotes_that_do_not_end_and_endless_comments_are_refused() -> None:
+    """Each by its name."""
+    with pytest.raises(InvalidInputError, match="plain double quotes"):
+        parse_matcher('a="b\\q"')
+    with pytest.raises(InvalidInputError, match="1000 characters"):
+        new_silence([parse_matcher("A")], NOW, NOW + HOUR, "ann", "x" * 1001)
