@@ -133,7 +133,7 @@ class PartFiles:
             except OSError as error:
                 raise LakeUnavailableError(
                     f"cache of the metric store: {path}: {error.strerror}",
-                    hint="Free space on the disk of metrics.cache_path, or make metrics.cache_mib smaller.",
+                    hint="Free space on its disk (metrics.cache_path), or lower metrics.cache_mib.",
                 ) from error
             self._verified[one.key] = _stamp(path)
             return str(path)
