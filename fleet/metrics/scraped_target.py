@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from fleet.errors import InvalidInputError
+from fleet.metrics.exposition.exposed import NO_TIMESTAMP, Exposition
 from fleet.metrics.exposition.numbers import ExpositionFormat
-from fleet.metrics.exposition.parser import NO_TIMESTAMP, Exposition, ExpositionParser
+from fleet.metrics.exposition.parser import ExpositionParser
 from fleet.metrics.labels import labels_of, metric_of, series_id
 from fleet.metrics.samples import (
     MetricType,

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fleet.errors import InvalidInputError, NotFoundError, TooLargeError
+from fleet.errors import InvalidInputError, NotFoundError
 from fleet.metrics.exposition.families import Family, family_of
 from fleet.metrics.exposition.numbers import normalize_nan
 from fleet.metrics.labels import METRIC_NAME, Matcher, MatchKind, labels_of, series_id
@@ -23,6 +23,7 @@ from fleet.metrics.samples import MetricType, SampleBatch, SeriesInfo
 from fleet.ports.metric_source import SourcePiece
 from resources.metrics.pieces import content_name
 from resources.metrics.prometheus_api import PrometheusApi, TooMuchAskedError
+from resources.metrics.prometheus_questions import Place, Question, parts_of_metric
 from resources.metrics.remote_read import (
     BrokenAnswerError,
     ReadSeries,
@@ -41,8 +42,6 @@ PIECE_METRICS = 200
 """Metrics of one piece, so that a question stays short."""
 SPACING_MS = 15_000
 """Distance of samples that is assumed until denser ones are seen."""
-PIECE_SPAN_MIN_MS = 1000
-"""A piece is not divided further in time."""
 PROBLEMS_MAX = 20
 """Of one piece that are spelt out."""
 EVERYTHING = (Matcher(METRIC_NAME, MatchKind.REGEX, ".+"),)
@@ -69,75 +68,6 @@ class ReadProtocol(StrEnum):
     """Remote read where the server has it."""
     REMOTE_READ = "remote_read"
     QUERY = "query"
-
-
-class Place(NamedTuple):
-    """Where reading goes on: windows of time in order, and in each the metrics by name."""
-
-    from_ms: int
-    """Start of the window, excluded."""
-    to_ms: int
-    """Its end; 0 when it is not begun."""
-    after: str = ""
-    """Metrics up to this one are read, this one only ..."""
-    within_ms: int = 0
-    """... up to this time; 0: whole."""
-
-    @staticmethod
-    def parse(text: str) -> Place:
-        """The place of a `resume`.
-
-        Raises:
-            InvalidInputError: it is none.
-        """
-        try:
-            from_ms, to_ms, after, within_ms = json.loads(text)
-        except (ValueError, TypeError) as error:
-            raise InvalidInputError("resume", text[:80], "that of a piece, unchanged") from error
-        if not (
-            all(isinstance(one, int) for one in (from_ms, to_ms, within_ms))
-            and isinstance(after, str)
-        ):
-            raise InvalidInputError("resume", text[:80], "that of a piece, unchanged")
-        return Place(from_ms, to_ms, after, within_ms)
-
-    def text(self) -> str:
-        """As `resume` of a piece."""
-        return json.dumps(self, separators=(",", ":"))
-
-
-class _Question(NamedTuple):
-    """What a piece asks for."""
-
-    names: Sequence[str]
-    start_ms: int
-    end_ms: int
-    window: Place
-    """The window that it is part of."""
-
-    def behind(self) -> Place:
-        """Where reading goes on behind it."""
-        if self.end_ms < self.window.to_ms:
-            return self.window._replace(after=self.names[0], within_ms=self.end_ms)
-        return self.window._replace(after=self.names[-1], within_ms=0)
-
-    def halves(self) -> tuple[_Question, _Question]:
-        """Its two parts: of its metrics, or of its time.
-
-        Raises:
-            TooLargeError: it cannot be divided.
-        """
-        if len(self.names) > 1:
-            half = len(self.names) // 2
-            first = self._replace(names=self.names[:half])
-            return first, self._replace(names=self.names[half:])
-        middle = (self.start_ms + self.end_ms) // 2
-        if self.end_ms - self.start_ms <= PIECE_SPAN_MIN_MS:
-            raise TooLargeError(
-                f"{self.names[0]} has too many samples in {self.end_ms - self.start_ms} ms",
-                hint="Choose fewer series by a matcher, for example on job or instance.",
-            )
-        return self._replace(end_ms=middle), self._replace(start_ms=middle)
 
 
 class _Found(NamedTuple):
@@ -222,7 +152,7 @@ class PrometheusSource:
                 yield piece._replace(problems=piece.problems + remarks)
                 remarks = ()
 
-    def _pieces(self, question: _Question) -> Iterator[SourcePiece]:
+    def _pieces(self, question: Question) -> Iterator[SourcePiece]:
         """The answer in one piece, or in as many as the server wants."""
         try:
             found = self._ask(question)
@@ -240,25 +170,27 @@ class PrometheusSource:
 
     def _questions(
         self, names: Sequence[str], counts: Mapping[str, int], window: Place
-    ) -> Iterator[_Question]:
+    ) -> Iterator[Question]:
         """Metrics in order, as many together as a piece should have; large ones alone, in parts."""
         if window.within_ms:
             parts = self._parts_of(window.after, counts)
-            yield from _parts(window.after, window.within_ms, window, parts)
+            yield from parts_of_metric(window.after, window.within_ms, window, parts)
         group: list[str] = []
         size = 0
         for name in names:
             count = counts.get(name, 1)
             if group and (size + count > self._piece_samples or len(group) >= PIECE_METRICS):
-                yield _Question(group, window.from_ms, window.to_ms, window)
+                yield Question(group, window.from_ms, window.to_ms, window)
                 group, size = [], 0
             if count > self._piece_samples:
-                yield from _parts(name, window.from_ms, window, self._parts_of(name, counts))
+                yield from parts_of_metric(
+                    name, window.from_ms, window, self._parts_of(name, counts)
+                )
             else:
                 group.append(name)
                 size += count
         if group:
-            yield _Question(group, window.from_ms, window.to_ms, window)
+            yield Question(group, window.from_ms, window.to_ms, window)
 
     def _parts_of(self, name: str, counts: Mapping[str, int]) -> int:
         return max(1, -(-counts.get(name, 1) // self._piece_samples))
@@ -301,7 +233,7 @@ class PrometheusSource:
         except _MALFORMED as error:
             raise self._api.broken(f"counts that are none, {error!r}") from error
 
-    def _ask(self, question: _Question) -> _Found:
+    def _ask(self, question: Question) -> _Found:
         if self.protocol is not ReadProtocol.QUERY:
             try:
                 found = self._ask_remote_read(question)
@@ -319,7 +251,7 @@ class PrometheusSource:
         kept = [one for one in self._matchers if one not in EVERYTHING]
         return [Matcher(METRIC_NAME, MatchKind.REGEX, pattern), *kept]
 
-    def _ask_remote_read(self, question: _Question) -> _Found:
+    def _ask_remote_read(self, question: Question) -> _Found:
         matchers = self._selection(question.names)
         request = encode_request(matchers, question.start_ms + 1, question.end_ms)
         try:
@@ -330,7 +262,7 @@ class PrometheusSource:
         except BrokenAnswerError as error:
             raise self._api.broken(str(error)) from error
 
-    def _ask_query(self, question: _Question) -> _Found:
+    def _ask_query(self, question: Question) -> _Found:
         span_ms = question.end_ms - question.start_ms
         selector = _selector(self._selection(question.names))
         parameters = {"query": f"{selector}[{span_ms}ms]", "time": _seconds(question.end_ms)}
@@ -454,15 +386,6 @@ class _Problems:
         if histograms:
             found.append(f"{histograms} samples that are native histograms left out")
         return tuple(found)
-
-
-def _parts(name: str, start_ms: int, window: Place, parts: int) -> Iterator[_Question]:
-    """One metric from a time on, in parts of the window."""
-    span_ms = max(PIECE_SPAN_MIN_MS, -(-(window.to_ms - window.from_ms) // parts))
-    while start_ms < window.to_ms:
-        end_ms = min(start_ms + span_ms, window.to_ms)
-        yield _Question([name], start_ms, end_ms, window)
-        start_ms = end_ms
 
 
 def _family(row: Mapping[str, Any]) -> Family:

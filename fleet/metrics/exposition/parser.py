@@ -7,13 +7,14 @@ before, nothing but the numbers is read. A body is taken whole or refused whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import compress, repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 from fleet.errors import InvalidInputError
 from fleet.metrics.exposition.created import CreatedGroups
+from fleet.metrics.exposition.exposed import NO_TIMESTAMP, Exposition, first_of_each
 from fleet.metrics.exposition.families import COUNTING, Family, family_of, parse_families
 from fleet.metrics.exposition.lines import (
     Pairs,
@@ -38,8 +39,6 @@ from fleet.metrics.samples import SeriesInfo
 if TYPE_CHECKING:
     from fleet.metrics.samples import BoolArray, FloatArray, Int64Array
 
-NO_TIMESTAMP = -(2**63)
-"""In `Exposition.ts_ms`: the line has none, the sample is of the moment of the scrape."""
 CACHE_SLACK = 1000
 """Spellings may be remembered that are twice the lines of the last body and these more."""
 
@@ -50,38 +49,6 @@ series that began together."""
 
 LabelChange = Callable[[str, Pairs], Labels]
 """Makes a series' labels of the metric's name and the others in the line."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Exposition:
-    """The samples of one body, in its order.
-
-    Of several samples of one series at one time the first counts, as in Prometheus' head block.
-
-    Attributes:
-        series_ids: int64; the same array as before when a target says the same series again.
-        values: float64; every NaN has the bits of `NORMAL_NAN_BITS`.
-        ts_ms: int64, NO_TIMESTAMP for a line without one; None where no line has one.
-        series: what is known of every identity in `series_ids`, and maybe of more.
-        created_ids, created_ms: series that count since a known time; the same arrays as before
-            while nothing changed. Quantiles of summaries count nothing and are not among them.
-        lines: samples as the body has them, with those that were repeated.
-        exemplars: exemplars that were read and dropped.
-    """
-
-    series_ids: Int64Array
-    values: FloatArray
-    ts_ms: Int64Array | None
-    series: Mapping[int, SeriesInfo]
-    created_ids: Int64Array
-    created_ms: Int64Array
-    lines: int
-    exemplars: int
-
-    @property
-    def repeated(self) -> int:
-        """Samples that were left out, because their series and time stood in the body before."""
-        return self.lines - len(self.series_ids)
 
 
 class _Careful(NamedTuple):
@@ -293,7 +260,7 @@ class ExpositionParser:
         is_sample = slots >= 0
         ids: Int64Array = slots[is_sample]
         values, ts_ms = _numbers(body, np.flatnonzero(is_sample).tolist())
-        kept = _first_of_each(ids, ts_ms)
+        kept = first_of_each(ids, ts_ms)
         groups: list[int] = np.flatnonzero(slots < _COMMENT).tolist()
         created = [(body.slots[index], _created_ms(body, index)) for index in groups]
         created_ids, created_ms = self._created.columns(created, set(body.slots))
@@ -384,23 +351,6 @@ def _created_ms(body: _Body, index: int) -> int:
     if not -(2.0**40) < seconds < 2.0**40:
         raise wrong_line(index + 1, body.lines[index], allowed)
     return int(seconds * 1000)
-
-
-def _first_of_each(ids: Int64Array, ts_ms: Int64Array | None) -> BoolArray | None:
-    """Which samples are the first of their series and time; None: all."""
-    import numpy as np
-
-    if ts_ms is None:
-        _, first = np.unique(ids, return_index=True)
-    else:
-        order = np.lexsort((np.arange(len(ids)), ts_ms, ids))
-        new = (np.diff(ids[order]) != 0) | (np.diff(ts_ms[order]) != 0)
-        first = order[np.concatenate((np.ones(min(1, len(ids)), np.bool_), new))]
-    if len(first) == len(ids):
-        return None
-    kept = np.zeros(len(ids), np.bool_)
-    kept[first] = True
-    return kept
 
 
 def _in_line(number: int, line: bytes, error: InvalidInputError) -> InvalidInputError:

@@ -20,8 +20,9 @@ from prometheus_client.core import (
     UnknownMetricFamily,
 )
 
+from fleet.metrics.exposition.exposed import NO_TIMESTAMP, Exposition
 from fleet.metrics.exposition.numbers import ExpositionFormat
-from fleet.metrics.exposition.parser import NO_TIMESTAMP, Exposition, ExpositionParser
+from fleet.metrics.exposition.parser import ExpositionParser
 from fleet.metrics.labels import METRIC_NAME
 
 Row = tuple[str, tuple[tuple[str, str], ...], float | str, int | None]

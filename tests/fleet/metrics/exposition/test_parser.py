@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from fleet.metrics.exposition.parser import (
-    CACHE_SLACK,
-    NO_TIMESTAMP,
-    Exposition,
-    ExpositionParser,
-)
+from fleet.metrics.exposition.exposed import NO_TIMESTAMP, Exposition
+from fleet.metrics.exposition.parser import CACHE_SLACK, ExpositionParser
 from fleet.metrics.labels import labels_text
 from fleet.metrics.samples import MetricType
 from tests.fleet.metrics.exposition.reading import OPENMETRICS, TEXT, parsed, rows
