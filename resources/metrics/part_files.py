@@ -133,7 +133,7 @@ class PartFiles:
             except OSError as error:
                 raise LakeUnavailableError(
                     f"cache of the metric store: {path}: {error.strerror}",
-                    hint="Free space on the disk of metrics.cache, or make it smaller.",
+                    hint="Free space on the disk of metrics.cache_path, or make metrics.cache_mib smaller.",
                 ) from error
             self._verified[one.key] = _stamp(path)
             return str(path)

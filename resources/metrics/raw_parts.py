@@ -7,6 +7,7 @@ the last one that has a pair decides.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -107,10 +108,20 @@ def read_merged(
         readers: in the order of commits.
         chunk_rows: about how many rows a range holds; memory follows from it.
     """
-    above = _MIN_ID
-    for upto in cuts(readers, chunk_rows):
-        yield merge_samples([Samples(*reader.read(above, upto)) for reader in readers])
-        above = upto
+    ends = cuts(readers, chunk_rows)
+    ranges = list(pairwise([_MIN_ID, *ends]))
+
+    def read(span: tuple[int, int]) -> Deduplicated:
+        return merge_samples([Samples(*reader.read(*span)) for reader in readers])
+
+    # The next range is read while the caller works on this one: both mostly without the lock.
+    with ThreadPoolExecutor(1, thread_name_prefix="metric-read") as pool:
+        ahead: Future[Deduplicated] | None = None
+        for at in range(len(ranges)):
+            found = ahead or pool.submit(read, ranges[at])
+            piece = found.result()
+            ahead = pool.submit(read, ranges[at + 1]) if at + 1 < len(ranges) else None
+            yield piece
 
 
 def merge_samples(parts: Sequence[Samples]) -> Deduplicated:

@@ -26,12 +26,12 @@ from resources.metrics.metric_store import ObjectMetricStore
 from resources.metrics.raw_parts import CHUNK_ROWS, open_samples, read_merged, take_samples
 from resources.metrics.record_parts import RecordWriter, open_records
 from resources.metrics.series_ranges import cuts, interleaved, series_starts
+from resources.metrics.series_sampling import SeriesSampling, load_sampling
 from resources.metrics.sketch_parts import encode_sketches, read_sketches
 from resources.metrics.store_log import translated
 
 if TYPE_CHECKING:
     from fleet.metrics.samples import BoolArray, Int64Array
-    from resources.metrics.series_catalogue import SeriesCatalogue
 
 RECORDS_AT_ONCE = 512 * 1024
 """Records that a merge of levels holds, about; 144 bytes each."""
@@ -69,11 +69,11 @@ def roll_up_partition(
         LakeUnavailableError: the store does not answer; nothing is committed.
     """
     tasks = _tasks(store, level, partition_ms)
-    catalogue = store.catalogue()
+    sampling = load_sampling(store) if tasks and level == Level.M1 else None
     made = []
     for task in tasks:
-        if level == Level.M1:
-            found = _from_samples(store, catalogue, task.raw, chunk_rows)
+        if sampling is not None:
+            found = _from_samples(store, sampling, task.raw, chunk_rows)
         else:
             found = _from_records(store, level, task.lower)
         made.append(_stored(store, level, partition_ms, task, found))
@@ -123,7 +123,7 @@ def _lower(
 
 def _from_samples(
     store: ObjectMetricStore,
-    catalogue: SeriesCatalogue,
+    sampling: SeriesSampling,
     parts: tuple[RawPart, ...],
     chunk_rows: int,
 ) -> _Made:
@@ -136,9 +136,9 @@ def _from_samples(
         conflicts += piece.conflicts
         samples = piece.samples
         ids = samples.ids[series_starts(samples.ids)]
-        intervals = catalogue.intervals(ids)
+        intervals = sampling.intervals(ids)
         writer.write(roll_up(*samples, Level.M1, intervals))
-        flags = catalogue.sketched(ids)
+        flags = sampling.sketched(ids)
         if flags.any():
             chosen = take_samples(samples, _rows(samples.ids, flags))
             sketches.append(sketch(*chosen, Level.M5))

@@ -71,11 +71,9 @@ class Segment:
         return found
 
     @cached_property
-    def sketched(self) -> BoolArray:
-        """Whether each series has a sketch."""
-        column: Any = self.table.column("sketched").combine_chunks()
-        found: BoolArray = column.cast("int8").to_numpy().astype(np.bool_)
-        return found
+    def _owners(self) -> Int32Array:
+        """Series of each label."""
+        return np.repeat(np.arange(len(self.ids), dtype=np.int32), np.diff(self._offsets))
 
     def select(self, matchers: Sequence[Matcher]) -> Int64Array:
         """Positions of series that satisfy all matchers, ascending."""
@@ -165,10 +163,10 @@ class Segment:
         first, last = int(self._offsets[start]), int(self._offsets[end])
         at = np.flatnonzero(self._names[first:last] == code)
         values = self._values[first:last][at]
-        distinct, inverse = np.unique(values, return_inverse=True)
-        verdicts = np.array([matcher.matches(self._value_texts[one]) for one in distinct], np.bool_)
-        owners = np.searchsorted(self._offsets[start : end + 1] - first, at, side="right") - 1
-        keep[owners] = verdicts[inverse] if len(distinct) else absent
+        distinct = np.flatnonzero(np.bincount(values, minlength=len(self._value_texts)))
+        verdicts = np.zeros(len(self._value_texts), np.bool_)
+        verdicts[distinct] = [matcher.matches(self._value_texts[one]) for one in distinct.tolist()]
+        keep[self._owners[first:last][at] - start] = verdicts[values]
         return keep
 
 
@@ -255,14 +253,6 @@ class SeriesCatalogue:
             known, at = segment.find(ids)
             interval_ms[known] = segment.interval_ms[at[known]]
         return Intervals(ids, interval_ms)
-
-    def sketched(self, ids: Int64Array) -> BoolArray:
-        """Which series have a sketch."""
-        flags = np.zeros(len(ids), np.bool_)
-        for segment in self._segments:
-            known, at = segment.find(ids)
-            flags[known] = segment.sketched[at[known]]
-        return flags
 
     @staticmethod
     def _refuse(one: int, info: SeriesInfo, segment: Segment, at: int) -> None:

@@ -86,6 +86,8 @@ def merge_tables(tables: Sequence[Any]) -> pa.Table:
 
     joined = pa.concat_tables(tables).combine_chunks()
     ids = joined.column("series_id").to_numpy()
+    if bool(np.all(ids[1:] > ids[:-1])):
+        return joined
     order = np.argsort(ids, kind="stable")
     ordered = ids[order]
     is_last = np.append(ordered[1:] != ordered[:-1], True)[: len(ids)]

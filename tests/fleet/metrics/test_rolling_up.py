@@ -159,3 +159,35 @@ def test_the_twin_is_not_blind() -> None:
     wrong = [Plain(*right[0])._replace(resets=1)]
     with pytest.raises(AssertionError):
         assert_alike(wrong, right)
+
+
+@pytest.mark.parametrize("level", [Level.M1, Level.H1])
+def test_where_samples_are_divided_into_blocks_does_not_matter(
+    level: Level, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cut never goes through a bucket, whatever the block's size."""
+    rng = np.random.default_rng(3)
+    ids = np.repeat(np.arange(5), 300)
+    ts_ms = np.cumsum(rng.integers(1, 90_000, (5, 300)), axis=1).ravel()
+    values = np.round(rng.normal(0, 1e6, 1500), 3)
+    whole = roll_up(ids, ts_ms, values, level)
+    for block in (1, 7, 299, 1499, 1500):
+        monkeypatch.setattr("fleet.metrics.rolling_up._BLOCK", block)
+        found = roll_up(ids, ts_ms, values, level)
+        for name in RollupColumns.__dataclass_fields__:
+            assert getattr(found, name).tobytes() == getattr(whole, name).tobytes(), (name, block)
+    rows = list(zip(ids.tolist(), ts_ms.tolist(), values.tolist(), strict=True))
+    assert_alike(plain_of(whole), plain_roll_up(rows, level))
+
+
+def test_a_long_bucket_is_counted_as_exactly_as_a_short_one() -> None:
+    """Thousands of samples in one bucket beside buckets of one: sums, resets and changes."""
+    rng = np.random.default_rng(4)
+    long = [(1, at + 1, float(value)) for at, value in enumerate(rng.normal(0, 1e9, 3000))]
+    short = [(2, 60_000 * at + 1, at / 10) for at in range(40)]
+    rows = rolled([*long, *short], Level.H1)
+    assert_alike(plain_of(rows), plain_roll_up([*long, *short], Level.H1))
+    assert rows.resets[0] > 1000
+    assert rows.total[0] + rows.total_low[0] == pytest.approx(
+        math.fsum(value for _, _, value in long), rel=1e-15
+    )
