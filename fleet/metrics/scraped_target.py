@@ -17,7 +17,6 @@ from fleet.metrics.samples import (
     MetricType,
     SampleBatch,
     SeriesInfo,
-    empty_batch,
     stale_marker,
 )
 from fleet.metrics.targets import ScrapeTarget, with_target_labels
@@ -82,8 +81,9 @@ class ScrapedTarget:
         self._series: Mapping[int, SeriesInfo] = {}
 
     def retarget(self, target: ScrapeTarget) -> None:
-        """Go on with another interval or limit; URL and labels must be the same."""
+        """Go on at another URL, interval or limit; labels must be the same."""
         self.target = target
+        self._report = _report_series(target)
         self._parser = None
 
     def answered(
@@ -236,8 +236,6 @@ class _Columns:
     def batch(self) -> SampleBatch:
         import numpy as np
 
-        if not self._ids:
-            return empty_batch()
         ids, times = np.concatenate(self._ids), np.concatenate(self._times)
         return SampleBatch(ids, times, np.concatenate(self._values), self._series)
 

@@ -8,12 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
+from itertools import chain
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from fleet.errors import InvalidInputError
 from fleet.inventory import Node, NodePhase
-from fleet.metrics.labels import METRIC_NAME, Labels, labels_of
+from fleet.metrics.labels import (
+    LABELS_MAX,
+    LABELS_MAX_BYTES,
+    METRIC_NAME,
+    Labels,
+    labels_of,
+)
 
 SUPERVISOR_JOB = "stateroom-node"
 """Job of the nodes' own endpoints."""
@@ -27,6 +34,8 @@ NODE_LABELS: Mapping[str, Callable[[Node], str]] = {
 }
 """What discovery can tell of a node, by label."""
 
+UTF8_MAX_BYTES = 4
+"""Of one character: labels of a quarter of the limit in characters are surely within it."""
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 _KEYS = frozenset({"url", "job", "instance", "labels", "interval_s", "timeout_s", "samples_max"})
 
@@ -217,12 +226,23 @@ def with_target_labels(
 
     Source: Prometheus, scrape/scrape.go (`resolveConflictingExposedLabels`), `honor_labels` off.
 
+    Args:
+        name: of the metric.
+        exposed: labels of a line; the grammar of lines vouches for their names and for UTF-8.
+        target: `ScrapeTarget.identity`, which `make_target` has checked.
+
     Raises:
         InvalidInputError: the labels break the rules of `labels_of`.
     """
     own = dict(target)
     names = {label for label, _ in exposed}
-    if names.isdisjoint(own) or len(names) < len(exposed):
+    if len(names) < len(exposed) or METRIC_NAME in names:
+        return labels_of(name, [*exposed, *target])
+    if names.isdisjoint(own):
+        kept = [(METRIC_NAME, name), *[pair for pair in exposed if pair[1]], *target]
+        small = UTF8_MAX_BYTES * sum(map(len, chain.from_iterable(kept))) <= LABELS_MAX_BYTES
+        if small and len(kept) <= LABELS_MAX:
+            return tuple(sorted(kept))
         return labels_of(name, [*exposed, *target])
     labels = [(label, value) for label, value in exposed if label not in own]
     clashes = [(label, value) for label, value in exposed if label in own and value]
@@ -237,8 +257,8 @@ def with_target_labels(
 
 
 def offset_ms(target: ScrapeTarget) -> int:
-    """When in its interval a target is scraped: spread evenly, and the same after a restart."""
-    text = "\xff".join([target.url, *(part for pair in target.identity for part in pair)])
+    """When in its interval a target is scraped: spread evenly, the same after any restart."""
+    text = "\0".join(part for pair in target.identity for part in pair)
     digest = blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % target.interval_ms
 

@@ -141,7 +141,7 @@ class PrometheusApi:
                     return response.status, self._body(response)
             except (OSError, http.client.HTTPException) as error:
                 reason = str(error) or type(error).__name__
-                if watch.expired:
+                if watch.expired or isinstance(error, TimeoutError):
                     reason = f"no whole answer within {self._timeout_s:g} s"
                 raise SourceUnavailableError(
                     f"{self.address} does not answer {path.partition('?')[0]}: {reason}",

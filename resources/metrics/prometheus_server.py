@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleet.errors import InvalidInputError, NotFoundError, TooLargeError
 from fleet.metrics.exposition.families import Family, family_of
+from fleet.metrics.exposition.numbers import normalize_nan
 from fleet.metrics.labels import METRIC_NAME, Matcher, MatchKind, labels_of, series_id
 from fleet.metrics.levels import HOUR_MS
 from fleet.metrics.samples import MetricType, SampleBatch, SeriesInfo
@@ -46,6 +47,10 @@ PROBLEMS_MAX = 20
 """Of one piece that are spelt out."""
 EVERYTHING = (Matcher(METRIC_NAME, MatchKind.REGEX, ".+"),)
 
+_SECONDS_MAX = 2.0**43
+"""Beyond it a time in seconds is exact to less than a millisecond no longer."""
+_MALFORMED = (ValueError, TypeError, KeyError, IndexError, OverflowError)
+"""What reading JSON of another shape raises."""
 _TYPES = {
     "counter": MetricType.COUNTER,
     "gauge": MetricType.GAUGE,
@@ -288,10 +293,13 @@ class PrometheusSource:
         except TooMuchAskedError:
             return {}  # questions that are too large are divided when the server refuses them
         each = max(1.0, span_ms / self._spacing_ms)
-        return {
-            str(row["metric"].get(METRIC_NAME, "")): int(float(row["value"][1]) * each)
-            for row in self._rows(answer.data)
-        }
+        try:
+            return {
+                str(row["metric"].get(METRIC_NAME, "")): int(float(row["value"][1]) * each)
+                for row in self._rows(answer.data)
+            }
+        except _MALFORMED as error:
+            raise self._api.broken(f"counts that are none, {error!r}") from error
 
     def _ask(self, question: _Question) -> _Found:
         if self.protocol is not ReadProtocol.QUERY:
@@ -383,19 +391,22 @@ class PrometheusSource:
         ids, counts, histograms = [], [], 0
         times: list[float] = []
         texts: list[str] = []
-        for row in rows:
-            histograms += len(row.get("histograms", ()))
-            values = row.get("values", ())
-            identity = self._identity_of(dict(row["metric"]), problems)
-            ids.append(identity)
-            counts.append(len(values))
-            times += [value[0] for value in values]
-            texts += [value[1] for value in values]
         try:
+            for row in rows:
+                histograms += len(row.get("histograms", ()))
+                values = row.get("values", ())
+                ids.append(self._identity_of(dict(row["metric"]), problems))
+                counts.append(len(values))
+                times += [float(value[0]) for value in values]
+                texts += [value[1] for value in values]
             read = np.array(list(map(float, texts)), np.float64)
-            ts_ms = np.rint(np.array(times, np.float64) * 1000).astype(np.int64)
-        except (ValueError, TypeError) as error:
-            raise self._api.broken(f"samples that are no numbers, {error}") from error
+        except _MALFORMED as error:
+            raise self._api.broken(f"samples that are none, {error!r}") from error
+        seconds = np.array(times, np.float64)
+        if not (np.abs(seconds) < _SECONDS_MAX).all():
+            raise self._api.broken("samples at times that are none")
+        normalize_nan(read)
+        ts_ms = np.rint(seconds * 1000).astype(np.int64)
         columns = np.repeat(np.array(ids, np.int64), counts)
         kept = (columns >= 0) & (ts_ms > start_ms)
         batch = self._batch(columns[kept], ts_ms[kept], read[kept])
@@ -417,7 +428,10 @@ class PrometheusSource:
             return {}
         if not isinstance(answer.data, dict):
             raise self._api.broken("metadata that are no table")
-        return {name: _family(rows[0]) for name, rows in answer.data.items() if rows}
+        try:
+            return {name: _family(rows[0]) for name, rows in answer.data.items() if rows}
+        except (*_MALFORMED, AttributeError) as error:
+            raise self._api.broken(f"metadata that are none, {error!r}") from error
 
 
 class _Problems:

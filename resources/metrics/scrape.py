@@ -17,7 +17,7 @@ import uvloop
 
 from fleet.metrics.scrape_schedule import DueScrape, ScrapeSchedule
 from fleet.metrics.scraped_target import ScrapeResult
-from fleet.metrics.targets import ScrapeTarget
+from fleet.metrics.targets import ScrapeTarget, check_distinct
 from fleet.moments import microseconds
 from fleet.ports.clock import Clock
 from fleet.ports.metric_source import SourcePiece
@@ -28,6 +28,8 @@ from resources.metrics.scraper import Scraper
 ALIGNED_MS = 2
 """A scrape that begins so little after it was due bears the due time: even distances take less
 room. Source: Prometheus, scrape.go (`ScrapeTimestampTolerance`)."""
+REPLACING_S = 0.01
+"""How long the loop waits for targets that are being replaced: scrapes of old ones are ended."""
 LOOK_MS = 1000
 """How long the loop sleeps at most, so that new targets and a clock that was set are noticed."""
 
@@ -95,9 +97,13 @@ class ScrapeSource:
         if resume:
             return
         ts_ms = now_ms(self._clock)
-        results = self._ended + self._runner.run(self._scraper.scrape_all(ts_ms))
-        self._ended = []
+        results, self._ended = self._ended, []
+        self._runner.run(self._scrape_into(results, ts_ms))
         yield piece_of(results, ts_ms)
+
+    async def _scrape_into(self, results: list[ScrapeResult], ts_ms: int) -> None:
+        """Not returned: a runner may write out what its task returns, which takes time."""
+        results += await self._scraper.scrape_all(ts_ms)
 
     def close(self) -> None:
         """End all connections."""
@@ -131,6 +137,7 @@ class ScrapeLoop:
         self._schedule = ScrapeSchedule()
         self._running: dict[ScrapeTarget, asyncio.Task[None]] = {}
         self._failure: BaseException | None = None
+        self._replacing = False
         self.missed = 0
         """Scrapes left out because the one before of the same target had not ended."""
 
@@ -139,11 +146,19 @@ class ScrapeLoop:
 
         Raises:
             InvalidInputError: two targets have the same labels; nothing is changed.
+            PermanentError: the process may not open as many files; nothing is changed.
         """
         wanted = list(targets)
-        for target in self._schedule.replace(wanted, now_ms(self._clock)):
-            await self._end(target)
-        for result in self._scraper.replace(wanted, now_ms(self._clock)):
+        check_distinct(wanted)
+        self._replacing = True
+        try:
+            for target in set(self._schedule.targets) - set(wanted):
+                await self._end(target)
+            results = self._scraper.replace(wanted, now_ms(self._clock))
+            self._schedule.replace(wanted, now_ms(self._clock))
+        finally:
+            self._replacing = False
+        for result in results:
             self._take(result)
 
     async def run(self, ending: asyncio.Event) -> None:
@@ -163,6 +178,8 @@ class ScrapeLoop:
 
     def step(self) -> float:
         """Begin what is due; seconds until to look again."""
+        if self._replacing:
+            return REPLACING_S
         moment_ms = now_ms(self._clock)
         for due in self._schedule.take_due(moment_ms):
             if due.target in self._running:

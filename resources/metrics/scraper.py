@@ -48,7 +48,9 @@ class Scraper:
         return [state.target for state in self._states.values()]
 
     def replace(self, targets: Iterable[ScrapeTarget], ts_ms: int) -> list[ScrapeResult]:
-        """Have these targets from now on; one whose URL and labels stay is the same target.
+        """Have these targets from now on; one whose labels stay is the same target.
+
+        Nodes listen at another port after each start; their series go on.
 
         Args:
             targets: all of them.
@@ -63,11 +65,7 @@ class Scraper:
         """
         wanted = {target.identity: target for target in _distinct(targets)}
         allow_open_files(len(wanted) + FILES_SPARE)
-        gone = [
-            identity
-            for identity, state in self._states.items()
-            if identity not in wanted or wanted[identity].url != state.target.url
-        ]
+        gone = [identity for identity in self._states if identity not in wanted]
         results = [self._remove(identity, ts_ms) for identity in gone]
         for identity, target in wanted.items():
             state = self._states.get(identity)

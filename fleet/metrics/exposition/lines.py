@@ -9,6 +9,7 @@ says; Prometheus 2.42 refuses them.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from fleet.errors import InvalidInputError
@@ -24,6 +25,9 @@ Pairs = tuple[tuple[str, str], ...]
 NAME = rb"[a-zA-Z_:][a-zA-Z0-9_:]*"
 SHOWN_BYTES = 80
 """How much of a wrong line an error quotes."""
+
+REMEMBERED_MAX_BYTES = 512
+"""Longer series are not remembered, so that what is remembered stays below 40 MB."""
 
 _LABEL = rb"[a-zA-Z_][a-zA-Z0-9_]*"
 _CANONICAL = re.compile(
@@ -83,6 +87,14 @@ def parse_series(series: bytes) -> tuple[str, Pairs] | None:
     Raises:
         UnicodeDecodeError: a label's value is not UTF-8.
     """
+    if len(series) <= REMEMBERED_MAX_BYTES:
+        return remembered_series(series)
+    return remembered_series.__wrapped__(series)
+
+
+@lru_cache(maxsize=32_768)
+def remembered_series(series: bytes) -> tuple[str, Pairs] | None:
+    """What `parse_series` says, remembered: targets of one kind have the same series."""
     found = _CANONICAL.fullmatch(series)
     if found is None:
         return None

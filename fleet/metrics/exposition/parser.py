@@ -146,6 +146,7 @@ class ExpositionParser:
         self._comments: list[bytes] = []
         self._families: dict[str, Family] = {}
         self._created = CreatedGroups(_COMMENT - 1)
+        self._tells_created = False
         self._template: _Template | None = None
 
     def parse(self, body: bytes) -> Exposition:
@@ -168,6 +169,9 @@ class ExpositionParser:
         self._template = None
         if self.form is ExpositionFormat.OPENMETRICS:
             check_end(lines)
+            if not self._tells_created and b"_created" in body:
+                self._tells_created = True
+                self._change_families(self._families)
         self._read_comments(lines)
         return self._put_together(self._take_apart(lines, heads, tails))
 
@@ -199,14 +203,12 @@ class ExpositionParser:
     def _take_apart(self, lines: list[bytes], heads: list[bytes], tails: list[bytes]) -> _Body:
         """Find the series of each line; what is new or odd is read with care."""
         slots = list(map(self._slots.get, heads, repeat(_UNKNOWN)))
-        known = [slot != _UNKNOWN for slot in slots]
-        wanted = [index for index, is_known in enumerate(known) if not is_known]
-        if has_odd(compress(tails, known)):
-            wanted += [
-                index
-                for index, is_known in enumerate(known)
-                if is_known and is_odd_non_number(tails[index])
-            ]
+        wanted = [index for index, slot in enumerate(slots) if slot == _UNKNOWN]
+        if len(wanted) < len(slots):
+            known = [slot != _UNKNOWN for slot in slots]
+            if has_odd(compress(tails, known)):
+                known_at = compress(range(len(tails)), known)
+                wanted += [index for index in known_at if is_odd_non_number(tails[index])]
         careful: dict[int, _Careful] = {}
         for index in wanted:
             line = lines[index]
@@ -272,7 +274,7 @@ class ExpositionParser:
     def _slot_of(self, name: str, pairs: Pairs) -> int:
         """The identity of a series, or the group that a `_created` series speaks of."""
         family_name, family = family_of(name, self._families) or ("", Family())
-        counts = self.form is ExpositionFormat.OPENMETRICS and family.word in COUNTING
+        counts = self._tells_created and family.word in COUNTING
         if counts and name == f"{family_name}_created":
             return self._created.group(family_name, pairs)
         labels = self._change(name, pairs)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fleet.errors import InvalidInputError
 from fleet.inventory import Node, NodePhase
+from fleet.metrics.labels import labels_of
 from fleet.metrics.scrape_schedule import ScrapeSchedule
 from fleet.metrics.targets import (
     Endpoint,
@@ -185,6 +186,28 @@ def test_labels_of_the_series_give_way_to_those_of_the_target() -> None:
     assert dict(far)["exported_job"] == "b"
     with pytest.raises(InvalidInputError, match="once"):
         with_target_labels("m", [("job", "a"), ("job", "b")], target)
+
+
+_NAMES = st.sampled_from(["a", "b", "c", "job", "instance", "exported_job", "__name__"])
+_VALUES = st.text("xü", max_size=3) | st.sampled_from(["v" * 3000, "ü" * 2100, "w" * 17_000])
+
+
+@given(st.lists(st.tuples(_NAMES, _VALUES), max_size=6), st.integers(0, 70))
+def test_labels_that_are_joined_quickly_are_those_that_all_rules_give(
+    exposed: list[tuple[str, str]], more: int
+) -> None:
+    """Or are refused alike; only labels that meet those of the target are moved first."""
+    pairs = [*exposed, *((f"n{number}", "1") for number in range(more))]
+    target = (("instance", "i"), ("job", "t"))
+    if {"job", "instance"} & {name for name, _ in pairs}:
+        return
+    found: list[object] = []
+    for work in (with_target_labels, lambda name, own, all_: labels_of(name, [*own, *all_])):
+        try:
+            found.append(work("m", pairs, target))
+        except InvalidInputError as error:
+            found.append(str(error))
+    assert found[0] == found[1]
 
 
 @given(st.integers(100, 100_000), st.integers(0, 2**42), st.text("abc", min_size=1))

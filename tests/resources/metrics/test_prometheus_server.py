@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import struct
 import time
@@ -33,6 +34,8 @@ START = (time.time_ns() // 1_000_000 - 10 * 3_600_000) // 3_600_000 * 3_600_000
 HOUR = 3_600_000
 END = START + 3 * HOUR
 
+NORMAL_NAN = struct.unpack("<d", struct.pack("<Q", 0x7FF8000000000001))[0]
+
 Rows = dict[str, dict[int, bytes]]
 """Series -> milliseconds -> bits of the value."""
 
@@ -45,7 +48,7 @@ def made() -> list[Series]:
         labels = {"__name__": name, "instance": f"i{number}", "job": "t"}
         times = range(START - HOUR, END + HOUR, 15_000 + number)
         series.append((labels, [(ts, float((n * 3) % 400)) for n, ts in enumerate(times)]))
-    values = [0.0, 1.5, float("inf"), float("-inf"), 1e-300, -7.0, STALE]
+    values = [0.0, 1.5, float("inf"), float("-inf"), 1e-300, -7.0, STALE, NORMAL_NAN]
     times = range(START + 1, END, 60_000)
     special = [(ts, values[n % len(values)]) for n, ts in enumerate(times)]
     series.append(({"__name__": "special", "text": 'ü"\\\n{}'}, special))
@@ -260,7 +263,7 @@ def test_a_server_with_limits_is_asked_for_less(
     with running_prometheus(flags=flags) as limited:
         write(limited, made())
         reader = source(limited.url, protocol=ReadProtocol(protocol))
-        end_ms = START + HOUR // 2
+        end_ms = START + HOUR
         found = rows(list(reader.read(START, end_ms)))
         assert found == expected(START, end_ms, stale=protocol == "remote_read")
         many = [({"__name__": "many", "n": str(n)}, [(END + 2 * HOUR, 1.0)]) for n in range(500)]
@@ -316,3 +319,81 @@ def test_types_and_help_come_from_the_servers_metadata(server: ExposingServer) -
     text = " ".join(piece.problems)
     for part in ("a.b", "1 samples that are native histograms", "half is missing", "think again"):
         assert part in text
+
+
+def vector(*rows: dict[str, object]) -> dict[str, object]:
+    """A successful answer with these rows."""
+    return {"status": "success", "data": {"resultType": "matrix", "result": list(rows)}}
+
+
+BROKEN = {
+    "metadata": ({"status": "success", "data": []}, "metadata"),
+    "metadata of nothing": ({"status": "success", "data": {"a": [7]}}, "metadata"),
+    "no values": (vector({"metric": {"__name__": "a"}, "values": [[1]]}), "/query"),
+    "names": ({"status": "success", "data": {}}, "/values"),
+    "status": ({"status": "error"}, "/values"),
+    "list": ([], "/values"),
+    "no result": ({"status": "success", "data": []}, "/query"),
+    "no series": (vector({"values": []}), "/query"),
+    "no time": (vector({"metric": {"__name__": "a"}, "values": [[float("nan"), "1"]]}), "/query"),
+    "no number": (vector({"metric": {"__name__": "a"}, "values": [[1, "one"]]}), "/query"),
+    "no pair": (vector({"metric": {"__name__": "a"}, "values": [[None, "1"]]}), "/query"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_an_answer_of_another_shape_is_broken(server: ExposingServer, kind: str) -> None:
+    """Valid JSON that says something else."""
+    wrong, where = BROKEN[kind]
+    good = {
+        "metadata": {"status": "success", "data": {}},
+        "/values": {"status": "success", "data": ["a"]},
+    }
+
+    def answer(handler: ExposingHandler) -> None:
+        asked = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        document: object = vector()
+        for part, found in good.items():
+            document = found if part in handler.path else document
+        if where in handler.path and b"last_over_time" not in asked:
+            document = wrong
+        body = json.dumps(document).encode()
+        handler.answer(200, body, {"Content-Type": "application/json"})
+
+    server.fallback = answer
+    with pytest.raises(SourceUnavailableError, match="answers what cannot be read"):
+        list(source(server.url, protocol=ReadProtocol.QUERY).read(0, 2000))
+
+
+def test_a_server_without_metadata_and_with_many_odd_series_is_read(
+    server: ExposingServer,
+) -> None:
+    """Types are not known; what is left out is counted, the first are named."""
+    names = {"status": "success", "data": ["a", "b.c"]}
+    odd = [
+        {"metric": {"__name__": "b.c", "n": str(number)}, "values": [[1, "1"]]}
+        for number in range(25)
+    ]
+    good = {"metric": {"__name__": "a"}, "values": [[1, "1"]]}
+
+    def answer(handler: ExposingHandler) -> None:
+        asked = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        if "metadata" in handler.path:
+            handler.answer(404, b"", {})
+            return
+        found = vector() if b"last_over_time" in asked else vector(good, *odd)
+        body = json.dumps(found if handler.command == "POST" else names).encode()
+        handler.answer(200, body, {"Content-Type": "application/json"})
+
+    server.fallback = answer
+    (piece,) = source(server.url, protocol=ReadProtocol.QUERY).read(0, 2000)
+    assert [info.type for info in piece.batch.series.values()] == [MetricType.UNKNOWN]
+    assert len(piece.problems) == 21
+    assert piece.problems[-1] == "... and 5 more series left out"
+
+
+def test_sizes_and_matchers_are_checked_at_once() -> None:
+    """Before anything is asked."""
+    for wrong in ({"matchers": ()}, {"window_ms": 0}, {"piece_samples": 0}):
+        with pytest.raises(InvalidInputError):
+            source("http://127.0.0.1:9", **wrong)

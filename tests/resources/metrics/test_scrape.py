@@ -6,11 +6,14 @@ import asyncio
 import gzip
 import re
 import socket
+import threading
+import time
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -18,14 +21,14 @@ import uvloop
 from fleet.errors import InvalidInputError, PermanentError
 from fleet.metrics.labels import METRIC_NAME
 from fleet.metrics.samples import is_stale
-from fleet.metrics.scraped_target import ScrapeResult
+from fleet.metrics.scraped_target import ScrapedTarget, ScrapeResult
 from fleet.metrics.targets import ScrapeTarget, make_target
 from fleet.ports.metric_source import SourcePiece
 from resources.clock import SystemClock
 from resources.metrics import scraper as scraper_module
 from resources.metrics.scrape import ScrapeLoop, ScrapeSource
 from resources.metrics.scrape_connection import HEAD_MAX_BYTES
-from resources.metrics.scraper import Scraper
+from resources.metrics.scraper import Scraper, allow_open_files
 from tests.servers.exposition import (
     OPENMETRICS_TYPE,
     TEXT_TYPE,
@@ -96,9 +99,9 @@ def test_connections_are_kept_from_scrape_to_scrape(server: ExposingServer) -> N
     closing = False
 
     def maybe_closing(handler: ExposingHandler) -> None:
-        headers = {"Content-Type": TEXT_TYPE}
-        handler.answer(200, b"a 1\n", headers)
-        handler.close_connection = closing  # without saying so
+        closes = closing
+        handler.answer(200, b"a 1\n", {"Content-Type": TEXT_TYPE})
+        handler.close_connection = closes  # without saying so
 
     server.behave("/", maybe_closing)
     with ScrapeSource([target(f"{server.url}/", "x")], SystemClock()) as source:
@@ -310,6 +313,7 @@ def test_two_targets_with_the_same_labels_are_refused_before_anything_is_asked()
 
 def test_a_thousand_targets_are_scraped_at_once(server: ExposingServer) -> None:
     """More than the usual limit on open files would allow; a silent one costs only itself."""
+    allow_open_files(4096)  # the endpoints are in this process too
     server.expose("/", "".join(f"m{number} {number}\n" for number in range(20)))
     server.behave("/silent", silent)
     targets = [target(f"{server.url}/", str(number)) for number in range(1000)]
@@ -324,7 +328,7 @@ def test_more_targets_than_files_may_be_open_are_refused(
     """The error says how many there may be."""
     monkeypatch.setattr(scraper_module.resource, "getrlimit", lambda _: (64, 300))
     with pytest.raises(PermanentError, match="301 open files; this process may open 300") as caught:
-        scraper_module.allow_open_files(301)
+        allow_open_files(301)
     assert "LimitNOFILE" in caught.value.hint
 
 
@@ -456,3 +460,167 @@ def test_a_scrape_that_is_cancelled_leaves_no_connection(server: ExposingServer)
 
     looped(work)
     assert server.connections == 2
+
+
+def test_a_target_that_changes_its_interval_or_url_is_the_same_target(
+    server: ExposingServer,
+) -> None:
+    """Its series go on: no marker says that they ended."""
+    server.expose("/a", "m 1\n")
+    server.expose("/b", "m 2\n")
+    one = make_target(f"{server.url}/a", job="t", instance="x")
+    with ScrapeSource([one], SystemClock()) as source:
+        list(source.read(0, 0))
+        source.replace([one._replace(interval_ms=60_000)])
+        (piece,) = source.read(0, 0)
+        assert values(piece, "m") == {"x": 1.0}
+        assert {info.interval_ms for info in piece.batch.series.values()} == {60_000}
+        source.replace([one._replace(url=f"{server.url}/b")])
+        (piece,) = source.read(0, 0)
+        assert values(piece, "m") == {"x": 2.0}
+        assert values(piece, "scrape_series_added") == {"x": 0.0}
+        assert not is_stale(piece.batch.values).any()
+
+
+def test_the_loop_can_be_told_to_end_or_forget_a_target_while_it_is_scraped(
+    server: ExposingServer,
+) -> None:
+    """What runs is ended at once, and a target still being scraped is not scraped twice."""
+    server.behave("/", silent)
+    one = make_target(f"{server.url}/", job="t", instance="x", interval_s=60, timeout_s=60)
+    other = make_target(f"{server.url}/", job="t", instance="y", interval_s=60, timeout_s=60)
+    taken: list[ScrapeResult] = []
+
+    async def work() -> None:
+        clock = SteppedClock()
+        loop = ScrapeLoop(clock, taken.append)
+        await loop.replace([one, other])
+        clock.at += timedelta(seconds=60)
+        assert loop.step() > 0
+        clock.at += timedelta(seconds=60)
+        loop.step()
+        assert loop.missed == 2
+        while server.requests < 2:  # noqa: ASYNC110 - counted by another thread
+            await asyncio.sleep(0.01)
+        await loop.replace([one])
+        ending = asyncio.Event()
+        running = asyncio.ensure_future(loop.run(ending))
+        ending.set()
+        await running
+        assert not loop._running
+
+    looped(work)
+    assert [len(result.batch) for result in taken] == [0]
+
+
+def test_a_body_that_is_being_read_when_its_scrape_is_cancelled_is_read_to_its_end(
+    server: ExposingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that nothing changes behind the back of who cancelled."""
+    server.expose("/", "a 1\n")
+    one = target(f"{server.url}/", "x")
+    began, may_end = threading.Event(), threading.Event()
+    done: list[bool] = []
+    answered = ScrapedTarget.answered
+
+    def slowly(*args: Any) -> ScrapeResult:
+        began.set()
+        may_end.wait(PATIENT_S)
+        result = answered(*args)
+        done.append(True)
+        return result
+
+    monkeypatch.setattr(ScrapedTarget, "answered", slowly)
+
+    async def work() -> None:
+        scraper = Scraper()
+        scraper.replace([one], 0)
+        task = asyncio.ensure_future(scraper.scrape(one, 1))
+        while not began.is_set():  # noqa: ASYNC110 - set by another thread
+            await asyncio.sleep(0.01)
+        task.cancel()
+        asyncio.get_running_loop().call_later(0.05, may_end.set)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert done == [True]
+        scraper.close()
+
+    looped(work)
+
+
+def test_targets_can_be_replaced_while_the_loop_runs(server: ExposingServer) -> None:
+    """Again and again, with scrapes that hang; no new one is lost, no old one is taken."""
+    server.behave("/silent", silent)
+    server.expose("/", "a 1\n")
+    hanging = [target(f"{server.url}/silent", f"s{n}") for n in range(20)]
+    quick = [
+        make_target(f"{server.url}/", job="t", instance=f"q{n}", interval_s=0.1) for n in range(20)
+    ]
+    taken: list[ScrapeResult] = []
+
+    async def work() -> None:
+        loop, ending = ScrapeLoop(SystemClock(), taken.append), asyncio.Event()
+        running = asyncio.ensure_future(loop.run(ending))
+        for number in range(30):
+            await loop.replace([*hanging[number % 5 :], *quick[: number % 20 + 1]])
+            await asyncio.sleep(0.01)
+        await loop.replace(quick)
+        while sum(result.up for result in taken[-40:]) < 40:  # noqa: ASYNC110 - by the loop
+            await asyncio.sleep(0.01)
+        ending.set()
+        await running
+
+    looped(work)
+    assert all(
+        result.up or not len(result.batch) or is_stale(result.batch.values).all()
+        for result in taken
+    )
+
+
+def test_an_endpoint_that_closes_a_kept_connection_when_asked_is_asked_again(
+    server: ExposingServer,
+) -> None:
+    """Over a new connection: a restart between two scrapes is no failure."""
+    asked: set[int] = set()
+
+    def answer_once(handler: ExposingHandler) -> None:
+        if id(handler) in asked:
+            handler.close_connection = True
+            return
+        asked.add(id(handler))
+        handlers.append(handler)
+        handler.answer(200, b"a 1\n", {"Content-Type": TEXT_TYPE})
+
+    handlers: list[ExposingHandler] = []
+    server.behave("/", answer_once)
+    with ScrapeSource([target(f"{server.url}/", "x")], SystemClock()) as source:
+        for _ in range(3):
+            (piece,) = source.read(0, 0)
+            assert values(piece, "up") == {"x": 1.0}
+    assert (server.connections, server.requests) == (3, 5)
+
+
+def test_what_an_endpoint_says_unasked_is_never_taken_for_an_answer(
+    server: ExposingServer,
+) -> None:
+    """A second answer to one request ends the connection."""
+
+    def twice(handler: ExposingHandler) -> None:
+        handler.answer(200, b"a 1\n", {"Content-Type": TEXT_TYPE})
+        handler.wfile.flush()
+        time.sleep(0.05)
+        handler.answer(200, b"a 666\n", {"Content-Type": TEXT_TYPE})
+
+    server.behave("/", twice)
+    one = target(f"{server.url}/", "x")
+
+    async def work() -> None:
+        scraper = Scraper()
+        scraper.replace([one], 0)
+        for number in range(3):
+            result = await scraper.scrape(one, number + 1)
+            assert 666.0 not in result.batch.values.tolist()
+            await asyncio.sleep(0.2)
+        scraper.close()
+
+    looped(work)

@@ -10,6 +10,8 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_of
 from prometheus_client.parser import text_string_to_metric_families as text_of
 
+from fleet.errors import InvalidInputError
+from fleet.metrics.exposition.numbers import ExpositionFormat
 from fleet.metrics.exposition.parser import ExpositionParser
 from fleet.metrics.samples import MetricType
 from tests.fleet.metrics.exposition.reading import (
@@ -72,3 +74,61 @@ def test_a_parser_that_remembers_reads_what_a_new_one_reads(
         assert dict(pairs) == dict(
             zip(fresh.created_ids.tolist(), fresh.created_ms.tolist(), strict=True)
         )
+
+
+_SEEDS = (
+    b'# HELP a x\n# TYPE a counter\na{b="c",d="e f"} 1.5\na{b="g"} NaN 17\nx 1\nx 2\n',
+    b'# TYPE a counter\n# UNIT a_s s\na_total{b="c"} 1 # {t="u"} 1 2\na_created{b="c"} 7\n# EOF\n',
+)
+_PARTS = [
+    b" ",
+    b"\n",
+    b"\t",
+    b"#",
+    b"{",
+    b"}",
+    b'"',
+    b",",
+    b"=",
+    b"\\",
+    b"1",
+    b"_",
+    b"e",
+    b"\xff",
+    b"N",
+    b"a",
+    b"# EOF",
+    b" 5",
+]
+
+
+def outcome(parser: ExpositionParser, body: bytes) -> object:
+    """Samples, or that a line is refused; of several wrong lines any may be named."""
+    try:
+        return rows(parser.parse(body))
+    except InvalidInputError as error:
+        assert error.field.startswith("line ")  # noqa: PT017 - both ends are right
+        return "refused"
+
+
+@settings(max_examples=400)
+@given(
+    st.sampled_from([TEXT, OPENMETRICS]),
+    st.lists(
+        st.tuples(st.integers(0, 130), st.integers(0, 6), st.sampled_from(_PARTS)), max_size=5
+    ),
+)
+def test_any_bytes_are_read_or_refused_alike_by_a_parser_that_remembers(
+    form: ExpositionFormat, changes: list[tuple[int, int, bytes]]
+) -> None:
+    """Bodies with parts cut out and put in: memory changes nothing, no other error is raised."""
+    body = _SEEDS[form is OPENMETRICS]
+    kept = ExpositionParser(form)
+    kept.parse(body)
+    kept.parse(body)
+    for place, cut, part in changes:
+        body = body[:place] + part + body[place + cut :]
+        assert outcome(kept, body) == outcome(ExpositionParser(form), body)
+    assert rows(kept.parse(_SEEDS[form is OPENMETRICS])) == rows(
+        ExpositionParser(form).parse(_SEEDS[form is OPENMETRICS])
+    )

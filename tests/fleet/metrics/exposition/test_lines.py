@@ -7,9 +7,10 @@ import math
 import pytest
 
 from fleet.errors import InvalidInputError
+from fleet.metrics.exposition import parser as parser_module
 from fleet.metrics.exposition.parser import ExpositionParser
 from tests.fleet.metrics.exposition.cases import CASES, Case
-from tests.fleet.metrics.exposition.reading import OPENMETRICS, parsed, rows
+from tests.fleet.metrics.exposition.reading import OPENMETRICS, TEXT, parsed, rows
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -78,6 +79,39 @@ def test_a_value_of_a_label_that_is_no_utf8_is_refused() -> None:
         parsed(b'a 1\na{b="\xff"} 1\n')
     with pytest.raises(InvalidInputError, match="line 1"):
         parsed(b"# HELP a \xff\n")
+
+
+def test_an_exemplar_that_is_no_utf8_is_refused() -> None:
+    """Although it is dropped."""
+    with pytest.raises(InvalidInputError, match=r"line 1.*UTF-8 in the exemplar"):
+        parsed(b'a_total 1 # {x="\xff"} 1\n# EOF\n', OPENMETRICS)
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "1e300", "1_0", "x", "1e", "-"])
+def test_a_beginning_that_is_no_time_is_refused_with_its_line(value: str) -> None:
+    """By a parser that knows the series, too."""
+    body = "# TYPE c counter\nc_total 1\nc_created {}\n# EOF\n"
+    kept = ExpositionParser(OPENMETRICS)
+    assert len(kept.parse(body.format("5").encode()).created_ms) == 1
+    for parser in (kept, ExpositionParser(OPENMETRICS)):
+        with pytest.raises(InvalidInputError, match="line 3"):
+            parser.parse(body.format(value).encode())
+
+
+@pytest.mark.parametrize("value", ["1e", "", "1-2", "e", "."])
+def test_a_wrong_number_is_found_also_where_only_numbers_are_read(value: str) -> None:
+    """In a body that is otherwise as the last one."""
+    kept = ExpositionParser(TEXT)
+    kept.parse(b"a 1\nb 2\n")
+    with pytest.raises(InvalidInputError, match="line 2"):
+        kept.parse(f"a 1\nb {value}\n".encode())
+
+
+def test_two_series_of_one_identity_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chance makes it once in a metric of millions; nobody shall mistake one for the other."""
+    monkeypatch.setattr(parser_module, "series_id", lambda _: 7)
+    with pytest.raises(InvalidInputError, match=r"line 2.*identity"):
+        parsed("a 1\nb 1\n")
 
 
 def test_a_series_with_too_large_labels_is_refused_with_its_line() -> None:

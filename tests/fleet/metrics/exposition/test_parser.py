@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from fleet.metrics.exposition.parser import CACHE_SLACK, NO_TIMESTAMP, ExpositionParser
+from fleet.metrics.exposition.parser import (
+    CACHE_SLACK,
+    NO_TIMESTAMP,
+    Exposition,
+    ExpositionParser,
+)
+from fleet.metrics.labels import labels_text
 from fleet.metrics.samples import MetricType
 from tests.fleet.metrics.exposition.reading import OPENMETRICS, TEXT, parsed, rows
 
 
-def created(found: object) -> dict[str, int]:
+def created(found: Exposition) -> dict[str, int]:
     """Metric and labels to the time at which it began."""
-    from fleet.metrics.exposition.parser import Exposition
-    from fleet.metrics.labels import labels_text
-
-    assert isinstance(found, Exposition)
     pairs = zip(found.created_ids.tolist(), found.created_ms.tolist(), strict=True)
     return {labels_text(found.series[one].labels): ms for one, ms in pairs}
 
@@ -102,6 +104,15 @@ g_created 400
     assert again.created_ms is first.created_ms
     later = kept.parse(body.replace("100.5", "150").encode())
     assert created(later) == expected | {'c_total{x="1"}': 150_000}
+
+
+def test_created_series_that_appear_later_speak_of_series_that_are_known() -> None:
+    """A target that was restarted with another library says more than before."""
+    kept = ExpositionParser(OPENMETRICS)
+    kept.parse(b"# TYPE c counter\nc_total 5\n# EOF\n")
+    later = kept.parse(b"# TYPE c counter\nc_total 6\nc_created 100\n# EOF\n")
+    assert created(later) == {"c_total": 100_000}
+    assert len(later.values) == 1
 
 
 def test_a_family_that_changes_its_type_changes_what_is_known_of_its_series() -> None:
