@@ -51,6 +51,7 @@ class InvariantChecker(LimitChecks):
         self._gray_s: dict[str, float] = {}
         self._open: dict[str, str] = {}
         self._unmoved_s: dict[str, float] = {}
+        self._stale_s: dict[str, float] = {}
 
     # -- one tick --------------------------------------------------------------------------------
 
@@ -62,6 +63,8 @@ class InvariantChecker(LimitChecks):
             self._was_bad = False
         self.witness.follow_maintenance(evidence, now_s)
         bad = self.witness.distrusted(evidence, now_s)
+        if not self._count_earlier(evidence, now_s):
+            bad.append(Rule.EARLIER_MOVES)
         if self._was_bad and not bad and decision.controller is not ControllerState.FROZEN:
             self._restart(now_s)
         self.witness.clock_id, self.witness.tick_s = evidence.clock_id, now_s
@@ -193,8 +196,7 @@ class InvariantChecker(LimitChecks):
             self._open.pop(action.incident, None)
         paused = evidence.directives.paused
         forced = self._is_forced(evidence, action.subject)
-        bound = DESTRUCTIVE - {ActionKind.STOP_STALE}
-        if paused and action.kind in bound and not forced:
+        if paused and action.kind in DESTRUCTIVE and not forced:
             self._break("paused", action.subject, paused)
         if action.kind in _MOVING:
             for name in action.nodes:
@@ -265,6 +267,7 @@ class InvariantChecker(LimitChecks):
             late = now_s - since_s > policy.confirm_s + policy.tick_interval_s
             if late and not told and not judged:
                 self._break("gray_is_told", f"node/{name}", f"unusable {now_s - since_s:g} s")
+        self._check_stale_told(evidence, decision, now_s)
         self._check_parked(evidence, decision)
         self._check_stateless(evidence, decision)
         self._check_acted(evidence, decision, now_s)
@@ -278,6 +281,19 @@ class InvariantChecker(LimitChecks):
             NodeState.MOVED,
             NodeState.PROBATION,
         }
+
+    def _check_stale_told(self, evidence: Evidence, decision: Decision, now_s: float) -> None:
+        """Of copies that a node which came back does not stop a person is told."""
+        late_s = self.policy.move_retry_s + self.policy.tick_interval_s
+        for name, began_s in self._probation.items():
+            mark, index = decision.state.nodes.get(name), evidence.nodes.find(name)
+            if mark is None or mark.state is not NodeState.PROBATION or index is None:
+                continue
+            stale = int(evidence.nodes.agents_stale[index])
+            _since(self._stale_s, name, now_s, holds=stale > 0)
+            waited_s = now_s - max(began_s, self._stale_s.get(name, now_s))
+            if waited_s > late_s and (f"node/{name}", Rule.STALE_EPOCHS.value) not in self._told:
+                self._break("stale_is_told", f"node/{name}", f"{stale} copies, {waited_s:g} s")
 
     def _check_parked(self, evidence: Evidence, decision: Decision) -> None:
         """A crash loop on a healthy node is parked, or it is said why not."""

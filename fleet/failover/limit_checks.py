@@ -31,7 +31,9 @@ class LimitChecks:
         self.policy = policy
         self.witness = Witness(policy)
         self.violations: list[Violation] = []
-        self._moves: list[tuple[float, str, str, int]] = []
+        self._moves: dict[str, tuple[float, int]] = {}
+        """Move -> when it was asked for, and its agents."""
+        self._counted_term: int | None = None
         self._cooling: dict[str, float] = {}
         self._evacuated: dict[str, float] = {}
         self._full_s: dict[str, float] = {}
@@ -64,11 +66,27 @@ class LimitChecks:
             return
         if not approved:
             self._check_partial(evidence, decision, action, region, now_s)
+            self._check_cool_down(action, now_s)
             self._check_budget(evidence, action, now_s)
-        self._note(action, region, now_s)
+        self._note(action, now_s)
 
-    def _note(self, action: Action, region: str, now_s: float) -> None:
-        self._moves.append((now_s, action.subject, region, action.agents))
+    def _count_earlier(self, evidence: Evidence, now_s: float) -> bool:
+        """Take the moves of other leaders in; False while those of our term are not known."""
+        leader = evidence.leader
+        if not leader.held or leader.term == self._counted_term:
+            return True
+        if evidence.earlier_moves is None or not evidence.store_reachable:
+            return False
+        self._counted_term = leader.term
+        for one in evidence.earlier_moves:
+            if one.key not in self._moves:
+                self._moves[one.key] = (now_s - one.age_s, one.agents or 0)
+        return True
+
+    def _note(self, action: Action, now_s: float) -> None:
+        """A move that is asked for again, by this leader or another, is the same one."""
+        _, known = self._moves.get(action.move_key, (0.0, 0))
+        self._moves[action.move_key] = (now_s, max(known, action.agents))
         if not action.stateless_only:
             self._cooling[action.subject] = now_s
 
@@ -98,15 +116,19 @@ class LimitChecks:
 
     def _check_budget(self, evidence: Evidence, action: Action, now_s: float) -> None:
         policy = self.policy
-        window = [move for move in self._moves if now_s - move[0] < policy.blast_window_s]
-        agents = sum(move[3] for move in window) + action.agents
+        others = [move for key, move in self._moves.items() if key != action.move_key]
+        window = [agents for at_s, agents in others if now_s - at_s < policy.blast_window_s]
+        agents = sum(window) + action.agents
         allowed = policy.blast_fraction * int(evidence.nodes.agents.sum())
         if window and agents > allowed:
             self._break("blast_radius", action.subject, f"{agents} agents of {allowed:g}")
-        recent = [move for move in self._moves if now_s - move[0] < policy.rate_window_s]
+        recent = [at_s for at_s, _ in others if now_s - at_s < policy.rate_window_s]
         most = max(policy.rate_nodes_min, int(policy.rate_fraction * len(evidence.nodes)))
         if len(recent) + 1 > most:
             self._break("move_rate", action.subject, f"{len(recent) + 1} nodes of {most}")
+
+    def _check_cool_down(self, action: Action, now_s: float) -> None:
+        policy = self.policy
         last_s = self._cooling.get(action.subject)
         if last_s is not None and now_s - last_s < policy.cool_down_s:
             self._break("cool_down", action.subject, f"moved {now_s - last_s:g} s ago")

@@ -16,6 +16,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from fleet.decided_moves import DecidedMove, move_key
 from fleet.failover.columns import NodeColumns
 from fleet.failover.rules import Rule
 
@@ -75,8 +76,6 @@ class ActionKind(StrEnum):
     """Place the node's agents elsewhere (`failover_job`)."""
     EVACUATE_REGION = "evacuate_region"
     """Place the agents of `nodes` in the backup region (`region_failover_job`)."""
-    STOP_STALE = "stop_stale"
-    """Stop the copies on a node that came back with lower epochs."""
     UNREGISTER_NODE = "unregister_node"
     """Take its endpoints out of discovery (healthy-panic rule applies there)."""
     REGISTER_NODE = "register_node"
@@ -92,7 +91,6 @@ DESTRUCTIVE = frozenset(
         ActionKind.FENCE_NODE,
         ActionKind.MOVE_NODE,
         ActionKind.EVACUATE_REGION,
-        ActionKind.STOP_STALE,
         ActionKind.UNREGISTER_NODE,
         ActionKind.PARK_AGENT,
         ActionKind.REHEARSE_FAIL_BACK,
@@ -171,6 +169,9 @@ class Evidence:
     incidents: tuple[IncidentFact, ...] = ()
     agents_abroad: Mapping[str, int] = field(default_factory=dict)
     """Home region -> its agents that a region failover has put elsewhere."""
+    earlier_moves: tuple[DecidedMove, ...] | None = ()
+    """Of any leader within the window of the blast radius; None: they could not be read. Looked at
+    in the first tick of a term that is ours (`FailoverState.moves_term`)."""
 
 
 class NodeMark(NamedTuple):
@@ -208,8 +209,6 @@ class NodeMark(NamedTuple):
     """No age of this node counts from before (end of a maintenance)."""
     gray_s: float | None = None
     """Since when it beats while a majority cannot use it."""
-    stopped_s: float | None = None
-    """When the stop of its copies (stale ones, or all by order) was last asked for."""
     unregistered: bool = False
     """We took it out of discovery (gray), and have not put it back."""
     told: tuple[str, ...] = ()
@@ -245,6 +244,8 @@ class MoveNote(NamedTuple):
     region: str
     agents: int
     evacuation: bool
+    key: str = ""
+    """`Action.move_key`: a move that is asked for again in its incident counts once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +264,8 @@ class FailoverState:
     nodes: Mapping[str, NodeMark] = field(default_factory=dict)
     regions: Mapping[str, RegionMark] = field(default_factory=dict)
     moves: tuple[MoveNote, ...] = ()
+    moves_term: int = 0
+    """Our term in which the moves of earlier leaders were counted in; 0: in none."""
     parked: Mapping[str, float] = field(default_factory=dict)
     """`agent@epoch` -> when its parking was asked for."""
 
@@ -310,6 +313,11 @@ class Action:
         if self.stateless_only:
             parts.append("stateless")
         return ":".join(part for part in parts if part)
+
+    @property
+    def move_key(self) -> str:
+        """Under what the budget counts it: all attempts, and a forced fence's run, are one move."""
+        return move_key(self.subject, self.incident, early=self.stateless_only)
 
     @property
     def approval_keys(self) -> frozenset[str]:

@@ -22,10 +22,12 @@ from fleet.journal import JournalEntry
 from fleet.leases import Lease
 from fleet.ports.breaker_store import BreakerStore
 from fleet.ports.controller_view_store import ControllerViewStore
+from fleet.ports.decided_move_store import DecidedMoveStore
 from fleet.ports.home_store import HomeStore
 from fleet.ports.incident_store import IncidentStore, PlacementHistoryStore
 from fleet.ports.observer_store import ObserverStore
 from fleet.ports.service_registry import ServiceRegistry
+from fleet.ports.stateless_store import StatelessStore
 from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport, RegionCounts
 from fleet.state_cuts import ChangeCursor, StateListing
 
@@ -370,6 +372,8 @@ class ControlStore(
     ServiceRegistry,
     BreakerStore,
     ControllerViewStore,
+    DecidedMoveStore,
+    StatelessStore,
     Protocol,
 ):
     """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""

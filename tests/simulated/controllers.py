@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,7 +18,7 @@ from fleet.probe_reports import NodeContact, Probe
 from fleet.probing import ProbePolicy
 from ops import failover_controller
 from ops.failover_controller import FailoverController, Tick
-from ops.failover_evidence import EvidenceReader, WatchPorts
+from ops.failover_evidence import EvidenceReader, Wanted, WatchPorts
 from resources.controller_prober import ControllerProber
 from resources.leader_lease import LEADER_RENEW_S, LeaderLease
 from resources.simulated.clock import VirtualClock
@@ -82,9 +82,9 @@ class RecordingReader(EvidenceReader):
 
     seen: Evidence
 
-    def read(self, suspects: Collection[str], returned: Collection[str] = ()) -> Evidence:
+    def read(self, wanted: Wanted) -> Evidence:
         """The real reading."""
-        self.seen = super().read(suspects, returned)
+        self.seen = super().read(wanted)
         return self.seen
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
+from fleet.agents import StatePut
 from fleet.fault_script import parse_fault_script
 from fleet.incidents import IncidentKind, IncidentOpening
 from fleet.ports.control_store import ControlStore
@@ -49,6 +50,7 @@ class Play:
             "lone-runs": lambda words: setattr(drive, "run_restarts", False),
             "lose-state": lambda words: drive.store.remove_state(words[0]),
             "crash-agent": self._crash_agent,
+            "store-state": self._store_state,
         }  # fmt: skip
 
     @property
@@ -162,6 +164,13 @@ class Play:
             opening = IncidentOpening(IncidentKind(kind), name, where, "asked for", now, 0)
             found = [self._store.open_incident(opening).incident_id]
         return found[0]
+
+    def _store_state(self, words: list[str]) -> None:
+        """Its first: from now on it has something that must not be in two hands."""
+        placed = {one.agent_id: one for one in self._store.placements()}
+        put = StatePut(words[0], placed[words[0]].epoch, 0, b"its first state")
+        (result,) = self._store.put_states([put])
+        assert result.error is None, result
 
     def _crash_agent(self, words: list[str]) -> None:
         self._fault(["crash", f"agent/{words[0]}"])

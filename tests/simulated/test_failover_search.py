@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 
 from fleet.failover.rules import Rule
+from tests.fakes.control_store import InMemoryControlStore
 from tests.simulated.failover_drive import FailoverDrive
 from tests.simulated.orders_of_play import Play
 from tests.simulated.random_histories import RandomHistory
@@ -68,6 +69,13 @@ def test_without_a_rule_the_drive_names_the_broken_promise(rule: Rule) -> None:
     name, promise = NEEDED[rule]
     drive = play(_BY_NAME[name], frozenset({rule}))
     assert promise in {one.invariant for one in drive.violations}
+
+
+def test_truth_itself_notices_a_successor_that_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own memory is in order, and its own checker content: only the sum is not."""
+    monkeypatch.setattr(InMemoryControlStore, "decided_moves", lambda _store, _window_s: [])
+    with pytest.raises(AssertionError, match="blast_radius_of_all"):
+        play(_BY_NAME["blast_radius_of_two_leaders"])
 
 
 def test_truth_itself_notices_a_missing_fence() -> None:
