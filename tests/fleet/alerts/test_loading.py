@@ -121,7 +121,7 @@ def test_what_the_parser_panics_at_or_nobody_answers_is_refused_with_its_line() 
     """A rule that could never be evaluated is found by day."""
     for expr in ("x offset 99999999999999999999y", "nosuchfunction(x)"):
         text = f"groups: [{{name: a, rules: [{{alert: A, expr: '{expr}'}}]}}]"
-        with pytest.raises(InvalidDocumentError, match="line 1.*PromQL that parses"):
+        with pytest.raises(InvalidDocumentError, match=r"line 1.*PromQL that parses"):
             load_rules({"rules.yml": text})
 
 
