@@ -117,6 +117,14 @@ def test_what_promtool_refuses_is_refused_with_its_reason(name: str, tmp_path: P
     assert "rules.yml" in str(refused.value)
 
 
+def test_what_the_parser_panics_at_or_nobody_answers_is_refused_with_its_line() -> None:
+    """A rule that could never be evaluated is found by day."""
+    for expr in ("x offset 99999999999999999999y", "nosuchfunction(x)"):
+        text = f"groups: [{{name: a, rules: [{{alert: A, expr: '{expr}'}}]}}]"
+        with pytest.raises(InvalidDocumentError, match=r"line 1.*PromQL that parses"):
+            load_rules({"rules.yml": text})
+
+
 def test_every_problem_of_every_file_is_listed_with_its_line() -> None:
     """One look at the error is enough to mend all of it."""
     first = "groups:\n- name: a\n  rules:\n  - alert: A\n    expr: up >\n    for: soon\n"
