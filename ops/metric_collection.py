@@ -15,7 +15,6 @@ from typing import NamedTuple, Protocol
 from fleet.alerts.groups import GroupProgram, GroupState
 from fleet.errors import StateroomError
 from fleet.metrics.exported.collection import CollectionFacts, RuleGroupFacts
-from fleet.metrics.memory_series import MemorySeries
 from fleet.metrics.recent_samples import RecentSamples
 from fleet.metrics.samples import SampleBatch
 from fleet.metrics.scraped_target import ScrapeResult
@@ -57,7 +56,6 @@ class MetricCollection:
     Args:
         store: where samples are kept.
         recent: is given every batch, too, so that rules need not read the store.
-        recorded: what rules record; committed with the next batch.
         clock: names batches.
         waiting_max: samples that may wait.
     """
@@ -66,13 +64,12 @@ class MetricCollection:
         self,
         store: MetricStore,
         recent: RecentSamples,
-        recorded: MemorySeries,
         clock: Clock,
         *,
         waiting_max: int = WAITING_MAX,
     ) -> None:
         """Nothing taken yet."""
-        self._store, self._recent, self._recorded = store, recent, recorded
+        self._store, self._recent = store, recent
         self._clock, self._waiting_max = clock, waiting_max
         self._lock = threading.Lock()
         self._taken: list[ScrapeResult] = []
@@ -129,9 +126,6 @@ class MetricCollection:
         for problem in (problem for result in taken for problem in result.problems):
             _log.info("%s", problem)
         parts = [result.batch for result in taken if len(result.batch)]
-        if len(self._recorded):
-            parts.append(self._recorded.batch())
-            self._recorded.clear()
         if not parts:
             return
         batch = merged(parts)

@@ -4,8 +4,11 @@ A tick writes little, but a commit of the metric store is an object: so samples 
 store in memory while rules run, and appended together afterwards.
 """
 
+from collections.abc import Callable
+
 from fleet.errors import TooLargeError
 from fleet.metrics.memory_series import MemorySeries, OverlaidReader
+from fleet.metrics.samples import SampleBatch
 from fleet.metrics.vectors import InstantVector
 from fleet.ports.metric_store import MetricReader, MetricStore
 
@@ -21,18 +24,29 @@ class RuleSamples:
     each append has an id of its own.
     """
 
-    def __init__(self, store: MetricStore, writer: str) -> None:
+    def __init__(
+        self,
+        store: MetricStore,
+        writer: str,
+        reader: MetricReader | None = None,
+        kept: Callable[[SampleBatch], None] = lambda _: None,
+    ) -> None:
         """Nothing waits.
 
         Args:
             store: keeps the samples.
             writer: names this process in the ids of its appends; no two that live have the same.
+            reader: asked in place of the store, for example because it holds the newest in memory.
+            kept: is given what was appended, so that such a reader holds it, too.
         """
         self._store = store
         self._writer = writer
+        self._kept = kept
         self._waiting = MemorySeries()
         self._last_ms = 0
-        self.reader: MetricReader = OverlaidReader(store, self._waiting)
+        self.reader: MetricReader = OverlaidReader(
+            store if reader is None else reader, self._waiting
+        )
         """The store, with what was not kept yet: what rules ask."""
 
     def write(self, samples: InstantVector) -> None:
@@ -60,3 +74,4 @@ class RuleSamples:
         batch = self._waiting.batch()
         self._store.append(batch, f"rules-{self._writer}-{self._last_ms}-{len(batch)}")
         self._waiting.clear()
+        self._kept(batch)

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from typing import TYPE_CHECKING
 
 from fleet.alerts.templates import Outside
 from fleet.ports.alert_receiver import AlertReceiver
 from fleet.ports.clock import Clock
-from fleet.ports.metric_store import MetricStore
 from fleet.ports.notifier import Deliverer
 from platform_defs.command.alert_files import alert_folder, production_groups
 from platform_defs.settings import Settings
 
 if TYPE_CHECKING:
     from ops.alert_evaluator import AlertEvaluator
+    from ops.rule_samples import RuleSamples
     from resources.alerts.directory_store import DirectoryAlertStore
     from resources.circuit_breakers import CircuitBreakers
 
 
 def open_alert_evaluator(
     settings: Settings,
-    store: MetricStore,
+    samples: RuleSamples,
     notifier: Deliverer,
     breakers: CircuitBreakers,
     clock: Clock,
@@ -32,7 +30,7 @@ def open_alert_evaluator(
     Args:
         settings: say which objectives there are, whether an Alertmanager takes alerts, and where
             states are kept.
-        store: answers the rules, and keeps their series.
+        samples: answers the rules, and keeps their series.
         notifier: reaches people where there is no Alertmanager.
         breakers: of this process; guards the Alertmanager.
         clock: says when groups are due.
@@ -43,11 +41,9 @@ def open_alert_evaluator(
     """
     from fleet.promql.engine import PromqlEngine
     from ops.alert_evaluator import AlertEvaluator
-    from ops.rule_samples import RuleSamples
     from resources.alerts.directory_store import DirectoryAlertStore
 
     documents = DirectoryAlertStore(alert_folder(settings))
-    samples = RuleSamples(store, f"{socket.gethostname()}-{os.getpid()}")
     return AlertEvaluator(
         production_groups(settings),
         PromqlEngine(samples.reader),

@@ -9,35 +9,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from fleet.alerts.templates import Outside
-from fleet.circuit_breaker import BreakerPolicy
 from fleet.errors import InvalidInputError, TransientError
-from fleet.metrics.memory_series import MemorySeries, OverlaidReader
 from fleet.metrics.recent_samples import RecentSamples
 from fleet.metrics.targets import ScrapeTarget, make_target, targets_of_nodes
-from fleet.ports.alert_receiver import AlertReceiver
-from fleet.ports.alert_store import AlertStore
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
-from fleet.promql.engine import PromqlEngine
-from ops.alert_evaluator import AlertEvaluator
-from ops.alert_grouping import GroupedReceiver
 from ops.exporter import metric_sources
 from ops.metric_collection import COMMIT_S, MetricCollection
-from platform_defs.command.alert_files import alert_folder, production_groups
+from ops.rule_samples import RuleSamples
+from platform_defs.alerting import open_alert_evaluator
 from platform_defs.command.store_access import fleet_store
 from platform_defs.exporting import open_exporter, serving
 from platform_defs.settings import Settings, load_settings
 from platform_defs.settings_metrics import declared_metrics, metric_policy_of
+from resources.circuit_breakers import CircuitBreakers
 from resources.clock import SystemClock
 from resources.metrics.keeper import ObjectMetricKeeper
 from resources.metrics.opening import open_metric_store
 from resources.metrics.scrape import ScrapeLoop, now_ms
+from resources.notifiers.resource import NotifierResource, build_notifier
 
 if TYPE_CHECKING:
     from resources.metrics.metric_store import ObjectMetricStore
@@ -121,37 +119,19 @@ def open_collector(settings: Settings) -> Iterator[Collector]:
 
 
 def _collection(settings: Settings, store: ObjectMetricStore, clock: Clock) -> MetricCollection:
-    from resources.alerts.directory_store import DirectoryAlertStore
-
-    recorded = MemorySeries()
+    """Samples in memory and in the store, and the rules on both."""
+    receivers = NotifierResource(**asdict(settings.notify) | {"alertmanager_url": ""})
     recent = RecentSamples(store, now_ms(clock))
-    collection = MetricCollection(store, recent, recorded, clock)
-    documents = DirectoryAlertStore(alert_folder(settings))
-    collection.evaluator = AlertEvaluator(
-        production_groups(settings),
-        PromqlEngine(OverlaidReader(recent, recorded)),
-        recorded,
-        _receiver(settings, documents, clock),
-        documents,
+    collection = MetricCollection(store, recent, clock)
+    writer = f"{socket.gethostname()}-{os.getpid()}"
+    collection.evaluator = open_alert_evaluator(
+        settings,
+        RuleSamples(store, writer, recent, recent.add),
+        build_notifier(receivers),
+        CircuitBreakers(clock),
         clock,
-        outside=Outside({"fleet": settings.fleet.name}),
     )
     return collection
-
-
-def _receiver(settings: Settings, documents: AlertStore, clock: Clock) -> AlertReceiver:
-    """An Alertmanager where one is declared; our own grouping for all other receivers."""
-    from dataclasses import asdict, replace
-
-    from resources.alerts.alertmanager_receiver import AlertmanagerReceiver
-    from resources.circuit_breakers import CircuitBreaker
-    from resources.notifiers.resource import NotifierResource, build_notifier
-
-    if settings.notify.alertmanager_url:
-        breaker = CircuitBreaker("notify/alertmanager", BreakerPolicy(), clock)
-        return AlertmanagerReceiver(settings.notify.alertmanager_url, breaker)
-    named = replace(settings.notify, alertmanager_url="")
-    return GroupedReceiver(documents, build_notifier(NotifierResource(**asdict(named))))
 
 
 async def collect(collector: Collector, ending: asyncio.Event) -> None:

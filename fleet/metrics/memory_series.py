@@ -63,11 +63,6 @@ class MemorySeries:
         for labels, value in zip(samples.labels, samples.values, strict=True):
             self._of(labels).put(samples.at_ms, float(value))
 
-    def clear(self) -> None:
-        """Hold nothing any more."""
-        self._series.clear()
-        self._of_metric.clear()
-
     def _of(self, labels: Labels) -> _Series:
         found = self._by_labels.get(labels)
         if found is None:

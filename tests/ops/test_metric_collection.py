@@ -18,6 +18,7 @@ from fleet.metrics.vectors import InstantVector
 from fleet.ports.metric_store import RawCommit
 from ops.alert_evaluator import AlertTick
 from ops.metric_collection import MetricCollection
+from ops.rule_samples import RuleSamples
 from tests.fakes.clock import ManualClock
 
 UP = labels_of("up", {"job": "node"})
@@ -60,9 +61,8 @@ class World:
         self.store = Store()
         self.now_ms = round(self.clock.now().timestamp() * 1000)
         self.recent = RecentSamples(self.store, self.now_ms)
-        self.recorded = MemorySeries()
         self.collection = MetricCollection(
-            self.store, self.recent, self.recorded, self.clock, waiting_max=waiting_max
+            self.store, self.recent, self.clock, waiting_max=waiting_max
         )
 
     def scrape(self, value: float = 1.0) -> None:
@@ -143,15 +143,18 @@ def test_what_waits_is_bounded_and_the_oldest_goes_first() -> None:
     assert world.collection.facts(1, 0).samples_dropped == 3
 
 
-def test_what_rules_record_is_committed_with_the_next_batch() -> None:
-    """And is held no longer in two places."""
+def test_what_rules_record_is_seen_in_memory_once_it_is_kept() -> None:
+    """Nothing is held in two places, nothing is missing between them."""
     world = World()
+    samples = RuleSamples(world.store, "test", world.recent, world.recent.add)
     labels = labels_of("ALERTS", {"alertname": "Down"})
-    world.recorded.write(InstantVector([labels], np.array([1.0]), world.now_ms + 1))
-    world.collection.commit()
-    assert [len(one) for one in world.store.committed] == [1]
-    assert len(world.recorded) == 0
-    assert len(world.recent) == 1
+    samples.write(InstantVector([labels], np.array([1.0]), world.now_ms + 1))
+    ids = np.array([series_id(labels)], np.int64)
+    for kept in (0, 1):
+        found = samples.reader.samples(ids, world.now_ms, world.now_ms + 10)
+        assert found.values.tolist() == [1.0]
+        assert len(world.store.committed) == kept
+        samples.flush()
 
 
 class Rules:

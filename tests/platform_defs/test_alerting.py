@@ -59,7 +59,7 @@ def test_a_frozen_controller_reaches_people_and_its_series_the_store(tmp_path: P
     clock, people = ManualClock(NOW), People()
     store = metric_store(tmp_path, clock)
     breakers = CircuitBreakers(clock)
-    evaluator = open_alert_evaluator(settings, store, people, breakers, clock)
+    evaluator = open_alert_evaluator(settings, RuleSamples(store, "test"), people, breakers, clock)
     for tick in range(60):
         at_ms = int(clock.now().timestamp() * 1000)
         frozen = 1.0 if tick < 30 else 0.0
