@@ -26,19 +26,24 @@ from fleet.incidents import IncidentKind
 from fleet.leases import LEADER_LEASE
 from fleet.metrics.exported.automation import RUN_WINDOW_S, automation_readings
 from fleet.metrics.exported.backups import recovery_readings, verification_readings
+from fleet.metrics.exported.collection import collection_readings, store_readings
+from fleet.metrics.exported.ended import FailoverCounts, RunCounts
 from fleet.metrics.exported.fleet import (
     circuit_readings,
     controller_readings,
     fleet_readings,
     incident_readings,
+    unplaced_readings,
 )
 from fleet.metrics.exported.gpus import gpu_readings
 from fleet.metrics.exported.readings import Reading
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
+from fleet.ports.metric_keeper import MetricKeeper
 from ops.backup_rows import read_rows
-from resources.dagster_record import latest_runs, newest_ticks
+from ops.metric_collection import MetricCollection
+from resources.dagster_record import ended_runs, latest_runs, newest_ticks
 
 Source = Callable[[datetime], Iterable[Reading]]
 
@@ -68,6 +73,11 @@ class Exporter:
         self._looked_s = float("-inf")
         self._problems: dict[str, str] = {}
 
+    def add_sources(self, sources: Mapping[str, Source]) -> None:
+        """Read these, too, from the next look on."""
+        with self._lock:
+            self._sources = {**self._sources, **sources}
+
     def readings(self) -> list[Reading]:
         """Everything that is known; a source that fails has `stateroom_exporter_source_up` 0."""
         with self._lock:
@@ -92,15 +102,22 @@ class Exporter:
             yield from readings
 
 
-def store_sources(store: ControlStore) -> dict[str, Source]:
-    """What the control store knows."""
+def store_sources(store: ControlStore, since: datetime) -> dict[str, Source]:
+    """What the control store knows; incidents that ended are counted from `since` on."""
+    ended = FailoverCounts(since)
+
+    def fleet(now: datetime) -> Iterable[Reading]:
+        yield from fleet_readings(store.fleet_counts(), now)
+        yield from unplaced_readings(store.unplaced_counts())
 
     def incidents(now: datetime) -> Iterable[Reading]:
         found = store.incidents(ended_since=now - RECENT, limit=INCIDENTS_MAX)
-        return incident_readings(found, now)
+        ended.add(found, now)
+        yield from incident_readings(found, now)
+        yield from ended.readings()
 
     return {
-        "fleet": lambda now: fleet_readings(store.fleet_counts(), now),
+        "fleet": fleet,
         "controller": lambda _: _controller(store),
         "incidents": incidents,
         "circuits": lambda _: circuit_readings(store.breakers()),
@@ -120,14 +137,33 @@ def lake_sources(lake: Lake) -> dict[str, Source]:
     }
 
 
-def dagster_sources(instance: DagsterInstance) -> dict[str, Source]:
-    """What Dagster recorded of its sensors and runs."""
+def dagster_sources(instance: DagsterInstance, began: datetime) -> dict[str, Source]:
+    """What Dagster recorded of its sensors and runs; those that ended are counted from `began`."""
+    runs = RunCounts(began)
 
     def automation(now: datetime) -> Iterable[Reading]:
         since = now - timedelta(seconds=RUN_WINDOW_S)
-        return automation_readings(newest_ticks(instance), latest_runs(instance, since), now)
+        yield from automation_readings(newest_ticks(instance), latest_runs(instance, since), now)
+        runs.add(ended_runs(instance, runs.since), now)
+        yield from runs.readings()
 
     return {"automation": automation}
+
+
+def metric_sources(
+    collection: MetricCollection, keeper: MetricKeeper, scraping: Callable[[], tuple[int, int]]
+) -> dict[str, Source]:
+    """What a collector knows of itself.
+
+    Args:
+        collection: of this process.
+        keeper: of its store.
+        scraping: gives targets, and scrapes that were left out.
+    """
+    return {
+        "collection": lambda _: collection_readings(collection.facts(*scraping())),
+        "rollups": lambda _: store_readings(keeper.facts()),
+    }
 
 
 def _controller(store: ControlStore) -> Iterable[Reading]:

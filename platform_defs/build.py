@@ -29,6 +29,9 @@ from fleet.declaration import FleetDeclaration
 from fleet.failover_declaration import FailoverDeclaration
 from fleet.heartbeats import HeartbeatPolicy
 from fleet.lake import LakePolicy
+from fleet.metrics.rollup_plan import MetricPolicy
+from fleet.metrics.store_facts import MetricsDeclaration
+from fleet.objectives import Objective
 from fleet.run_history import RunHistoryPolicy
 from fleet.traffic_declaration import TrafficDeclaration
 from ops.inventory import TABLES
@@ -41,6 +44,8 @@ from ops.inventory_jobs import (
 from ops.route_keeping import RouteKeeper
 from platform_defs.build_backups import build_backups
 from platform_defs.build_failover import build_failover, build_watch
+from platform_defs.build_metrics import build_metrics
+from platform_defs.build_objectives import build_objectives
 from platform_defs.declared_backup import (
     backup_crons,
     declared_artefacts,
@@ -51,12 +56,15 @@ from platform_defs.declared_failover import declared_failover
 from platform_defs.declared_fleet import declared_nodes, declared_replicas
 from platform_defs.declared_traffic import declared_traffic, simple_traffic
 from platform_defs.settings import Settings
+from platform_defs.settings_metrics import declared_metrics, metric_policy_of
+from platform_defs.settings_objectives import declared_objectives
 from resources.clock import SystemClock
 from resources.clock_resource import ClockResource
 from resources.cluster_resource import cluster_resource
 from resources.control_store.resource import ControlStoreResource
 from resources.gpu.resource import GpuResource
 from resources.lake.resource import LakeResource
+from resources.metrics.resource import metric_keeper_resource, metric_store_resource
 from resources.notifiers.resource import NotifierResource, build_notifier
 from resources.observation import fleet_observation_resource
 from resources.silent_progress import SilentProgress
@@ -93,6 +101,11 @@ class Deployment:
     """Whom alerts reach beside the log."""
     traffic: TrafficDeclaration | None = None
     """None: one embedded table of routes below `state_dir`."""
+    objectives: tuple[Objective, ...] = ()
+    metrics: MetricsDeclaration | None = None
+    """None: a folder below `state_dir`."""
+    metric_policy: MetricPolicy = field(default_factory=MetricPolicy)
+    metric_retention_cron: str = "25 * * * *"
 
 
 def deployment_of(settings: Settings) -> Deployment:
@@ -117,6 +130,10 @@ def deployment_of(settings: Settings) -> Deployment:
         failover=declared_failover(settings),
         receivers=NotifierResource(**asdict(settings.notify)),
         traffic=declared_traffic(settings),
+        objectives=declared_objectives(settings.objectives),
+        metrics=declared_metrics(settings.metrics),
+        metric_policy=metric_policy_of(settings.metrics),
+        metric_retention_cron=settings.metrics.retention_cron,
     )
 
 
@@ -130,6 +147,11 @@ def backup_of(deployment: Deployment) -> BackupDeclaration:
 def traffic_of(deployment: Deployment) -> TrafficDeclaration:
     """The declared routers, or the embedded one."""
     return deployment.traffic or simple_traffic(deployment.state_dir)
+
+
+def metrics_of(deployment: Deployment) -> MetricsDeclaration:
+    """The declared metric store, or a folder beside the rest."""
+    return deployment.metrics or MetricsDeclaration(f"{deployment.state_dir}/metrics")
 
 
 def build_resources(deployment: Deployment) -> dict[str, Any]:
@@ -158,7 +180,12 @@ def build_resources(deployment: Deployment) -> dict[str, Any]:
         "gpu": GpuResource(),
         "lake": LakeResource(path=deployment.lake_path),
         "lake_policy": deployment.lake_policy,
+        "metric_keeper": metric_keeper_resource,
+        "metric_policy": deployment.metric_policy,
+        "metric_store": metric_store_resource,
+        "metrics_declaration": metrics_of(deployment),
         "notifier": notifier,
+        "objectives": deployment.objectives,
         "progress": SilentProgress(),
         "region_vaults": region_vaults_resource,
         "route_keeper": RouteKeeper(traffic_of(deployment), SystemClock()),
@@ -226,7 +253,15 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
         raise KeyError(f"no such resource: {sorted(unknown)}; there are {sorted(resources)}")
     backups = build_backups(backup_of(deployment), deployment.backup_crons)
     failover = build_failover(deployment.failover, deployment.declaration.regions)
-    checks = [*build_inventory_checks(), *backups.checks, *failover.checks]
+    metrics = build_metrics(metrics_of(deployment), deployment.metric_retention_cron)
+    budgets = build_objectives(running=bool(deployment.objectives))
+    checks = [
+        *build_inventory_checks(),
+        *backups.checks,
+        *failover.checks,
+        *metrics.checks,
+        *budgets.checks,
+    ]
     check_keys = [key for each in checks for key in each.check_keys]
     return dg.Definitions(
         assets=[
@@ -235,16 +270,25 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *build_inventory_assets(deployment.declaration.regions),
             *backups.assets,
             *failover.assets,
+            *metrics.assets,
+            *budgets.assets,
             *build_upkeep_assets(check_keys),
         ],
         asset_checks=checks,
-        jobs=[*build_jobs(), *backups.jobs, *failover.jobs],
-        sensors=[build_fleet_change_sensor(), *backups.sensors, *failover.sensors],
+        jobs=[*build_jobs(), *backups.jobs, *failover.jobs, *metrics.jobs, *budgets.jobs],
+        sensors=[
+            build_fleet_change_sensor(),
+            *backups.sensors,
+            *failover.sensors,
+            *metrics.sensors,
+        ],
         schedules=[
             build_inventory_schedule(),
             *build_upkeep_schedules(),
             *backups.schedules,
             *failover.schedules,
+            *metrics.schedules,
+            *budgets.schedules,
         ],
         resources={**resources, **overrides},
         executor=dg.in_process_executor,

@@ -88,6 +88,13 @@ def webserver_spec(settings: Settings, workspace: Path, port: int) -> ProcessSpe
     return own_process_spec(settings, "webserver", argv)
 
 
+def collector_spec(settings: Settings) -> ProcessSpec:
+    """The process that scrapes the fleet, evaluates rules and serves the exporter."""
+    return own_process_spec(
+        settings, "collector", [sys.executable, "-m", "platform_defs.collector"]
+    )
+
+
 def own_process_spec(settings: Settings, name: str, argv: list[str]) -> ProcessSpec:
     """A process of this installation: same code, same settings, its log beside the others."""
     environ = child_environment(settings)

@@ -74,15 +74,16 @@ def open_exporter(settings: Settings) -> Iterator[Exporter]:
         StoreUnavailableError: there is no control store yet, or it cannot be reached.
     """
     clock = SystemClock()
+    since = clock.now()
     with ExitStack() as stack:
         store = stack.enter_context(fleet_store(settings))
-        sources = store_sources(store) | lake_sources(
+        sources = store_sources(store, since) | lake_sources(
             ParquetLake(DirectoryStore(settings.lake.path))
         )
         home = Path(settings.dagster_home)
         if (home / "dagster.yaml").is_file():
             instance = stack.enter_context(DagsterInstance.from_config(str(home)))
-            sources |= dagster_sources(instance)
+            sources |= dagster_sources(instance, since)
         yield Exporter(sources, clock)
 
 

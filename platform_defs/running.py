@@ -125,6 +125,7 @@ class FleetRun:
         # While the code server imports, so that the UI is not up a moment later for it.
         self._problem = prepare_backups(self._settings, self._say)
         if self._ui_port is None:
+            self._launch_collector()
             self._say(f"fleet {self._settings.fleet.name} is up without a UI; Ctrl-C stops it")
             return
         self._await("code server", lambda: dagster.code_server_listens(self._settings))
@@ -137,6 +138,7 @@ class FleetRun:
         run_id = self._order_inventory(client)
         # Only now, so that what sensors order queues behind the inventory that is waited for.
         self._launch(dagster.daemon_spec(self._settings, workspace))
+        self._launch_collector()
         self._record(ready=False)
         self._await_inventory(client, run_id)
         self._say(f"fleet {self._settings.fleet.name} is up: {self._up.url}  (Ctrl-C stops it)")
@@ -145,6 +147,10 @@ class FleetRun:
         process = ManagedProcess(spec)
         process.start()
         self._processes.append(process)
+
+    def _launch_collector(self) -> None:
+        if self._settings.metrics.collect:
+            self._launch(dagster.collector_spec(self._settings))
 
     def _await(self, what: str, condition: Callable[[], bool]) -> None:
         """Wait for something that a watched process brings about."""

@@ -18,6 +18,8 @@ from platform_defs.settings_backup_rules import backup_violations
 from platform_defs.settings_fleet import NetworkSettings, RegionSettings, WorkloadSettings
 from platform_defs.settings_keys import default_of, key_fields
 from platform_defs.settings_kinds import NAME_ALLOWED, Kind, RefusedError
+from platform_defs.settings_metrics_rules import metric_violations
+from platform_defs.settings_objectives import objective_violations
 from platform_defs.settings_records import (
     NAMED_SECTIONS,
     NESTED,
@@ -156,7 +158,14 @@ class _Validation:
             *violations(single["node"], built["regions"], known_networks, built["workloads"]),
             *backup_violations(single, built, tuple(self.table(("regions",))), known_networks),
             *router_violations(built["routers"], tuple(self.table(("workloads",)))),
+            *objective_violations(
+                built["objectives"],
+                tuple(self.table(("regions",))),
+                known_networks,
+                tuple(self.table(("workloads",))),
+            ),
             *discovery_violations(single["discovery"]),
+            *metric_violations(single["metrics"]),
         ):
             self.problems.append(Problem(".".join(path), self.place(path), message))
         if not self.tree.get("regions"):
@@ -241,6 +250,11 @@ class _Validation:
 
         single["fleet"] = replace(fleet, state_dir=state_dir)
         single["lake"] = replace(single["lake"], path=resolved(single["lake"].path))
+        single["metrics"] = replace(
+            single["metrics"],
+            path=resolved(single["metrics"].path),
+            cache_path=resolved(single["metrics"].cache_path),
+        )
         store: ControlStoreSettings = single["control_store"]
         url = store.url.replace("{state_dir}", str(state_dir))
         if url.startswith("sqlite:///"):

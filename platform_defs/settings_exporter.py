@@ -16,6 +16,6 @@ class ExporterSettings:
     port: int = key(
         kinds.whole(0, 65_535),
         "Port of the exporter; 0 takes any free one.",
-        default=9464,
-        ci="0",
+        default=0,
+        production="9464",
     )

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -172,6 +173,18 @@ def boolean() -> Kind:
         return word == "true"
 
     return Kind("true or false", "true or false, without quotes", check, from_text)
+
+
+def day() -> Kind:
+    """A day of the calendar."""
+
+    def check(value: object) -> str:
+        try:
+            return date.fromisoformat(str(value)).isoformat()
+        except ValueError:
+            raise RefusedError from None
+
+    return Kind("day", "a day as 2025-01-31", check, str)
 
 
 _CRON_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))

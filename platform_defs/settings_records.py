@@ -26,7 +26,9 @@ from platform_defs.settings_fleet import (
     WorkloadSettings,
 )
 from platform_defs.settings_keys import key
+from platform_defs.settings_metrics import MetricSettings
 from platform_defs.settings_notify import NotifySettings
+from platform_defs.settings_objectives import ObjectiveSettings
 from platform_defs.settings_traffic import DiscoverySettings, RouterSettings
 
 
@@ -192,6 +194,7 @@ class Settings:
     notify: NotifySettings
     exporter: ExporterSettings
     discovery: DiscoverySettings
+    metrics: MetricSettings
     regions: tuple[RegionSettings, ...]
     networks: tuple[NetworkSettings, ...]
     workloads: tuple[WorkloadSettings, ...]
@@ -199,6 +202,7 @@ class Settings:
     wrapping_keys: tuple[WrappingKeySettings, ...]
     artefacts: tuple[ArtefactSettings, ...]
     routers: tuple[RouterSettings, ...]
+    objectives: tuple[ObjectiveSettings, ...]
     sources: dict[str, str] = field(repr=False)
     """`section.key` -> `stateroom.toml:12` or `STATEROOM_...`; keys at their default are absent."""
 
@@ -225,6 +229,7 @@ SECTIONS: dict[str, type] = {
     "notify": NotifySettings,
     "exporter": ExporterSettings,
     "discovery": DiscoverySettings,
+    "metrics": MetricSettings,
 }
 """Tables that exist once."""
 
@@ -236,6 +241,7 @@ NAMED_SECTIONS: dict[str, type] = {
     "wrapping_keys": WrappingKeySettings,
     "artefacts": ArtefactSettings,
     "routers": RouterSettings,
+    "objectives": ObjectiveSettings,
 }
 """Tables of named tables."""
 

@@ -13,6 +13,8 @@ from dagster import DagsterInstance
 from dagster._core.scheduler.instigation import InstigatorStatus, TickStatus
 
 from fleet.metrics.exported.automation import RunFact, TickFact
+from fleet.metrics.exported.ended import EndedRun
+from resources.run_history import FINISHED
 
 RUNS_MAX = 2000
 """Runs looked at; the newest ones."""
@@ -34,3 +36,14 @@ def latest_runs(instance: DagsterInstance, since: datetime) -> list[RunFact]:
     """Runs that were asked for since a moment, the newest `RUNS_MAX` of them."""
     runs = instance.get_runs(dg.RunsFilter(created_after=since), limit=RUNS_MAX)
     return [RunFact(run.job_name, run.status.value.lower()) for run in runs]
+
+
+def ended_runs(instance: DagsterInstance, since: datetime) -> list[EndedRun]:
+    """Runs that ended since a moment, the newest `RUNS_MAX` of them."""
+    wanted = dg.RunsFilter(statuses=FINISHED, updated_after=since)
+    found = []
+    for record in instance.get_run_records(wanted, limit=RUNS_MAX):
+        run = record.dagster_run
+        ended_at = record.update_timestamp.astimezone(UTC)
+        found.append(EndedRun(run.run_id, run.job_name, run.status.value.lower(), ended_at))
+    return found

@@ -128,10 +128,15 @@ def series_id(labels: Labels) -> int:
     The upper 16 bits are those of the metric's name, so that a metric's series lie together in
     whatever is ordered by identity.
     """
-    name = int.from_bytes(blake2b(metric_of(labels).encode(), digest_size=8).digest(), "big")
-    text = b"\xff".join(part.encode() for pair in labels for part in pair)
+    text = b"\xff".join([part.encode() for pair in labels for part in pair])
     rest = int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
-    return (name >> (64 - NAME_BITS)) << REST_BITS | rest >> (64 - REST_BITS)
+    return _name_part(metric_of(labels)) | rest >> (64 - REST_BITS)
+
+
+@lru_cache(maxsize=16_384)
+def _name_part(metric: str) -> int:
+    name = int.from_bytes(blake2b(metric.encode(), digest_size=8).digest(), "big")
+    return (name >> (64 - NAME_BITS)) << REST_BITS
 
 
 def labels_text(labels: Labels) -> str:

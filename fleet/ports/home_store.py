@@ -26,6 +26,13 @@ class HomeStore(Protocol):
         """Counts over all declared agents: milliseconds for 100,000 of them."""
         ...
 
+    def unplaced_counts(self) -> Mapping[tuple[str, str], int]:
+        """Declared agents that are to run nowhere, by (network, home region); 0 is left out.
+
+        Those without a placement, and those that are parked; counted by the database.
+        """
+        ...
+
     def agents_abroad(self, home: str) -> list[Placement]:
         """Running placements outside of the region that their agents are declared in.
 

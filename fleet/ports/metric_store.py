@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from fleet.metrics.labels import Matcher
 from fleet.metrics.levels import Level
@@ -46,6 +46,22 @@ class SelectedSeries(NamedTuple):
     ids: Int64Array
     infos: Sequence[SeriesInfo]
     """As long as `ids`."""
+
+
+@runtime_checkable
+class CodedLabels(Protocol):
+    """What the `infos` of selected series may offer beside: labels as numbers, for grouping."""
+
+    def label_names(self) -> Sequence[str]:
+        """Every label that one of the series may have, in order."""
+        ...
+
+    def label_column(self, name: str) -> tuple[Int64Array, Sequence[str]]:
+        """Values of one label: a code for each series, and the distinct texts they stand for.
+
+        A series without the label has the code of ''.
+        """
+        ...
 
 
 class MetricReader(Protocol):

@@ -35,6 +35,11 @@ def coloured(word: str, *, colours: bool) -> str:
     return click.style(word, fg=colour) if colour else word
 
 
+def coloured_as(text: str, colour: str, *, colours: bool) -> str:
+    """A text in a colour that only tells lines apart, where the terminal shows colours."""
+    return click.style(text, fg=colour) if colours else text
+
+
 def table(
     headings: Sequence[str], rows: Sequence[Sequence[object]], *, colours: bool = False
 ) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import sqlalchemy as sa
 
 from fleet.agents import Placement
@@ -33,6 +35,18 @@ _PARKED = (
     .where(placements.c.retired == 0, placements.c.desired == "parked")
 )
 
+_UNPLACED = (
+    sa.select(agents.c.network_id, agents.c.region, sa.func.count())
+    .select_from(
+        agents.outerjoin(
+            placements,
+            sa.and_(placements.c.agent_id == agents.c.agent_id, placements.c.retired == 0),
+        )
+    )
+    .where(sa.or_(placements.c.agent_id.is_(None), placements.c.desired == "parked"))
+    .group_by(agents.c.network_id, agents.c.region)
+)
+
 
 class SqlHomes(Feature):
     """The part of the control store that knows who is away from home."""
@@ -44,6 +58,12 @@ class SqlHomes(Feature):
             abroad = {region: int(count) for region, count in connection.execute(_ABROAD)}
             parked = int(connection.execute(_PARKED).scalar() or 0)
         return PlacementCounts(running, abroad, parked)
+
+    def unplaced_counts(self) -> Mapping[tuple[str, str], int]:
+        """See `HomeStore.unplaced_counts`."""
+        with self._database.read() as connection:
+            found = connection.execute(_UNPLACED).all()
+        return {(network, region): int(count) for network, region, count in found}
 
     def agents_abroad(self, home: str) -> list[Placement]:
         """Running placements of a region's agents in other regions, ordered by agent_id."""

@@ -19,6 +19,7 @@ from fleet.errors import StaleEpochError
 from fleet.names import validate_name
 from fleet.ports.clock import Clock
 from resources.local.agent_meters import AgentMeters
+from resources.local.work_totals import WorkloadKey, WorkTotals
 
 NO_METRICS: Mapping[str, float] = MappingProxyType({})
 NO_METERS = AgentMeters()
@@ -63,6 +64,8 @@ class AgentDirectory:
         self._clock = clock
         self._lock = Lock()
         self._entries: dict[str, AgentEntry] = {}
+        self.totals = WorkTotals()
+        """What all agents have done since the node began."""
 
     def admit(self, agent_id: str, network_id: str, workload: Workload, epoch: int) -> None:
         """Serve this agent under this epoch from now on; an earlier stop order is void.
@@ -151,6 +154,8 @@ class AgentDirectory:
             if metrics is not None:
                 entry = entry._replace(metrics=MappingProxyType(dict(metrics)), metrics_at=now)
             if meters is not None:
+                key = WorkloadKey(entry.network_id, entry.workload.workload)
+                self.totals.add(key, entry.meters, meters)
                 entry = entry._replace(meters=meters)
             self._entries[agent_id] = entry
             return StopOrder(stop=True, reason=entry.stop_reason) if entry.stop_reason else GO_ON

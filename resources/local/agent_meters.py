@@ -1,20 +1,16 @@
-"""What agents count about themselves: read from their heartbeats, shown as Prometheus metrics.
-
-Series of single agents have a page of their own (`/metrics/agents`), so that the figures of the
-node stay few. Bound: about 60 series for an agent that serves requests, and 14 more for each tool
-that it tells apart (`TOOLS_MAX`).
-"""
+"""What agents count about themselves, as their heartbeats bring it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import accumulate
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fleet.errors import InvalidInputError
 from fleet.names import is_name
 
-BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0)
+BOUNDS_S = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
 """Upper bounds of the buckets, in seconds; the agents' API (`openapi.json`) says the same."""
 TOOLS_MAX = 33
 """Pairs of framework and tool of one agent; the SDK tells 32 apart and adds up the others."""
@@ -34,6 +30,9 @@ class Work(NamedTuple):
     """A count for each bucket of `BOUNDS_S`, and one for what took longer."""
 
 
+NO_WORK = Work(0, 0, 0.0, (0,) * (len(BOUNDS_S) + 1))
+
+
 class AgentMeters(NamedTuple):
     """What an agent has counted; None where it does not count such a thing."""
 
@@ -42,22 +41,6 @@ class AgentMeters(NamedTuple):
     tools: Mapping[tuple[str, str], Work] = {}
     """(framework, tool) to its calls."""
     active_sessions: int | None = None
-
-
-class AgentFigures(NamedTuple):
-    """One agent as its node sees it, for one page of metrics."""
-
-    agent_id: str
-    network_id: str
-    workload: str
-    cpu_s: float | None
-    """CPU time of its process; None before the first reading."""
-    cpu_percent: float | None
-    rss_bytes: int | None
-    restarts: int
-    meters: AgentMeters
-    reported: Mapping[str, float]
-    """Values of its own choice, by name."""
 
 
 def parse_meters(value: object) -> AgentMeters:
@@ -126,99 +109,3 @@ def _refuse_others(value: Mapping[str, Any], members: set[str], path: str) -> No
     others = sorted(value.keys() - members)
     if others:
         raise InvalidInputError(f"{path}.{others[0]}", "given", f"only {sorted(members)}")
-
-
-class _Family(NamedTuple):
-    name: str
-    """As it stands in `# TYPE`; of counters with `_total`, as the text format wants it."""
-    type: str
-    help: str
-
-
-_CPU_S = _Family("agent_cpu_seconds_total", "counter", "CPU time of the agent's process.")
-_CPU = _Family("agent_cpu_usage_ratio", "gauge", "CPU used between two readings; 1 is one core.")
-_MEMORY = _Family(
-    "agent_memory_usage_bytes", "gauge", "Resident memory; shared pages count for each agent."
-)
-_RESTARTS = _Family("agent_restarts_total", "counter", "Restarts after a crash, on this node.")
-_SESSIONS = _Family("agent_active_sessions", "gauge", "Sessions that are open.")
-_REPORTED = _Family("agent_reported_value", "gauge", "Values of the agent's own choice, by name.")
-_TASKS = (
-    _Family("agent_tasks_total", "counter", "Tasks done since the process began."),
-    _Family("agent_task_errors_total", "counter", "Tasks that failed."),
-    _Family("agent_response_seconds", "histogram", "How long tasks took."),
-)
-_REQUESTS = (
-    _Family("agent_requests_total", "counter", "Requests served since the process began."),
-    _Family("agent_request_errors_total", "counter", "Requests that failed."),
-    _Family("agent_request_duration_seconds", "histogram", "How long requests took."),
-)
-_TOOLS = (
-    _Family("agent_tool_calls_total", "counter", "Calls of tools since the process began."),
-    _Family("agent_tool_errors_total", "counter", "Calls that failed."),
-    _Family("agent_tool_duration_seconds", "histogram", "How long calls took."),
-)
-
-
-def render_agents(node_id: str, region: str, agents: Iterable[AgentFigures]) -> bytes:
-    """Exposition text (version 0.0.4) of all agents of a node; names need no escapes.
-
-    Written by hand: 1,000 agents are some 40,000 lines, which prometheus_client takes a second for.
-    """
-    place = f'node="{node_id}",region="{region}"'
-    lines: dict[_Family, list[str]] = {}
-    for agent in agents:
-        labels = (
-            f'agent="{agent.agent_id}",network="{agent.network_id}",'
-            f'workload="{agent.workload}",{place}'
-        )
-        _add_readings(lines, labels, agent)
-        _add_work(lines, _TASKS, labels, agent.meters.tasks)
-        _add_work(lines, _REQUESTS, labels, agent.meters.requests)
-        for (framework, tool), work in agent.meters.tools.items():
-            _add_work(lines, _TOOLS, f'{labels},framework="{framework}",tool="{tool}"', work)
-    return "".join(_text(lines)).encode()
-
-
-def _text(lines: Mapping[_Family, list[str]]) -> Iterator[str]:
-    for family in sorted(lines):
-        yield f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.type}\n"
-        yield from lines[family]
-
-
-def _add_readings(lines: dict[_Family, list[str]], labels: str, agent: AgentFigures) -> None:
-    cpu_ratio = None if agent.cpu_percent is None else agent.cpu_percent / 100
-    for family, value in (
-        (_CPU_S, agent.cpu_s),
-        (_CPU, cpu_ratio),
-        (_MEMORY, agent.rss_bytes),
-        (_RESTARTS, agent.restarts),
-        (_SESSIONS, agent.meters.active_sessions),
-    ):
-        if value is not None:
-            lines.setdefault(family, []).append(f"{family.name}{{{labels}}} {value!r}\n")
-    for name, value in agent.reported.items():
-        lines.setdefault(_REPORTED, []).append(
-            f'{_REPORTED.name}{{{labels},name="{name}"}} {value!r}\n'
-        )
-
-
-def _add_work(
-    lines: dict[_Family, list[str]],
-    families: tuple[_Family, _Family, _Family],
-    labels: str,
-    work: Work | None,
-) -> None:
-    if work is None:
-        return
-    total, errors, seconds = families
-    lines.setdefault(total, []).append(f"{total.name}{{{labels}}} {work.done}\n")
-    lines.setdefault(errors, []).append(f"{errors.name}{{{labels}}} {work.errors}\n")
-    histogram = lines.setdefault(seconds, [])
-    for bound, count in zip(_BOUND_TEXTS, accumulate(work.durations), strict=True):
-        histogram.append(f'{seconds.name}_bucket{{{labels},le="{bound}"}} {count}\n')
-    histogram.append(f"{seconds.name}_sum{{{labels}}} {work.total_s!r}\n")
-    histogram.append(f"{seconds.name}_count{{{labels}}} {work.done}\n")
-
-
-_BOUND_TEXTS = (*map(str, BOUNDS_S), "+Inf")

@@ -29,7 +29,7 @@ from fleet.reconcile import (
 from fleet.reports import AgentReport
 from resources.local.agent_directory import AgentDirectory
 from resources.local.agent_logs import last_line
-from resources.local.agent_meters import AgentFigures
+from resources.local.agent_page import AgentFigures, render_agents
 from resources.local.agent_slot import Slot, revision_of, sample_some
 from resources.local.endpoint_registrar import Answering
 from resources.local.start_pacer import StartPacer
@@ -251,13 +251,14 @@ class AgentProcesses:
             total[name] = total.get(name, 0) + (slot.rss_bytes or 0)
         return total
 
-    def figures(self) -> list[AgentFigures]:
-        """The agents whose processes run, each with what it has counted."""
-        return [
+    def page(self, node_id: str, region: str) -> bytes:
+        """What the agents whose processes run have done, for a scraper."""
+        found: list[AgentFigures] = [
             slot.figures(entry)
             for entry in self._directory.entries()
             if (slot := self._slots.get(entry.agent_id)) is not None and slot.pid is not None
         ]
+        return render_agents(node_id, region, found, self._directory.totals)
 
     def log_paths(self) -> list[Path]:
         """Log files of the agents that this node has."""

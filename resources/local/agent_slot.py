@@ -15,7 +15,7 @@ from fleet.inventory import AgentPhase
 from fleet.reconcile import AgentSlot
 from fleet.reports import AgentReport
 from resources.local.agent_directory import AgentEntry
-from resources.local.agent_meters import AgentFigures
+from resources.local.agent_page import AgentFigures
 from resources.local.linux_processes import read_stat
 from resources.local.zygote_client import AgentProgram
 

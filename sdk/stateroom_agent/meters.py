@@ -11,10 +11,12 @@ import _thread
 from bisect import bisect_left
 from typing import Any
 
-BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0)
+BOUNDS_S = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
 """Upper bounds of the buckets of durations, in seconds; one more bucket holds what took longer.
 
-Prometheus' default ones, with 0.2 in place of 0.25: alerts ask for 200 and 500 ms.
+0.2 and 0.5 are those that alerts ask for.
 """
 TOOLS_MAX = 32
 """Tools told apart; calls of any further ones are counted as tool `other` of framework `other`."""

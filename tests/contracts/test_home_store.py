@@ -45,3 +45,17 @@ def test_who_came_home_or_is_not_declared_any_more_is_not_abroad(store: ControlS
     store.retire_agents(["a2"])
     assert store.placement_counts() == PlacementCounts({"eu-1": 1}, {}, 0)
     assert store.agents_abroad("eu") == []
+
+
+def test_agents_that_are_to_run_nowhere_are_counted_by_network_and_home(
+    store: ControlStore,
+) -> None:
+    """Parked ones and those never placed; one that is stopped on purpose is no such agent."""
+    place(store, "a1", "eu-1", "eu")
+    place(store, "a2", "", "us", "parked")
+    place(store, "a3", "eu-1", "eu", "stopped")
+    store.declare_agents([AgentDeclaration("a4", "net", "work", "eu", 1, 1)])
+    store.declare_agents([AgentDeclaration("b1", "other", "work", "us", 1, 1)])
+    assert store.unplaced_counts() == {("net", "eu"): 2, ("other", "us"): 1}
+    store.retire_agents(["a4", "b1"])
+    assert store.unplaced_counts() == {("net", "eu"): 1}

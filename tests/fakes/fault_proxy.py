@@ -47,6 +47,8 @@ S3_ERRORS = {
     "no_space": (507, "InsufficientStorage"),
     "quota": (403, "QuotaExceeded"),
     "too_large": (400, "EntityTooLarge"),
+    "missing": (404, "NotFound"),
+    "throttled": (429, "TooManyRequests"),
     "skewed": (403, "RequestTimeTooSkewed"),
 }
 

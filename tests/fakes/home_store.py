@@ -28,6 +28,16 @@ class InMemoryHomes:
                 sum(one.desired == "parked" for one in self._placements.values()),
             )
 
+    def unplaced_counts(self) -> dict[tuple[str, str], int]:
+        """Looked at one by one."""
+        with self._lock:
+            found: Counter[tuple[str, str]] = Counter()
+            for agent_id, shape in self._agents.items():
+                placed = self._placements.get(agent_id)
+                if placed is None or placed.desired == "parked":
+                    found[shape.network_id, shape.region] += 1
+            return dict(found)
+
     def agents_abroad(self, home: str) -> list[Placement]:
         """Looked at one by one."""
         with self._lock:

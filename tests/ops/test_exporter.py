@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
@@ -74,7 +74,9 @@ def test_a_store_and_an_instance_without_history_give_declared_families() -> Non
     clock = ManualClock()
     store = InMemoryControlStore(clock)
     with dg.instance_for_test() as instance:
-        exporter = Exporter(store_sources(store) | dagster_sources(instance), clock)
+        exporter = Exporter(
+            store_sources(store, clock.now()) | dagster_sources(instance, clock.now()), clock
+        )
         found = grouped(exporter.readings())
     ups = {one.labels[0]: one.value for one in found["stateroom_exporter_source_up"]}
     assert ups == dict.fromkeys(
@@ -99,7 +101,13 @@ def test_runs_of_the_last_hour_are_counted() -> None:
     with dg.instance_for_test() as instance:
         assert quiet_job.execute_in_process(instance=instance).success
         clock = ManualClock(datetime.now(UTC))
-        found = grouped(Exporter(dagster_sources(instance), clock).readings())
+        hour_ago = clock.now() - timedelta(hours=1)
+        found = grouped(Exporter(dagster_sources(instance, hour_ago), clock).readings())
+        later = Exporter(dagster_sources(instance, clock.now() + timedelta(seconds=9)), clock)
+        assert "stateroom_runs_total" not in grouped(later.readings())
     assert found["stateroom_runs_recent"] == [
         Reading("stateroom_runs_recent", ("quiet_job", "success"), 1)
+    ]
+    assert found["stateroom_runs_total"] == [
+        Reading("stateroom_runs_total", ("quiet_job", "success"), 1)
     ]

@@ -151,7 +151,18 @@ def test_the_lineage_leads_from_the_declaration_to_the_states() -> None:
         "activity_history": {"control_store"},
         "run_history": set(),
         "service_routes": {"control_store"},
+        "metric_samples": set(),
+        "rollup_open": {"metric_samples"},
+        "rollup_1m": {"metric_samples"},
+        "rollup_5m": {"rollup_1m"},
+        "rollup_1h": {"rollup_5m"},
+        "rollup_1d": {"rollup_1h"},
+        "metric_retention": {"metric_samples"},
+        "error_budgets": {"metric_samples"},
     }
+
+
+GROUPS = {"inventory", "backups", "failover", "services", "upkeep", "metrics"}
 
 
 def test_every_asset_has_owner_group_description_and_freshness() -> None:
@@ -162,7 +173,7 @@ def test_every_asset_has_owner_group_description_and_freshness() -> None:
         node = graph.get(key)
         assert node.owners, key
         assert node.description, key
-        assert node.group_name in {"inventory", "backups", "failover", "services", "upkeep"}, key
+        assert node.group_name in GROUPS, key
         assert node.kinds, key
         if node.is_materializable:
             assert node.freshness_policy is not None, key

@@ -51,7 +51,7 @@ FAMILIES = (
         "stateroom_runs_recent",
         "gauge",
         "Runs that were asked for within the last hour, by how they stand.",
-        ("job", "status"),
+        ("dagster_job", "status"),
         f"{JOBS_MAX} jobs x statuses (8)",
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from fleet.circuit_breaker import BreakerPhase, BreakerStatus
@@ -24,6 +24,13 @@ FAMILIES = (
     ),
     ExportedFamily(
         "stateroom_agents", "gauge", "Agents by state.", ("region", "state"), "regions x 5"
+    ),
+    ExportedFamily(
+        "stateroom_agents_unplaced",
+        "gauge",
+        "Agents at home in this region that are to run nowhere: parked, or never placed.",
+        ("network", "region"),
+        "networks x regions, as far as there are any",
     ),
     ExportedFamily(
         "stateroom_heartbeat_age_seconds",
@@ -106,6 +113,12 @@ def fleet_readings(counts: Iterable[RegionCounts], now: datetime) -> Iterator[Re
         if region.oldest_report_at is not None:
             age_s = max(0.0, (now - region.oldest_report_at).total_seconds())
             yield Reading("stateroom_heartbeat_age_seconds", (name,), age_s)
+
+
+def unplaced_readings(counts: Mapping[tuple[str, str], int]) -> Iterator[Reading]:
+    """Agents that run nowhere, by (network, home region); a pair without any has no reading."""
+    for key, value in sorted(counts.items()):
+        yield Reading("stateroom_agents_unplaced", key, value)
 
 
 def incident_readings(incidents: Sequence[IncidentHeader], now: datetime) -> Iterator[Reading]:

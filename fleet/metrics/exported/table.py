@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fleet.metrics.exported import automation, backups, fleet, gpus
+from fleet.metrics.exported import automation, backups, collection, ended, fleet, gpus
 from fleet.metrics.exported.readings import ExportedFamily, Reading
 
 FAMILIES: tuple[ExportedFamily, ...] = (
     *fleet.FAMILIES,
     *backups.FAMILIES,
     *automation.FAMILIES,
+    *ended.FAMILIES,
+    *collection.FAMILIES,
     *gpus.FAMILIES,
 )
 

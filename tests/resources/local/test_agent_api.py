@@ -123,7 +123,7 @@ def test_wrong_meters_leave_the_last_good_ones(
     client: DocumentedClient, server: AgentServer
 ) -> None:
     """The field is named; nothing of the report is taken, not its metrics either."""
-    work = {"count": 2, "errors": 0, "total_s": 0.1, "durations": [2] + [0] * 11}
+    work = {"count": 2, "errors": 0, "total_s": 0.1, "durations": [2] + [0] * 15}
     assert client.call("POST", "metrics", {"meters": {"tasks": work}}).status == 200
     bad = {"metrics": {"queue": 1}, "meters": {"tasks": work | {"count": 3}}}
     response = client.call("POST", "heartbeat", bad)

@@ -13,6 +13,7 @@ from fleet.incidents import IncidentHeader, IncidentKind, IncidentState, Severit
 from fleet.inventory import Gpu
 from fleet.metrics.exported.automation import RunFact, TickFact, automation_readings
 from fleet.metrics.exported.backups import recovery_readings, verification_readings
+from fleet.metrics.exported.ended import EndedRun, FailoverCounts, RunCounts
 from fleet.metrics.exported.fleet import (
     circuit_readings,
     controller_readings,
@@ -84,6 +85,36 @@ def test_incidents_are_counted_by_kind_and_every_kind_has_a_count() -> None:
     assert found["stateroom_incidents_open", ("router",)] == 0
     assert ("stateroom_incident_longest_seconds", ("router",)) not in found
     assert found["stateroom_incidents_unacknowledged", ()] == 2
+
+
+def test_incidents_that_ended_are_counted_once_however_often_they_are_seen() -> None:
+    """From the moment on at which counting began; only those of nodes and regions."""
+    counts = FailoverCounts(NOW - timedelta(seconds=300))
+    before = _incident(IncidentKind.NODE, 500, 400)
+    after = _incident(IncidentKind.NODE, 500, 200)
+    other = _incident(IncidentKind.ROUTER, 500, 200)
+    for _ in range(3):
+        counts.add([before, after, other, _incident(IncidentKind.NODE, 20, None)], NOW)
+    assert list(counts.readings()) == [
+        Reading("stateroom_failovers_total", ("node", "eu"), 1),
+        Reading("stateroom_failover_seconds_total", ("node", "eu"), 300),
+    ]
+
+
+def test_runs_are_counted_once_though_looks_overlap() -> None:
+    """A look goes back behind the one before; memory of what was seen stays bounded."""
+    counts = RunCounts(NOW)
+    early = EndedRun("r0", "job", "failure", NOW - timedelta(seconds=1))
+    first = EndedRun("r1", "job", "success", NOW + timedelta(seconds=5))
+    later = EndedRun("r2", "job", "failure", NOW + timedelta(seconds=900))
+    counts.add([early, first], NOW + timedelta(seconds=10))
+    counts.add([first], NOW + timedelta(seconds=20))
+    counts.add([later], NOW + timedelta(seconds=901))
+    assert counts.since == NOW + timedelta(seconds=301)
+    assert list(counts.readings()) == [
+        Reading("stateroom_runs_total", ("job", "failure"), 1),
+        Reading("stateroom_runs_total", ("job", "success"), 1),
+    ]
 
 
 def _objective(network: str, age_s: float, rpo_s: float | None) -> RecoveryObjective:

@@ -1,0 +1,1 @@
+"""Rules of alerts as Prometheus means them: loading, templates, states, groups, silences."""

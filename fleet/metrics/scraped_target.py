@@ -1,0 +1,251 @@
+"""What one scrape of a target yields: its samples, the end of series, and how the scrape went.
+
+Source: Prometheus, scrape/scrape.go. A scrape counts whole or not at all; one that failed ends all
+series of its target, as one that exposes nothing does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from fleet.errors import InvalidInputError
+from fleet.metrics.exposition.exposed import NO_TIMESTAMP, Exposition
+from fleet.metrics.exposition.numbers import ExpositionFormat
+from fleet.metrics.exposition.parser import ExpositionParser
+from fleet.metrics.labels import labels_of, metric_of, series_id
+from fleet.metrics.samples import (
+    MetricType,
+    SampleBatch,
+    SeriesInfo,
+    stale_marker,
+)
+from fleet.metrics.targets import ScrapeTarget, with_target_labels
+
+if TYPE_CHECKING:
+    from fleet.metrics.exposition.lines import Pairs
+    from fleet.metrics.labels import Labels
+    from fleet.metrics.samples import FloatArray, Int64Array
+
+AHEAD_MAX_MS = 10 * 60 * 1000
+"""Samples further in the future are refused. Source: Prometheus, scrape.go (`maxAheadTime`)."""
+CREATED_AGE_MAX_MS = 5 * 60 * 1000
+"""How long before the first sample that we see of a series its counting may have begun for a zero
+sample; Prometheus takes what its head block still takes. Earlier is a time nobody watched."""
+
+REPORTS = (
+    ("up", "Whether the last scrape of the target worked."),
+    ("scrape_duration_seconds", "How long the scrape took."),
+    ("scrape_samples_scraped", "Samples that the target exposed."),
+    ("scrape_samples_post_metric_relabeling", "Samples left after relabeling: all of them."),
+    ("scrape_series_added", "Series that the scrape before did not have."),
+)
+
+
+class ScrapeResult(NamedTuple):
+    """What a scrape gave."""
+
+    batch: SampleBatch
+    up: bool
+    problems: tuple[str, ...] = ()
+    """Why it failed, or what of it was left out; sentences that begin with the target's URL."""
+    repeated: int = 0
+    """Samples whose series and time stood in the body before."""
+    ahead: int = 0
+    """Samples too far in the future."""
+
+
+class ScrapedTarget:
+    """A target over time: what it exposed last decides what a new scrape means.
+
+    Where a series counts since a time that the target tells (`_created` of OpenMetrics), it gets a
+    sample of 0 at that time, so that what it counted before its first scrape is not lost: once, if
+    the time lies after the last sample of the series, or at most `CREATED_AGE_MAX_MS` before the
+    first. Prometheus does the same with created-timestamp-zero-ingestion.
+    """
+
+    def __init__(self, target: ScrapeTarget) -> None:
+        """Know nothing of what it exposes."""
+        self.target = target
+        self._parser: ExpositionParser | None = None
+        self._report = _report_series(target)
+        self._exposed: frozenset[int] = frozenset()
+        """Series of the last scrape that worked."""
+        self._tracked: frozenset[int] = frozenset()
+        """Of these, those that end when they are not exposed again: without times of their own."""
+        self._last_ms = 0
+        """Time of that scrape."""
+        self._reported = False
+        self._previous: Exposition | None = None
+        self._ended: dict[int, int] = {}
+        """Series that are gone -> time of their last sample."""
+        self._series: Mapping[int, SeriesInfo] = {}
+
+    def retarget(self, target: ScrapeTarget) -> None:
+        """Go on at another URL, interval or limit; labels must be the same."""
+        self.target = target
+        self._report = _report_series(target)
+        self._parser = None
+
+    def answered(
+        self, body: bytes, form: ExpositionFormat, ts_ms: int, duration_s: float
+    ) -> ScrapeResult:
+        """The target answered with a body.
+
+        Args:
+            body: uncompressed.
+            form: what its content type says.
+            ts_ms: when the scrape was due, milliseconds since 1970; later than the last one.
+            duration_s: from asking until the body was there.
+        """
+        if self._parser is None or self._parser.form is not form:
+            self._parser = ExpositionParser(form, self._labels, self.target.interval_ms)
+        try:
+            found = self._parser.parse(body)
+        except InvalidInputError as error:
+            return self.failed(str(error), ts_ms, duration_s)
+        if found.lines > self.target.samples_max:
+            reason = f"exposes {found.lines} samples; at most {self.target.samples_max} are taken"
+            return self.failed(reason, ts_ms, duration_s)
+        return self._took(found, ts_ms, duration_s)
+
+    def failed(self, reason: str, ts_ms: int, duration_s: float) -> ScrapeResult:
+        """The target gave nothing that can be kept: it is down, and its series end."""
+        columns = _Columns()
+        columns.add_stale(self._tracked, ts_ms, self._series)
+        self._tracked = frozenset()
+        self._add_reports(columns, ts_ms, (0.0, duration_s, 0.0, 0.0, 0.0))
+        return ScrapeResult(columns.batch(), False, (f"{self.target.url}: {reason}",))
+
+    def removed(self, ts_ms: int) -> ScrapeResult:
+        """The target is no longer scraped: its series end, and what was reported of it."""
+        columns = _Columns()
+        columns.add_stale(self._tracked, ts_ms, self._series)
+        if self._reported:
+            columns.add_stale(frozenset(self._report), ts_ms, self._report)
+        self._exposed = self._tracked = frozenset()
+        return ScrapeResult(columns.batch(), False)
+
+    def _labels(self, name: str, pairs: Pairs) -> Labels:
+        return with_target_labels(name, pairs, self.target.identity)
+
+    def _took(self, found: Exposition, ts_ms: int, duration_s: float) -> ScrapeResult:
+        import numpy as np
+
+        columns, problems, ahead = _Columns(), [], 0
+        ids, values = found.series_ids, found.values
+        if found.ts_ms is None:
+            times = np.full(len(ids), ts_ms, np.int64)
+        else:
+            times = np.where(found.ts_ms == NO_TIMESTAMP, ts_ms, found.ts_ms)
+            kept = times <= ts_ms + AHEAD_MAX_MS
+            ahead = len(kept) - int(kept.sum())
+            if ahead:
+                problems.append(self._ahead_problem(found, times, ahead))
+                ids, values, times = ids[kept], values[kept], times[kept]
+        columns.add(ids, times, values, found.series)
+        added = self._compare(found, columns, ts_ms)
+        lines = float(found.lines)
+        self._add_reports(columns, ts_ms, (1.0, duration_s, lines, lines, float(added)))
+        self._last_ms = ts_ms
+        if found.repeated:
+            problems.append(f"{self.target.url}: {found.repeated} samples stood there before")
+        return ScrapeResult(columns.batch(), True, tuple(problems), found.repeated, ahead)
+
+    def _compare(self, found: Exposition, columns: _Columns, ts_ms: int) -> int:
+        """Add what follows from the scrape before; the number of series that it did not have."""
+        before, self._previous = self._previous, found
+        if before is not None and before.series_ids is found.series_ids and self._tracked:
+            return 0
+        exposed = frozenset(found.series_ids.tolist())
+        tracked = exposed
+        if found.ts_ms is not None:
+            tracked = frozenset(found.series_ids[found.ts_ms == NO_TIMESTAMP].tolist())
+        gone = self._tracked - tracked
+        columns.add_stale(gone, ts_ms, self._series)
+        self._add_zeros(found, columns, ts_ms)
+        added = len(exposed - self._exposed)
+        self._note_ended(exposed, ts_ms)
+        self._exposed, self._tracked, self._series = exposed, tracked, found.series
+        return added
+
+    def _note_ended(self, exposed: frozenset[int], ts_ms: int) -> None:
+        ended = {one: ms for one, ms in self._ended.items() if ms > ts_ms - CREATED_AGE_MAX_MS}
+        ended.update(dict.fromkeys(self._exposed - exposed, self._last_ms))
+        self._ended = {one: ms for one, ms in ended.items() if one not in exposed}
+
+    def _add_zeros(self, found: Exposition, columns: _Columns, ts_ms: int) -> None:
+        """A sample of 0 where a series began to count since its last sample."""
+        import numpy as np
+
+        ids, times = [], []
+        pairs = zip(found.created_ids.tolist(), found.created_ms.tolist(), strict=True)
+        for one, created_ms in pairs:
+            last_ms = self._last_ms if one in self._exposed else self._ended.get(one)
+            earliest_ms = ts_ms - CREATED_AGE_MAX_MS if last_ms is None else last_ms
+            if earliest_ms < created_ms < ts_ms:
+                ids.append(one)
+                times.append(created_ms)
+        series = np.array(ids, np.int64)
+        columns.add(series, np.array(times, np.int64), np.zeros(len(ids)), found.series)
+
+    def _ahead_problem(self, found: Exposition, times: Int64Array, ahead: int) -> str:
+        first = int(times.argmax())
+        labels = found.series[int(found.series_ids[first])].labels
+        return (
+            f"{self.target.url}: {ahead} samples lie more than {AHEAD_MAX_MS // 60_000} minutes in"
+            f" the future and were left out, of {metric_of(labels)} and maybe others"
+        )
+
+    def _add_reports(self, columns: _Columns, ts_ms: int, values: tuple[float, ...]) -> None:
+        import numpy as np
+
+        ids = np.fromiter(self._report, np.int64, len(self._report))
+        columns.add(ids, np.full(len(ids), ts_ms, np.int64), np.array(values), self._report)
+        self._reported = True
+
+
+class _Columns:
+    """Samples that are collected for one batch."""
+
+    def __init__(self) -> None:
+        self._ids: list[Int64Array] = []
+        self._times: list[Int64Array] = []
+        self._values: list[FloatArray] = []
+        self._series: dict[int, SeriesInfo] = {}
+
+    def add(
+        self,
+        ids: Int64Array,
+        times: Int64Array,
+        values: FloatArray,
+        series: Mapping[int, SeriesInfo],
+    ) -> None:
+        self._ids.append(ids)
+        self._times.append(times)
+        self._values.append(values)
+        self._series.update(series)
+
+    def add_stale(self, ids: frozenset[int], ts_ms: int, series: Mapping[int, SeriesInfo]) -> None:
+        import numpy as np
+
+        marked = np.array(sorted(ids), np.int64)
+        times = np.full(len(marked), ts_ms, np.int64)
+        values = np.full(len(marked), stale_marker(), np.float64)
+        self.add(marked, times, values, {one: series[one] for one in ids})
+
+    def batch(self) -> SampleBatch:
+        import numpy as np
+
+        ids, times = np.concatenate(self._ids), np.concatenate(self._times)
+        return SampleBatch(ids, times, np.concatenate(self._values), self._series)
+
+
+def _report_series(target: ScrapeTarget) -> dict[int, SeriesInfo]:
+    """Series about the target itself, in the order of `REPORTS`."""
+    found = {}
+    for name, text in REPORTS:
+        labels = labels_of(name, target.identity)
+        info = SeriesInfo(labels, MetricType.GAUGE, "", text, target.interval_ms)
+        found[series_id(labels)] = info
+    return found

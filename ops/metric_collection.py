@@ -1,0 +1,160 @@
+"""Takes what scrapes give, commits it to the store, and has rules evaluated on it.
+
+Samples are held in memory until they are committed; a commit is one entry of the store's log. The
+process may die at any moment: what was scraped since the last commit (`COMMIT_S`) is then missing,
+which shows as a gap, and nothing is stored twice, because a batch that is tried again has the same
+name. Where the store stays away, samples wait in memory up to a bound, the oldest go first, and
+are counted.
+"""
+
+import logging
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from fleet.alerts.groups import GroupProgram, GroupState
+from fleet.errors import StateroomError
+from fleet.metrics.exported.collection import CollectionFacts, RuleGroupFacts
+from fleet.metrics.recent_samples import RecentSamples
+from fleet.metrics.samples import SampleBatch
+from fleet.metrics.scraped_target import ScrapeResult
+from fleet.ports.clock import Clock
+from fleet.ports.metric_store import MetricStore
+from ops.alert_evaluator import AlertTick
+from resources.metrics.pieces import content_name, merged
+
+COMMIT_S = 15.0
+"""Between two commits: a batch of a whole round of scrapes is one small part per shard."""
+WAITING_MAX = 20_000_000
+"""Samples that wait for a store that is away: 480 MB."""
+
+_log = logging.getLogger(__name__)
+
+
+class Evaluator(Protocol):
+    """Evaluates rules; `ops.alert_evaluator.AlertEvaluator`."""
+
+    def tick(self) -> AlertTick:
+        """Evaluate what is due."""
+        ...
+
+    def programs(self) -> Sequence[tuple[GroupProgram, GroupState]]:
+        """Every group with its state."""
+        ...
+
+
+class Waiting(NamedTuple):
+    """A batch that is to be committed, under the name it keeps."""
+
+    name: str
+    batch: SampleBatch
+
+
+class MetricCollection:
+    """What is known between two commits; `take` may be called while `commit` runs.
+
+    Args:
+        store: where samples are kept.
+        recent: is given every batch, too, so that rules need not read the store.
+        clock: names batches.
+        waiting_max: samples that may wait.
+    """
+
+    def __init__(
+        self,
+        store: MetricStore,
+        recent: RecentSamples,
+        clock: Clock,
+        *,
+        waiting_max: int = WAITING_MAX,
+    ) -> None:
+        """Nothing taken yet."""
+        self._store, self._recent = store, recent
+        self._clock, self._waiting_max = clock, waiting_max
+        self._lock = threading.Lock()
+        self._taken: list[ScrapeResult] = []
+        self._waiting: list[Waiting] = []
+        self._problem = ""
+        self.evaluator: Evaluator | None = None
+        """Evaluates rules after each commit; None: there are none."""
+        self._facts = CollectionFacts(0, 0, 0, 0, 0, 0, 0, 0, {})
+
+    def take(self, result: ScrapeResult) -> None:
+        """Hold what a scrape gave until the next commit; quick, from the event loop."""
+        with self._lock:
+            self._taken.append(result)
+
+    def round(self) -> None:
+        """Commit what was taken, then evaluate the rules that are due; for one thread."""
+        self.commit()
+        if self.evaluator is not None:
+            self._note(self.evaluator.tick())
+
+    def commit(self) -> None:
+        """Name what was taken and store all that waits, oldest first, up to the first failure."""
+        now_ms = round(self._clock.now().timestamp() * 1000)
+        self._recent.forget(now_ms)
+        self._name(now_ms)
+        problem = ""
+        while self._waiting:
+            first = self._waiting[0]
+            try:
+                self._store.append(first.batch, first.name)
+            except StateroomError as error:
+                problem = str(error)
+                self._count(commits_failed=1)
+                break
+            del self._waiting[0]
+            self._count(samples=len(first.batch))
+        if problem != self._problem:
+            _log.warning("metric store: %s", problem or "takes samples again")
+        self._problem = problem
+
+    def facts(self, targets: int, missed: int) -> CollectionFacts:
+        """What was done since the beginning.
+
+        Args:
+            targets: how many are scraped now.
+            missed: scrapes that were left out.
+        """
+        with self._lock:
+            return self._facts._replace(targets=targets, scrapes_missed=missed)
+
+    def _name(self, now_ms: int) -> None:
+        with self._lock:
+            taken, self._taken = self._taken, []
+        for problem in (problem for result in taken for problem in result.problems):
+            _log.info("%s", problem)
+        parts = [result.batch for result in taken if len(result.batch)]
+        if not parts:
+            return
+        batch = merged(parts)
+        self._recent.add(batch)
+        self._waiting.append(Waiting(content_name(f"collected-{now_ms}", batch), batch))
+        while sum(len(one.batch) for one in self._waiting) > self._waiting_max:
+            gone = self._waiting.pop(0)
+            self._count(samples_dropped=len(gone.batch))
+
+    def _note(self, tick: AlertTick) -> None:
+        for problem in tick.problems:
+            _log.warning("%s", problem)
+        assert self.evaluator is not None, "it has just ticked"
+        groups = dict(self._facts.rule_groups)
+        for program, state in self.evaluator.programs():
+            key = program.group.key
+            if key in tick.evaluated:
+                known = groups.get(key, RuleGroupFacts(0, 0))
+                failed = sum(rule.error is not None for rule in state.rules)
+                groups[key] = RuleGroupFacts(known.evaluations + 1, known.failures + failed)
+        with self._lock:
+            self._facts = self._facts._replace(
+                alerts_pending=tick.alerts - tick.firing,
+                alerts_firing=tick.firing,
+                deliveries_failed=self._facts.deliveries_failed + (not tick.delivered),
+                rule_groups=groups,
+            )
+
+    def _count(self, **more: int) -> None:
+        with self._lock:
+            counts = {name: getattr(self._facts, name) + value for name, value in more.items()}
+            self._facts = self._facts._replace(**counts)

@@ -1,0 +1,144 @@
+"""`stateroom metrics import`: samples of a Prometheus server or of CSV files into the store.
+
+Each piece is committed by itself under a name that its content or place gives it: an import that
+broke off is run again, and stores nothing twice.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fleet.errors import StateroomError
+from platform_defs.command.metric_access import opened_metric_store
+from platform_defs.command.metric_answers import moment
+from platform_defs.command.moments import parse_moment
+from platform_defs.settings import load_settings
+
+if TYPE_CHECKING:
+    from fleet.ports.metric_source import MetricSource
+    from fleet.ports.metric_store import MetricStore
+
+PROBLEMS_SHOWN = 10
+EVER = "1970-01-01T00:00:00Z"
+"""Before every sample: files are taken whole."""
+
+_from = click.option("--from", "from_", metavar="TIME", help="Begin; default 1 day ago.")
+_to = click.option("--to", metavar="TIME", help="End; default now.")
+_resume = click.option("--resume", default="", help="Go on where an import broke off.")
+
+
+@click.group(name="import")
+def import_() -> None:
+    """Bring samples from elsewhere into the metric store; run twice, they are stored once.
+
+    \b
+    Examples:
+      stateroom metrics import prometheus http://127.0.0.1:9090 --from "7 days ago"
+      stateroom metrics import csv ./export/layout.toml
+    """  # noqa: D301
+
+
+@import_.command()
+@click.argument("url")
+@click.option("--series", "selector", help="Only these, as a selector: 'up{job=\"node\"}'.")
+@_from
+@_to
+@_resume
+def prometheus(
+    url: str, selector: str | None, from_: str | None, to: str | None, resume: str
+) -> None:
+    """Read raw samples of a server that speaks Prometheus' API.
+
+    \b
+    Examples:
+      stateroom metrics import prometheus http://127.0.0.1:9090 --from "7 days ago"
+      stateroom metrics import prometheus http://127.0.0.1:9090 --series 'up{job="node"}'
+    """  # noqa: D301
+    from fleet.promql.parsing import parse_selector
+    from resources.metrics.prometheus_api import PrometheusApi
+    from resources.metrics.prometheus_server import EVERYTHING, PrometheusSource
+
+    matchers = EVERYTHING if selector is None else parse_selector(selector)
+    _run(PrometheusSource(PrometheusApi(url), matchers), from_ or "1 day ago", to, resume)
+
+
+@import_.command()
+@click.argument("layout", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_from
+@_to
+@_resume
+def csv(layout: Path, from_: str | None, to: str | None, resume: str) -> None:
+    """Read the CSV files beside a LAYOUT; every row is checked before the first is stored.
+
+    \b
+    Examples:
+      stateroom metrics import csv ./export/layout.toml
+    """  # noqa: D301
+    from resources.metrics.csv_import import csv_source
+
+    _run(csv_source(layout), from_ or EVER, to, resume)
+
+
+@import_.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_from
+@_to
+@_resume
+def gentd26(folder: Path, from_: str | None, to: str | None, resume: str) -> None:
+    """Read the files of alibaba/clusterdata, cluster-trace-v2026-GenAI, as they are published.
+
+    \b
+    Examples:
+      stateroom metrics import gentd26 ./cluster-trace-v2026-GenAI
+    """  # noqa: D301
+    from resources.metrics.csv_import import gentd26_source
+
+    _run(gentd26_source(folder), from_ or EVER, to, resume)
+
+
+def _run(source: MetricSource, from_: str, to: str | None, resume: str) -> None:
+    now = datetime.now(UTC)
+    start, end = parse_moment("--from", from_, now), now
+    if to is not None:
+        end = parse_moment("--to", to, now)
+    store = opened_metric_store(load_settings())
+    start_ms, end_ms = (round(at.timestamp() * 1000) for at in (start, end))
+    counts = import_pieces(source, store, start_ms, end_ms, resume)
+    click.echo(
+        f"{counts[0]} samples in {counts[1]} pieces, of {moment(start_ms)} to {moment(end_ms)}"
+    )
+
+
+def import_pieces(
+    source: MetricSource, store: MetricStore, start_ms: int, end_ms: int, resume: str = ""
+) -> tuple[int, int]:
+    """Store all pieces of a source, one commit each.
+
+    Returns:
+        Samples and pieces that were read.
+
+    Raises:
+        StateroomError: what the source or the store raises; standard error says how to go on.
+    """
+    samples = pieces = problems = 0
+    try:
+        for piece in source.read(start_ms, end_ms, resume):
+            if len(piece.batch):
+                store.append(piece.batch, piece.batch_id)
+            resume = piece.resume
+            samples, pieces = samples + len(piece.batch), pieces + 1
+            for problem in piece.problems:
+                problems += 1
+                if problems <= PROBLEMS_SHOWN:
+                    click.echo(problem, err=True)
+    except StateroomError:
+        if pieces:
+            click.echo(f"{samples} samples are stored; go on with --resume '{resume}'", err=True)
+        raise
+    if problems > PROBLEMS_SHOWN:
+        click.echo(f"... and {problems - PROBLEMS_SHOWN} more problems", err=True)
+    return samples, pieces

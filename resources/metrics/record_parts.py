@@ -1,0 +1,159 @@
+"""Records as Parquet: row groups of one size, ordered by (series, end), read by series."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fleet.metrics.decimals import from_decimals, to_shared_decimals
+from fleet.metrics.record import RollupColumns
+from resources.metrics.parquet_settings import open_writer
+from resources.metrics.series_ranges import RangeReader, group_cuts, series_starts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from fleet.metrics.samples import Int64Array
+    from resources.metrics.series_ranges import Columns
+
+ROW_GROUP_ROWS = 131_072
+NAMES = tuple(RollupColumns.__dataclass_fields__)
+_DECIMALS = ("minimum", "maximum", "first", "last")
+_DELTAS = ("end", *_DECIMALS)
+_DICTIONARY = (
+    "series_id", "exponent", "n", "expected", "first_ms", "last_ms", "total_low", "reset_sum",
+    "resets", "changes",
+)  # fmt: skip
+
+
+class RecordWriter:
+    """A part of records that grows piece by piece; its bytes do not depend on the pieces."""
+
+    def __init__(self, length_ms: int) -> None:
+        """An empty part in memory.
+
+        Args:
+            length_ms: of the buckets.
+        """
+        self._length_ms = length_ms
+        self._sink = io.BytesIO()
+        self._writer = open_writer(
+            self._sink,
+            _schema(),
+            dictionary=_DICTIONARY,
+            deltas=_DELTAS,
+            statistics=("series_id", "end"),
+        )
+        self._held: list[RollupColumns] = []
+        self._rows_held = 0
+        self.rows = 0
+
+    def write(self, rows: RollupColumns) -> None:
+        """Append rows that sort behind all before them."""
+        self.rows += len(rows)
+        self._held.append(rows)
+        self._rows_held += len(rows)
+        if self._rows_held >= 2 * ROW_GROUP_ROWS:
+            self._flush(is_end=False)
+
+    def finish(self) -> bytes:
+        """The bytes of the part."""
+        self._flush(is_end=True)
+        self._writer.close()
+        return self._sink.getvalue()
+
+    def _flush(self, *, is_end: bool) -> None:
+        held = concat_records(self._held)
+        cuts = [0, *group_cuts(held.series_ids, ROW_GROUP_ROWS, is_end=is_end)]
+        for start, end in pairwise(cuts):
+            piece = take_records(held, slice(start, end))
+            self._writer.write_table(_to_table(piece, self._length_ms))
+        self._held = [take_records(held, slice(cuts[-1], None))]
+        self._rows_held = len(held) - cuts[-1]
+
+
+def open_records(file: pq.ParquetFile, length_ms: int) -> RangeReader:
+    """A part, to be read by ranges of series; its columns are those of `RollupColumns`.
+
+    Args:
+        file: of the part.
+        length_ms: of the buckets.
+    """
+
+    def decode(table: pa.Table) -> Columns:
+        rows = _from_table(table, length_ms)
+        return tuple(getattr(rows, name) for name in NAMES)
+
+    return RangeReader(file, decode)
+
+
+def take_records(rows: RollupColumns, which: Any) -> RollupColumns:
+    """Some rows: by slice, index or mask."""
+    return RollupColumns(*(getattr(rows, name)[which] for name in NAMES))
+
+
+def concat_records(parts: Sequence[RollupColumns]) -> RollupColumns:
+    """Records one after another."""
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return empty_records()
+    return RollupColumns(*(np.concatenate([getattr(one, name) for one in parts]) for name in NAMES))
+
+
+def empty_records() -> RollupColumns:
+    """No record."""
+    whole = {"series_ids", "ends_ms", "n", "first_ms", "last_ms", "resets", "changes"}
+    columns: dict[str, Any] = {
+        name: np.empty(0, np.int64 if name in whole else np.float64) for name in NAMES
+    }
+    return RollupColumns(**columns)
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    kinds = {
+        "series_id": pa.int64(), "end": pa.int64(), "n": pa.int64(), "expected": pa.float64(),
+        "total": pa.float64(), "total_low": pa.float64(), "minimum": pa.int64(),
+        "maximum": pa.int64(), "first_ms": pa.int64(), "first": pa.int64(),
+        "last_ms": pa.int64(), "last": pa.int64(), "reset_sum": pa.float64(),
+        "resets": pa.int64(), "changes": pa.int64(), "mean": pa.float64(), "m2": pa.float64(),
+        "exponent": pa.int8(),
+    }  # fmt: skip
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in kinds.items()])
+
+
+def _to_table(rows: RollupColumns, length_ms: int) -> pa.Table:
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {name: getattr(rows, name) for name in NAMES}
+    columns["series_id"] = columns.pop("series_ids")
+    columns["end"] = columns.pop("ends_ms")
+    columns["first_ms"] = rows.first_ms - (rows.ends_ms - length_ms)
+    columns["last_ms"] = rows.ends_ms - rows.last_ms
+    shared = tuple(columns[name] for name in _DECIMALS)
+    coded = to_shared_decimals(shared, series_starts(rows.series_ids))
+    for name, one in zip(_DECIMALS, coded, strict=True):
+        columns[name] = one.whole
+    columns["exponent"] = coded[0].exponents
+    schema = _schema()
+    return pa.table([pa.array(columns[name]) for name in schema.names], schema=schema)
+
+
+def _from_table(table: pa.Table, length_ms: int) -> RollupColumns:
+    columns = {name: table.column(name).to_numpy() for name in table.column_names}
+    exponents = columns.pop("exponent")
+    for name in _DECIMALS:
+        columns[name] = from_decimals(columns[name], exponents)
+    columns["series_ids"] = columns.pop("series_id")
+    ends: Int64Array = columns.pop("end")
+    columns["ends_ms"] = ends
+    columns["first_ms"] = columns["first_ms"] + (ends - length_ms)
+    columns["last_ms"] = ends - columns["last_ms"]
+    return RollupColumns(**columns)

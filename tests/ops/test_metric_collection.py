@@ -1,0 +1,186 @@
+"""What scrapes give is stored once, waits for a store that is away, and is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from fleet.alerts.groups import GroupProgram, GroupState
+from fleet.errors import LakeUnavailableError
+from fleet.metrics.labels import labels_of, series_id
+from fleet.metrics.memory_series import MemorySeries
+from fleet.metrics.recent_samples import RecentSamples
+from fleet.metrics.samples import SampleBatch, SeriesInfo
+from fleet.metrics.scraped_target import ScrapeResult
+from fleet.metrics.vectors import InstantVector
+from fleet.ports.metric_store import RawCommit
+from ops.alert_evaluator import AlertTick
+from ops.metric_collection import MetricCollection
+from ops.rule_samples import RuleSamples
+from tests.fakes.clock import ManualClock
+
+UP = labels_of("up", {"job": "node"})
+
+
+class Store(MemorySeries):
+    """Takes batches by name, as the port says; away while it is told to be."""
+
+    def __init__(self) -> None:
+        """Empty and there."""
+        super().__init__()
+        self.away = False
+        self.answer_is_lost = False
+        self.names: list[str] = []
+        self.committed: list[SampleBatch] = []
+
+    def append(self, batch: SampleBatch, batch_id: str) -> RawCommit:
+        """Keep a batch once."""
+        if self.away:
+            raise LakeUnavailableError("disk full")
+        if batch_id not in self.names:
+            self.names.append(batch_id)
+            self.committed.append(batch)
+        if self.answer_is_lost:
+            self.answer_is_lost = False
+            raise LakeUnavailableError("connection lost")
+        return RawCommit(len(self.names), batch_id, "test", ManualClock().now(), ())
+
+    def commits(self, after: int = 0) -> Sequence[RawCommit]:
+        """Not asked here."""
+        raise AssertionError(after)
+
+
+class World:
+    """A collection over such a store."""
+
+    def __init__(self, waiting_max: int = 1_000) -> None:
+        """Nothing was scraped."""
+        self.clock = ManualClock()
+        self.store = Store()
+        self.now_ms = round(self.clock.now().timestamp() * 1000)
+        self.recent = RecentSamples(self.store, self.now_ms)
+        self.collection = MetricCollection(
+            self.store, self.recent, self.clock, waiting_max=waiting_max
+        )
+
+    def scrape(self, value: float = 1.0) -> None:
+        """One sample, a second later."""
+        self.clock.advance(1.0)
+        self.now_ms += 1000
+        self.collection.take(ScrapeResult(batch(self.now_ms, value), up=True))
+
+
+def batch(ts_ms: int, value: float) -> SampleBatch:
+    """One sample of `up`."""
+    identity = series_id(UP)
+    return SampleBatch(
+        np.array([identity], np.int64),
+        np.array([ts_ms], np.int64),
+        np.array([value], np.float64),
+        {identity: SeriesInfo(UP)},
+    )
+
+
+def test_scrapes_between_two_commits_are_one_batch() -> None:
+    """And rules see them at once, from memory."""
+    world = World()
+    world.scrape()
+    world.scrape()
+    world.collection.commit()
+    world.collection.commit()
+    assert [len(one) for one in world.store.committed] == [2]
+    assert world.collection.facts(3, 1).samples == 2
+    ids = np.array([series_id(UP)], np.int64)
+    assert len(world.recent.samples(ids, world.now_ms - 2000, world.now_ms)) == 2
+
+
+def test_a_store_that_is_away_gets_everything_later_in_order(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nothing is lost, nothing is doubled, and it is said once."""
+    world = World()
+    world.store.away = True
+    for _ in range(3):
+        world.scrape()
+        world.collection.commit()
+    assert world.store.committed == []
+    assert world.collection.facts(1, 0).commits_failed == 3
+    world.store.away = False
+    world.collection.commit()
+    assert [len(one) for one in world.store.committed] == [1, 1, 1]
+    times = [int(one.ts_ms[0]) for one in world.store.committed]
+    assert times == sorted(times)
+    assert [record.getMessage() for record in caplog.records] == [
+        "metric store: disk full",
+        "metric store: takes samples again",
+    ]
+
+
+def test_a_commit_whose_answer_was_lost_is_not_made_twice() -> None:
+    """The batch keeps its name."""
+    world = World()
+    world.scrape()
+    world.store.answer_is_lost = True
+    world.collection.commit()
+    world.scrape()
+    world.collection.commit()
+    assert [len(one) for one in world.store.committed] == [1, 1]
+    assert world.collection.facts(1, 0).samples == 2
+
+
+def test_what_waits_is_bounded_and_the_oldest_goes_first() -> None:
+    """Counted, so that an alert can tell of it."""
+    world = World(waiting_max=2)
+    world.store.away = True
+    for value in range(5):
+        world.scrape(value)
+        world.collection.commit()
+    world.store.away = False
+    world.collection.commit()
+    assert [float(one.values[0]) for one in world.store.committed] == [3.0, 4.0]
+    assert world.collection.facts(1, 0).samples_dropped == 3
+
+
+def test_what_rules_record_is_seen_in_memory_once_it_is_kept() -> None:
+    """Nothing is held in two places, nothing is missing between them."""
+    world = World()
+    samples = RuleSamples(world.store, "test", world.recent, world.recent.add)
+    labels = labels_of("ALERTS", {"alertname": "Down"})
+    samples.write(InstantVector([labels], np.array([1.0]), world.now_ms + 1))
+    ids = np.array([series_id(labels)], np.int64)
+    for kept in (0, 1):
+        found = samples.reader.samples(ids, world.now_ms, world.now_ms + 10)
+        assert found.values.tolist() == [1.0]
+        assert len(world.store.committed) == kept
+        samples.flush()
+
+
+class Rules:
+    """An evaluator that has ticked before."""
+
+    def __init__(self, store: Store) -> None:
+        """Looks at the store while it ticks."""
+        self.store = store
+        self.seen: list[int] = []
+
+    def tick(self) -> AlertTick:
+        """Two alerts, one of which fires; the receiver did not take them."""
+        self.seen.append(len(self.store.committed))
+        return AlertTick((), 2, 1, 0, "", ("2 alerts were not passed on: refused",), False)
+
+    def programs(self) -> Sequence[tuple[GroupProgram, GroupState]]:
+        """No group was due."""
+        return []
+
+
+def test_rules_are_evaluated_behind_the_commit_and_counted() -> None:
+    """What they look at further back is in the store by then."""
+    world = World()
+    rules = world.collection.evaluator = Rules(world.store)
+    world.scrape()
+    world.collection.round()
+    assert rules.seen == [1]
+    facts = world.collection.facts(1, 0)
+    assert (facts.alerts_pending, facts.alerts_firing, facts.deliveries_failed) == (1, 1, 1)
