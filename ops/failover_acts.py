@@ -7,7 +7,7 @@ is told here belongs to no incident: a frozen controller, a node that looks dead
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from fleet.errors import StateroomError
+from fleet.errors import StateroomError, TransientError
 from fleet.failover.explain import explain_action, explain_non_action
 from fleet.failover.records import Action, ActionKind, NonAction
 from fleet.incident_timeline import SILENT, EntryKind, fact_entry
@@ -45,8 +45,12 @@ class DecisionActs:
         self._regions = regions
         self.faults: list[str] = []
 
-    def carry_out(self, action: Action) -> None:
-        """One action; a failure is told and keeps no other from being done."""
+    def carry_out(self, action: Action) -> bool:
+        """One action; a failure is told and keeps no other from being done.
+
+        Returns:
+            Whether it is over with: done, or refused for good. Else it can be tried again.
+        """
         try:
             if action.kind is ActionKind.OPEN_INCIDENT:
                 self._open(action)
@@ -61,6 +65,8 @@ class DecisionActs:
             self._write_down(action)
         except StateroomError as error:
             self.faults.append(f"{action.key}: {error}")
+            return not isinstance(error, TransientError)
+        return True
 
     def tell_waiting(self, missed: Sequence[NonAction]) -> None:
         """Let incidents say which of their actions wait for a person."""

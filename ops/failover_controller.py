@@ -33,6 +33,9 @@ _ORDERS = {
     ActionKind.FAIL_BACK: OrderKind.FAIL_BACK,
 }
 
+_ASKED_ONCE = frozenset({ActionKind.OPEN_INCIDENT, ActionKind.PARK_AGENT})
+"""The decision remembers that it has asked for these, and never asks again; moves it does."""
+
 
 class Tick(NamedTuple):
     """What one tick found, decided and did."""
@@ -71,6 +74,7 @@ class FailoverController:
         self._frozen_from_s = ports.clock.monotonic_s()
         self._views = ViewKeeper(ports.store)
         self._discovery = DiscoveryVerdicts(ports.store, ports.registry)
+        self._undone: list[Action] = []
 
     def tick(self) -> Tick:
         """Look once and do what follows from it."""
@@ -102,6 +106,13 @@ class FailoverController:
             else {}
         )
         acts = DecisionActs(store, self._notifier, evidence.at, regions)
+        if decision.controller is ControllerState.ACTIVE:
+            opened = {
+                one.subject for one in decision.actions if one.kind is ActionKind.OPEN_INCIDENT
+            }
+            self._undone = [
+                one for one in self._undone if one.subject not in opened and not acts.carry_out(one)
+            ]
         orders = []
         for action in (*decision.actions, *given_up(evidence, decision)):
             forced = action.subject in evidence.directives.forced
@@ -110,7 +121,8 @@ class FailoverController:
                 orders.append(name_step(store, evidence, order))
             if action.kind in DISCOVERY:
                 self._discovery.want(action)
-            acts.carry_out(action)
+            if not acts.carry_out(action) and action.kind in _ASKED_ONCE:
+                self._undone.append(action)  # else an incident would leave no record
         acts.tell_waiting(decision.non_actions)
         if decision.controller is ControllerState.ACTIVE:
             return orders, [*acts.faults, *self._discovery.carry_out()]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from fleet.failover.mark_table import MarkTable
 from fleet.failover.policy import FailoverPolicy
 from fleet.failover.records import (
+    ControllerState,
     Evidence,
     FailoverState,
     LeaderFacts,
@@ -52,7 +53,7 @@ def run_self_test(
         *_test_gap(state, policy, now_s),
         *_test_observers(evidence),
         *_test_mass_loss(evidence, screen, marks, policy),
-        *_test_channels(screen, marks, policy, now_s),
+        *_test_channels(screen, marks, state, policy, now_s),
     ]
     return tuple(failure for failure in failures if failure.rule not in without)
 
@@ -102,12 +103,14 @@ def _test_mass_loss(
 
 
 def _test_channels(
-    screen: Screen, marks: MarkTable, policy: FailoverPolicy, now_s: float
+    screen: Screen, marks: MarkTable, state: FailoverState, policy: FailoverPolicy, now_s: float
 ) -> list[Failure]:
     """When half of all lose one channel while another carries, the channel is at fault.
 
     A node that is terminated, or whose votes came before its silence was noticed, has lost no
-    channel: it is dying. So probes count only where a node has gone on beating for `confirm_s`.
+    channel: it is dying. So probes count only where a node has gone on beating for `confirm_s`. A
+    frozen controller remembers nothing new of any node; there, whoever is unusable now counts, or
+    a fault that goes from nodes to others would end the freeze.
     """
     import numpy as np
 
@@ -118,6 +121,8 @@ def _test_channels(
     old = marks.at[
         marks.rows(lambda mark: mark.gray_s is not None and now_s - mark.gray_s >= policy.confirm_s)
     ]
+    if state.controller is ControllerState.FROZEN:
+        old = np.arange(len(blind))
     lost = {
         "heartbeat": np.count_nonzero(deaf),
         "lease": np.count_nonzero(screen.lease_lost),

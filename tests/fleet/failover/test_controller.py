@@ -97,6 +97,26 @@ def test_a_probe_network_that_fails_empties_no_discovery() -> None:
     assert fleet.done(ActionKind.UNREGISTER_NODE) == []
 
 
+def test_a_channel_that_fails_now_here_now_there_keeps_the_controller_frozen() -> None:
+    """While it is frozen nothing is remembered of a node: whoever is unusable now counts."""
+    fleet = WatchedFleet()
+    nodes = list(fleet.nodes.values())
+    for node in nodes[:6]:
+        node.vote_dead()
+    fleet.run(60)
+    assert fleet.history[-1][1].frozen_by == (Rule.CHANNEL_FAULT,)
+    for node in nodes[:6]:
+        node.vote_dead(0, 3, 0, 0)
+    for node in nodes[6:]:
+        node.vote_dead()
+    fleet.run(60)
+    assert fleet.history[-1][1].frozen_by == (Rule.CHANNEL_FAULT,)
+    for node in nodes[6:]:
+        node.vote_dead(0, 3, 0, 0)
+    fleet.tick()
+    assert fleet.history[-1][1].controller is ControllerState.ACTIVE
+
+
 def test_half_a_fleet_that_dies_is_no_fault_of_a_channel() -> None:
     """Two regions, one is lost: its nodes are dead by votes while their last beats are young."""
     for how in ("die", "terminate"):
