@@ -155,7 +155,9 @@ class InvariantChecker(LimitChecks):
                 self._break("stale_stopped_first", subject, "stale copies still run")
         if self.witness.row(evidence, index, now_s).watched:
             self._check_flaps(name, before, after, now_s)
-        self._check_return(name, before, after)
+            self._check_return(name, before, after)
+        else:
+            self._given_up.discard(name)  # somebody has stopped it, who knows more
 
     def _check_return(self, name: str, before: str, after: str) -> None:
         """A node that was given up serves a probation first, whatever shows its return."""

@@ -256,7 +256,8 @@ def _from_one_channel(case: Case) -> Step | None:
     if mark.state is NodeState.GRAY:
         if mark.gray_s is not None or not alive:
             return None
-        return case.to(NodeState.HEALTHY, Rule.GRAY, *gray_reasons(facts, case.policy))
+        back = NodeState.PROBATION if mark.probation_s > 0.0 else NodeState.HEALTHY
+        return case.to(back, Rule.GRAY, *gray_reasons(facts, case.policy))
     if mark.state is NodeState.HEALTHY and facts.lease_lost:
         reasons = fence_reasons(facts, case.policy)
         return case.to(NodeState.DEGRADED, Rule.CONTRARY_EVIDENCE, *reasons)

@@ -458,6 +458,16 @@ def test_a_probation_is_served_though_a_channel_is_lost_in_between() -> None:
     fleet["eu-00"].live()
     fleet.run(30)
     assert fleet.state_of("eu-00") is NodeState.PROBATION
+    fleet["eu-00"].beats = fleet["eu-00"].renews = False
+    fleet.run(90)
+    fleet["eu-00"].agents = 1  # somebody placed it there by hand; it has stopped with the lease
+    fleet["eu-00"].beats = True
+    fleet["eu-00"].vote_dead()
+    fleet.run(60)
+    assert fleet.state_of("eu-00") is NodeState.GRAY
+    fleet["eu-00"].live()
+    fleet.run(30)
+    assert fleet.state_of("eu-00") is NodeState.PROBATION
     fleet.run(600)
     assert fleet.state_of("eu-00") is NodeState.HEALTHY
 
