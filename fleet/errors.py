@@ -9,6 +9,7 @@
     │   ├── NodeUnavailableError      a node's supervisor does not answer
     │   ├── RegistryUnavailableError  the service registry cannot be reached
     │   ├── TrafficUnavailableError   a balancer or name server did not take a change
+    │   ├── SourceUnavailableError    a source of metrics does not answer, or broke off
     │   ├── CircuitOpenError          a breaker is open: it was not even asked
     │   └── ReceiverUnavailableError  an alert did not reach a receiver
     └── PermanentError                trying again cannot help; `ops` fails at once
@@ -56,6 +57,10 @@ class RegistryUnavailableError(TransientError):
 
 class TrafficUnavailableError(TransientError):
     """A balancer or name server does not answer, or did not take a change."""
+
+
+class SourceUnavailableError(TransientError):
+    """A source of metrics does not answer, or broke off; what was read before stays valid."""
 
 
 class CircuitOpenError(TransientError):

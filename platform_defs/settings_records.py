@@ -17,6 +17,7 @@ from platform_defs.settings_backup import (
     VaultSettings,
     WrappingKeySettings,
 )
+from platform_defs.settings_exporter import ExporterSettings
 from platform_defs.settings_failover import FailoverSettings
 from platform_defs.settings_fleet import (
     NetworkSettings,
@@ -189,6 +190,7 @@ class Settings:
     retention: RetentionSettings
     failover: FailoverSettings
     notify: NotifySettings
+    exporter: ExporterSettings
     discovery: DiscoverySettings
     regions: tuple[RegionSettings, ...]
     networks: tuple[NetworkSettings, ...]
@@ -221,6 +223,7 @@ SECTIONS: dict[str, type] = {
     "retention": RetentionSettings,
     "failover": FailoverSettings,
     "notify": NotifySettings,
+    "exporter": ExporterSettings,
     "discovery": DiscoverySettings,
 }
 """Tables that exist once."""

@@ -50,6 +50,7 @@ SUBCOMMANDS = {
     "restore": Lazy("restore", "restore", "Bring agents back as they were at a moment."),
     "drill": Lazy("drill", "drill", "Rehearse a disaster, and measure what it would cost."),
     "keys": Lazy("keys", "keys", "List, exchange and destroy the keys of the backups."),
+    "exporter": Lazy("exporter", "exporter", "Serve the platform's metrics to Prometheus."),
     "config": Lazy("config", "config", "Show and check the settings."),
     "env": Lazy("env", "env", "Print what `dagster` and `dg` need to find the instance."),
     "doctor": Lazy("doctor", "doctor", "Check everything; each finding has its remedy."),

@@ -21,14 +21,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fleet.agents import STATE_MAX_BYTES, Activity, AgentState, Note, StatePut
+from fleet.errors import InvalidInputError
 from fleet.ports.clock import Clock
 from resources.local.agent_directory import GO_ON, AgentDirectory, AgentEntry, StopOrder
 from resources.local.agent_problems import EXCEPTION_HANDLERS
 from resources.local.agent_requests import (
     UploadBudget,
     parse_activities,
-    parse_metrics,
     parse_notes,
+    parse_report,
     read_agent_id,
     read_body,
     read_epoch,
@@ -128,18 +129,20 @@ class _AgentApi:
 
     async def post_heartbeat(self, request: Request) -> Response:
         agent_id, epoch = read_agent_id(request), read_epoch(request)
-        metrics = None
+        metrics, meters = None, None
         headers = request.headers
         if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
             with self._uploads.hold() as take:
-                metrics = parse_metrics(await read_json(request, take), required=False)
-        return _stop_response(self._directory.beat(agent_id, epoch, metrics))
+                metrics, meters = parse_report(await read_json(request, take))
+        return _stop_response(self._directory.beat(agent_id, epoch, metrics, meters))
 
     async def post_metrics(self, request: Request) -> Response:
         agent_id, epoch = read_agent_id(request), read_epoch(request)
         with self._uploads.hold() as take:
-            metrics = parse_metrics(await read_json(request, take), required=True)
-        return _stop_response(self._directory.beat(agent_id, epoch, metrics))
+            metrics, meters = parse_report(await read_json(request, take))
+        if metrics is None and meters is None:
+            raise InvalidInputError("body", "{}", "an object with `metrics`, `meters` or both")
+        return _stop_response(self._directory.beat(agent_id, epoch, metrics, meters))
 
     async def state(self, request: Request) -> Response:
         put = request.method == "PUT"

@@ -18,8 +18,10 @@ from fleet.agents import Workload
 from fleet.errors import StaleEpochError
 from fleet.names import validate_name
 from fleet.ports.clock import Clock
+from resources.local.agent_meters import AgentMeters
 
 NO_METRICS: Mapping[str, float] = MappingProxyType({})
+NO_METERS = AgentMeters()
 
 
 class StopOrder(NamedTuple):
@@ -47,6 +49,8 @@ class AgentEntry(NamedTuple):
     metrics: Mapping[str, float] = NO_METRICS
     """As last reported, by name."""
     metrics_at: datetime | None = None
+    meters: AgentMeters = NO_METERS
+    """As last reported."""
     stop_reason: str = ""
     """Why it was told to stop; empty while it may go on."""
 
@@ -124,7 +128,11 @@ class AgentDirectory:
             return entry
 
     def beat(
-        self, agent_id: str, epoch: int, metrics: Mapping[str, float] | None = None
+        self,
+        agent_id: str,
+        epoch: int,
+        metrics: Mapping[str, float] | None = None,
+        meters: AgentMeters | None = None,
     ) -> StopOrder:
         """Record a heartbeat; returns whether the agent must stop.
 
@@ -132,6 +140,7 @@ class AgentDirectory:
             agent_id: who.
             epoch: under which epoch its process was started.
             metrics: replaces those last reported; None keeps them.
+            meters: likewise.
 
         Raises:
             StaleEpochError: see `touch`.
@@ -141,6 +150,8 @@ class AgentDirectory:
             entry = self._current(agent_id, epoch)._replace(heartbeat_at=now)
             if metrics is not None:
                 entry = entry._replace(metrics=MappingProxyType(dict(metrics)), metrics_at=now)
+            if meters is not None:
+                entry = entry._replace(meters=meters)
             self._entries[agent_id] = entry
             return StopOrder(stop=True, reason=entry.stop_reason) if entry.stop_reason else GO_ON
 

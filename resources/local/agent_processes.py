@@ -29,6 +29,7 @@ from fleet.reconcile import (
 from fleet.reports import AgentReport
 from resources.local.agent_directory import AgentDirectory
 from resources.local.agent_logs import last_line
+from resources.local.agent_meters import AgentFigures
 from resources.local.agent_slot import Slot, revision_of, sample_some
 from resources.local.endpoint_registrar import Answering
 from resources.local.start_pacer import StartPacer
@@ -249,6 +250,14 @@ class AgentProcesses:
             name = slot.workload.workload
             total[name] = total.get(name, 0) + (slot.rss_bytes or 0)
         return total
+
+    def figures(self) -> list[AgentFigures]:
+        """The agents whose processes run, each with what it has counted."""
+        return [
+            slot.figures(entry)
+            for entry in self._directory.entries()
+            if (slot := self._slots.get(entry.agent_id)) is not None and slot.pid is not None
+        ]
 
     def log_paths(self) -> list[Path]:
         """Log files of the agents that this node has."""

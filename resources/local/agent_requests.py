@@ -22,6 +22,7 @@ from starlette.requests import Request
 from fleet.agents import Activity, Note
 from fleet.errors import InvalidInputError, StoreUnavailableError, TooLargeError
 from fleet.names import NAME_MAX_CHARS, is_name, validate_name
+from resources.local.agent_meters import AgentMeters, parse_meters
 
 JSON_MAX_BYTES = 1024 * 1024
 RECORDS_MAX = 1000
@@ -179,12 +180,22 @@ def parse_notes(
     )
 
 
-def parse_metrics(body: Mapping[str, Any], *, required: bool) -> dict[str, float] | None:
-    """Metrics of a request body (`{"metrics": {name: number}}`); None when left out."""
-    _refuse_others(body, {"metrics"}, "")
-    metrics = body.get("metrics")
-    if metrics is None and not required:
-        return None
+def parse_report(body: Mapping[str, Any]) -> tuple[dict[str, float] | None, AgentMeters | None]:
+    """Metrics and meters of a request body; None for what is left out.
+
+    Raises:
+        InvalidInputError: names the wrong member by its path.
+    """
+    _refuse_others(body, {"metrics", "meters"}, "")
+    metrics, meters = body.get("metrics"), body.get("meters")
+    return (
+        None if metrics is None else parse_metrics(metrics),
+        None if meters is None else parse_meters(meters),
+    )
+
+
+def parse_metrics(metrics: object) -> dict[str, float]:
+    """Values of an agent's own choice (`{name: number}`)."""
     if not isinstance(metrics, dict) or len(metrics) > METRICS_MAX:
         raise InvalidInputError("metrics", metrics, f"an object of at most {METRICS_MAX} numbers")
     for name in metrics:

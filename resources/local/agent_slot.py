@@ -14,6 +14,8 @@ from fleet.agents import Placement, Workload
 from fleet.inventory import AgentPhase
 from fleet.reconcile import AgentSlot
 from fleet.reports import AgentReport
+from resources.local.agent_directory import AgentEntry
+from resources.local.agent_meters import AgentFigures
 from resources.local.linux_processes import read_stat
 from resources.local.zygote_client import AgentProgram
 
@@ -75,6 +77,20 @@ class Slot:
             cpu_percent=self.cpu_percent,
             rss_bytes=self.rss_bytes,
             reason=self.reason,
+        )
+
+    def figures(self, entry: AgentEntry) -> AgentFigures:
+        """What its page of metrics says; `entry` is what it reported."""
+        return AgentFigures(
+            agent_id=self.agent_id,
+            network_id=entry.network_id,
+            workload=self.workload.workload,
+            cpu_s=None if self.sampled is None else self.sampled[1],
+            cpu_percent=self.cpu_percent,
+            rss_bytes=self.rss_bytes,
+            restarts=self.restarts,
+            meters=entry.meters,
+            reported=entry.metrics,
         )
 
     def program(self, environment: dict[str, str], log_path: Path) -> AgentProgram:

@@ -2,9 +2,10 @@
 
 `GET /health` (the process answers), `GET /ready` (it may run agents), `GET /health/deep` (store,
 lake and lease, tried now; 503 when one fails), `GET /probe?node=` (look at another declared node
-for an observer that cannot reach it; no address is ever taken from outside), `GET /metrics`,
-`POST /reconcile` (read the placements now; harmless, so open) and `POST /evict` (needs the token of
-the run file, since any local process can reach the port).
+for an observer that cannot reach it; no address is ever taken from outside), `GET /metrics` (of
+the node), `GET /metrics/agents` (of each agent), `POST /reconcile` (read the placements now;
+harmless, so open) and `POST /evict` (needs the token of the run file, since any local process can
+reach the port).
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ class NodeService(Protocol):
         """Prometheus exposition text."""
         ...
 
+    def agent_metrics(self) -> bytes:
+        """The same of the node's agents, one by one."""
+        ...
+
     async def reconcile_now(self) -> int:
         """Read the placements and act; returns the number of actions."""
         ...
@@ -73,6 +78,7 @@ def build_node_app(service: NodeService, *, node_id: str, boot_id: str, token: s
             Route("/health/deep", endpoints.get_deep, methods=["GET"]),
             Route("/probe", endpoints.get_probe, methods=["GET"]),
             Route("/metrics", endpoints.get_metrics, methods=["GET"]),
+            Route("/metrics/agents", endpoints.get_agent_metrics, methods=["GET"]),
             Route("/reconcile", endpoints.post_reconcile, methods=["POST"]),
             Route("/evict", endpoints.post_evict, methods=["POST"]),
         ],
@@ -123,6 +129,9 @@ class _Endpoints:
 
     async def get_metrics(self, _request: Request) -> Response:
         return Response(self._service.metrics(), media_type=CONTENT_TYPE_LATEST)
+
+    async def get_agent_metrics(self, _request: Request) -> Response:
+        return Response(self._service.agent_metrics(), media_type=CONTENT_TYPE_LATEST)
 
     async def post_reconcile(self, _request: Request) -> Response:
         return await _answer(self._reconcile)

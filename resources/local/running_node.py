@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fleet.errors import NodeUnavailableError, StoreUnavailableError, TransientError
 from fleet.ports.control_store import ControlStore
+from resources.local.agent_meters import render_agents
 from resources.local.agent_processes import AgentProcesses
 from resources.local.heartbeat import BeatCounts, Heartbeat
 from resources.local.node_health import CheckResult, check_lake, check_store, run_check
@@ -114,6 +115,11 @@ class RunningNode:
                 supervisor_cpu_s=own_cpu_s([os.getpid(), self._zygote.pid or 0]),
             )
         )
+
+    def agent_metrics(self) -> bytes:
+        """Prometheus exposition text of this node's agents."""
+        node = self._spec.node
+        return render_agents(node.node_id, node.region, self._processes.figures())
 
     async def reconcile_now(self) -> int:
         """Read this node's placements and act on them; returns the number of actions.

@@ -28,6 +28,7 @@ from stateroom_agent.errors import (
     TooLargeError,
     UnreachableError,
 )
+from stateroom_agent.meters import Meters
 
 STATE_MAX_BYTES = 64 * 1024 * 1024
 REQUEST_TIMEOUT_S = 15.0
@@ -38,6 +39,8 @@ LAST_CHECKPOINT_S = 5.0
 """For all attempts of a request once the agent is stopping."""
 RETRY_DELAY_S = 0.05
 RETRY_DELAY_MAX_S = 2.0
+METERS_INTERVAL_S = 5.0
+"""Least time between two heartbeats that carry the meters."""
 
 
 class Agent:
@@ -72,6 +75,9 @@ class Agent:
         """Why it must stop; empty while it may go on."""
         self.response_time_s = 0.0
         """How long the supervisor took for the last answered request."""
+        self.meters = Meters()
+        """What this process has done; heartbeats carry it."""
+        self._meters_at_s = -METERS_INTERVAL_S
         self._give_up_s = give_up_s
         self._path = f"/v1/agents/{agent_id}/"
         self._headers = f"X-Epoch: {epoch}\r\n"
@@ -195,17 +201,25 @@ class Agent:
 
     def heartbeat(self) -> bool:
         """Say that this agent lives; returns True when it must stop (see `stop_reason`)."""
+        carried: dict[str, Any] = {}
         metrics, self._metrics = self._metrics, None
-        if metrics is None:
-            response = self._call("POST", "heartbeat")
+        if metrics is not None:
+            carried["metrics"] = metrics
+        now_s = time.monotonic()
+        if now_s - self._meters_at_s >= METERS_INTERVAL_S:
+            meters = self.meters.take_changed()
+            if meters is not None:
+                carried["meters"], self._meters_at_s = meters, now_s
+        if carried:
+            response = self._call_json("heartbeat", carried)
         else:
-            response = self._call_json("heartbeat", {"metrics": metrics})
+            response = self._call("POST", "heartbeat")
         self._hear(response)
         return bool(self.stop_reason)
 
     def run(
         self,
-        step: Callable[[], None],
+        step: Callable[[], bool | None],
         interval_s: float = 5.0,
         checkpoint: Callable[[], bytes] | None = None,
     ) -> None:
@@ -216,7 +230,8 @@ class Agent:
         thousand agents that start together do not work together.
 
         Args:
-            step: the work; slow ones look at `stop_reason` now and then.
+            step: the work, counted as a task; slow ones look at `stop_reason` now and then. One
+                that returns False has failed, and is counted so.
             interval_s: from one begin to the next; a step that takes longer delays the next one.
             checkpoint: gives the state to save, after a step when the checkpoint interval is
                 over, and a last time before the return. Not called after a failed step.
@@ -259,14 +274,19 @@ class Agent:
         os.close(self._stop_write)
 
     def _repeat(
-        self, step: Callable[[], None], interval_s: float, checkpoint: Callable[[], bytes] | None
+        self,
+        step: Callable[[], bool | None],
+        interval_s: float,
+        checkpoint: Callable[[], bytes] | None,
     ) -> None:
         saved_s = time.monotonic()
         next_s = saved_s + interval_s * self._share_of_interval()
         self._wait(next_s - time.monotonic())
         while not self.stop_reason:
-            step()
+            began_s = time.monotonic()
+            ok = step() is not False
             now_s = time.monotonic()
+            self.meters.count_task(now_s - began_s, ok=ok)
             if checkpoint is not None and now_s - saved_s >= self.checkpoint_interval_s:
                 self.save_state(checkpoint())
                 saved_s = now_s

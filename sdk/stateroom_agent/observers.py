@@ -160,10 +160,11 @@ class Observer:
         """Observe until told to stop."""
         self._agent.run(self.step, self._interval_s, self.observation.dump)
 
-    def step(self) -> None:
-        """One reading, and whatever is due after it."""
+    def step(self) -> bool:
+        """One reading, and whatever is due after it; False when it failed."""
         begin_s = time.monotonic()
         self.observation.tasks += 1
+        ok = False
         try:
             values = self._read()
         except (OSError, ValueError) as error:
@@ -175,12 +176,14 @@ class Observer:
                 detail=f"{type(error).__name__}: {error}",
             )
         else:
+            ok = True
             self.observation.add(values, time.time())
             self._unlogged += 1
             self._unlogged_s += time.monotonic() - begin_s
             self._log_activity(begin_s)
             self._note(begin_s)
         self._report(begin_s)
+        return ok
 
     def _log_activity(self, now_s: float) -> None:
         if now_s - self._logged_s < self._activity_interval_s and self.observation.tasks > 1:

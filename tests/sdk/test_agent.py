@@ -70,6 +70,19 @@ def test_records_metrics_and_heartbeats_arrive(agent: Agent, server: AgentServer
     assert agent.response_time_s > 0
 
 
+def test_meters_travel_with_a_heartbeat_once_they_have_changed(
+    agent: Agent, server: AgentServer
+) -> None:
+    """At most every few seconds; metrics that go along do not disturb them."""
+    agent.meters.count_tool_call("mcp", "search", 0.3, ok=False)
+    assert agent.heartbeat() is False
+    (entry,) = server.directory.entries()
+    assert entry.meters.tools["mcp", "search"].errors == 1
+    agent.meters.count_task(0.1)
+    agent.heartbeat()
+    assert server.directory.entries()[0].meters == entry.meters
+
+
 def test_an_order_to_stop_reaches_the_agent_with_its_reason(
     agent: Agent, server: AgentServer
 ) -> None:

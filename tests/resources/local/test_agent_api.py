@@ -119,6 +119,22 @@ def test_the_store_fences_a_copy_whose_node_has_not_heard_of_the_new_placement(
     assert not server.store.history
 
 
+def test_wrong_meters_leave_the_last_good_ones(
+    client: DocumentedClient, server: AgentServer
+) -> None:
+    """The field is named; nothing of the report is taken, not its metrics either."""
+    work = {"count": 2, "errors": 0, "total_s": 0.1, "durations": [2] + [0] * 11}
+    assert client.call("POST", "metrics", {"meters": {"tasks": work}}).status == 200
+    bad = {"metrics": {"queue": 1}, "meters": {"tasks": work | {"count": 3}}}
+    response = client.call("POST", "heartbeat", bad)
+    assert (response.status, problem_of(response)["field"]) == (400, "meters.tasks.count")
+    (entry,) = server.directory.entries()
+    assert entry.meters.tasks is not None
+    assert entry.meters.tasks.done == 2
+    assert not entry.metrics
+    assert problem_of(client.call("POST", "metrics", {}))["field"] == "body"
+
+
 def test_a_dismissed_agent_is_told_to_stop_and_may_still_save(
     client: DocumentedClient, server: AgentServer
 ) -> None:

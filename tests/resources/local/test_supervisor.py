@@ -338,6 +338,18 @@ def test_metrics_parse_and_count_agents_without_naming_them(fleet: Fleet) -> Non
     assert [s.value for s in samples if s.name == "stateroom_node_ready"] == [1.0]
 
 
+def test_each_agent_has_a_page_line_of_its_own(fleet: Fleet) -> None:
+    """Under its name, beside what its node reads of its process; a program need not count."""
+    work = shell("work", SLEEP)
+    fleet.start([node("n1")], [work], agents_of(work, 2))
+    wait_running(fleet, "work-1")
+    text = get(fleet, "/metrics/agents")[1].decode()
+    samples = [s for f in text_string_to_metric_families(text) for s in f.samples]
+    restarts = [s for s in samples if s.name == "agent_restarts_total"]
+    assert {s.labels["agent"]: s.value for s in restarts} == {"work-0": 0.0, "work-1": 0.0}
+    assert not [s for s in samples if s.name == "agent_tasks_total"]
+
+
 def test_a_node_that_is_not_declared_ends_with_a_reason(fleet: Fleet) -> None:
     """A retired node does not run on unseen."""
     fleet.start([node("n1")])

@@ -1,0 +1,105 @@
+"""The exporter reads each source apart, and keeps what it read for a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+
+from fleet.errors import StoreUnavailableError
+from fleet.metrics.exported.readings import Reading
+from fleet.metrics.exported.table import grouped
+from ops.exporter import Exporter, dagster_sources, store_sources
+from tests.fakes.clock import ManualClock
+from tests.fakes.control_store import InMemoryControlStore
+
+
+def test_a_source_that_fails_hides_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    """It is 0 in `source_up`, said once in the log, and again when it answers."""
+    clock, broken = ManualClock(), [True]
+
+    def failing(_: datetime) -> Iterable[Reading]:
+        if broken:
+            raise StoreUnavailableError("it is locked")
+        return [Reading("stateroom_automation_paused", (), 0)]
+
+    exporter = Exporter(
+        {"bad": failing, "good": lambda _: [Reading("stateroom_leader_term", (), 7)]}, clock
+    )
+    for _ in range(3):
+        found = {one[:2]: one.value for one in exporter.readings()}
+        clock.advance(10)
+    assert found["stateroom_exporter_source_up", ("bad",)] == 0
+    assert found["stateroom_exporter_source_up", ("good",)] == 1
+    assert found["stateroom_leader_term", ()] == 7
+    broken.clear()
+    assert Reading("stateroom_exporter_source_up", ("bad",), 1) in exporter.readings()
+    assert [record.getMessage() for record in caplog.records] == [
+        "source bad: it is locked",
+        "source bad: answers again",
+    ]
+
+
+def test_a_source_that_fails_half_way_gives_nothing() -> None:
+    """Half of a source would look like the whole."""
+
+    def half(_: datetime) -> Iterable[Reading]:
+        yield Reading("stateroom_leader_term", (), 7)
+        raise StoreUnavailableError("gone")
+
+    (reading,) = Exporter({"half": half}, ManualClock()).readings()
+    assert reading == Reading("stateroom_exporter_source_up", ("half",), 0)
+
+
+def test_several_scrapers_cost_one_look() -> None:
+    """Within a moment; then the world is looked at anew."""
+    clock = ManualClock()
+    looks: list[datetime] = []
+
+    def look(now: datetime) -> Iterable[Reading]:
+        looks.append(now)
+        return []
+
+    exporter = Exporter({"one": look}, clock, kept_s=2.0)
+    for pause_s in (0.0, 1.0, 0.5, 0.5, 1.0):
+        clock.advance(pause_s)
+        exporter.readings()
+    assert len(looks) == 2
+
+
+def test_a_store_and_an_instance_without_history_give_declared_families() -> None:
+    """Before anything has happened, what is known is little, and nothing fails."""
+    clock = ManualClock()
+    store = InMemoryControlStore(clock)
+    with dg.instance_for_test() as instance:
+        exporter = Exporter(store_sources(store) | dagster_sources(instance), clock)
+        found = grouped(exporter.readings())
+    ups = {one.labels[0]: one.value for one in found["stateroom_exporter_source_up"]}
+    assert ups == dict.fromkeys(
+        ["fleet", "controller", "incidents", "circuits", "gpus", "automation"], 1
+    )
+    assert found["stateroom_leader_lease_held"][0].value == 0
+
+
+@dg.op
+def nothing() -> None:
+    """Does nothing."""
+
+
+@dg.job
+def quiet_job() -> None:
+    """Succeeds."""
+    nothing()
+
+
+def test_runs_of_the_last_hour_are_counted() -> None:
+    """By job and by how they stand."""
+    with dg.instance_for_test() as instance:
+        assert quiet_job.execute_in_process(instance=instance).success
+        clock = ManualClock(datetime.now(UTC))
+        found = grouped(Exporter(dagster_sources(instance), clock).readings())
+    assert found["stateroom_runs_recent"] == [
+        Reading("stateroom_runs_recent", ("quiet_job", "success"), 1)
+    ]
