@@ -87,15 +87,19 @@ def _test_observers(evidence: Evidence) -> list[Failure]:
 def _test_mass_loss(
     evidence: Evidence, screen: Screen, marks: MarkTable, policy: FailoverPolicy
 ) -> list[Failure]:
-    """Nearly everybody silent at once is rather we. Nodes that were emptied do not count."""
+    """Nearly everybody silent at once is rather we. Lost nodes that were emptied do not count.
+
+    One that a person has emptied and that beats does count as alive: else the last lost node would
+    freeze us, and frozen we would never see that the others are back.
+    """
     import numpy as np
 
     gone = screen.silent | screen.terminated
     watched, lost = int(np.count_nonzero(screen.watched)), int(np.count_nonzero(gone))
     moved = marks.at[marks.rows(lambda mark: mark.state is NodeState.MOVED)]
-    emptied = moved[(evidence.nodes.agents[moved] <= 0) & screen.watched[moved]]
+    emptied = moved[(evidence.nodes.agents[moved] <= 0) & screen.watched[moved] & gone[moved]]
     watched -= len(emptied)
-    lost -= int(np.count_nonzero(gone[emptied]))
+    lost -= len(emptied)
     if watched == 0 or lost < policy.mass_loss_fraction * watched:
         return []
     limit = f"less than {policy.mass_loss_fraction:g} of {watched}"

@@ -90,6 +90,19 @@ def test_eleven_of_twelve_silent_nodes_are_our_own_deafness() -> None:
     assert fleet.done(ActionKind.MOVE_NODE) == fleet.done(ActionKind.EVACUATE_REGION) == []
 
 
+def test_nodes_that_a_person_has_emptied_and_that_beat_are_alive() -> None:
+    """All but one are ordered away and one dies: frozen, nobody would see them come back."""
+    fleet = WatchedFleet(policy=AUTO, nodes_per_region=1)
+    fleet.directives = Directives(forced=frozenset({"node/ap-00", "node/us-00"}))
+    for name in ("ap-00", "us-00"):
+        fleet[name].stop_acknowledged, fleet[name].agents = True, 0
+    fleet.run(20)
+    assert {fleet.state_of(name) for name in ("ap-00", "us-00")} == {NodeState.MOVED}
+    fleet["eu-00"].terminate(fleet.now_s)
+    fleet.tick()
+    assert fleet.history[-1][1].controller is ControllerState.ACTIVE
+
+
 def test_a_probe_network_that_fails_empties_no_discovery() -> None:
     """Every observer calls every node dead, while all beat."""
     fleet = blind_probes(NONE)
