@@ -100,8 +100,9 @@ class StateFiles:
         del agent_ids
         return {}
 
-    def write(self, items: Sequence[tuple[ReadItem, int]]) -> list[None]:
+    def write(self, items: Sequence[tuple[ReadItem, int]], *, more: bool) -> list[None]:
         """One file an agent."""
+        del more
         for item, _ in items:
             (self.folder / item.agent_id).write_bytes(item.body)
         return [None] * len(items)

@@ -32,6 +32,7 @@ from resources.control_store.opening import open_control_store
 from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.network import NetworkVault
 from resources.vault.restores.restore import ControlStoreTarget, restore
+from resources.vault.restores.targets import restore_into_directory
 from resources.vault.snapshots.backup import back_up
 from resources.vault.verification.verify import verify_content
 
@@ -104,9 +105,8 @@ class Resident:
         }
 
     def restore_files(self, folder: str) -> dict[str, Any]:
-        """Everything into an empty folder."""
-        done = restore(self.vault, StateFiles(Path(folder)), staging=folder + ".staging")
-        return {"restored": done.restored}
+        """Everything into a new folder, durable before it has its name."""
+        return {"restored": restore_into_directory(self.vault, Path(folder)).restored}
 
     def restore_store(self, url: str) -> dict[str, Any]:
         """Everything into a control store in which the agents are declared already.

@@ -7,8 +7,9 @@
 * The vault is held by a process of its own (`_backup_process.py`) that reads states from the SQLite
   control store, as the product does; its peak memory is that of this process alone.
 * The floors are what nothing can go below on this machine (`_backup_floors.py`): for a backup, read
-  every state, compress it with zstd-3 in a thread per core, write the result; for a restore into
-  SQLite, decompress and hash every state once, then insert it by bare SQLite, as durably.
+  every state, compress it with zstd-3 in a thread per core, write the result; for restores, write
+  the same bytes to the bare disk; for one into files, create them and flush the file system; for
+  one into SQLite, decompress and hash every state once, then insert it by bare SQLite, as durably.
 * restic and borg run on the same bytes, as files, where they are installed. Each of their commands
   is a whole process that starts and derives its key; ours is resident, as it is in the product.
 """
@@ -32,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _backup_data import TwinStates, agent_names, declare
 from _backup_floors import (
+    measure_disk_floor,
     measure_files_floor,
     measure_floor,
     measure_opening_floor,
@@ -135,11 +137,11 @@ class Round:
 
     def _restore(self, resident: Resident) -> None:
         folder = self.root / "restored"
-        (self.root / "restored.staging").mkdir()
-        self.figures["files floor"] = measure_files_floor(self.states, self.root / "copied")
+        self.figures["disk floor"] = measure_disk_floor(self.states, self.root / "written")
+        self.figures["files floor"] = measure_files_floor(self.states, self.root / "created")
         self.figures["full restore"] = resident.do("restore_files", folder=str(folder))
         for name, body in self.states.bodies():
-            assert (folder / name).read_bytes() == body, name
+            assert (folder / f"{name}.state").read_bytes() == body, name
         some = self.names[7 :: max(1, len(self.names) // 20)]
         one = str(self.root / "one")
         self.figures["one agent"] = resident.do("restore_one", agent_ids=some, folder=one)
@@ -229,7 +231,9 @@ def _report_floors(rounds: Sequence[Round]) -> None:
         one.figures["proof, then store"] = both
     for name, line in (
         ("raw floor", "first backup"),
+        ("disk floor", "full restore"),
         ("files floor", "full restore"),
+        ("disk floor", TO_STORE),
         ("opening floor", "check all"),
         ("store floor", TO_STORE),
         ("proof, then store", TO_STORE),

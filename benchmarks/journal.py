@@ -67,8 +67,9 @@ class Collected:
         del agent_ids
         return {}
 
-    def write(self, items: Any) -> list[None]:
+    def write(self, items: Any, *, more: bool) -> list[None]:
         """Keep them."""
+        del more
         self.bodies.update({item.agent_id: item.body for item, _ in items})
         return [None] * len(items)
 

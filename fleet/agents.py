@@ -71,6 +71,9 @@ class Workload:
     gpu_memory_bytes: int = 0
     priority: int = 0
     restart: RestartPolicy = RestartPolicy()
+    stateless: bool = False
+    """Its agents keep nothing and may run twice for a while: those that have stored no state and
+    hold no lease are moved off a dead node without waiting for its fence."""
 
 
 class Placement(NamedTuple):

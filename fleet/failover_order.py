@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from fleet.errors import InvalidInputError
 
+_EARLY = "early"
+
 
 class OrderKind(StrEnum):
     """What is to be moved."""
@@ -53,16 +55,20 @@ class FailoverOrder(NamedTuple):
     """At most so many in this run."""
     forced: bool = False
     """A person ordered it: signs of life do not stop it, fencing is waited for all the same."""
+    stateless_only: bool = False
+    """Only agents that may run twice, ahead of the fence, as far as they have a place."""
 
     @property
     def label(self) -> str:
         """Names the steps of this run in its journal: `2`, or `node-ap-1.2` in another's incident.
 
         Nodes of a region share the region's incident, so the number alone would let one run take
-        the plan of another for its own. A label never begins as another does.
+        the plan of another for its own; agents that go ahead of the others have a plan of their own
+        (`early-1`). A label never begins as another does.
         """
         shared = self.kind == OrderKind.NODE and self.incident_id.startswith(f"{OrderKind.REGION}-")
-        return f"{self.kind}-{self.subject}.{self.attempt}" if shared else str(self.attempt)
+        label = f"{self.kind}-{self.subject}.{self.attempt}" if shared else str(self.attempt)
+        return f"{_EARLY}-{label}" if self.stateless_only else label
 
     @property
     def is_region(self) -> bool:

@@ -12,7 +12,7 @@ not understand, because it is read when things go wrong.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -94,6 +94,7 @@ def fact_entry(
     at: datetime,
     *,
     rule: str = "",
+    facts: Mapping[str, Any] | None = None,
 ) -> JournalEntry:
     """A journal entry for what was seen or decided.
 
@@ -105,9 +106,10 @@ def fact_entry(
         reason: a sentence with figures, without a full stop.
         at: the moment.
         rule: name of the rule that limited a decision.
+        facts: what else programs read of it, as fields of the detail.
     """
     assert kind != EntryKind.DONE, "an act is started and then done"
-    detail = json.dumps({"rule": rule}) if rule else "{}"
+    detail = json.dumps({**({"rule": rule} if rule else {}), **(facts or {})})
     return JournalEntry(incident_id, f"{kind}/{what}", "done", subject, reason, at, None, detail)
 
 

@@ -174,12 +174,12 @@ def choose_helpers(
     """
     if not members:
         return ()
-    start = hash64(f"{observer_id} {target_id} {round_number}") % len(members)
-    stride = _stride(len(members))
+    start = helper_start(observer_id, target_id, round_number, len(members))
+    stride = helper_stride(len(members))
     zones: set[tuple[str, str]] = set()
     first: list[str] = []
     rest: list[str] = []
-    for step in range(min(len(members), 4 * count + 2)):
+    for step in range(helper_steps(len(members), count)):
         member = members[(start + step * stride) % len(members)]
         if member.node_id in {observer_id, target_id}:
             continue
@@ -265,7 +265,17 @@ def _gaps(
             yield CoverageGap(node_id, len(chosen[node_id]), len(domains), outside, reason)
 
 
-def _stride(size: int) -> int:
+def helper_start(observer_id: str, target_id: str, round_number: int, size: int) -> int:
+    """Place in a roster of `size` members at which the search for helpers begins."""
+    return hash64(f"{observer_id} {target_id} {round_number}") % size
+
+
+def helper_steps(size: int, count: int) -> int:
+    """How many members are looked at to find `count` helpers of several zones."""
+    return min(size, 4 * count + 2)
+
+
+def helper_stride(size: int) -> int:
     """A step that visits all of `size` places, and jumps from zone to zone on the way."""
     stride = max(1, round(size * 0.618))
     while gcd(stride, size) > 1:

@@ -44,7 +44,7 @@ def rehearse(ports: FailoverPorts, region: str) -> RehearsalFacts:
         regions=(region,),
     )
     abroad = [one for one in ports.store.agents_abroad(region) if one.desired == "running"]
-    moves = propose(ports, order, ())
+    moves = propose(ports, order, ()).moves
     return RehearsalFacts(
         region=region,
         placed=len(moves),

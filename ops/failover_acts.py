@@ -6,12 +6,15 @@ is told here belongs to no incident: a frozen controller, a node that looks dead
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
+from fleet.decided_moves import FACT, move_fact
 from fleet.errors import StateroomError, TransientError
 from fleet.failover.explain import explain_action, explain_non_action
 from fleet.failover.records import Action, ActionKind, NonAction
 from fleet.incident_timeline import SILENT, EntryKind, fact_entry
 from fleet.incidents import IncidentHeader, IncidentKind, IncidentOpening, IncidentState
+from fleet.moments import microseconds
 from fleet.placement import NO_NODE
 from fleet.ports.control_store import ControlStore
 from fleet.ports.notifier import Alert, Notifier
@@ -23,6 +26,15 @@ _SILENCE_MAX_S = 30 * 86_400.0
 """A node that was never heard of has been silent for ever, which has no date."""
 
 
+class Outcome(NamedTuple):
+    """What has become of an action."""
+
+    told: bool
+    """All of it is done, and written down where it is written down."""
+    over: bool
+    """Done, or refused for good; else it can be tried again."""
+
+
 class DecisionActs:
     """Does what a decision asks for, as far as it needs no run.
 
@@ -31,6 +43,7 @@ class DecisionActs:
         notifier: whom alerts reach.
         at: moment of the decision.
         regions: node -> region.
+        store_at: the same moment by the store's clock; None where nobody knows it.
     """
 
     def __init__(
@@ -39,17 +52,19 @@ class DecisionActs:
         notifier: Notifier,
         at: datetime,
         regions: Mapping[str, str],
+        store_at: datetime | None = None,
     ) -> None:
         """Nothing has been done yet."""
         self._store, self._notifier, self._at = store, notifier, at
-        self._regions = regions
+        self._regions, self._store_at = regions, store_at
         self.faults: list[str] = []
 
-    def carry_out(self, action: Action) -> bool:
+    def carry_out(self, action: Action, *, moves: bool = False) -> Outcome:
         """One action; a failure is told and keeps no other from being done.
 
-        Returns:
-            Whether it is over with: done, or refused for good. Else it can be tried again.
+        Args:
+            action: to do, as far as it needs no run, and to write down.
+            moves: whether an order to move agents follows from it.
         """
         try:
             if action.kind is ActionKind.OPEN_INCIDENT:
@@ -62,11 +77,11 @@ class DecisionActs:
                 self._notifier.notify(
                     Alert(action.subject, "error", explain_action(action), self._at)
                 )
-            self._write_down(action)
+            self._write_down(action, moves=moves)
         except StateroomError as error:
             self.faults.append(f"{action.key}: {error}")
-            return not isinstance(error, TransientError)
-        return True
+            return Outcome(told=False, over=not isinstance(error, TransientError))
+        return Outcome(told=True, over=True)
 
     def tell_waiting(self, missed: Sequence[NonAction]) -> None:
         """Let incidents say which of their actions wait for a person."""
@@ -157,24 +172,56 @@ class DecisionActs:
         ]
         self._store.place_agents(wanted, leader_term=action.term)
 
-    def _write_down(self, action: Action) -> None:
+    def _write_down(self, action: Action, *, moves: bool) -> None:
         """What was decided, in the journal of its incident; actions without one are only told."""
         if not action.incident or action.kind is ActionKind.END_INCIDENT:
             return
         told = EntryKind.SEEN if action.kind is ActionKind.OPEN_INCIDENT else EntryKind.DECIDED
-        what = f"{action.kind}-{action.attempt}" if action.attempt > 1 else str(action.kind)
-        if action.kind is ActionKind.ALERT:
-            what = f"alert-{action.rule}"
+        kind, _, name = action.subject.partition("/")
+        facts = {}
+        if moves and kind == IncidentKind.NODE:
+            if self._store.incident(action.incident) is None:  # it could not be opened then
+                self._open(action)
+            facts = {FACT: self._move_fact(action, name)}
         entry = fact_entry(
             action.incident,
             told,
-            what,
-            action.subject.partition("/")[2],
+            _word(action),
+            name,
             explain_action(action).rstrip(".")[:REASON_MAX_CHARS],
             self._at,
             rule=action.rule.value,
+            facts=facts,
         )
-        self._store.append_journal([entry])
+        [is_new] = self._store.append_journal([entry])
+        if facts and not is_new:  # decided anew in the same incident: by another leader, or later
+            again = f"{entry.step}.{self._stamp()}"
+            self._store.append_journal([entry._replace(step=again)])
+
+    def _stamp(self) -> int:
+        """Names the moment, so that the same decision is written down once."""
+        return microseconds(self._at if self._store_at is None else self._store_at)
+
+    def _move_fact(self, action: Action, name: str) -> dict[str, Any]:
+        """What the next leader's budget must know (`fleet.decided_moves`)."""
+        decided_us = None if self._store_at is None else microseconds(self._store_at)
+        region = self._regions.get(name, "")
+        return move_fact(
+            action.agents, region, decided_us,
+            early=action.stateless_only, attempt=action.attempt,
+        )  # fmt: skip
+
+
+def _word(action: Action) -> str:
+    """Names what is written down: once in its incident, once for each node of a shared one."""
+    if action.kind is ActionKind.ALERT:
+        return f"alert-{action.rule}"
+    word = f"{action.kind}-early" if action.stateless_only else str(action.kind)
+    if action.attempt > 1:
+        word = f"{word}-{action.attempt}"
+    kind, _, name = action.subject.partition("/")
+    shared = kind == IncidentKind.NODE and action.incident.startswith(f"{IncidentKind.REGION}-")
+    return f"{word}/{name}" if shared else word
 
 
 def _ended(header: IncidentHeader, action: Action, at: datetime) -> IncidentHeader:

@@ -4,11 +4,13 @@ The reader keeps what has to be remembered to know ages (`ReceiverAges`, `VoteBo
 long as the process that ticks. A new process knows no ages, and waits in full.
 """
 
+import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fleet.errors import StoreUnavailableError
+from fleet.decided_moves import DecidedMove
+from fleet.errors import StateroomError, StoreUnavailableError
 from fleet.failover.ages import NEVER, Channel, ReceiverAges
 from fleet.failover.columns import Infrastructure, NodeColumns, node_columns
 from fleet.failover.policy import FailoverPolicy
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+_log = logging.getLogger(__name__)
+
 _ABROAD_EVERY_S = 2.0
 """Between two counts of agents per node and away from home, which read every placement's index."""
 
@@ -41,6 +45,20 @@ _CRASHES_EVERY_S = 5.0
 
 _INCIDENTS_MAX = 20_000
 """More than a fleet of 10,000 nodes can have open at once: one for each, and some beside."""
+
+
+class Wanted(NamedTuple):
+    """What is asked for beside the light reads of every tick."""
+
+    suspects: Collection[str] = ()
+    """Nodes that the controller probes itself: those that are not plainly healthy."""
+    returned: Collection[str] = ()
+    """Nodes on probation, of which must be known what they still run."""
+    doomed: Collection[str] = ()
+    """Nodes on their way out, of which must be known who may go ahead of the fence."""
+    moves_term: int | None = None
+    """The term of ours in which earlier leaders' moves were counted in; in another one that we hold
+    they are read."""
 
 
 @dataclass(slots=True)
@@ -93,16 +111,13 @@ class EvidenceReader:
         self._pending = PendingAgents(ports.store, ports.clock)
         self._columns: NodeColumns | None = None
 
-    def read(self, suspects: Collection[str], returned: Collection[str] = ()) -> Evidence:
-        """Everything that is known now; a store that does not answer is evidence as well.
-
-        Args:
-            suspects: nodes that the controller probes itself: those that are not plainly healthy.
-            returned: nodes on probation, of which must be known what they still run.
-        """
+    def read(self, wanted: Wanted) -> Evidence:
+        """Everything that is known now; a store that does not answer is evidence as well."""
         leader = self._leader()
         try:
-            return self._read(leader, suspects, returned)
+            evidence = self._read(leader, wanted)
+            if leader.held and leader.term != wanted.moves_term:
+                evidence = replace(evidence, earlier_moves=self._earlier_moves())
         except StoreUnavailableError:
             return Evidence(
                 at=self._ports.clock.now(),
@@ -111,7 +126,23 @@ class EvidenceReader:
                 leader=leader,
                 store_reachable=False,
                 observers_configured=self._votes.observers_configured(),
+                earlier_moves=None,
             )
+        return evidence
+
+    def _earlier_moves(self) -> tuple[DecidedMove, ...] | None:
+        """Moves of all leaders; None, and the controller freezes, when they cannot be had.
+
+        Raises:
+            StoreUnavailableError: the store does not answer at all.
+        """
+        try:
+            return tuple(self._ports.store.decided_moves(self._policy.moves_window_s))
+        except StoreUnavailableError:
+            raise
+        except StateroomError:
+            _log.exception("moves of earlier leaders cannot be read")
+            return None
 
     def restart(self) -> None:
         """Believe nothing that was seen before: after a freeze, or a pause of our own."""
@@ -123,21 +154,22 @@ class EvidenceReader:
         renewed = now.held and (now.age_s or 0.0) < now.left_s
         return LeaderFacts(now.held, now.term, now.left_s, renewed, now.holder)
 
-    def _read(
-        self, leader: LeaderFacts, suspects: Collection[str], returned: Collection[str]
-    ) -> Evidence:
+    def _read(self, leader: LeaderFacts, wanted: Wanted) -> Evidence:
         ports = self._ports
         self._follow_roster()
         beats = ports.store.node_beats()
         now_s = ports.clock.monotonic_s()
         self._votes.take(ports.store.probe_reports(), now_s)
+        suspects = wanted.suspects
         contacts = ports.store.node_contacts(sorted(suspects)) if suspects else []
         self._votes.take_own(ports.prober.probe([one for one in contacts if one.address]), now_s)
         self._refresh(now_s)
         incidents = ports.store.incidents(open_only=True, limit=_INCIDENTS_MAX)
         directives = read_directives(ports.store, incidents)
-        stale = ports.store.stale_copies(sorted(returned)) if returned else {}
-        self._columns = self._columns_of(beats, now_s, directives.forced, stale)
+        returned, doomed = sorted(wanted.returned), sorted(wanted.doomed)
+        stale = ports.store.stale_copies(returned) if returned else {}
+        stateless = ports.store.stateless_counts(doomed) if doomed else {}
+        self._columns = self._columns_of(beats, now_s, directives.forced, stale, stateless)
         return Evidence(
             at=ports.clock.now(),
             clock_id=self._clock_id,
@@ -182,6 +214,7 @@ class EvidenceReader:
         now_s: float,
         forced: Collection[str],
         stale: Mapping[str, int],
+        stateless: Mapping[str, int],
     ) -> NodeColumns:
         members = {one.node_id: one for one in self._roster.members}
         beats = [one for one in beats if one.node_id in members]
@@ -209,6 +242,7 @@ class EvidenceReader:
             ],
             maintenance=self._maintenance(names, members),
             agents=[self._cached.running.get(name, 0) for name in names],
+            agents_stateless=[stateless.get(name, 0) for name in names],
             agents_stale=[stale.get(name, 0) for name in names],
             **votes._asdict(),
         )

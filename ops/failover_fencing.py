@@ -13,6 +13,8 @@ from ops.failover_ports import FailoverPorts
 BEATS_TOLD = 50
 """Names in a detail: a region of a thousand is told by its count."""
 
+_NO_FENCE = "nothing is waited for: only agents that may run twice are moved"
+
 _POLL_S = 0.1
 _GRACE_S = 5.0
 _STOPS_AT_ONCE = 16
@@ -69,12 +71,16 @@ def fence(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> F
     A lease that has run out is taken away, so that a holder which wakes up is refused at its first
     write. A process that the infrastructure has seen end needs no waiting. A lease that still runs
     is waited for; one that is renewed meanwhile is a sign of life. A node that a person has forced
-    away and that does not stop when it is asked is killed, where the infrastructure can.
+    away and that does not stop when it is asked is killed, where the infrastructure can. Agents
+    that may run twice need none of it.
 
     Raises:
         LeaseLostError: another controller leads.
     """
     waiting = sorted(nodes)
+    if order.stateless_only:
+        with ports.journal(order).step(f"fence/{order.label}", _NO_FENCE):
+            return Fencing(tuple(waiting), (), _NO_FENCE)
     with ports.journal(order).step(f"fence/{order.label}", "leases are ended") as s:
         ended = _terminated(ports, waiting)
         stopped = _stopped(ports, waiting, ended) if order.forced else set[str]()

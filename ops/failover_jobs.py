@@ -32,7 +32,7 @@ def failover_config(order: FailoverOrder) -> dict[str, Any]:
 def failover_request(order: FailoverOrder) -> dg.RunRequest:
     """Ask for the run of an order; asked twice, it runs once."""
     return dg.RunRequest(
-        run_key=f"{order.incident_id}/{order.kind}/{order.subject}/{order.attempt}/{order.term}",
+        run_key=f"{order.incident_id}/{order.kind}/{order.subject}/{order.label}/{order.term}",
         job_name=JOB_OF[order.kind],
         run_config=failover_config(order),
         tags={

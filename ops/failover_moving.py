@@ -51,6 +51,8 @@ def _move_batch(
     with journal.step(f"restore/{part}", f"the states of {len(pending)} agents are read") as s:
         bodies = restore_states(ports, order, pending, stored)
         s.reason, s.detail = bodies.told, losses_detail(bodies.losses)
+    held = _held_back(ports, order, pending)
+    pending = tuple(one for one in pending if one.agent_id not in held)
     with journal.step(f"move/{part}", f"{len(pending)} agents are placed anew") as s:
         wanted = [
             to_placement(bodies.parked.get(one.agent_id, one), stored[one.agent_id], order.term)
@@ -66,4 +68,20 @@ def _move_batch(
         overtaken = len(wanted) - len(placed) + len(settled.overtaken)
         if overtaken:
             s.reason += f"; {overtaken} had been placed by somebody else"
+        if held:
+            s.reason += f"; {len(held)} hold a state or a lease by now and wait for the fence"
     return placed
+
+
+def _held_back(
+    ports: FailoverPorts, order: FailoverOrder, pending: Sequence[PlannedMove]
+) -> frozenset[str]:
+    """Agents that were to go ahead of the fence and must not: looked at as late as can be.
+
+    One that stores its first state between this look and the commit goes all the same: its new copy
+    starts from that state, and the old one's next write is refused.
+    """
+    if not order.stateless_only:
+        return frozenset()
+    able = ports.store.stateless_agents(sorted({one.source for one in pending}))
+    return frozenset(one.agent_id for one in pending) - frozenset(able)

@@ -24,6 +24,20 @@ what does not end.
 """
 
 
+class Proposal(NamedTuple):
+    """What a plan would be now."""
+
+    moves: list[PlannedMove]
+    """One for each agent that would move or be parked, ordered by agent."""
+    waiting: frozenset[str]
+    """Agents that would stay where they are, and be asked for again."""
+    hoping: frozenset[str]
+    """Agents that have no place now and would have one if every node were well; those of them that
+    do not wait (by force, or after `WAITING_ATTEMPTS`) are parked."""
+    doubted: tuple[str, ...]
+    """Nodes that are down or in doubt and would have room for them, sorted."""
+
+
 class _Fleet(NamedTuple):
     """What a plan is made from, read once."""
 
@@ -66,7 +80,7 @@ def plan(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> li
     return moves
 
 
-def propose(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> list[PlannedMove]:
+def propose(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> Proposal:
     """Plan where the agents of these nodes go; nothing is written down, nothing is moved.
 
     Args:
@@ -75,11 +89,20 @@ def propose(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) ->
         nodes: those that are left; of a fail-back none.
 
     Returns:
-        One move for each agent that leaves, ordered by agent. Without room it is parked; in a
-        fail-back it is left out, because it runs where it is.
+        What `plan` would write down now. In a fail-back who has no place is left out, because it
+        runs where it is.
     """
     fleet = _read_fleet(ports, order, frozenset(nodes))
-    return _moves(ports, order, fleet, fleet.targets)
+    proposed = _moves(ports, order, fleet, fleet.targets)
+    hoped = _hoped(ports, order, fleet, proposed)
+    waiting = frozenset(hoped) if _may_wait(order) else frozenset[str]()
+    names = {one.node_id for one in fleet.doubted}
+    return Proposal(
+        [one for one in proposed if one.agent_id not in waiting],
+        waiting,
+        frozenset(hoped),
+        tuple(sorted(names & set(hoped.values()) or names)) if hoped else (),
+    )
 
 
 def _moves(
@@ -98,7 +121,7 @@ def _moves(
             term=order.term,
         )
     )
-    if order.kind == OrderKind.FAIL_BACK:
+    if order.kind == OrderKind.FAIL_BACK or order.stateless_only:
         return [one for one in moves if one.node_id != NO_NODE]
     return moves
 
@@ -110,11 +133,26 @@ def _waiting(
 
     Not in an order by force: whoever gave it has seen who would be parked, and wants the node left.
     """
+    return _hoped(ports, order, fleet, moves).keys() if _may_wait(order) else frozenset()
+
+
+def _may_wait(order: FailoverOrder) -> bool:
+    return not order.forced and order.attempt <= WAITING_ATTEMPTS
+
+
+def _hoped(
+    ports: FailoverPorts, order: FailoverOrder, fleet: _Fleet, moves: Sequence[PlannedMove]
+) -> dict[str, str]:
+    """Agents without a place, and where they would go if every node were well."""
     parked = {one.agent_id for one in moves if one.node_id == NO_NODE}
-    if not parked or not fleet.doubted or order.forced or order.attempt > WAITING_ATTEMPTS:
-        return frozenset()
+    if not parked or not fleet.doubted:
+        return {}
     hoped = _moves(ports, order, fleet, [*fleet.targets, *fleet.doubted])
-    return parked & {one.agent_id for one in hoped if one.node_id != NO_NODE}
+    return {
+        one.agent_id: one.node_id
+        for one in hoped
+        if one.agent_id in parked and one.node_id != NO_NODE
+    }
 
 
 def _still_planned(
@@ -162,6 +200,9 @@ def _leaving(
         found = ports.store.agents_abroad(order.subject)
     else:
         found = [one for one in placements.values() if one.node_id in left]
+    if order.stateless_only:
+        able = frozenset(ports.store.stateless_agents(sorted(left)))
+        found = [one for one in found if one.agent_id in able]
     running = [one for one in found if one.desired == "running"]
     return running if order.agents_max is None else running[: order.agents_max]
 

@@ -185,7 +185,7 @@ class FailoverWatch:
         tick = controller.tick()
         self._last = (self._clock.monotonic_s(), tick)
         for order in tick.orders:
-            name = f"{order.incident_id}/{order.kind}/{order.subject}/{order.attempt}"
+            name = f"{order.incident_id}/{order.kind}/{order.subject}/{order.label}"
             self._waiting[name] = (self._last[0], order)
         return tick
 

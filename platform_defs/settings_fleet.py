@@ -146,6 +146,12 @@ class WorkloadSettings:
     priority: int = key(
         kinds.whole(-1000, 1000), "Higher is placed first when room is short.", default=0
     )
+    stateless: bool = key(
+        kinds.boolean(),
+        "Agents keep no state and may run twice: failover moves those that have stored none before "
+        "their node is fenced.",
+        default=False,
+    )
     restart: RestartSettings = field(default_factory=RestartSettings)
 
     def workload(self) -> Workload:
@@ -164,6 +170,7 @@ class WorkloadSettings:
             gpu_milli=self.gpu_milli,
             gpu_memory_bytes=self.gpu_memory_mib * MIB,
             priority=self.priority,
+            stateless=self.stateless,
             restart=RestartPolicy(
                 mode=RestartMode(restart.mode),
                 delay_s=restart.delay_s,

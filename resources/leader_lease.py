@@ -14,6 +14,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from fleet.errors import InvalidInputError, LeaseLostError, StateroomError, TransientError
@@ -143,6 +144,17 @@ class LeaderLease:
             late = f"not renewed for {age_s:.1f} s; a renewal is good for {self._good_s:g} s"
             return Leadership(False, term, 0.0, age_s, "", f"{late}; {reason}".rstrip("; "))
         return Leadership(True, term, left_s, age_s, holder, "")
+
+    def store_time(self) -> datetime | None:
+        """The store's clock as we know it: its word at our last renewal, and what passed since.
+
+        At most as late as that renewal's answer took, never early. None before the first.
+        """
+        with self._lock:
+            lease, sent_s = self._lease, self._sent_s
+        if lease is None or sent_s is None:
+            return None
+        return lease.renewed_at + timedelta(seconds=self._now_s() - sent_s)
 
     def demand_term(self, needed_s: float = 0.0) -> int:
         """The term to act under, now.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import re
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -18,9 +22,76 @@ def write_synced(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def write_new(path: Path, data: bytes) -> None:
+    """Write a new file; neither its bytes nor its name are durable yet.
+
+    Raises:
+        FileExistsError: there is one already; it was left alone.
+    """
+    with path.open("xb") as file:
+        file.write(data)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the entries of a folder durable: what was created, renamed or removed in it."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class FileSystemFlush:
+    """Makes all that was written to a file system durable by one call.
+
+    An fsync of each of very many files would wait for the disk as often.
+
+    Args:
+        folder: on that file system; make this before the first write, whose failure it shall tell.
+
+    Raises:
+        OSError: the folder cannot be opened.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open the folder; Linux reports failed writes since then."""
+        self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def flush(self) -> bool:
+        """Write everything out; False where the system cannot: sync each file then.
+
+        Raises:
+            OSError: something written since this was made could not reach the disk.
+        """
+        syncfs = _reporting_syncfs()
+        if syncfs is None:
+            return False
+        if syncfs(self._descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        return True
+
+    def close(self) -> None:
+        """Close the folder; a second time does nothing."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+@cache
+def _reporting_syncfs() -> Any:
+    """Linux's `syncfs`, since 5.8, when it began to report errors; None elsewhere."""
+    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    if os.uname().sysname != "Linux" or release is None:
+        return None
+    if (int(release[1]), int(release[2])) < (5, 8):
+        return None
+    return getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+
+
+def sync_file(path: Path) -> None:
+    """Make the bytes of a file durable that was written before."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

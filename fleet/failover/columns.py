@@ -132,10 +132,25 @@ class NodeColumns:
         return self.regions[int(self.region_index[index])]
 
 
+class _Same:
+    """Equal to another only where both hold the same object: to hash all names takes longer."""
+
+    __slots__ = ("held",)
+
+    def __init__(self, held: tuple[str, ...]) -> None:
+        self.held = held
+
+    def __hash__(self) -> int:
+        return id(self.held)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.held is other.held
+
+
 @lru_cache(maxsize=8)
-def _check_sorted(node_ids: tuple[str, ...]) -> None:
+def _check_sorted(node_ids: _Same) -> None:
     """Cached: a reader builds columns of the same tuple tick after tick."""
-    for before, after in pairwise(node_ids):
+    for before, after in pairwise(node_ids.held):
         if before >= after:
             raise InvalidInputError("node_ids", after, f"sorted names, each once; after {before!r}")
 
@@ -158,7 +173,7 @@ def node_columns(
     import numpy as np
 
     size = len(node_ids)
-    _check_sorted(node_ids)
+    _check_sorted(_Same(node_ids))
     unknown = sorted(set(columns) - set(_DEFAULTS))
     if unknown:
         raise InvalidInputError("columns", ", ".join(unknown), ", ".join(_DEFAULTS))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import InvalidInputError
 from fleet.failover.draft import Draft
+from fleet.failover.earlier_moves import count_earlier_moves
 from fleet.failover.fail_back import act_on_fail_backs
 from fleet.failover.incident_steps import adopt_incidents, end_incidents, open_incidents
 from fleet.failover.judging import OrderColumns, Question, judge_marks
@@ -38,7 +39,6 @@ from fleet.failover.self_test import Failure, leader_failure, run_self_test
 from fleet.failover.telling import (
     act_on_discovery,
     park_crash_loops,
-    stop_stale_copies,
     tell_nodes,
     tell_regions,
 )
@@ -82,6 +82,7 @@ def decide(
         raise InvalidInputError("evidence.at", evidence.at, "an aware time")
     before = continue_under(state, evidence.clock_id, now_s)
     restarted = before is not state
+    before = count_earlier_moves(before, evidence, now_s)
     before = replace(before, nodes=MarkTable.of(before.nodes, evidence.nodes))
     screen = screen_nodes(evidence, before, policy, now_s, without)
     failures = run_self_test(evidence, screen, before, policy, now_s, without)
@@ -191,7 +192,6 @@ def _act(draft: Draft) -> None:
     open_incidents(draft)
     tell_nodes(draft)
     tell_regions(draft)
-    stop_stale_copies(draft)
     act_on_regions(draft)
     act_on_nodes(draft)
     act_on_discovery(draft)
@@ -250,6 +250,7 @@ def _finish(
         nodes=_kept(draft),
         regions={name: mark for name, mark in draft.regions.items() if is_remembered(mark)},
         moves=tuple(draft.moves),
+        moves_term=state.moves_term,
         parked=draft.parked,
     )
     return Decision(

@@ -14,7 +14,7 @@ from fleet.failover.columns import NodeColumns
 from fleet.failover.judging import OrderColumns
 from fleet.failover.mark_table import MarkDraft
 from fleet.failover.policy import FailoverPolicy
-from fleet.failover.reasons import death_reasons
+from fleet.failover.reasons import deaths_of
 from fleet.failover.records import (
     Action,
     ActionKind,
@@ -97,12 +97,12 @@ class Draft:
         rows: BoolArray = full[self.facts.region_index]
         return rows
 
-    def death_reasons(self, row: int) -> tuple[Reason, ...]:
-        """What speaks for moving the agents of a node; an incident and a move say the same."""
-        found = self._deaths.get(row)
-        if found is None:
-            found = self._deaths[row] = death_reasons(self.facts.row(row), self.policy)
-        return found
+    def death_reasons(self, rows: Sequence[int]) -> list[tuple[Reason, ...]]:
+        """What speaks for moving the agents of nodes; an incident and a move say the same."""
+        known = self._deaths
+        fresh = [row for row in rows if row not in known] if known else rows
+        known.update(zip(fresh, deaths_of(self.facts.columns, fresh, self.policy), strict=True))
+        return [known[row] for row in rows]
 
     def is_forced(self, subject: str) -> bool:
         """Tell whether a person has ordered it."""

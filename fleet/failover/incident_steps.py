@@ -75,15 +75,19 @@ def _open_for_nodes(draft: Draft) -> None:
         return
     shared = lacking & draft.full_rows() & ~draft.orders.forced_node
     first = _first_of_each(region_index, shared)
-    single = (lacking & ~shared).nonzero()[0]
-    draft.facts.read(single)
-    for row in sorted((*single.tolist(), *first)):
+    single = (lacking & ~shared).nonzero()[0].tolist()
+    reasons = dict(zip(single, draft.death_reasons(single), strict=True))
+    codes = {}
+    for row in sorted((*single, *first)):
         if row in first:
             number = int(region_index[row])
             incident = _region_incident(draft, draft.facts.regions[number])
             nodes.name_incident((shared & (region_index == number)).nonzero()[0], incident)
         else:
-            _open_single(draft, row)
+            rule = verdict_rule(nodes.shared(row))
+            incident = _open(draft, f"node/{nodes.names[row]}", rule, reasons[row])
+            codes[row] = nodes.incident_code(incident)
+    nodes.incident_codes[list(codes)] = list(codes.values())
 
 
 def _first_of_each(region_index: IntArray, rows: BoolArray) -> set[int]:
@@ -93,13 +97,6 @@ def _first_of_each(region_index: IntArray, rows: BoolArray) -> set[int]:
     chosen = np.flatnonzero(rows)
     _, first = np.unique(region_index[chosen], return_index=True)
     return set(chosen[first].tolist())
-
-
-def _open_single(draft: Draft, row: int) -> None:
-    nodes = draft.nodes
-    rule, reasons = verdict_rule(nodes.shared(row)), draft.death_reasons(row)
-    incident = _open(draft, f"node/{nodes.names[row]}", rule, reasons)
-    nodes.incident_codes[row] = nodes.incident_code(incident)
 
 
 def _region_incident(draft: Draft, region: str) -> str:

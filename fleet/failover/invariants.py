@@ -24,7 +24,7 @@ from fleet.failover.records import (
     RegionState,
 )
 from fleet.failover.rules import Rule
-from fleet.failover.witness import Row
+from fleet.failover.witness import Row, Survey
 
 _MOVING = frozenset({ActionKind.MOVE_NODE, ActionKind.EVACUATE_REGION})
 
@@ -55,6 +55,7 @@ class InvariantChecker(LimitChecks):
         self._gray_s: dict[str, float] = {}
         self._open: dict[str, str] = {}
         self._unmoved_s: dict[str, float] = {}
+        self._stale_s: dict[str, float] = {}
 
     # -- one tick --------------------------------------------------------------------------------
 
@@ -66,16 +67,19 @@ class InvariantChecker(LimitChecks):
             self._was_bad = False
         self.witness.follow_maintenance(evidence, now_s)
         bad = self.witness.distrusted(evidence, now_s)
+        if not self._count_earlier(evidence, now_s):
+            bad.append(Rule.EARLIER_MOVES)
         if self._was_bad and not bad and decision.controller is not ControllerState.FROZEN:
             self._restart(now_s)
         self.witness.clock_id, self.witness.tick_s = evidence.clock_id, now_s
         self._was_bad = bool(bad) or decision.controller is ControllerState.FROZEN
         if self._was_bad:
             self._full_s.clear()
+        self._read(evidence, decision, now_s)
         self._follow(evidence, decision, now_s)
         self._check_controller(evidence, decision, bad)
         for action in decision.actions:
-            self._check_action(evidence, decision, action, now_s)
+            self._check_action(evidence, action, now_s)
         self._check_completeness(evidence, decision, now_s, bad=bool(bad))
         return self.violations[before:]
 
@@ -106,37 +110,47 @@ class InvariantChecker(LimitChecks):
 
     def _follow(self, evidence: Evidence, decision: Decision, now_s: float) -> None:
         """Keep what the later checks need: since when is what so?"""
-        nodes = evidence.nodes
-        by_region: dict[str, list[Row]] = defaultdict(list)
-        for index, name in enumerate(nodes.node_ids):
-            row = self.witness.row(evidence, index, now_s)
+        nodes, survey = evidence.nodes, self.witness.survey(evidence)
+        by_region: dict[str, list[Row]] = {
+            region: [] for region, well in zip(nodes.regions, survey.well_in, strict=True) if well
+        }
+        alive = set(by_region)
+        self._forget_well(survey, self._gray_s, self._suspect_s)
+        for index, row in self._rows.items():
+            name = nodes.node_ids[index]
             if row.watched:
-                by_region[nodes.region_of(index)].append(row)
-            heard = nodes.heartbeat_age_s[index] <= self.witness.limit_s(evidence, index)
-            gray = row.watched and bool(heard) and self.witness.dead_by_votes(evidence, index)
+                by_region.setdefault(nodes.region_of(index), []).append(row)
+            gray = row.watched and row.heard and self.witness.dead_by_votes(evidence, index)
             _since(self._gray_s, name, now_s, holds=gray and not row.terminated)
-            mark = decision.state.nodes.get(name)
+            mark = self._marks.get(name)
             suspect = mark is not None and mark.state is NodeState.SUSPECT
-            lost = suspect and self.witness.is_lost(evidence, row)
+            lost = suspect and self.witness.is_lost(row)
             _since(self._suspect_s, name, now_s, holds=lost)
-            if f"node/{name}" in evidence.directives.acknowledged:
-                self._clears.pop(name, None)
-                self._cooling.pop(f"node/{name}", None)
+        for subject in evidence.directives.acknowledged:
+            if nodes.find(subject.removeprefix("node/")) is not None:
+                self._clears.pop(subject.removeprefix("node/"), None)
+                self._cooling.pop(subject, None)
+        unhealthy = {
+            nodes.region_of(at)
+            for mark in self._marks.values()
+            if mark.state is not NodeState.HEALTHY and (at := nodes.find(mark.node_id)) is not None
+        }
         for region, rows in by_region.items():
-            full = all(self.witness.is_gone(evidence, row) for row in rows)
+            full = region not in alive and all(self.witness.is_gone(evidence, row) for row in rows)
             _since(self._full_s, region, now_s, holds=full)
-            calm = not any(
-                mark.state is not NodeState.HEALTHY
-                for mark in decision.state.nodes.values()
-                if (at := nodes.find(mark.node_id)) is not None and nodes.region_of(at) == region
-            )
-            _since(self._calm_s, region, now_s, holds=calm)
+            _since(self._calm_s, region, now_s, holds=region not in unhealthy)
             home = evidence.agents_abroad.get(region, 0) == 0
             calm_s = now_s - self._calm_s.get(region, now_s)
             if home and calm_s >= self.policy.fail_back_calm_s:
                 self._evacuated.pop(region, None)
         for change in decision.transitions:
             self._check_transition(evidence, change.subject, change.before, change.after, now_s)
+
+    def _forget_well(self, survey: Survey, *histories: dict[str, float]) -> None:
+        """Nothing that is kept here holds of a node that is plainly well."""
+        for moments in histories:
+            for name in [name for name in moments if survey.is_well(name)]:
+                del moments[name]
 
     def _check_transition(
         self, evidence: Evidence, subject: str, before: str, after: str, now_s: float
@@ -153,7 +167,7 @@ class InvariantChecker(LimitChecks):
                 self._break("probation", subject, f"ended after {served_s:g} s")
             if int(evidence.nodes.agents_stale[index]) > 0:
                 self._break("stale_stopped_first", subject, "stale copies still run")
-        if self.witness.row(evidence, index, now_s).watched:
+        if self._row(evidence, index, now_s).watched:
             self._check_flaps(name, before, after, now_s)
             self._check_return(name, before, after)
         else:
@@ -209,9 +223,7 @@ class InvariantChecker(LimitChecks):
 
     # -- one action ------------------------------------------------------------------------------
 
-    def _check_action(
-        self, evidence: Evidence, decision: Decision, action: Action, now_s: float
-    ) -> None:
+    def _check_action(self, evidence: Evidence, action: Action, now_s: float) -> None:
         self._told.add((action.subject, action.rule.value))
         if action.kind is ActionKind.OPEN_INCIDENT:
             self._open[action.incident] = action.subject
@@ -219,14 +231,13 @@ class InvariantChecker(LimitChecks):
             self._open.pop(action.incident, None)
         paused = evidence.directives.paused
         forced = self._is_forced(evidence, action.subject)
-        bound = DESTRUCTIVE - {ActionKind.STOP_STALE}
-        if paused and action.kind in bound and not forced:
+        if paused and action.kind in DESTRUCTIVE and not forced:
             self._break("paused", action.subject, paused)
         if action.kind in _MOVING:
             for name in action.nodes:
                 self._check_moved_node(evidence, action, name, now_s)
         if action.kind is ActionKind.MOVE_NODE:
-            self._check_limits(evidence, decision, action, now_s)
+            self._check_limits(evidence, action, now_s)
         elif action.kind is ActionKind.EVACUATE_REGION:
             self._check_evacuation(evidence, action, now_s)
         elif action.kind is ActionKind.FAIL_BACK:
@@ -242,7 +253,7 @@ class InvariantChecker(LimitChecks):
         if index is None:
             self._break("known_node", subject, "not declared")
             return
-        row = self.witness.row(evidence, index, now_s)
+        row = self._row(evidence, index, now_s)
         policy = self.policy
         forced = self._is_forced(evidence, subject, nodes.region_of(index))
         ttl_s = float(nodes.lease_ttl_s[index]) or policy.lease_ttl_s
@@ -287,17 +298,18 @@ class InvariantChecker(LimitChecks):
                 self._break("undecided_is_told", f"node/{name}", f"suspect {now_s - since_s:g} s")
         for name, since_s in self._gray_s.items():
             told = (f"node/{name}", Rule.GRAY.value) in self._told
-            judged = self._verdict_of(decision, name)
+            judged = self._verdict_of(name)
             late = now_s - since_s > policy.confirm_s + policy.tick_interval_s
             if late and not told and not judged:
                 self._break("gray_is_told", f"node/{name}", f"unusable {now_s - since_s:g} s")
+        self._check_stale_told(evidence, decision, now_s)
         self._check_parked(evidence, decision)
         self._check_stateless(evidence, decision)
         self._check_acted(evidence, decision, now_s)
 
-    def _verdict_of(self, decision: Decision, name: str) -> bool:
+    def _verdict_of(self, name: str) -> bool:
         """The node is on its way out or back already, which was told."""
-        mark = decision.state.nodes.get(name)
+        mark = self._marks.get(name)
         return mark is not None and mark.state in {
             NodeState.CONFIRMED,
             NodeState.FENCED,
@@ -305,12 +317,25 @@ class InvariantChecker(LimitChecks):
             NodeState.PROBATION,
         }
 
+    def _check_stale_told(self, evidence: Evidence, decision: Decision, now_s: float) -> None:
+        """Of copies that a node which came back does not stop a person is told."""
+        late_s = self.policy.move_retry_s + self.policy.tick_interval_s
+        for name, began_s in self._probation.items():
+            mark, index = decision.state.nodes.get(name), evidence.nodes.find(name)
+            if mark is None or mark.state is not NodeState.PROBATION or index is None:
+                continue
+            stale = int(evidence.nodes.agents_stale[index])
+            _since(self._stale_s, name, now_s, holds=stale > 0)
+            waited_s = now_s - max(began_s, self._stale_s.get(name, now_s))
+            if waited_s > late_s and (f"node/{name}", Rule.STALE_EPOCHS.value) not in self._told:
+                self._break("stale_is_told", f"node/{name}", f"{stale} copies, {waited_s:g} s")
+
     def _check_parked(self, evidence: Evidence, decision: Decision) -> None:
         """A crash loop on a healthy node is parked, or it is said why not."""
         answered = {action.subject for action in decision.actions}
         answered |= {missed.action.subject for missed in decision.non_actions}
         for crashes in evidence.crashes:
-            mark = decision.state.nodes.get(crashes.node_id)
+            mark = self._marks.get(crashes.node_id)
             healthy = mark is None or mark.state is NodeState.HEALTHY
             done = f"{crashes.agent_id}@{crashes.epoch}" in decision.state.parked
             subject = f"agent/{crashes.agent_id}"
@@ -323,10 +348,11 @@ class InvariantChecker(LimitChecks):
         nodes = evidence.nodes
         acted = (*decision.actions, *(missed.action for missed in decision.non_actions))
         answered = {name for action in acted if action.stateless_only for name in action.nodes}
-        for mark in decision.state.nodes.values():
+        for mark in self._marks.values():
+            if mark.state is not NodeState.CONFIRMED or mark.stateless_moved:
+                continue
             index = nodes.find(mark.node_id)
-            waits = mark.state is NodeState.CONFIRMED and not mark.stateless_moved
-            if index is None or not waits:
+            if index is None:
                 continue
             region = nodes.region_of(index)
             held = decision.state.regions.get(region)
@@ -345,9 +371,10 @@ class InvariantChecker(LimitChecks):
             if action.kind in _MOVING
             for name in action.nodes
         }
-        for index, name in enumerate(nodes.node_ids):
-            row = self.witness.row(evidence, index, now_s)
-            due = row.terminated and row.watched and int(nodes.agents[index]) > 0
+        self._forget_well(self.witness.survey(evidence), self._unmoved_s)
+        for index, row in self._rows.items():
+            name = nodes.node_ids[index]
+            due = row.terminated and row.watched and nodes.agents.item(index) > 0
             _since(self._unmoved_s, name, now_s, holds=due and name not in answered)
             waited_s = now_s - self._unmoved_s.get(name, now_s)
             if waited_s > self.policy.move_retry_s + self.policy.tick_interval_s:

@@ -7,6 +7,7 @@ because fencing is no limit but a state.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from fleet.failover.draft import Draft
@@ -60,6 +61,27 @@ def move_limit(draft: Draft, action: Action, mark: NodeMark, region: str) -> Lim
     if draft.is_forced(action.subject) or draft.is_approved(action) or action.attempt > 1:
         return None
     return _partial_limit(draft, region) or _cool_down_limit(draft, mark)
+
+
+class MoveLimits:
+    """`move_limit` over one tick: asked once for nodes of a region that are remembered alike."""
+
+    def __init__(self, draft: Draft) -> None:
+        """Nothing was asked yet."""
+        self._draft = draft
+        directives = draft.evidence.directives
+        self._named = bool(directives.forced or directives.approved)
+        """People have named single nodes: each is asked for by itself."""
+        self._found: dict[tuple[str, float, bool], Limit | None] = {}
+
+    def limit(self, action: Action, mark: NodeMark, region: str) -> Limit | None:
+        """The first limit that holds back moving (or fencing) one node; None when none does."""
+        if self._named:
+            return move_limit(self._draft, action, mark, region)
+        key = (region, mark.cool_until_s, action.attempt > 1)
+        if key not in self._found:
+            self._found[key] = move_limit(self._draft, action, mark, region)
+        return self._found[key]
 
 
 def _partial_limit(draft: Draft, region: str) -> Limit | None:
@@ -127,45 +149,46 @@ def _second_region_limit(draft: Draft, action: Action) -> Limit | None:
 class MoveBudget:
     """How many nodes and agents may still be moved now; kept over one tick.
 
-    Evacuations are outside of it: they have a verdict, a mode and a capacity check of their own.
+    Evacuations are outside of it: they have a verdict, a mode and a capacity check of their own. A
+    move never counts against itself: one that an earlier leader began goes on as the same move.
     """
 
     def __init__(self, draft: Draft) -> None:
         """Count the moves that the windows still hold."""
         self._draft = draft
         self._policy = draft.policy
-        notes = [note for note in draft.moves if not note.evacuation]
-        since_s = draft.now_s - draft.policy.blast_window_s
-        self._in_blast = [note for note in notes if note.at_s > since_s]
-        self._agents = sum(note.agents for note in self._in_blast)
-        self._by_rate = [note.at_s for note in notes if note.at_s > self._rate_from(1.0)]
-        slow_from_s = self._rate_from(draft.policy.partial_rate_divisor)
-        self._by_region: dict[str, list[float]] = {}
-        for note in notes:
-            if note.at_s > slow_from_s:
-                self._by_region.setdefault(note.region, []).append(note.at_s)
+        self._notes = [note for note in draft.moves if not note.evacuation]
+        self._by_key = {note.key: note for note in self._notes if note.key}
+        self._spent = _Spent.of(self._notes, draft)
+        self._rates: dict[str, Limit | None] = {}
         self.agents_total = int(draft.columns.agents.sum())
         nodes = len(draft.columns)
         self.nodes_per_window = max(
             draft.policy.rate_nodes_min, int(draft.policy.rate_fraction * nodes)
         )
 
-    def _rate_from(self, divisor: float) -> float:
-        return self._draft.now_s - self._policy.rate_window_s * divisor
-
     def limit(self, action: Action, region: str) -> Limit | None:
         """The budget's word on one more move, None when it may be."""
         draft = self._draft
-        if draft.is_forced(action.subject) or action.attempt > 1:
+        if draft.is_forced(action.subject) or self._is_counted(action):
             return None
-        return self._blast_limit(action) or self._rate_limit(region)
+        own = self._by_key.get(action.move_key)
+        spent = self._spent
+        if own is not None:
+            spent = _Spent.of([note for note in self._notes if note is not own], draft)
+        agents = action.agents if own is None else max(own.agents, action.agents)
+        return self._blast_limit(action, spent, agents) or self._rate_limit(region, spent)
 
-    def _blast_limit(self, action: Action) -> Limit | None:
+    def _is_counted(self, action: Action) -> bool:
+        """A further attempt of a move that the windows hold; in another incident it is new."""
+        return action.attempt > 1 and action.move_key in self._by_key
+
+    def _blast_limit(self, action: Action, spent: _Spent, agents: int) -> Limit | None:
         """At most so many agents in the window; the first move of a window is always free."""
         draft, policy = self._draft, self._policy
         allowed = policy.blast_fraction * self.agents_total
-        after = self._agents + action.agents
-        if not self._in_blast or after <= allowed or draft.is_approved(action):
+        after = spent.agents + agents
+        if not spent.in_blast or after <= allowed or draft.is_approved(action):
             return None
         if not draft.keeps(Rule.BLAST_RADIUS):
             return None
@@ -173,50 +196,97 @@ class MoveBudget:
             Reason("agents_moved", after, allowed),
             Reason("blast_window_s", policy.blast_window_s),
         )
-        return Limit(Rule.BLAST_RADIUS, reasons, self._blast_wait_s(action), approvable=True)
+        wait_s = self._blast_wait_s(spent, agents)
+        return Limit(Rule.BLAST_RADIUS, reasons, wait_s, approvable=True)
 
-    def _blast_wait_s(self, action: Action) -> float:
+    def _blast_wait_s(self, spent: _Spent, agents: int) -> float:
         """Until enough earlier moves have left the window."""
         allowed = self._policy.blast_fraction * self.agents_total
-        left = self._agents
-        for note in self._in_blast:
+        left = spent.agents
+        for note in spent.in_blast:
             left -= note.agents
-            if left + action.agents <= allowed:
+            if left + agents <= allowed:
                 break
         return max(0.0, note.at_s + self._policy.blast_window_s - self._draft.now_s)
 
-    def _rate_limit(self, region: str) -> Limit | None:
+    def _rate_limit(self, region: str, spent: _Spent) -> Limit | None:
+        """The same for all new moves of a region until another one is decided."""
+        if spent is not self._spent:
+            return self._judge_rate(region, spent)
+        if region not in self._rates:
+            self._rates[region] = self._judge_rate(region, spent)
+        return self._rates[region]
+
+    def _judge_rate(self, region: str, spent: _Spent) -> Limit | None:
         draft, policy = self._draft, self._policy
         if not draft.keeps(Rule.MOVE_RATE):
             return None
         mark = draft.regions.get(region)
         slow = mark is not None and mark.state is RegionState.PARTIAL
         slow = slow and draft.keeps(Rule.REGION_PARTIAL)
-        begun_s = self._by_region.get(region, []) if slow else self._by_rate
+        begun_s = spent.by_region.get(region, []) if slow else spent.by_rate
         window_s = policy.rate_window_s * (policy.partial_rate_divisor if slow else 1.0)
-        if len(begun_s) < self.nodes_per_window and len(self._by_rate) < self.nodes_per_window:
+        if len(begun_s) < self.nodes_per_window and len(spent.by_rate) < self.nodes_per_window:
             return None
-        oldest_s = begun_s[0] if len(begun_s) >= self.nodes_per_window else self._by_rate[0]
+        oldest_s = begun_s[0] if len(begun_s) >= self.nodes_per_window else spent.by_rate[0]
         reasons = (
-            Reason("nodes_moved", max(len(begun_s), len(self._by_rate)), self.nodes_per_window),
+            Reason("nodes_moved", max(len(begun_s), len(spent.by_rate)), self.nodes_per_window),
             Reason("rate_window_s", window_s),
         )
         return Limit(Rule.MOVE_RATE, reasons, max(0.0, oldest_s + window_s - draft.now_s))
 
     def take(self, action: Action, region: str) -> None:
-        """Count a move that was decided; a repeated one is counted already."""
-        if action.attempt > 1:
+        """Count a move that was decided; a further attempt of it is counted already."""
+        if self._is_counted(action):
             return
-        at_s = self._draft.now_s
-        note = MoveNote(at_s, action.subject, region, action.agents, evacuation=False)
-        self._draft.moves.append(note)
-        self._in_blast.append(note)
-        self._agents += action.agents
-        self._by_rate.append(at_s)
-        self._by_region.setdefault(region, []).append(at_s)
+        self._rates.clear()
+        draft, key, agents = self._draft, action.move_key, action.agents
+        own = self._by_key.get(key)
+        if own is not None:
+            agents = max(agents, own.agents)
+            draft.moves.remove(own)
+            self._notes.remove(own)
+            self._spent = _Spent.of(self._notes, draft)
+        note = MoveNote(draft.now_s, action.subject, region, agents, evacuation=False, key=key)
+        draft.moves.append(note)
+        self._notes.append(note)
+        self._by_key[key] = note
+        self._spent.add(note)
+
+
+class _Spent:
+    """What a list of moves has taken of each window; oldest first."""
+
+    def __init__(self) -> None:
+        self.in_blast: list[MoveNote] = []
+        self.agents = 0
+        self.by_rate: list[float] = []
+        self.by_region: dict[str, list[float]] = {}
+
+    @classmethod
+    def of(cls, notes: Iterable[MoveNote], draft: Draft) -> _Spent:
+        """Add up those that the windows still hold."""
+        policy, now_s, spent = draft.policy, draft.now_s, cls()
+        blast_s, rate_s = now_s - policy.blast_window_s, now_s - policy.rate_window_s
+        slow_s = now_s - policy.rate_window_s * policy.partial_rate_divisor
+        for note in notes:
+            if note.at_s > blast_s:
+                spent.in_blast.append(note)
+                spent.agents += note.agents
+            if note.at_s > rate_s:
+                spent.by_rate.append(note.at_s)
+            if note.at_s > slow_s:
+                spent.by_region.setdefault(note.region, []).append(note.at_s)
+        return spent
+
+    def add(self, note: MoveNote) -> None:
+        """Add one that begins now."""
+        self.in_blast.append(note)
+        self.agents += note.agents
+        self.by_rate.append(note.at_s)
+        self.by_region.setdefault(note.region, []).append(note.at_s)
 
 
 def moves_kept(moves: tuple[MoveNote, ...], policy: FailoverPolicy, now_s: float) -> list[MoveNote]:
     """The moves that a window can still see, oldest first."""
-    keep_s = max(policy.blast_window_s, policy.rate_window_s * policy.partial_rate_divisor)
-    return [note for note in moves if now_s - note.at_s < keep_s]
+    return [note for note in moves if now_s - note.at_s < policy.moves_window_s]

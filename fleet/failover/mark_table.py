@@ -81,6 +81,7 @@ class MarkTable(Mapping[str, NodeMark]):
         self.index, self.gone = index, gone
         self.distinct, self.codes = shared
         self.incident_ids, self.incident_codes = incidents
+        self._known: list[NodeMark] = []
 
     @property
     def at(self) -> IndexArray:
@@ -129,10 +130,12 @@ class MarkTable(Mapping[str, NodeMark]):
         return _Values(self)
 
     def each(self) -> Iterator[NodeMark]:
-        """All marks, in the order of their names."""
-        import numpy as np
-
-        yield from self.marks(np.arange(len(self.at)))
+        """All marks, in the order of their names; cheaper than one by one."""
+        parts = [(mark[1:_INCIDENT], mark[_INCIDENT + 1 :]) for mark in self.distinct]
+        places = zip(self.names, self.codes.tolist(), self.incident_codes.tolist(), strict=True)
+        for name, code, number in places:
+            head, tail = parts[code]
+            yield NodeMark._make((name, *head, self.incident_ids[number], *tail))
         yield from self.gone.values()
 
     # -- by row ----------------------------------------------------------------------------------
@@ -192,13 +195,18 @@ class MarkTable(Mapping[str, NodeMark]):
         """Rows whose mark has a property; `holds` may ask whether there is an incident."""
         import numpy as np
 
-        found = np.array(
-            [[holds(mark), holds(_shared(mark, _KNOWN))] for mark in self.distinct], dtype=bool
-        ).reshape(-1, 2)
+        pairs = zip(self.distinct, self._with_incident(), strict=True)
+        found = np.array([(holds(mark), holds(known)) for mark, known in pairs], dtype=bool)
+        found = found.reshape(-1, 2)
         if not found.any():
             return np.zeros(len(self.at), dtype=bool)
         rows: BoolArray = found[self.codes, (self.incident_codes > 0).astype(np.intp)]
         return rows
+
+    def _with_incident(self) -> list[NodeMark]:
+        """The different marks as they are where there is an incident; only new ones are made."""
+        self._known += [_shared(mark, _KNOWN) for mark in self.distinct[len(self._known) :]]
+        return self._known
 
     def rows(self, holds: Callable[[NodeMark], bool]) -> IndexArray:
         """The same, as row numbers in order."""

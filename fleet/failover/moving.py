@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fleet.failover.draft import Draft
 from fleet.failover.incident_steps import verdict_rule
-from fleet.failover.limits import Limit, MoveBudget, evacuation_limit, move_limit
+from fleet.failover.limits import Limit, MoveBudget, MoveLimits, evacuation_limit
 from fleet.failover.records import (
     Action,
     ActionKind,
@@ -20,7 +20,6 @@ from fleet.failover.rules import Rule
 
 if TYPE_CHECKING:
     from fleet.failover.columns import BoolArray
-    from fleet.failover.screening import NodeFacts
 
 
 class Wish(NamedTuple):
@@ -39,17 +38,61 @@ def node_wishes(draft: Draft) -> list[Wish]:
     """
     import numpy as np
 
-    wishes = []
-    rows = np.flatnonzero(_may_ask(draft))
-    suspect_s = draft.nodes.column(lambda mark: mark.suspect_s)[rows]
-    rows = rows[np.argsort(suspect_s, kind="stable")]
-    draft.facts.read(rows)
-    for row in rows.tolist():
-        facts = draft.facts.row(row)
-        action = _node_action(draft, row, facts)
-        if action is not None and _is_single(draft, action, facts.region):
-            wishes.append(Wish(action, facts.region, row))
+    nodes, facts, orders = draft.nodes, draft.facts, draft.orders
+    at = np.flatnonzero(_may_ask(draft))
+    at = at[np.argsort(nodes.column(lambda mark: mark.suspect_s)[at], kind="stable")]
+    rows, asks, wishes = at.tolist(), dict[tuple[int, bool], _Asks](), []
+    places = zip(
+        rows, nodes.codes[at].tolist(), orders.forced[at].tolist(), facts.region_index[at].tolist(),
+        facts.columns["agents"][at].tolist(), facts.columns["agents_stateless"][at].tolist(),
+        draft.full_rows()[at].tolist(), draft.death_reasons(rows), strict=True,
+    )  # fmt: skip
+    for row, code, forced, number, agents, stateless, full, death in places:
+        if (code, forced) not in asks:
+            asks[code, forced] = _asks_of(draft, nodes.distinct[code], forced=forced)
+        early, rest = asks[code, forced]
+        ask, count = (early, stateless) if early and stateless > 0 else (rest, agents)
+        if ask is None or count <= 0:
+            continue
+        action, region = _node_action(draft, row, ask, count, death), facts.regions[number]
+        if not full or _is_single(draft, action, region):
+            wishes.append(Wish(action, region, row))
     return wishes
+
+
+class _Ask(NamedTuple):
+    """What one mark asks for."""
+
+    kind: ActionKind
+    rule: Rule
+    attempt: int
+    asked: tuple[Reason, ...] = ()
+    """When it was asked for before."""
+    stateless_only: bool = False
+
+
+class _Asks(NamedTuple):
+    """What all nodes ask for that are remembered alike."""
+
+    early: _Ask | None
+    """Of those that have stateless agents."""
+    rest: _Ask | None
+    """Of all others that have agents."""
+
+
+def _asks_of(draft: Draft, mark: NodeMark, *, forced: bool) -> _Asks:
+    """A move once the node is fenced; before, one of its stateless agents, else a fence."""
+    attempt = mark.attempts + 1
+    if mark.state is NodeState.FENCED:
+        due = _is_due(draft, mark)
+        return _Asks(None, _Ask(ActionKind.MOVE_NODE, verdict_rule(mark), attempt) if due else None)
+    early, fence = None, None
+    if not mark.stateless_moved and draft.keeps(Rule.STATELESS):
+        early = _Ask(ActionKind.MOVE_NODE, Rule.STATELESS, attempt, stateless_only=True)
+    if _is_fence_due(draft, mark, forced=forced):
+        number, asked = attempt if forced else 1, _asked_before(draft, mark)
+        fence = _Ask(ActionKind.FENCE_NODE, Rule.FENCING, number, asked)
+    return _Asks(early, fence)
 
 
 def _may_ask(draft: Draft) -> BoolArray:
@@ -78,50 +121,38 @@ def _is_due(draft: Draft, mark: NodeMark) -> bool:
     return mark.moved_s is None or draft.now_s - mark.moved_s >= draft.policy.move_retry_s
 
 
-def _node_action(draft: Draft, row: int, facts: NodeFacts) -> Action | None:
-    mark = draft.nodes.shared(row)
-    kind, rule, agents, attempt = ActionKind.MOVE_NODE, None, facts.agents, mark.attempts + 1
-    early = facts.agents_stateless > 0 and not mark.stateless_moved and draft.keeps(Rule.STATELESS)
-    early = early and mark.state is not NodeState.FENCED
-    if mark.state is NodeState.FENCED:
-        if facts.agents == 0 or not _is_due(draft, mark):
-            return None
-    elif early:
-        rule, agents = Rule.STATELESS, facts.agents_stateless
-    elif facts.agents == 0 or not _is_fence_due(draft, row):
-        return None
-    else:
-        kind, rule = ActionKind.FENCE_NODE, Rule.FENCING
-        attempt = attempt if draft.orders.forced[row] else 1
+def _node_action(
+    draft: Draft, row: int, ask: _Ask, agents: int, death: tuple[Reason, ...]
+) -> Action:
+    name = draft.nodes.names[row]
     return Action(
-        kind=kind,
-        subject=f"node/{facts.node_id}",
-        rule=verdict_rule(mark) if rule is None else rule,
-        reasons=(*_asked_before(draft, mark, kind), *draft.death_reasons(row)),
-        incident=draft.nodes.incident(row),
-        term=draft.term,
-        nodes=(facts.node_id,),
-        agents=agents,
-        attempt=attempt,
-        stateless_only=early,
+        ask.kind,
+        f"node/{name}",
+        ask.rule,
+        (*ask.asked, *death),
+        draft.nodes.incident(row),
+        draft.term,
+        (name,),
+        agents,
+        ask.attempt,
+        ask.stateless_only,
     )
 
 
-def _is_fence_due(draft: Draft, row: int) -> bool:
+def _is_fence_due(draft: Draft, mark: NodeMark, *, forced: bool) -> bool:
     """A stop is asked for once; by a person's order again, while the agents are still in place.
 
     Such a request is a run of its own, so it has a number of its own; the others only tell.
     """
-    mark = draft.nodes.shared(row)
-    return mark.fence_s is None or (bool(draft.orders.forced[row]) and _is_fence_old(draft, mark))
+    return mark.fence_s is None or (forced and _is_fence_old(draft, mark))
 
 
 def _is_fence_old(draft: Draft, mark: NodeMark) -> bool:
     return mark.fence_s is not None and draft.now_s - mark.fence_s >= draft.policy.move_retry_s
 
 
-def _asked_before(draft: Draft, mark: NodeMark, kind: ActionKind) -> tuple[Reason, ...]:
-    if kind is not ActionKind.FENCE_NODE or mark.fence_s is None:
+def _asked_before(draft: Draft, mark: NodeMark) -> tuple[Reason, ...]:
+    if mark.fence_s is None:
         return ()
     waited_s = draft.now_s - mark.fence_s
     return (Reason("fence_asked_s_ago", waited_s, draft.policy.move_retry_s),)
@@ -161,10 +192,10 @@ def _evacuation(draft: Draft, region: str, rows: BoolArray) -> Action:
 
 def act_on_nodes(draft: Draft) -> None:
     """Fence and move single nodes as far as the limits allow."""
-    budget, nodes = MoveBudget(draft), draft.nodes
+    limits, budget, nodes = MoveLimits(draft), MoveBudget(draft), draft.nodes
     fenced, moved, early = list[int](), list[int](), list[int]()
     for action, region, row in node_wishes(draft):
-        limit = move_limit(draft, action, nodes.shared(row), region)
+        limit = limits.limit(action, nodes.shared(row), region)
         if limit is None and action.kind is ActionKind.MOVE_NODE:
             limit = budget.limit(action, region)
         if limit is not None:
@@ -179,8 +210,9 @@ def act_on_nodes(draft: Draft) -> None:
             continue
         budget.take(action, region)
         (early if action.stateless_only else moved).append(row)
+    forced = draft.orders.forced.tolist()
     for counts in (True, False):  # only what is a run of its own has a number
-        rows = [row for row in fenced if bool(draft.orders.forced[row]) is counts]
+        rows = [row for row in fenced if forced[row] is counts]
         nodes.apply(rows, partial(_fence_asked, draft, counts))
     nodes.apply(early, lambda mark: mark._replace(stateless_moved=True))
     nodes.apply(moved, partial(_moved, draft))

@@ -398,5 +398,5 @@ def _return(case: Case) -> Step:
     return case.to(
         NodeState.PROBATION, Rule.PROBATION, *reasons, probation_s=max(probation_s, 1e-9),
         returns_s=(*mark.returns_s, case.now_s), moved_s=None, attempts=0, stateless_moved=False,
-        confirmed_by="", fenced_by="", stopped_s=None,
+        confirmed_by="", fenced_by="",
     )  # fmt: skip

@@ -168,6 +168,11 @@ class FailoverPolicy:
             allowed = f"at most {upper} ({getattr(self, upper):g})"
             raise InvalidInputError(lower, getattr(self, lower), allowed)
 
+    @property
+    def moves_window_s(self) -> float:
+        """How far back any limit looks at moves."""
+        return max(self.blast_window_s, self.rate_window_s * self.partial_rate_divisor)
+
     def node_mode_in(self, region: str) -> Mode:
         """Who lets nodes of this region be failed over."""
         return self.node_modes.get(region, self.node_mode)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from fleet.failover.policy import FailoverPolicy
 from fleet.failover.records import Reason
 from fleet.failover.screening import NodeFacts
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_TERMINATED = Reason("infrastructure", "terminated")
+_STOPPED = Reason("stop", "acknowledged")
 
 
 def silence_reasons(facts: NodeFacts) -> tuple[Reason, ...]:
@@ -57,9 +65,9 @@ def contrary_reasons(facts: NodeFacts, policy: FailoverPolicy) -> tuple[Reason, 
 def fence_reasons(facts: NodeFacts, policy: FailoverPolicy) -> tuple[Reason, ...]:
     """What shows that nothing there can write (or how far the lease still is from its end)."""
     if facts.terminated:
-        return (Reason("infrastructure", "terminated"),)
+        return (_TERMINATED,)
     if facts.stop_acknowledged:
-        return (Reason("stop", "acknowledged"),)
+        return (_STOPPED,)
     limit_s = facts.lease_ttl_s + policy.fence_margin_s
     return (Reason("lease_silence_s", facts.lease_silence_s, limit_s),)
 
@@ -73,10 +81,32 @@ def gray_reasons(facts: NodeFacts, policy: FailoverPolicy) -> tuple[Reason, ...]
 def death_reasons(facts: NodeFacts, policy: FailoverPolicy) -> tuple[Reason, ...]:
     """Everything that speaks for moving a node's agents: verdict, then fence."""
     if facts.terminated:
-        return (Reason("infrastructure", "terminated"), Reason("agents", facts.agents))
+        return (_TERMINATED, Reason("agents", facts.agents))
     return (
         *silence_reasons(facts),
         *vote_reasons(facts, policy),
         *fence_reasons(facts, policy),
         Reason("agents", facts.agents),
     )
+
+
+def deaths_of(
+    columns: Mapping[str, npt.NDArray[Any]], rows: Sequence[int], policy: FailoverPolicy
+) -> Iterator[tuple[Reason, ...]]:
+    """`death_reasons` of many rows, straight from their columns: thousands may die in one tick."""
+    wanted = (
+        "terminated", "agents", "silence_s", "limit_s", "stop_acknowledged", "lease_silence_s",
+        "lease_ttl_s", "votes_dead", "votes_alive", "observers", "dead_domains", "dead_outside",
+    )  # fmt: skip
+    least = (policy.observers_min, policy.vote_domains_min, policy.vote_outside_min)
+    margin_s = policy.fence_margin_s
+    for terminated, agents, silence_s, limit_s, stopped, lease_s, ttl_s, *votes in zip(
+        *(columns[name][rows].tolist() for name in wanted), strict=True
+    ):
+        placed = Reason("agents", agents)
+        if terminated:
+            yield (_TERMINATED, placed)
+            continue
+        fence = _STOPPED if stopped else Reason("lease_silence_s", lease_s, ttl_s + margin_s)
+        silence = Reason("silence_s", silence_s, limit_s)
+        yield (silence, *_vote_reasons(*votes, *least), fence, placed)

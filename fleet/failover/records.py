@@ -11,11 +11,12 @@ wall clock can make a node look alive or dead. `at` is the wall clock, for peopl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from fleet.decided_moves import DecidedMove, move_key
 from fleet.failover.columns import NodeColumns
 from fleet.failover.rules import Rule
 
@@ -75,8 +76,6 @@ class ActionKind(StrEnum):
     """Place the node's agents elsewhere (`failover_job`)."""
     EVACUATE_REGION = "evacuate_region"
     """Place the agents of `nodes` in the backup region (`region_failover_job`)."""
-    STOP_STALE = "stop_stale"
-    """Stop the copies on a node that came back with lower epochs."""
     UNREGISTER_NODE = "unregister_node"
     """Take its endpoints out of discovery (healthy-panic rule applies there)."""
     REGISTER_NODE = "register_node"
@@ -92,7 +91,6 @@ DESTRUCTIVE = frozenset(
         ActionKind.FENCE_NODE,
         ActionKind.MOVE_NODE,
         ActionKind.EVACUATE_REGION,
-        ActionKind.STOP_STALE,
         ActionKind.UNREGISTER_NODE,
         ActionKind.PARK_AGENT,
         ActionKind.REHEARSE_FAIL_BACK,
@@ -171,6 +169,9 @@ class Evidence:
     incidents: tuple[IncidentFact, ...] = ()
     agents_abroad: Mapping[str, int] = field(default_factory=dict)
     """Home region -> its agents that a region failover has put elsewhere."""
+    earlier_moves: tuple[DecidedMove, ...] | None = ()
+    """Of any leader within the window of the blast radius; None: they could not be read. Looked at
+    in the first tick of a term that is ours (`FailoverState.moves_term`)."""
 
 
 class NodeMark(NamedTuple):
@@ -208,8 +209,6 @@ class NodeMark(NamedTuple):
     """No age of this node counts from before (end of a maintenance)."""
     gray_s: float | None = None
     """Since when it beats while a majority cannot use it."""
-    stopped_s: float | None = None
-    """When the stop of its copies (stale ones, or all by order) was last asked for."""
     unregistered: bool = False
     """We took it out of discovery (gray), and have not put it back."""
     told: tuple[str, ...] = ()
@@ -245,6 +244,8 @@ class MoveNote(NamedTuple):
     region: str
     agents: int
     evacuation: bool
+    key: str = ""
+    """`Action.move_key`: a move that is asked for again in its incident counts once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +264,8 @@ class FailoverState:
     nodes: Mapping[str, NodeMark] = field(default_factory=dict)
     regions: Mapping[str, RegionMark] = field(default_factory=dict)
     moves: tuple[MoveNote, ...] = ()
+    moves_term: int = 0
+    """Our term in which the moves of earlier leaders were counted in; 0: in none."""
     parked: Mapping[str, float] = field(default_factory=dict)
     """`agent@epoch` -> when its parking was asked for."""
 
@@ -276,8 +279,7 @@ class Reason(NamedTuple):
     limit: float | str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(NamedTuple):
     """Something to do now."""
 
     kind: ActionKind
@@ -312,6 +314,11 @@ class Action:
         return ":".join(part for part in parts if part)
 
     @property
+    def move_key(self) -> str:
+        """Under what the budget counts it: all attempts, and a forced fence's run, are one move."""
+        return move_key(self.subject, self.incident, early=self.stateless_only)
+
+    @property
     def approval_keys(self) -> frozenset[str]:
         """Keys of which any one lets it be done: a person allows a node's failover once.
 
@@ -320,17 +327,16 @@ class Action:
         """
         if self.kind not in {ActionKind.FENCE_NODE, ActionKind.MOVE_NODE}:
             return frozenset({self.key})
-        whole = replace(self, kind=ActionKind.MOVE_NODE, stateless_only=False)
+        whole = self._replace(kind=ActionKind.MOVE_NODE, stateless_only=False)
         steps = (
             whole,
-            replace(whole, kind=ActionKind.FENCE_NODE),
-            replace(whole, stateless_only=True),
+            whole._replace(kind=ActionKind.FENCE_NODE),
+            whole._replace(stateless_only=True),
         )
         return frozenset(one.key for one in steps)
 
 
-@dataclass(frozen=True, slots=True)
-class NonAction:
+class NonAction(NamedTuple):
     """Something that would have been done, and the rule that kept it from being done."""
 
     action: Action

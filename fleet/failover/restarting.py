@@ -101,7 +101,6 @@ def _shift_node(mark: NodeMark, shift_s: float) -> NodeMark:
         returns_s=tuple(at_s + shift_s for at_s in mark.returns_s),
         watch_from_s=0.0,
         gray_s=moved(mark.gray_s),
-        stopped_s=moved(mark.stopped_s),
     )
 
 

@@ -14,6 +14,7 @@ class Rule(StrEnum):
     MASS_LOSS = "mass_loss"
     TICK_GAP = "tick_gap"
     CHANNEL_FAULT = "channel_fault"
+    EARLIER_MOVES = "earlier_moves"
     # Who acts.
     LEADER_LEASE = "leader_lease"
     # What a node is held to be.

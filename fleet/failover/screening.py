@@ -256,6 +256,10 @@ class FactsTable(Mapping[str, NodeFacts]):
 
     def read(self, rows: IndexArray) -> None:
         """Make many rows at once: cheaper than one by one when all of them will be read."""
+        import numpy as np
+
+        if self._read:
+            rows = np.array([row for row in rows.tolist() if row not in self._read], dtype=np.intp)
         names, regions = self._marks.names, self.regions
         values = zip(*(column[rows].tolist() for column in self.columns.values()), strict=True)
         places = zip(rows.tolist(), self.region_index[rows].tolist(), values, strict=True)

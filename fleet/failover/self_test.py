@@ -50,6 +50,7 @@ def run_self_test(
     marks = MarkTable.of(state.nodes, evidence.nodes)
     failures = [
         *_test_store(evidence),
+        *_test_earlier_moves(evidence, state),
         *_test_gap(state, policy, now_s),
         *_test_observers(evidence),
         *_test_mass_loss(evidence, screen, marks, policy),
@@ -62,6 +63,16 @@ def _test_store(evidence: Evidence) -> list[Failure]:
     if evidence.store_reachable:
         return []
     return [Failure(Rule.STORE_REACHABLE, (Reason("store", "unreachable"),))]
+
+
+def _test_earlier_moves(evidence: Evidence, state: FailoverState) -> list[Failure]:
+    """A leader that does not know what was moved before it would move as much again."""
+    leader = evidence.leader
+    unknown = leader.held and evidence.store_reachable and leader.term != state.moves_term
+    if not unknown:
+        return []
+    reason = Reason("moves_counted_in_term", state.moves_term, leader.term)
+    return [Failure(Rule.EARLIER_MOVES, (reason,))]
 
 
 def _test_gap(state: FailoverState, policy: FailoverPolicy, now_s: float) -> list[Failure]:

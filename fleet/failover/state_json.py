@@ -38,6 +38,7 @@ def encode_state(state: FailoverState) -> str:
         "nodes": [_encode_mark(mark) for _, mark in sorted(state.nodes.items())],
         "regions": [_encode_mark(mark) for _, mark in sorted(state.regions.items())],
         "moves": [list(note) for note in state.moves],
+        "moves_term": state.moves_term,
         "parked": dict(state.parked),
     }
     return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -62,6 +63,7 @@ def decode_state(text: str) -> FailoverState:
             nodes={mark.node_id: mark for mark in map(_node_mark, document["nodes"])},
             regions={mark.region: mark for mark in map(_region_mark, document["regions"])},
             moves=tuple(_move(row) for row in document["moves"]),
+            moves_term=int(document.get("moves_term", 0)),
             parked={str(key): float(at_s) for key, at_s in document["parked"].items()},
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -112,7 +114,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "node_id": str, "region": str, "since_s": _NUMBER, "suspect_s": _NUMBER, "incident": str,
     "confirmed_by": str, "fenced_by": str, "moved_s": _NUMBER, "attempts": int,
     "cool_until_s": _NUMBER, "flaps_s": tuple, "returns_s": tuple, "probation_s": _NUMBER,
-    "told": tuple, "watch_from_s": _NUMBER, "gray_s": _NUMBER, "stopped_s": _NUMBER,
+    "told": tuple, "watch_from_s": _NUMBER, "gray_s": _NUMBER,
     "evacuated_s": _NUMBER, "wave": int, "calm_s": _NUMBER, "fail_back_s": _NUMBER,
     "evacuation": str,
 }  # fmt: skip
@@ -120,5 +122,6 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 
 
 def _move(row: list[Any]) -> MoveNote:
-    at_s, subject, region, agents, evacuation = row
-    return MoveNote(float(at_s), str(subject), str(region), int(agents), bool(evacuation))
+    at_s, subject, region, agents, evacuation, *key = row
+    name = str(*key)  # absent in what an older version wrote
+    return MoveNote(float(at_s), str(subject), str(region), int(agents), bool(evacuation), name)

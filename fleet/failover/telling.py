@@ -1,4 +1,4 @@
-"""Alerts, discovery of gray nodes, stale copies, crash loops: what one tick says besides moves.
+"""Alerts, discovery of gray nodes, crash loops: what one tick says besides moves.
 
 Everything follows from marks and facts as they are, not from the moment of a change, so that a
 controller that takes over says what its predecessor could not.
@@ -59,6 +59,7 @@ _ALERTS = {
     NodeState.QUARANTINE: Rule.FLAPPING,
     NodeState.SUSPECT: Rule.UNDECIDED,
     NodeState.MOVED: Rule.TERMINATED,
+    NodeState.PROBATION: Rule.STALE_EPOCHS,
 }
 """States that call for an alert, and its rule."""
 
@@ -70,6 +71,8 @@ def _may_be_told(draft: Draft, mark: NodeMark) -> bool:
         return False
     if mark.state is NodeState.MOVED:
         return not mark.incident and mark.moved_s is None
+    if mark.state is NodeState.PROBATION:
+        return draft.now_s - mark.since_s >= draft.policy.move_retry_s
     limit_s = draft.policy.undecided_windows * draft.policy.confirm_s
     return mark.state is not NodeState.SUSPECT or draft.now_s - mark.since_s >= limit_s
 
@@ -94,7 +97,28 @@ def _node_alert(draft: Draft, mark: NodeMark) -> _Alert | None:
     elif mark.state is NodeState.MOVED and not mark.incident and mark.moved_s is None:
         summary = f"{name} is lost; no agents are placed there"
         found = (Rule.TERMINATED, death_reasons(facts, policy), summary)
+    elif mark.state is NodeState.PROBATION and draft.keeps(Rule.STALE_EPOCHS):
+        found = _stale_alert(mark, facts, policy, draft.now_s)
     return found
+
+
+def _stale_alert(
+    mark: NodeMark, facts: NodeFacts, policy: FailoverPolicy, now_s: float
+) -> _Alert | None:
+    """A node stops them when it reads its placements, with its first heartbeat; this one has not.
+
+    Nobody asks it again: it is the same supervisor that would be asked. Nothing is written twice,
+    because their epochs are refused; what else they do, only a person can judge.
+    """
+    back_s = now_s - mark.since_s
+    if facts.agents_stale == 0 or back_s < policy.move_retry_s:
+        return None
+    reasons = (
+        Reason("agents_stale", facts.agents_stale, 0),
+        Reason("back_s", back_s, policy.move_retry_s),
+    )
+    summary = f"{mark.node_id} is back and has not stopped copies that belong elsewhere by now"
+    return Rule.STALE_EPOCHS, reasons, summary
 
 
 def _degraded_alert(name: str, facts: NodeFacts, policy: FailoverPolicy) -> _Alert:
@@ -157,32 +181,6 @@ def act_on_discovery(draft: Draft) -> None:
         draft.actions.append(action)
         changed.append(row)
     draft.nodes.apply(changed, lambda mark: mark._replace(unregistered=not mark.unregistered))
-
-
-def stop_stale_copies(draft: Draft) -> None:
-    """A node that came back first stops what was placed elsewhere meanwhile."""
-    if not draft.keeps(Rule.STALE_EPOCHS):
-        return
-    back = draft.nodes.where(lambda mark: mark.state is NodeState.PROBATION)
-    rows = (back & (draft.facts.columns["agents_stale"] != 0)).nonzero()[0]
-    for mark in draft.nodes.marks(rows):
-        facts = draft.facts[mark.node_id]
-        asked_s = mark.stopped_s
-        if asked_s is not None and draft.now_s - asked_s < draft.policy.move_retry_s:
-            continue
-        draft.actions.append(
-            Action(
-                kind=ActionKind.STOP_STALE,
-                subject=f"node/{mark.node_id}",
-                rule=Rule.STALE_EPOCHS,
-                reasons=(Reason("agents_stale", facts.agents_stale, 0),),
-                incident=mark.incident,
-                term=draft.term,
-                nodes=(mark.node_id,),
-                agents=facts.agents_stale,
-            )
-        )
-        draft.nodes[mark.node_id] = mark._replace(stopped_s=draft.now_s)
 
 
 def park_crash_loops(draft: Draft) -> None:

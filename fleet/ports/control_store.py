@@ -22,10 +22,12 @@ from fleet.journal import JournalEntry
 from fleet.leases import Lease
 from fleet.ports.breaker_store import BreakerStore
 from fleet.ports.controller_view_store import ControllerViewStore
+from fleet.ports.decided_move_store import DecidedMoveStore
 from fleet.ports.home_store import HomeStore
 from fleet.ports.incident_store import IncidentStore, PlacementHistoryStore
 from fleet.ports.observer_store import ObserverStore
 from fleet.ports.service_registry import ServiceRegistry
+from fleet.ports.stateless_store import StatelessStore
 from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport, RegionCounts
 from fleet.state_cuts import ChangeCursor, StateListing
 
@@ -247,8 +249,14 @@ class AgentStateStore(Protocol):
         """
         ...
 
-    def restore_states(self, restores: Sequence[StateRestore]) -> list[PutResult]:
+    def restore_states(
+        self, restores: Sequence[StateRestore], *, more: bool = False
+    ) -> list[PutResult]:
         """Put states back from a backup, as `put_states` does: one durable transaction, in order.
+
+        With `more`, a further batch follows. This one is a transaction all the same and survives
+        the end of the process, but a power cut only once any durable write behind it has returned:
+        a restore of very many states waits for the disk once, not with every batch.
 
         A restore is accepted when the live version is still `expected_version`. It is stored under
         the placement's epoch and the higher of the backup's version and the live one + 1, so that
@@ -370,6 +378,8 @@ class ControlStore(
     ServiceRegistry,
     BreakerStore,
     ControllerViewStore,
+    DecidedMoveStore,
+    StatelessStore,
     Protocol,
 ):
     """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""

@@ -260,6 +260,8 @@ def _heal_text(documents: Sequence[dict[str, Any]], *, dry_run: bool) -> str:
             lines.append(
                 "  -> `stateroom backup now --full` stores live states again; older ones are gone"
             )
+    if not documents:
+        return "no copy to heal yet: replication brings one"
     whole = sum(one["ok"] for one in documents)
     lines.append(f"{whole} of {len(documents)} copies are {'whole' if dry_run else 'whole now'}")
     return "\n".join(lines)

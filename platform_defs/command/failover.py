@@ -22,7 +22,12 @@ from platform_defs.command.failover_preview import (
     preview_failover,
     preview_lines,
 )
-from platform_defs.command.forced_orders import GivenOrder, open_incident_of, order_failover
+from platform_defs.command.forced_orders import (
+    GivenOrder,
+    open_incident_of,
+    order_failover,
+    would_force,
+)
 from platform_defs.command.moments import utc_text
 from platform_defs.command.operator_input import (
     KINDS,
@@ -74,7 +79,7 @@ def failover(
     passes every limit but fencing: nothing moves before nothing there can write any more. Where an
     incident waits for a person, exactly what it waits for is approved. The controller does it
     within seconds; `stateroom incident NAME` tells how far it is. With --dry-run the exit code is 1
-    when agents would be parked or nobody would act.
+    when agents would be parked or would wait, or nobody would act.
 
     \b
     Examples:
@@ -90,8 +95,9 @@ def failover(
     with fleet_store(settings) as store:
         now = datetime.now(UTC)
         standing = read_standing(store, now)
-        preview = preview_failover(settings, store, kind, name, home, standing.view)
         waiting = open_incident_of(store, kind, name)
+        forced = would_force(store, waiting)
+        preview = preview_failover(settings, store, kind, name, home, standing.view, forced=forced)
         waits_for = waiting.waits_for if waiting else ""
         if not as_json:
             click.echo("\n".join(_text(preview, standing, waits_for, now)))
@@ -106,7 +112,7 @@ def failover(
         click.echo(to_json(_document(preview, standing, waits_for, order)))
     elif order is not None:
         click.echo(ordered_text(order))
-    doubtful = dry_run and bool(preview.parked or not standing.leads)
+    doubtful = dry_run and bool(preview.parked or preview.waiting or not standing.leads)
     ctx.exit(exit_codes.FINDING if doubtful else exit_codes.OK)
 
 

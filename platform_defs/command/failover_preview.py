@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleet.controller_view import ControllerView, doubted_nodes
 from fleet.failover_moves import PlannedMove
@@ -23,6 +23,9 @@ from platform_defs.command.output import age, cell_text
 from platform_defs.declared_failover import declared_failover
 from platform_defs.settings import Settings
 from platform_defs.settings_fleet import RegionSettings
+
+if TYPE_CHECKING:
+    from ops.failover_planning import Proposal
 
 NODES_TOLD = 5
 TARGETS_TOLD = 10
@@ -40,6 +43,12 @@ class Preview(NamedTuple):
     """One for each agent that would move or be parked."""
     staying: int = 0
     """Of a fail-back: agents that have no place at home and stay where they are."""
+    waiting: tuple[str, ...] = ()
+    """Agents that would stay where they are, until a node is well again; sorted."""
+    hoping: int = 0
+    """Agents that would have a place if every node were well, whether they wait or are parked."""
+    doubted: tuple[str, ...] = ()
+    """Nodes that these wait for: down or in doubt, sorted."""
 
     @property
     def placed(self) -> list[PlannedMove]:
@@ -59,6 +68,8 @@ def preview_failover(
     name: str,
     home: RegionSettings,
     view: ControllerView | None = None,
+    *,
+    forced: bool = False,
 ) -> Preview:
     """Plan the failover of a node or region; writes nothing.
 
@@ -69,6 +80,7 @@ def preview_failover(
         name: declared.
         home: the region that it is (in).
         view: which nodes the controller doubts; they are no targets.
+        forced: it would be ordered by force: nobody waits for a node that is in doubt.
     """
     declaration = declared_failover(settings)
     is_node = kind == NODE
@@ -84,11 +96,18 @@ def preview_failover(
         avoid=doubted(view),
         regions=() if is_node else declaration.targets.get(name, ()),
         head_room=0.0 if is_node else declaration.head_room,
+        forced=forced,
     )
-    reader, moves = _propose(settings, store, order)
+    reader, proposal = _propose(settings, store, order)
     wanted = frozenset(left)
-    nodes = [one for one in reader.nodes(home.name) if one.node_id in wanted]
-    return Preview(f"{kind}/{name}", nodes, moves)
+    return Preview(
+        f"{kind}/{name}",
+        [one for one in reader.nodes(home.name) if one.node_id in wanted],
+        proposal.moves,
+        waiting=tuple(sorted(proposal.waiting)),
+        hoping=len(proposal.hoping),
+        doubted=proposal.doubted,
+    )
 
 
 def doubted(view: ControllerView | None) -> tuple[str, ...]:
@@ -111,13 +130,14 @@ def preview_fail_back(
         regions=(region,),
     )
     abroad = len(store.agents_abroad(region))
-    reader, moves = _propose(settings, store, order)
+    reader, proposal = _propose(settings, store, order)
+    moves = proposal.moves
     return Preview(f"region/{region}", reader.nodes(region), moves, abroad - len(moves))
 
 
 def _propose(
     settings: Settings, store: ControlStore, order: FailoverOrder
-) -> tuple[FleetReader, list[PlannedMove]]:
+) -> tuple[FleetReader, Proposal]:
     from ops.failover_planning import propose
     from ops.failover_ports import FailoverPorts
     from resources.clock import SystemClock
@@ -145,15 +165,39 @@ def _reader(settings: Settings, store: ControlStore, clock: PatientClock) -> Fle
 
 def preview_lines(preview: Preview, now: datetime) -> list[str]:
     """The preview of a failover in lines, without its head."""
-    lines = [*_node_lines(preview.nodes, now), *move_lines(preview.moves)]
+    lines = [*_node_lines(preview.nodes, now)]
+    if preview.moves or not preview.waiting:
+        lines += move_lines(preview.moves)
+    lines += _waiting_lines(preview)
     alive = [one for one in preview.nodes if one.phase == NodePhase.RUNNING]
-    if alive and preview.moves:
+    if alive and (preview.moves or preview.waiting):
         count = "it shows" if len(preview.nodes) == 1 else f"{len(alive)} of these nodes show"
         lines.append(
             f"  ! {count} life: agents are stopped there first; a node that cannot be asked is "
             "waited for until its lease is over"
         )
     return lines
+
+
+def _waiting_lines(preview: Preview) -> list[str]:
+    """Who waits for a node that is down or in doubt, or would if nobody used force."""
+    if not preview.hoping:
+        return []
+    named = ", ".join(preview.doubted[:NODES_TOLD])
+    more = len(preview.doubted) - NODES_TOLD
+    which = f"{named} and {more} more" if more > 0 else named
+    if preview.waiting:
+        line = (
+            f"  ! {_agents(len(preview.waiting))} would wait where they are: the only places for "
+            f"them are on nodes that are down or in doubt ({which})"
+        )
+    else:
+        line = (
+            f"  ! {_agents(preview.hoping)} of these would wait, left to the automation: the only "
+            f"places for them are on nodes that are down or in doubt ({which}); an order by force "
+            "parks them"
+        )
+    return [cell_text(line)]
 
 
 def move_lines(moves: Sequence[PlannedMove]) -> list[str]:
@@ -203,6 +247,10 @@ def preview_document(preview: Preview) -> dict[str, Any]:
         "agents_placed": len(preview.placed),
         "agents_parked": len(preview.parked),
         "agents_staying": preview.staying,
+        "agents_waiting": len(preview.waiting),
+        "agents_hoping": preview.hoping,
+        "nodes_in_doubt": list(preview.doubted),
+        "waiting": list(preview.waiting),
         "moves": [one._asdict() for one in preview.moves],
     }
 

@@ -51,10 +51,8 @@ def order_failover(
         known = _open_incident(store, kind, name)
         header = known or store.open_incident(_opening(kind, name, region, by, reason, attempt))
         given = {one.action for one in store.approvals() if one.incident_id == header.incident_id}
-        action = f"{FORCED}{kind}/{name}"
-        waits = header.waits_for
-        if waits and waits not in given and not store.automation().paused:
-            action = waits
+        waits = _word_that_is_waited_for(store, header, given)
+        action = waits or f"{FORCED}{kind}/{name}"
         order = approve_open(store, header, action, by, reason, is_new=action not in given)
         if order is not None:
             return order
@@ -62,6 +60,25 @@ def order_failover(
         f"the incidents of {kind}/{name} end as soon as they are opened; nothing was ordered",
         hint="Try again; `stateroom incidents --all` shows them.",
     )
+
+
+def would_force(store: ControlStore, header: IncidentHeader | None) -> bool:
+    """Whether `order_failover` would use force now, rather than give the word that is waited for.
+
+    Args:
+        store: of the fleet.
+        header: the open incident of the subject; None when there is none.
+    """
+    if header is None:
+        return True
+    given = {one.action for one in store.approvals() if one.incident_id == header.incident_id}
+    return not _word_that_is_waited_for(store, header, given)
+
+
+def _word_that_is_waited_for(store: ControlStore, header: IncidentHeader, given: set[str]) -> str:
+    """The action that a person has only to allow; '' when nothing but force does it."""
+    waits = header.waits_for
+    return waits if waits and waits not in given and not store.automation().paused else ""
 
 
 def approve_open(

@@ -193,7 +193,7 @@ def restore(ctx: click.Context, /, **options: Any) -> None:
         document = {"preview": preview._asdict(), "result": result and result._asdict()}
         click.echo(to_json(document))
     elif result:
-        click.echo(result_text(wanted, result))
+        click.echo(result_text(wanted, preview, result))
     if result is not None and not wanted.folder:
         _tell_the_ui(backups, wanted, result)
     ctx.exit(exit_codes.OK if result is None or _is_as_asked(result) else exit_codes.FINDING)

@@ -10,7 +10,7 @@ from platform_defs.command.output import cell_text, size_text
 
 if TYPE_CHECKING:
     from platform_defs.command.restore import Wanted
-    from resources.vault.journal.moment import Substitution
+    from resources.vault.journal.found_moment import Substitution
     from resources.vault.restores.restore import RestoreResult
     from resources.vault.restores.restore_preview import RestorePreview
 
@@ -51,8 +51,8 @@ def preview_text(wanted: Wanted, found: RestorePreview) -> str:
     return "\n".join(lines)
 
 
-def result_text(wanted: Wanted, done: RestoreResult) -> str:
-    """What was done, honestly."""
+def result_text(wanted: Wanted, found: RestorePreview, done: RestoreResult) -> str:
+    """What was done, honestly; what the preview has said already is not said again."""
     what = f"{counted(done.restored, 'agent')} ({size_text(done.bytes_logical)})"
     as_of = utc_text(done.achieved or done.taken_at)
     lines = [f"restored {what} in {span_text(done.seconds)}, as of {as_of}"]
@@ -69,7 +69,11 @@ def result_text(wanted: Wanted, done: RestoreResult) -> str:
     lines += _more(done.refused)
     if not done.certain:
         lines.append("  ! part of the journal is lost: anybody may have had a newer version")
-    lines += _notes(done.substitutions, done.missing, done.notes)
+    lines += _notes(
+        [one for one in done.substitutions if one not in found.substitutions],
+        [one for one in done.missing if one not in found.missing],
+        [one for one in done.notes if one not in found.notes],
+    )
     return "\n".join(lines)
 
 

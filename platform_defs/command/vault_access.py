@@ -117,7 +117,7 @@ class Backups(NamedTuple):
         others = ", ".join(one for one in self.declaration.regions if one != region)
         hint = "`stateroom up` makes it and its keys; where there was one, mount or restore it."
         if region != self.home:
-            hint = f"It has no copy yet: `stateroom up` makes it. Other regions: {others}."
+            hint = f"No copy yet: a running `stateroom up` brings one. Other regions: {others}."
         return NotFoundError(f"region {region} has no vault at {place}", hint=hint)
 
 

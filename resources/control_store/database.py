@@ -39,10 +39,13 @@ class Database:
             connection.rollback()
 
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """One transaction, durable when the block has ended, without effect when it raised."""
+    def write(self, *, durable: bool = True) -> Iterator[sa.Connection]:
+        """One transaction, durable when the block has ended, without effect when it raised.
+
+        Not `durable`: it is durable with the next commit that is, of any connection.
+        """
         with self._translated(), self._engine.begin() as connection:
-            self.dialect.begin_write(connection)
+            self.dialect.begin_write(connection, durable=durable)
             yield connection
 
     @contextmanager

@@ -28,8 +28,8 @@ class Dialect(Protocol):
         """Start one consistent look."""
         ...
 
-    def begin_write(self, connection: sa.Connection) -> None:
-        """Start a transaction that will write."""
+    def begin_write(self, connection: sa.Connection, *, durable: bool = True) -> None:
+        """Start a transaction that will write; if not `durable`, its commit awaits no disk."""
         ...
 
     def begin_migration(self, connection: sa.Connection) -> None:

@@ -148,7 +148,8 @@ def _waves(batch: Sequence[Placement]) -> Iterator[list[tuple[int, Placement]]]:
 
 def _place(database: Database, connection: sa.Connection, batch: list[Placement]) -> dict[str, int]:
     """Swap what matches, record it, and return the new epoch of each agent that did."""
-    rows = [(*placement[:-1], to_us(placement.updated_at)) for placement in batch]
+    moments = {at: to_us(at) for at in {placement.updated_at for placement in batch}}
+    rows = [(*placement[:-1], moments[placement[-1]]) for placement in batch]
     database.dialect.load_temporary(connection, _INCOMING, rows)
     cursor = connection.execute(_swap(database)).cursor
     assert cursor is not None, "RETURNING has a cursor"
@@ -168,17 +169,16 @@ def _swap(database: Database) -> Any:
     """The compare-and-swap of everything in the temporary table."""
     known = schema.placements.alias("known")
     names = [column.name for column in _INCOMING.c]
+    placeable = sa.or_(_INCOMING.c.epoch == 0, known.c.agent_id.is_not(None))
+    declared = sa.exists().where(schema.agents.c.agent_id == _INCOMING.c.agent_id)
     source = (
         sa.select(
             *(_INCOMING.c[name] + 1 if name == "epoch" else _INCOMING.c[name] for name in names),
             sa.literal(0),
         )
-        .select_from(
-            _INCOMING.join(
-                schema.agents, schema.agents.c.agent_id == _INCOMING.c.agent_id
-            ).outerjoin(known, known.c.agent_id == _INCOMING.c.agent_id)
-        )
-        .where(sa.or_(_INCOMING.c.epoch == 0, known.c.agent_id.is_not(None)))
+        .select_from(_INCOMING.outerjoin(known, known.c.agent_id == _INCOMING.c.agent_id))
+        # A row that is not retired belongs to a declared agent; only the others are looked up.
+        .where(sa.or_(known.c.retired == 0, sa.and_(placeable, declared)))
         .order_by(_INCOMING.c.agent_id)  # the same order for everybody: no deadlocks
     )
     statement = database.dialect.insert(schema.placements).from_select([*names, "retired"], source)

@@ -30,6 +30,9 @@ _BULK_MEMORY = "64MB"
 """Of one transaction with a bulk load: 25,000 rows are joined and sorted without files. The
 server's default (4 MB) sorts them on disk; SET LOCAL ends with the transaction."""
 
+_ESCAPED = re.compile(r"[\\\r]")
+"""What COPY's text format takes for something else, beside the marks of columns and rows."""
+
 _VALUES = re.compile(r"VALUES \((?:%s(?:, )?)+\)")
 """The row of placeholders in an INSERT; `execute_values` wants a single one in its place."""
 
@@ -76,8 +79,13 @@ class PostgresDialect:
         """One snapshot for all statements of the transaction."""
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
-    def begin_write(self, connection: sa.Connection) -> None:
-        """READ COMMITTED: each statement sees what the locks of the one before waited for."""
+    def begin_write(self, connection: sa.Connection, *, durable: bool = True) -> None:
+        """READ COMMITTED: each statement sees what the locks of the one before waited for.
+
+        A later commit that waits for the log to reach the disk waits for all before it.
+        """
+        if not durable:
+            connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
 
     def begin_migration(self, connection: sa.Connection) -> None:
         """Starters queue here until the migration before them is committed."""
@@ -117,12 +125,10 @@ class PostgresDialect:
         """COPY, which takes 25,000 rows in a tenth of the time of INSERT."""
         empty_temporary(connection, table)
         connection.exec_driver_sql(f"SET LOCAL work_mem = '{_BULK_MEMORY}'")
-        text = io.StringIO(newline="")
-        csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)
-        text.seek(0)
+        text, form = _copied(rows, len(table.c))
         driver = connection.connection.cursor()
         try:
-            driver.copy_expert(f"COPY {table.name} FROM STDIN WITH (FORMAT csv)", text)
+            driver.copy_expert(f"COPY {table.name} FROM STDIN WITH (FORMAT {form})", text)
         finally:
             driver.close()
 
@@ -171,3 +177,18 @@ class PostgresDialect:
         if isinstance(original, psycopg2.DataError):  # of the bare driver (`driver_sql`)
             return unfit_value(original)
         return translate_common(error, self._shown)
+
+
+def _copied(rows: Sequence[Sequence[Any]], columns: int) -> tuple[io.StringIO, str]:
+    """Rows as COPY reads them, and in which format: plain text where nothing needs an escape.
+
+    Text is half as dear to write as CSV, and cheaper for the server to read.
+    """
+    plain = "".join(["\t".join(map(str, row)) + "\n" for row in rows])
+    marks = plain.count("\t"), plain.count("\n")
+    if marks == ((columns - 1) * len(rows), len(rows)) and not _ESCAPED.search(plain):
+        return io.StringIO(plain, newline=""), "text"
+    quoted = io.StringIO(newline="")
+    csv.writer(quoted, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)
+    quoted.seek(0)
+    return quoted, "csv"

@@ -16,6 +16,9 @@ from fleet.ports.clock import Clock
 from resources.control_store.dialects import empty_temporary, translate_common
 from resources.control_store.times import to_us
 
+_RELAXED = "relaxed"
+"""Marks a connection whose commits do not wait for the disk."""
+
 
 class SqliteDialect:
     """SQLite in WAL mode: many readers, one writer at a time, fsync before every acknowledgement.
@@ -47,6 +50,7 @@ class SqliteDialect:
             connect_args={"timeout": self._busy_timeout_s},
         )
         sa.event.listen(engine, "connect", self._prepare)
+        sa.event.listen(engine, "checkin", self._tighten)
         return engine
 
     def _prepare(self, connection: sqlite3.Connection, _record: object) -> None:
@@ -70,8 +74,21 @@ class SqliteDialect:
         """A snapshot from the first statement on; never blocks a writer."""
         connection.exec_driver_sql("BEGIN")
 
-    def begin_write(self, connection: sa.Connection) -> None:
-        """Take the write lock at once: an upgrade in mid-transaction could not wait for it."""
+    @staticmethod
+    def _tighten(connection: sqlite3.Connection | None, record: Any) -> None:
+        """Nobody gets a connection from the pool whose commits do not wait for the disk."""
+        if record.info.pop(_RELAXED, False) and connection is not None:
+            connection.execute("PRAGMA synchronous=FULL").close()
+
+    def begin_write(self, connection: sa.Connection, *, durable: bool = True) -> None:
+        """Take the write lock at once: an upgrade in mid-transaction could not wait for it.
+
+        Not durable: the log is synced by the next commit that is, or before the next checkpoint;
+        until then a power cut takes whole transactions back, the newest ones, never a part.
+        """
+        if not durable:
+            connection.info[_RELAXED] = True
+            connection.exec_driver_sql("PRAGMA synchronous=NORMAL")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def begin_migration(self, connection: sa.Connection) -> None:

@@ -31,7 +31,12 @@ from fleet.ports.control_store import PutResult
 from resources.control_store.database import Feature, trim, upsert
 from resources.control_store.dialects import Dialect
 from resources.control_store.driver_sql import DriverStatement
-from resources.control_store.schema import agent_state_changes, agent_states, placements
+from resources.control_store.schema import (
+    agent_state_changes,
+    agent_states,
+    placements,
+    store_properties,
+)
 from resources.control_store.times import from_us
 
 
@@ -43,10 +48,13 @@ class SqlStates(Feature):
         digests = [_digest(one.body) for one in puts]
         return self._apply(puts, digests, lambda number, _: puts[number])
 
-    def restore_states(self, restores: Sequence[StateRestore]) -> list[PutResult]:
+    def restore_states(
+        self, restores: Sequence[StateRestore], *, more: bool = False
+    ) -> list[PutResult]:
         """Put states back from a backup; committed as `put_states`.
 
-        Digests that the restorer has computed are kept, so that each byte is hashed once.
+        Digests that the restorer has computed are kept, so that each byte is hashed once. With
+        `more` it is durable with the next durable commit, of whomever.
         """
 
         def as_put(number: int, heads: dict[str, StateHead]) -> StatePut:
@@ -57,13 +65,24 @@ class SqlStates(Feature):
             return put
 
         digests = [one.digest or _digest(one.body) for one in restores]
-        return self._apply(restores, digests, as_put)
+        results = self._apply(restores, digests, as_put, durable=not more)
+        if restores and not more and all(one.error for one in results):
+            self._note_restore()  # a commit that changes nothing would make no batch before durable
+        return results
+
+    def _note_restore(self) -> None:
+        with self._database.write() as connection:
+            now = str(self._database.dialect.now_us(connection))
+            noted = {"name": "restored_at", "value": now}
+            connection.execute(self._database.upsert(store_properties), noted)
 
     def _apply(
         self,
         requests: Sequence[StatePut] | Sequence[StateRestore],
         digests: Sequence[str],
         as_put: Callable[[int, dict[str, StateHead]], StatePut],
+        *,
+        durable: bool = True,
     ) -> list[PutResult]:
         """Judge each request as the put it becomes, and store what is accepted, in one go.
 
@@ -72,7 +91,7 @@ class SqlStates(Feature):
         if not requests:
             return []
         dialect = self._database.dialect
-        with self._database.write() as connection:
+        with self._database.write(durable=durable) as connection:
             now = dialect.begin_put(connection)
             at = from_us(now)
             heads = _lock_heads(dialect, connection, {one.agent_id for one in requests})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from resources.control_store.activities import SqlActivities
 from resources.control_store.breakers import SqlBreakers
 from resources.control_store.controller_view import SqlControllerView
+from resources.control_store.decided_moves import SqlDecidedMoves
 from resources.control_store.fleet_views import SqlFleetViews
 from resources.control_store.homes import SqlHomes
 from resources.control_store.incidents import SqlIncidents
@@ -21,6 +22,7 @@ from resources.control_store.roster import SqlRoster
 from resources.control_store.schema import store_properties
 from resources.control_store.services import SqlServices
 from resources.control_store.state_cuts import SqlStateCuts
+from resources.control_store.stateless import SqlStateless
 from resources.control_store.states import SqlStates
 
 
@@ -44,6 +46,8 @@ class SqlControlStore(
     SqlServices,
     SqlBreakers,
     SqlControllerView,
+    SqlDecidedMoves,
+    SqlStateless,
 ):
     """`fleet.ports.ControlStore` on SQLite or PostgreSQL; safe for threads and many processes.
 

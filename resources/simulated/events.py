@@ -10,8 +10,11 @@ import hashlib
 import heapq
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from random import Random
 from typing import NamedTuple
+
+from fleet.errors import NotFoundError
 
 
 class TrueEvent(NamedTuple):
@@ -66,6 +69,23 @@ class EventQueue:
         self.recorded += 1
         self.history.append(event)
         self._digest.update(f"{self.now_us} {kind} {subject} {detail}\n".encode())
+
+    def since(self, recorded: int) -> list[TrueEvent]:
+        """What has happened after the first `recorded` events, oldest first.
+
+        Args:
+            recorded: the value of `recorded` at the last look; 0 for everything.
+
+        Raises:
+            NotFoundError: some of it is not kept any more; look more often, or keep more events.
+        """
+        fresh = self.recorded - recorded
+        if fresh > len(self.history):
+            raise NotFoundError(
+                f"{fresh} events have happened, {len(self.history)} are kept",
+                hint="Look more often, or raise `events_kept` of the cluster.",
+            )
+        return list(islice(reversed(self.history), fresh))[::-1]
 
     def digest(self) -> str:
         """SHA-256 of the whole history so far, hexadecimal."""

@@ -436,6 +436,25 @@ class TestPlacements:
         assert stored == [place("a", "n1", 1), place("b", "n1", 1), place("a", "n3", 2)]
         assert store.place_agents([]) == []
 
+    @pytest.mark.parametrize(
+        "odd", ["a\tb", "a\nb", "a\\tb", "\\.", "\\N", "a\rb", '"', "", "ü, '"]
+    )
+    def test_a_reason_is_stored_as_it_is(self, store: ControlStore, odd: str) -> None:
+        """Marks of bulk formats are text like any other, beside a plain reason and by itself."""
+        store.declare_agents([shape("a"), shape("b")])
+        batch = [place("a")._replace(reason=odd), place("b")._replace(reason="plain")]
+        store.place_agents(batch)
+        store.place_agents([place("a", "node-2", 1)._replace(reason=odd)])
+        assert [one.reason for one in store.placements()] == [odd, "plain"]
+        assert {one.reason for one in store.agent_placements("a")} == {odd}
+
+    def test_a_retired_agent_is_not_placed(self, store: ControlStore) -> None:
+        """Neither on its last epoch nor anew; others of the batch are."""
+        placed(store, "a", "b")
+        store.retire_agents(["a"])
+        batch = [place("a", "node-2", 1), place("a", "node-2", 0), place("b", "node-2", 1)]
+        assert store.place_agents(batch) == [place("b", "node-2", 2)]
+
     def test_an_undeclared_agent_is_not_placed(self, store: ControlStore) -> None:
         """Neither is a declared one that was planned on an epoch it never had."""
         store.declare_agents([shape("a")])

@@ -66,8 +66,11 @@ class InMemoryAgentStates:
         """The newest states of these agents."""
         return [self.stored[one] for one in sorted(set(agent_ids)) if one in self.stored]
 
-    def restore_states(self, restores: Sequence[StateRestore]) -> list[PutResult]:
+    def restore_states(
+        self, restores: Sequence[StateRestore], *, more: bool = False
+    ) -> list[PutResult]:
         """Put states back, in order."""
+        del more
         with self._lock:
             results = []
             for restore in restores:

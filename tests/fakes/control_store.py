@@ -379,8 +379,11 @@ class InMemoryControlStore(
         with self._lock:
             return [self._put(put, self._head(put.agent_id)) for put in puts]
 
-    def restore_states(self, restores: Sequence[StateRestore]) -> list[PutResult]:
+    def restore_states(
+        self, restores: Sequence[StateRestore], *, more: bool = False
+    ) -> list[PutResult]:
         """Put states back from a backup, in order."""
+        del more
         with self._lock:
             results = []
             for restore in restores:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import RLock
 
 from fleet.agents import Placement
+from fleet.decided_moves import DECIDED_STEPS, DecidedMove, DecisionRow, fold_decided_moves
 from fleet.incidents import (
     ACTION_MAX_CHARS,
     IncidentHeader,
@@ -22,6 +23,7 @@ from fleet.incidents import (
     validate_words,
 )
 from fleet.journal import JournalEntry
+from fleet.moments import microseconds
 from fleet.operator_orders import (
     UNTOUCHED,
     ActionApproval,
@@ -68,6 +70,26 @@ class InMemoryIncidents:
                     return one
             self._incidents[header.incident_id] = header
         return header
+
+    def decided_moves(self, window_s: float) -> list[DecidedMove]:
+        """Every entry is looked at."""
+        with self._lock:
+            now = self.clock.now()
+            since = now - timedelta(seconds=window_s, days=1)
+            lately = {
+                one.incident_id
+                for one in self._incidents.values()
+                if one.state != IncidentState.ENDED
+                or max(one.opened_at, one.ended_at or one.opened_at) >= since
+            }
+            rows = [
+                DecisionRow(one.action_id, one.step, one.subject, microseconds(one.at), one.detail)
+                for one in self._journal.values()
+                if one.action_id in lately
+                and one.status == "done"
+                and any(_begins(one.step, step) for step in DECIDED_STEPS)
+            ]
+        return fold_decided_moves(rows, microseconds(now), window_s)
 
     def update_incident(self, header: IncidentHeader) -> IncidentHeader:
         """Compare and swap."""
@@ -230,3 +252,8 @@ class InMemoryIncidents:
             removed = len(self._history) - len(kept)
             self._history = kept
         return removed
+
+
+def _begins(step: str, name: str) -> bool:
+    """Whether it is this step, or one of its attempts or nodes."""
+    return step == name or step.startswith((f"{name}-", f"{name}.", f"{name}/"))

@@ -38,8 +38,11 @@ class DictTarget:
         """Nothing is live."""
         return {}
 
-    def write(self, items: Sequence[tuple[ReadItem, int]]) -> list[StateroomError | None]:
+    def write(
+        self, items: Sequence[tuple[ReadItem, int]], *, more: bool
+    ) -> list[StateroomError | None]:
         """Keep them."""
+        del more
         self.items.update({item.agent_id: item for item, _ in items})
         return [None] * len(items)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from threading import RLock
 
-from fleet.agents import Activity, Placement, StateChange
+from fleet.agents import Activity, AgentState, Placement, StateChange, Workload
 from fleet.errors import LeaseLostError
 from fleet.inventory import AgentPhase
 from fleet.leases import LEADER_LEASE, Lease, is_lease_live, node_lease_name
@@ -34,6 +34,8 @@ class InMemoryObservers:
     _leases: dict[str, Lease]
     _placements: dict[str, Placement]
     _agents: dict[str, AgentDeclaration]
+    _workloads: dict[str, Workload]
+    _states: dict[str, AgentState]
     _changes: list[StateChange]
     _activities: dict[str, Activity]
 
@@ -149,6 +151,27 @@ class InMemoryObservers:
                 node_id: count_stale(node_id, self._reports[node_id][0].agents, placed)
                 for node_id in known
             }
+
+    def stateless_counts(self, node_ids: Sequence[str]) -> dict[str, int]:
+        """Counted one by one."""
+        with self._lock:
+            placed = [self._placements[name].node_id for name in self.stateless_agents(node_ids)]
+        return {node_id: placed.count(node_id) for node_id in sorted(set(placed))}
+
+    def stateless_agents(self, node_ids: Sequence[str]) -> list[str]:
+        """Each agent is looked at."""
+        with self._lock:
+            holders = {lease.holder for lease in self._leases.values()}
+            return [
+                name
+                for name, one in sorted(self._placements.items())
+                if one.node_id in node_ids
+                and one.desired == "running"
+                and one.workload in self._workloads
+                and self._workloads[one.workload].stateless
+                and name not in self._states
+                and name not in holders
+            ]
 
     def demand_leader_term(self, term: int) -> None:
         """Judged by the fake's clock."""

@@ -342,21 +342,26 @@ def _refusing(world: WatchedWorld, name: str) -> list[str]:
 def test_an_incident_that_could_not_be_opened_is_opened_as_soon_as_that_can_be_done(
     write: str,
 ) -> None:
-    """The order goes its way meanwhile; afterwards there is one incident, and it has an end."""
+    """The move waits until it can be written down; then there is one incident, with an end."""
     world = WatchedWorld()
     world.kill("eu-1", terminated=True)
     failing = _refusing(world, write)
     tick = world.look()
-    (order,) = tick.orders
+    assert tick.orders == ()
     assert any("open_incident" in fault for fault in tick.faults)
     failing.clear()
+    world.look()
+    (incident,) = world.store.incidents()
+    assert incident.state == IncidentState.OPEN
+    steps = [one.step for one in world.store.journal(incident.incident_id)]
+    assert len([one for one in steps if "open_incident" in one]) == 1
+    tick = world.look_until_ordered()
+    assert [one.incident_id for one in tick.orders] == [incident.incident_id]
     world.carry_out(tick)
     for _ in range(5):
         world.look()
     (incident,) = world.store.incidents()
-    assert (incident.incident_id, incident.state) == (order.incident_id, IncidentState.ENDED)
-    steps = [one.step for one in world.store.journal(order.incident_id)]
-    assert len([one for one in steps if "open_incident" in one]) == 1
+    assert incident.state == IncidentState.ENDED
 
 
 def test_a_crash_loop_that_could_not_be_parked_is_parked_as_soon_as_that_can_be_done() -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from fleet.errors import StoreUnavailableError
+from fleet.errors import CorruptObjectError, StoreUnavailableError
 from fleet.failover.invariants import InvariantChecker
 from fleet.failover.records import Decision, Evidence, FailoverState
 from fleet.failover.rules import Rule
@@ -17,7 +17,7 @@ from fleet.probe_reports import NodeContact, Probe
 from fleet.probing import ProbePolicy
 from ops import failover_controller
 from ops.failover_controller import FailoverController, Tick
-from ops.failover_evidence import EvidenceReader, WatchPorts
+from ops.failover_evidence import EvidenceReader, Wanted, WatchPorts
 from resources.controller_prober import ControllerProber
 from resources.leader_lease import LEADER_RENEW_S, LeaderLease
 from resources.simulated.clock import VirtualClock
@@ -34,7 +34,8 @@ class ReachedStore:
     def __init__(self, store: Any, name: str, away: set[str]) -> None:
         """`away` names who cannot reach it.
 
-        `*` is everybody, `registry` the calls of discovery, `NAME/writes` who can only read.
+        `*` is everybody, `registry` the calls of discovery, `NAME/writes` who can only read;
+        with `moves` the journal of moves is damaged, so that none of it can be read.
         """
         self._store, self._name, self._away = store, name, away
 
@@ -45,6 +46,8 @@ class ReachedStore:
             return found
 
         def call(*args: Any, **kwargs: Any) -> Any:
+            if "moves" in self._away and name == "decided_moves":
+                raise CorruptObjectError("the journal of moves is damaged", hint="repair it")
             registry = "registry" in self._away and name in _REGISTRY
             writes = f"{self._name}/writes" in self._away and name in _WRITES
             if registry or writes or not self._away.isdisjoint((self._name, "*")):
@@ -87,9 +90,9 @@ class RecordingReader(EvidenceReader):
 
     seen: Evidence
 
-    def read(self, suspects: Collection[str], returned: Collection[str] = ()) -> Evidence:
+    def read(self, wanted: Wanted) -> Evidence:
         """The real reading."""
-        self.seen = super().read(suspects, returned)
+        self.seen = super().read(wanted)
         return self.seen
 
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from fleet.agents import Placement, StatePut
+from fleet.agents import Placement, StatePut, Workload
 from fleet.errors import CorruptObjectError, LeaseLostError
 from fleet.failover.limit_checks import Violation
 from fleet.failover.policy import FailoverPolicy
 from fleet.failover.profiles import PRODUCTION
+from fleet.failover.records import Action, ActionKind
 from fleet.failover.rules import Rule
 from fleet.failover_declaration import FailoverDeclaration
 from fleet.failover_order import FailoverOrder
@@ -24,6 +25,7 @@ from fleet.leases import Lease, fence_times, node_lease_name
 from fleet.placement import NO_NODE
 from fleet.probing import ProbePolicy
 from fleet.reports import AgentDeclaration, AgentReport, NodeDeclaration
+from ops.failover_controller import Tick
 from ops.failover_evidence import WatchPorts
 from ops.failover_jobs import failover_request
 from ops.failover_ports import FailoverPorts
@@ -39,6 +41,8 @@ from tests.simulated.ops_runs import NEVER, OpsRun
 from tests.simulated.story import Story
 
 MONDAY = datetime.fromisoformat("2026-01-05T09:00:00+00:00")
+STATELESS = "stateless"
+"""Name of the workload whose agents may run twice."""
 RUN_RETRY_S = 10.0
 """Until a run that died, or whose store was away, is started again."""
 
@@ -79,6 +83,8 @@ class FleetShape:
     targets: Mapping[str, tuple[str, ...]] | None = None
     """Region -> where its agents may go; None: all others, by name."""
     head_room: float = 0.1
+    stateless: int = 0
+    """The last so many agents of each node belong to a workload that is declared stateless."""
 
     def declare(self) -> tuple[list[NodeDeclaration], list[AgentDeclaration], list[Placement]]:
         """Nodes, agents and where they are."""
@@ -91,10 +97,11 @@ class FleetShape:
         for node in nodes:
             for number in range(1, self.agents + 1):
                 name = f"{node.node_id}-a{number}"
-                agents.append(AgentDeclaration(name, "net", "w", node.region, 100, 1))
+                kind = STATELESS if number > self.agents - self.stateless else "w"
+                agents.append(AgentDeclaration(name, "net", kind, node.region, 100, 1))
                 placements.append(
                     Placement(
-                        name, "net", "w", node.node_id, node.region, 1, 0, "running", "", MONDAY
+                        name, "net", kind, node.node_id, node.region, 1, 0, "running", "", MONDAY
                     )
                 )
         return nodes, agents, placements
@@ -154,9 +161,7 @@ class FailoverDrive:
         self.clock, self.machinery = clock, self.cluster.machinery
         self._store_clock = StoreClock(clock)
         self.store = InMemoryControlStore(self._store_clock)
-        self.store.declare_nodes(nodes)
-        self.store.declare_agents(agents)
-        self.store.place_agents([one._replace(epoch=0) for one in placements])
+        self._declare(nodes, agents, placements)
         self.probes = SimulatedProbes(self.cluster, self.probing)
         self.infrastructure = SimulatedInfrastructure(self.cluster)
         self.away: set[str] = set()
@@ -182,15 +187,34 @@ class FailoverDrive:
         self._launches: dict[str, _Launch] = {}
         self._placed = {one.agent_id: one for one in self.store.placements()}
         self._ended = False
+        self._moves: dict[str, tuple[float, int]] = {}
+        """Move whose order was handed out -> when it was decided, by whichever leader; agents."""
+        self._decided_s: dict[str, float] = {}
         self._publish()
-        states = [StatePut(one.agent_id, 1, 0, b"state") for one in agents]
-        self.store.put_states(states)
+        stateful = [one.agent_id for one in agents if one.workload != STATELESS]
+        self.store.put_states([StatePut(one, 1, 0, b"state") for one in stateful])
         self.backups = SimulatedBackups(self.store, self._say_restored)
         self.controllers: dict[str, SimulatedController] = {}
         self.add_controller("c1")
         self.run(6 * self.pulse_s + policy.suspect_min_s)
         self.zero_s = self.clock.monotonic_s()
         self.story = Story()
+
+    def _declare(
+        self,
+        nodes: list[NodeDeclaration],
+        agents: list[AgentDeclaration],
+        placements: list[Placement],
+    ) -> None:
+        self.store.declare_workloads(
+            [
+                Workload("w", "net", function="m:f"),
+                Workload(STATELESS, "net", function="m:f", stateless=True),
+            ]
+        )
+        self.store.declare_nodes(nodes)
+        self.store.declare_agents(agents)
+        self.store.place_agents([one._replace(epoch=0) for one in placements])
 
     # -- time ------------------------------------------------------------------------------------
 
@@ -304,7 +328,8 @@ class FailoverDrive:
         for copy in self.machinery.copies.get(after.agent_id, ()):
             name = copy.node.declaration.node_id
             still = copy.runs and self.can_write(copy.node) and not by_choice
-            if still and name == before.node_id != after.node_id:
+            may = self._may_run_twice(after.agent_id)
+            if still and name == before.node_id != after.node_id and not may:
                 detail = f"epoch {before.epoch} still acts on {name}"
                 self._break("fenced_before_move", f"agent/{after.agent_id}", detail)
         kind = "parked" if after.node_id == NO_NODE else "left"
@@ -315,9 +340,9 @@ class FailoverDrive:
         self.story.mark(self.now_s, f"into:{after.node_id}")
 
     def _has_state(self, agent_id: str) -> bool:
-        """Every agent of this fleet has stored one before second 0."""
+        """Every agent of this fleet has stored one before second 0, but for the stateless."""
         try:
-            return self.store.state(agent_id) is not None
+            return self.store.state(agent_id) is not None or self._may_run_twice(agent_id)
         except CorruptObjectError:
             return False
 
@@ -330,6 +355,11 @@ class FailoverDrive:
         report = self.cluster.report(name)
         assert report is not None
         self.stuck[name] = report.agents
+
+    def _may_run_twice(self, agent_id: str) -> bool:
+        """Declared so, and it holds nothing: two copies of it may act until the old one stops."""
+        declared = self._placed[agent_id].workload == STATELESS
+        return declared and all(one.agent_id != agent_id for one in self.store.state_infos())
 
     # -- controllers and runs --------------------------------------------------------------------
 
@@ -353,6 +383,7 @@ class FailoverDrive:
         self.violations += controller.checker.violations
         controller.checker.violations.clear()
         self.story.tell_tick(self.now_s, controller.name, tick)
+        self._check_budget(controller, tick)
         for order in tick.orders:
             self._launch(order)
 
@@ -419,7 +450,7 @@ class FailoverDrive:
     def _check(self) -> None:
         """Of every agent at most one copy can act; nobody moves an agent of a node in order."""
         for agent_id, copies in self.machinery.copies.items():
-            if len(copies) > 1:
+            if len(copies) > 1 and not self._may_run_twice(agent_id):
                 able = [one for one in copies if one.runs and self.can_write(one.node)]
                 if len(able) > 1:
                     names = ", ".join(
@@ -429,6 +460,37 @@ class FailoverDrive:
         if self.violations and not self.without:
             self.close()
             raise AssertionError(self.violations)
+
+    def _check_budget(self, controller: SimulatedController, tick: Tick) -> None:
+        """The blast radius is one for all leaders that follow each other, in this tick too."""
+        assert controller.mind is not None
+        orders = controller.mind.reader.seen.directives
+        handed_out = {(one.incident_id, one.subject) for one in tick.orders}
+        for action in tick.decision.actions:
+            if action.kind is not ActionKind.MOVE_NODE:
+                continue
+            key, name = action.move_key, action.subject.partition("/")[2]
+            if action.attempt == 1 or key not in self._decided_s:
+                self._decided_s[key] = self.now_s
+            known = key in self._moves and action.attempt > 1
+            if known or (action.incident, name) not in handed_out:
+                continue
+            by_hand = action.subject in orders.forced or action.approval_keys & orders.approved
+            self._check_move(action, by_hand=bool(by_hand))
+            _, agents = self._moves.get(key, (0.0, 0))
+            self._moves[key] = (self._decided_s[key], max(agents, action.agents))
+
+    def _check_move(self, action: Action, *, by_hand: bool) -> None:
+        window_s, now_s = self.policy.blast_window_s, self.now_s
+        others = [
+            agents
+            for key, (at_s, agents) in self._moves.items()
+            if key != action.move_key and now_s - at_s < window_s
+        ]
+        allowed = self.policy.blast_fraction * len(self._placed)
+        if others and sum(others) + action.agents > allowed and not by_hand:
+            detail = f"{sum(others) + action.agents} agents of {allowed:g}"
+            self._break("blast_radius_of_all", action.subject, detail)
 
     def unsettled(self) -> list[str]:
         """Agents that neither run where they are placed nor are parked with a reason."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
+from fleet.agents import StatePut
 from fleet.fault_script import parse_fault_script
 from fleet.incidents import IncidentKind, IncidentOpening
 from fleet.ports.control_store import ControlStore
@@ -56,6 +57,7 @@ class Play:
             "backup": drive.backups.take,
             "vault": self._vault,
             "crash-agent": self._crash_agent,
+            "store-state": self._store_state,
         }  # fmt: skip
 
     @property
@@ -194,6 +196,13 @@ class Play:
             opening = IncidentOpening(IncidentKind(kind), name, where, "asked for", now, 0)
             found = [self._store.open_incident(opening).incident_id]
         return found[0]
+
+    def _store_state(self, words: list[str]) -> None:
+        """Its first: from now on it has something that must not be in two hands."""
+        placed = {one.agent_id: one for one in self._store.placements()}
+        put = StatePut(words[0], placed[words[0]].epoch, 0, b"its first state")
+        (result,) = self._store.put_states([put])
+        assert result.error is None, result
 
     def _crash_agent(self, words: list[str]) -> None:
         self._fault(["crash", f"agent/{words[0]}"])

@@ -37,6 +37,7 @@ class RandomHistory:
             nodes=random.randint(1, 3),
             agents=random.randint(1, 2),
             room=random.choice((2, 4, 20)),
+            stateless=Random(seed + 1_000_000).choice((0, 0, 1)),
         )
         self.drive = FailoverDrive(policy, shape, seed=seed, without=without)
         self.play = Play(self.drive)

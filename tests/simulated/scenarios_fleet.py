@@ -255,6 +255,29 @@ _CONTROLLER = (
         at_latest={"active:c2": 130, "left:eu-1": 145, "end_incident:eu-1": 165},
     ),
     Scenario(
+        "blast_radius_of_two_leaders",
+        "A leader moves two nodes' agents and dies; its successor holds back the third until the "
+        "first has left the window.",
+        (
+            (0, "controller c2 join"),
+            (10, VANISH),
+            (40, "fault crash node/ap-1"),
+            (60, "controller c1 crash"),
+            (100, "fault crash node/us-1"),
+        ),
+        800,
+        not_before={"left:us-1": 610},
+        at_latest={
+            "left:eu-1": 20,
+            "left:ap-1": 50,
+            "active:c2": 85,
+            "not:blast_radius:us-1": 110,
+            "left:us-1": 630,
+            "end_incident:us-1": 650,
+        },
+        never=("frozen:c1", "parked:"),
+    ),
+    Scenario(
         "sleeping_leader",
         "The leader sleeps with an order in its head; its successor acts, the sleeper wakes up.",
         ((0, "controller c2 join"), (60, KILL), (100, "controller c1 sleep 200")),

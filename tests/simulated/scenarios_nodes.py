@@ -105,6 +105,36 @@ SCENARIOS = (
         at_latest={"confirmed:eu-1": 80, "left:eu-1": 325, "end_incident:eu-1": 345},
     ),
     Scenario(
+        "stateless",
+        "Two of a node's agents may run twice, a third of their workload has stored a state. They "
+        "go at the verdict although the node, cut off, works on; whoever has a state waits for the "
+        "lease of five minutes.",
+        (
+            (5, "store-state eu-1-a2"),
+            (10, "fault for 400 partition node/eu-1 peer=all"),
+            (10, "isolate eu-1"),
+            (410, "link heal * eu-1"),
+        ),
+        600,
+        policy=replace(PRODUCTION, lease_ttl_s=300.0),
+        shape=FleetShape(agents=4, stateless=3),
+        not_before={
+            "confirmed:eu-1": 65,
+            "left:eu-1-a3": 65,
+            "left:eu-1-a4": 65,
+            "left:eu-1-a1": 310,
+            "left:eu-1-a2": 310,
+        },
+        at_latest={
+            "left:eu-1-a3": 85,
+            "left:eu-1-a4": 85,
+            "left:eu-1-a1": 325,
+            "left:eu-1-a2": 325,
+            "end_incident:eu-1": 345,
+        },
+        never=("frozen:", "parked:"),
+    ),
+    Scenario(
         "lost_heartbeats",
         "A node's heartbeats are lost, but its lease is renewed and it answers probes.",
         ((10, "deaf eu-1"), (200, "hear eu-1")),

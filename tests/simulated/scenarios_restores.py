@@ -101,11 +101,12 @@ _RESTORES = (
 _TAKEN_UP_AGAIN = (
     Scenario(
         "incident_cannot_be_opened",
-        "The controller can read the store but not write it when a node vanishes: the run goes its "
-        "way, and the incident is opened as soon as that can be done.",
+        "The controller can read the store but not write it when a node vanishes: the incident is "
+        "opened as soon as that can be done, and nobody is moved before the move is written down.",
         ((10, VANISH), (12, "away c1/writes"), (28, "back c1/writes")),
-        120,
-        at_latest={"left:eu-1": 20, "end_incident:eu-1": 50},
+        240,
+        not_before={"left:eu-1": 130},
+        at_latest={"left:eu-1": 140, "end_incident:eu-1": 155},
         never=("parked:",),
     ),
     Scenario(

@@ -147,6 +147,26 @@ _VERDICTS = (
 
 _RETURNS = (
     Scenario(
+        "moves_cannot_be_read",
+        "A leader dies, and its successor cannot read what was moved before: it is frozen until "
+        "it can, because nobody knows what is left of the budget.",
+        (
+            (0, "controller c2 join"),
+            (5, "away moves"),
+            (10, "controller c1 crash"),
+            (60, VANISH),
+            (200, "back moves"),
+        ),
+        400,
+        not_before={"active:c2": 200, "left:eu-1": 200},
+        at_latest={
+            "alert:earlier_moves:controller": 60,
+            "active:c2": 230,
+            "left:eu-1": 240,
+            "end_incident:eu-1": 260,
+        },
+    ),
+    Scenario(
         "copies_that_cannot_be_stopped",
         "A node comes back after its agents were moved, with copies that nobody can end: however "
         "long its probation has lasted, it gets no agents before they are gone.",
@@ -156,8 +176,8 @@ _RETURNS = (
             (500, "unstick eu-1"),
         ),
         600,
-        not_before={"stop_stale:eu-1": 210, "healthy:eu-1": 500},
-        at_latest={"left:eu-1": 85, "stop_stale:eu-1": 230, "healthy:eu-1": 515},
+        not_before={"alert:stale_epochs:eu-1": 330, "healthy:eu-1": 500},
+        at_latest={"left:eu-1": 85, "alert:stale_epochs:eu-1": 345, "healthy:eu-1": 515},
         never=("into:eu-1",),
     ),
     Scenario(

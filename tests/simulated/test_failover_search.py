@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 
 from fleet.failover.rules import Rule
+from tests.fakes.control_store import InMemoryControlStore
 from tests.simulated.all_scenarios import BY_NAME
 from tests.simulated.failover_drive import FailoverDrive
 from tests.simulated.orders_of_play import Play
@@ -36,6 +37,7 @@ NEEDED = {
     Rule.MASS_LOSS: ("eleven_of_twelve_terminated", "frozen_changes_nothing"),
     Rule.TICK_GAP: ("own_pause", "frozen_changes_nothing"),
     Rule.CHANNEL_FAULT: ("observers_blind", "frozen_changes_nothing"),
+    Rule.EARLIER_MOVES: ("moves_cannot_be_read", "frozen_changes_nothing"),
     Rule.LEADER_LEASE: ("standby_sees_the_same", "one_acts"),
     Rule.SILENCE: ("short_lease", "no_early_move"),
     Rule.CONFIRM_TIME: ("short_lease", "no_early_move"),
@@ -43,6 +45,7 @@ NEEDED = {
     Rule.VOTE_MAJORITY: ("undecided", "no_move_on_suspicion"),
     Rule.VOTE_DOMAINS: ("accused_from_one_zone", "no_move_on_suspicion"),
     Rule.VOTE_OUTSIDE: ("accused_by_its_own_region", "no_move_on_suspicion"),
+    Rule.STATELESS: ("stateless", "stateless_first"),
     Rule.TERMINATED: ("only_the_infrastructure_knows", "dead_is_moved"),
     Rule.UNDECIDED: ("undecided", "undecided_is_told"),
     Rule.STALE_EPOCHS: ("copies_that_cannot_be_stopped", "stale_stopped_first"),
@@ -64,9 +67,8 @@ BESIDE = {
 """Rule -> others that hold the same promise in that history: who does not reach the store hears no
 observer, and who has lost 90 % of all nodes has lost their reports. Either alone is enough."""
 
-NOT_HERE = frozenset({Rule.FORCED, Rule.PLACED_ELSEWHERE, Rule.STATELESS})
-"""The first two explain and hold nothing back; agents of the class `stateless` are in
-`tests/fleet/failover/rule_scenarios.py`."""
+NOT_HERE = frozenset({Rule.FORCED, Rule.PLACED_ELSEWHERE})
+"""They explain and hold nothing back."""
 
 
 @pytest.mark.parametrize("first", range(0, 500, 10))
@@ -117,6 +119,13 @@ def test_without_a_rule_the_drive_names_the_broken_promise(rule: Rule) -> None:
 def test_a_rule_that_others_stand_beside_is_enough_by_itself(rule: Rule) -> None:
     """So it is this rule that makes the difference when all of them are switched off."""
     assert not _breaks(NEEDED[rule][0], rule, BESIDE[rule])
+
+
+def test_truth_itself_notices_a_successor_that_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own memory is in order, and its own checker content: only the sum is not."""
+    monkeypatch.setattr(InMemoryControlStore, "decided_moves", lambda _store, _window_s: [])
+    with pytest.raises(AssertionError, match="blast_radius_of_all"):
+        play(BY_NAME["blast_radius_of_two_leaders"])
 
 
 def test_truth_itself_notices_a_missing_fence() -> None:

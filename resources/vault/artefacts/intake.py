@@ -25,7 +25,7 @@ from fleet.backup import ROW_KINDS, ArtefactDeclaration, ArtefactOutcome
 from fleet.errors import StateroomError, StoreUnavailableError
 from resources.vault.artefacts.chunking import PIECE_BYTES, ChunkedFile
 from resources.vault.artefacts.port import ArtefactSource, Omission, SourceFile
-from resources.vault.packs.arrow_columns import number, strings
+from resources.vault.packs.arrow_columns import column, empty, number, strings
 from resources.vault.packs.blob_places import StoredBlob
 from resources.vault.packs.manifest import arrow, kernels, manifest_schema
 from resources.vault.packs.packing import PackWriter
@@ -294,7 +294,7 @@ class _VaultError(Exception):
 def rows_of(taken: Sequence[Taken], kind: str, writer: PackWriter) -> Any:
     """The manifest rows of what was read, once the writer has finished."""
     pa = arrow()
-    tables = [manifest_schema().empty_table()]
+    tables = [empty(manifest_schema())]
     batch: list[tuple[_Intake, list[bytes]]] = []
     size = 0
     for row in (row for one in taken for row in one.rows):
@@ -329,7 +329,6 @@ def base_items(rows: Any, refused: frozenset[str]) -> dict[str, dict[str, BaseIt
 
 
 def _table(batch: Sequence[tuple[_Intake, list[bytes]]], kind: str, writer: PackWriter) -> Any:
-    pa = arrow()
     blob_ids = [one for _, ids in batch for one in ids]
     places = [writer.place(one) for one in blob_ids]
     count = len(blob_ids)
@@ -353,7 +352,7 @@ def _table(batch: Sequence[tuple[_Intake, list[bytes]]], kind: str, writer: Pack
         ],
     }
     schema = manifest_schema()
-    return pa.table([pa.array(values[one.name], one.type) for one in schema], schema=schema)
+    return arrow().table([column(values[one.name], one.type) for one in schema], schema=schema)
 
 
 def _blob_ids(row: _Intake) -> Iterator[bytes]:

@@ -19,7 +19,7 @@ from fleet.reports import AgentDeclaration
 from fleet.restore_test_plan import LoadedState
 from resources.vault.drills.isolated_workspace import require_space
 from resources.vault.network import NetworkVault
-from resources.vault.packs.manifest import STATE, Manifest, kernels
+from resources.vault.packs.manifest import Manifest, of_kinds
 from resources.vault.restores.restore import ControlStoreTarget, RestoreResult, restore
 
 RESTORED_REGION = "restored-only"
@@ -65,8 +65,7 @@ def open_fresh_store(folder: Path, clock: Clock) -> Iterator[FreshStore]:
 
 def states_of(manifest: Manifest) -> tuple[LoadedState, ...]:
     """The agents of a snapshot with what their states must be, by agent id."""
-    pc = kernels()
-    rows = manifest.table.filter(pc.equal(manifest.table["kind"], STATE))
+    rows = of_kinds(manifest, states=True).table
     columns = (rows[n].to_pylist() for n in ("item_id", "version", "digest", "plain_length"))
     sizes: dict[str, int] = {}
     heads: dict[str, tuple[int, str]] = {}

@@ -11,12 +11,14 @@ from datetime import datetime
 
 from fleet.drill_plan import Candidate, RegionCopy, plan_drill
 from fleet.errors import StateroomError
+from fleet.moments import moment_of
 from fleet.ports.control_store import ControlStore
 from fleet.ports.state_rescue import RescuedState
 from resources.vault.drills.phase_timer import in_words
 from resources.vault.drills.region_copies import copy_of, manifest_of
 from resources.vault.network import NetworkVault
-from resources.vault.packs.manifest import STATE, Manifest, kernels
+from resources.vault.packs.arrow_columns import moments_as_numbers
+from resources.vault.packs.manifest import Manifest, of_kinds, select_items
 from resources.vault.region_vaults import RegionVaults
 from resources.vault.restores.restore import ControlStoreTarget, RestoreResult, restore
 
@@ -84,13 +86,10 @@ class VaultStateRescue:
 
 def _held(manifest: Manifest, agent_ids: Sequence[str]) -> dict[str, tuple[int, datetime]]:
     """Version and time of those of these agents that a copy holds."""
-    import pyarrow as pa
-
-    pc = kernels()
-    rows = manifest.table.filter(pc.equal(manifest.table["kind"], STATE))
-    rows = rows.filter(pc.is_in(rows["item_id"], value_set=pa.array(agent_ids, pa.string())))
+    rows = select_items(of_kinds(manifest, states=True).table, agent_ids)
+    rows = moments_as_numbers(rows, "updated_at")
     columns = (rows[name].to_pylist() for name in ("item_id", "version", "updated_at"))
-    return {one: (version, at) for one, version, at in zip(*columns, strict=True)}
+    return {one: (version, moment_of(us)) for one, version, us in zip(*columns, strict=True)}
 
 
 def _kept_out(done: RestoreResult) -> dict[str, str]:

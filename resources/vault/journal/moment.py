@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from fleet.errors import CorruptObjectError, InvalidInputError, NotFoundError
 from fleet.moments import microseconds, moment_of
 from fleet.vault_journal import Segment, SegmentRow
 from fleet.vault_log import SnapshotRecord
 from fleet.vault_moment import Choice, Identity, choose_version, in_order
+from resources.vault.journal.found_moment import Moment, Substitution, listed_names
 from resources.vault.journal.journal_walk import Base, JournalWalker, Walk
 from resources.vault.network import NetworkVault
+from resources.vault.packs.arrow_columns import number, strings, table_of
 from resources.vault.packs.manifest import (
     Manifest,
     PackInfo,
@@ -28,6 +30,7 @@ from resources.vault.packs.manifest import (
     of_kinds,
     packs_of,
     select_items,
+    without_items,
 )
 from resources.vault.packs.sightings import (
     Seen,
@@ -36,47 +39,10 @@ from resources.vault.packs.sightings import (
     manifest_row,
     rows_by_agent,
     sightings,
+    stored_by,
 )
 
-_NAMED = 5
 _Excluded = Mapping[str, AbstractSet[Identity]]
-
-
-class Substitution(NamedTuple):
-    """An agent that comes back as something else than it (certainly) was at the moment."""
-
-    agent_id: str
-    wanted_version: int | None
-    """Newest version known to have been stored by then."""
-    version: int
-    """Version that is restored in its place."""
-    updated_at: datetime
-    """When that one was stored."""
-    reason: str
-
-
-class Moment(NamedTuple):
-    """What restores a moment."""
-
-    snapshot_id: str
-    """Snapshot that it begins at."""
-    taken_at: datetime
-    """Moment of that snapshot's cut."""
-    snapshots: tuple[str, ...]
-    """Every snapshot whose packs are read."""
-    achieved: datetime
-    """Moment that the states are of: the one wanted, or the newest that is covered."""
-    manifest: Manifest
-    from_journal: frozenset[str]
-    """Agents whose state comes from the journal."""
-    substitutions: tuple[Substitution, ...]
-    missing: tuple[tuple[str, str], ...]
-    """Agents that had a state by then of which nothing is held, with the reason."""
-    notes: tuple[str, ...]
-    """What could not be looked at, or was not recorded."""
-    certain: bool = True
-    """Whoever is not among the substitutions or the missing is exactly as at the moment; False
-    when part of the journal is lost, so that anybody may have had a newer version."""
 
 
 def find_moment(
@@ -213,7 +179,11 @@ class _Search:
         sighted, pieces = sightings(walk.segments, todo)
         following = None if walk.proven else self._following(base, live)
         self._demand_told(walk, following)
-        after = {**self._after(following, table, todo), **newer}
+        after = {
+            **(self._set_back(base, live, table, todo) if walk.proven else {}),
+            **self._after(following, table, todo),
+            **newer,
+        }
         if self._achieved is None:
             self._achieved = max(base.record.taken_at, walk.covered_at or base.record.taken_at)
         affected = sighted.keys() | after.keys() | self._too_new(table) | self._excluded.keys()
@@ -275,10 +245,8 @@ class _Search:
 
     def _take_unaffected(self, base: Base, table: Any, affected: AbstractSet[str]) -> None:
         """Agents of which the snapshot tells all: taken without looking at each."""
-        pa, pc = arrow(), kernels()
         if affected:
-            named = pa.array(sorted(affected), pa.string())
-            table = table.filter(pc.invert(pc.is_in(table["item_id"], value_set=named)))
+            table = without_items(table, strings(sorted(affected)))
         if len(table):
             self._tables.append(table)
             self._packs.update(base.manifest.packs)
@@ -287,9 +255,9 @@ class _Search:
     def _too_new(self, table: Any) -> set[str]:
         if self._at is None:
             return set()
-        pa, pc = arrow(), kernels()
-        moment = pa.scalar(self._at, pa.timestamp("us", tz="UTC"))
-        return set(table.filter(pc.greater(table["updated_at"], moment))["item_id"].to_pylist())
+        moment = number(microseconds(self._at), arrow().timestamp("us", tz="UTC"))
+        later = kernels().greater(table["updated_at"], moment)
+        return set(table.filter(later)["item_id"].to_pylist())
 
     def _following(self, base: Base, live: Sequence[SnapshotRecord]) -> Base | None:
         """The next snapshot after the moment."""
@@ -301,6 +269,26 @@ class _Search:
             and self._vault.snapshot(one.snapshot_id).position.seq > base.seq
         ]
         return self._read_base(behind[0]) if behind else None
+
+    def _set_back(
+        self, base: Base, live: Sequence[SnapshotRecord], table: Any, todo: AbstractSet[str] | None
+    ) -> dict[str, tuple[Seen, ...]]:
+        """Later versions dated before the moment, in snapshots that no segment has followed yet.
+
+        A clock that was set back dates them so. Where a segment has followed, the journal names
+        them: its head lists what comes late.
+        """
+        seen: dict[str, tuple[Seen, ...]] = {}
+        head = self._journal.head
+        for record in live if self._at_us is not None else ():
+            stored = self._vault.snapshot(record.snapshot_id)
+            journal_seq = int(stored.extra.get("journal_seq", -1))
+            if stored.position.seq <= base.seq or (head and journal_seq < head.header.place.seq):
+                continue
+            later = self._read_base(record)
+            for agent_id, (one,) in self._after(later, table, todo, until_us=self._at_us).items():
+                seen[agent_id] = (*seen.get(agent_id, ()), one)
+        return seen
 
     def _demand_told(self, walk: Walk, following: Base | None) -> None:
         """Refuse to guess: without journal and next snapshot nobody knows who has changed."""
@@ -314,13 +302,26 @@ class _Search:
             )
 
     def _after(
-        self, following: Base | None, table: Any, todo: AbstractSet[str] | None
+        self,
+        following: Base | None,
+        table: Any,
+        todo: AbstractSet[str] | None,
+        until_us: int | None = None,
     ) -> dict[str, tuple[Seen, ...]]:
-        """What the next snapshot shows otherwise: all that is known where the journal is silent."""
+        """What the next snapshot shows otherwise: all that is known where the journal is silent.
+
+        Args:
+            following: that snapshot; None for none.
+            table: of the one before.
+            todo: of whom; None for all.
+            until_us: only versions dated by then.
+        """
         if following is None:
             return {}
         theirs = following.manifest.table
         theirs = theirs if todo is None else select_items(theirs, todo)
+        if until_us is not None:
+            theirs = stored_by(theirs, until_us)
         changed = differing(table, theirs)
         if changed:
             self._packs.update(following.manifest.packs)
@@ -359,7 +360,6 @@ class _Search:
             self._packs[segment.key] = info
 
     def _finish(self, first: Base, wanted: AbstractSet[str] | None) -> Moment:
-        pa = arrow()
         unknown = sorted((wanted or set()) - self._settled)
         if unknown and not (self._tolerant and self._settled):
             missing = [self._missing[one] for one in unknown if one in self._missing]
@@ -372,10 +372,9 @@ class _Search:
             self._missing.setdefault(one, "it had no state then, as far as is known")
         tables = self._tables
         if self._rows or not tables:
-            fresh = pa.Table.from_pylist(list(self._rows), schema=manifest_schema())
-            tables = [*tables, fresh]
+            tables = [*tables, table_of(self._rows, manifest_schema())]
         # A snapshot without a journal behind it is the manifest's own table, not a copy.
-        table = pa.concat_tables(tables).combine_chunks() if len(tables) > 1 else tables[0]
+        table = arrow().concat_tables(tables).combine_chunks() if len(tables) > 1 else tables[0]
         return Moment(
             snapshot_id=first.record.snapshot_id,
             taken_at=first.record.taken_at,
@@ -392,9 +391,3 @@ class _Search:
     def _moment_text(self, first: Base) -> str:
         name = f"snapshot {first.record.snapshot_id}"
         return name if self._at is None else f"{self._at.isoformat()} ({name} and its journal)"
-
-
-def listed_names(names: Sequence[str]) -> str:
-    """A few names, and how many more there are."""
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,14 +1,17 @@
-"""Arrow arrays straight from buffers, for the paths that every backup takes.
+"""Arrow arrays straight from buffers, for every path that backs up, restores or verifies.
 
 Arrow's own converters (`pa.array`, `pa.scalar`, Python values given to its functions) first ask
 whether they were given something of pandas, and import it to find out: 34 MB and half a second of
-a process that never uses it. `tests/resources/vault/test_memory.py` holds that a backup does not.
+a process that never uses it. `tests/resources/vault/test_memory.py` holds that none of them does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
+
+from fleet.moments import microseconds
 
 
 def strings(values: Sequence[str]) -> Any:
@@ -21,6 +24,58 @@ def strings(values: Sequence[str]) -> Any:
     np.cumsum(np.fromiter(map(len, encoded), np.int32, len(encoded)), out=offsets[1:])
     data = pa.py_buffer(b"".join(encoded))
     return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(offsets.data), data)
+
+
+def optional_strings(values: Sequence[str | None]) -> Any:
+    """Text, None for a null."""
+    import numpy as np
+    import pyarrow as pa
+
+    array = strings([value or "" for value in values])
+    valid = np.fromiter((value is not None for value in values), bool, len(values))
+    if valid.all():
+        return array
+    bits = np.packbits(valid, bitorder="little")
+    _, offsets, data = array.buffers()
+    return pa.StringArray.from_buffers(len(array), offsets, data, pa.py_buffer(bits.data))
+
+
+def truths(values: Sequence[bool]) -> Any:
+    """Truth values, without nulls."""
+    import numpy as np
+    import pyarrow as pa
+
+    bits = np.packbits(np.fromiter(values, bool, len(values)), bitorder="little")
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(bits.data)])
+
+
+def column(values: Sequence[Any], kind: Any) -> Any:
+    """Values of one kind: texts (None for a null), whole numbers, moments, bytes of one length.
+
+    Args:
+        values: moments as dates or in microseconds since 1970.
+        kind: Arrow type: string, bool, of whole numbers, timestamp in microseconds, or binary of a
+            fixed length.
+    """
+    import pyarrow as pa
+
+    if kind == pa.string():
+        return optional_strings(values)
+    if kind == pa.bool_():
+        return truths(values)
+    if pa.types.is_fixed_size_binary(kind):
+        return fixed_bytes(values, kind.byte_width)
+    return numbers(
+        [microseconds(one) if isinstance(one, datetime) else one for one in values], kind
+    )
+
+
+def table_of(rows: Sequence[Mapping[str, Any]], schema: Any) -> Any:
+    """Rows as a table; a text that a row lacks is null."""
+    import pyarrow as pa
+
+    columns = [column([row.get(one.name) for row in rows], one.type) for one in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def text(value: str) -> Any:
@@ -99,6 +154,16 @@ def as_flags(column: Any) -> Any:
         return np.empty(0, bool)
     bits = np.unpackbits(np.frombuffer(array.buffers()[1], np.uint8), bitorder="little")
     return bits[array.offset : array.offset + len(array)].astype(bool)
+
+
+def moments_as_numbers(table: Any, name: str) -> Any:
+    """The same rows with the moments of a column in microseconds since 1970.
+
+    Arrow needs pandas, and longer than the hash of a state takes, to make a date of one.
+    """
+    import pyarrow as pa
+
+    return table.set_column(table.column_names.index(name), name, table[name].cast(pa.int64()))
 
 
 def one_chunk(column: Any) -> Any:

@@ -39,12 +39,11 @@ def read_contents(vault: NetworkVault, manifest: Manifest) -> Iterator[ContentPa
     ends with an error in place of its last blob.
     """
     chosen = of_kinds(manifest, states=False)
-    lasts = chosen.table.group_by("item_id").aggregate([("chunk", "max"), ("chunk", "count")])
-    names = ("item_id", "chunk_max", "chunk_count")
-    ends = {
-        item_id: (last, count)
-        for item_id, last, count in zip(*(lasts[n].to_pylist() for n in names), strict=True)
-    }
+    ends: dict[str, tuple[int, int]] = {}
+    columns = (chosen.table[name].to_pylist() for name in ("item_id", "chunk"))
+    for item_id, chunk in zip(*columns, strict=True):
+        last, count = ends.get(item_id, (0, 0))
+        ends[item_id] = (max(last, chunk), count + 1)
     whole = hashlib.sha256()
     for row, plain in read_in_order(vault.store, vault.keys, chosen):
         last, count = ends[row.item_id]

@@ -49,6 +49,19 @@ class ManifestStore:
             self._resolved = (refs, self._resolve(refs))
         return self._resolved[1]
 
+    def open_one(self, ref: ManifestRef, base: str | None) -> Manifest:
+        """One manifest of a chain by itself: its own rows, tombstones included, and their packs.
+
+        Args:
+            ref: which.
+            base: SHA-256 of the one before it in the chain; None for a full manifest.
+
+        Raises:
+            NotFoundError: it is missing.
+            CorruptObjectError: it is damaged, or no manifest on that base.
+        """
+        return self._one(ref, base)
+
     def _resolve(self, refs: tuple[ManifestRef, ...]) -> Manifest:
         parts: list[Manifest] = []
         done = 0

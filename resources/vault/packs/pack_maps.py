@@ -17,6 +17,7 @@ from fleet.vault_keyspace import pack_key
 from fleet.vault_log import MapRecord
 from fleet.vault_pack import TRAILER_BYTES, PackRow, open_table
 from fleet.vault_records import StoredRecord
+from resources.vault.packs.arrow_columns import column, strings
 from resources.vault.packs.manifest import Manifest, PackInfo, PackMove, arrow, kernels
 
 _PLACE = ("frame", "offset", "length")
@@ -67,12 +68,11 @@ def resolve_moves(store: ReadableStore, keys: PackKeys, manifest: Manifest) -> M
     Raises:
         CorruptObjectError: a new pack is missing, its table damaged, or lacks a blob.
     """
-    pa, pc = arrow(), kernels()
+    pc = kernels()
     moved = {sha256: info.moved for sha256, info in manifest.packs.items() if info.moved}
     if not moved:
         return manifest
-    column = manifest.table["pack"]
-    chosen = pc.is_in(column, value_set=pa.array(sorted(moved), pa.string()))
+    chosen = pc.is_in(manifest.table["pack"], value_set=strings(sorted(moved)))
     rows = manifest.table.filter(chosen).combine_chunks()
     named = rows["pack"].to_pylist()
     tables: dict[str, dict[bytes, PackRow]] = {}
@@ -93,8 +93,8 @@ def resolve_moves(store: ReadableStore, keys: PackKeys, manifest: Manifest) -> M
     values["pack"] = [moved[old].sha256 for old in named]
     for number, field in enumerate(rows.schema):
         if field.name in values:
-            rows = rows.set_column(number, field, pa.array(values[field.name], field.type))
-    table = pa.concat_tables([manifest.table.filter(pc.invert(chosen)), rows]).combine_chunks()
+            rows = rows.set_column(number, field, column(values[field.name], field.type))
+    table = arrow().concat_tables([manifest.table.filter(pc.invert(chosen)), rows]).combine_chunks()
     packs = {sha256: info for sha256, info in manifest.packs.items() if sha256 not in moved}
     for move in moved.values():
         packs[move.sha256] = PackInfo(move.owner, move.salt, move.size_bytes, move.dek_id)

@@ -19,7 +19,8 @@ from fleet.pack_keys import PackKeys
 from fleet.ports.object_store import ReadableStore
 from fleet.vault_keyspace import pack_key
 from fleet.vault_pack import HEADER_MAX_BYTES, FrameOpener, PackRow, read_salt
-from resources.vault.packs.manifest import STATE, Manifest, PackInfo, arrow, kernels
+from resources.vault.packs.arrow_columns import moments_as_numbers
+from resources.vault.packs.manifest import STATE, Manifest, PackInfo, kernels
 from resources.vault.packs.process_memory import map_large_buffers, release_unused
 
 _GAP_BYTES = 256 * 1024
@@ -47,8 +48,7 @@ class StoredRow(NamedTuple):
     plain_length: int
     digest: bytes
     updated_at: int
-    """Microseconds since 1970: few readers want a date, and Arrow takes longer to make one than
-    the state's hash takes."""
+    """Microseconds since 1970: few readers want a date."""
 
 
 Fetched = list[tuple[StoredRow, bytes | CorruptObjectError]]
@@ -57,8 +57,7 @@ Fetched = list[tuple[StoredRow, bytes | CorruptObjectError]]
 def plan_ranges(table: Any, order: Sequence[str]) -> Iterator[list[StoredRow]]:
     """Rows in an order, grouped into ranges of one pack each, small gaps included."""
     table = table.select(list(StoredRow._fields))
-    moments = table["updated_at"].cast(arrow().int64())
-    table = table.set_column(table.column_names.index("updated_at"), "updated_at", moments)
+    table = moments_as_numbers(table, "updated_at")
     ordered = kernels().sort_indices(table, [(name, "ascending") for name in order])
     group: list[StoredRow] = []
     plain_bytes = 0

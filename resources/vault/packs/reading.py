@@ -26,6 +26,7 @@ from fleet.errors import CorruptObjectError
 from fleet.moments import moment_of
 from fleet.pack_keys import PackKeys
 from fleet.ports.object_store import ReadableStore
+from resources.vault.packs.arrow_columns import number, strings
 from resources.vault.packs.manifest import Manifest, arrow, kernels, of_kinds
 from resources.vault.packs.pack_maps import resolve_moves
 from resources.vault.packs.process_memory import release_unused
@@ -151,7 +152,7 @@ def where_to_read(
             if info.moved and info.moved.sha256 == target
         ]
         column = manifest.table["pack"]
-        chosen = pc.is_in(column, value_set=arrow().array(olds, arrow().string()))
+        chosen = pc.is_in(column, value_set=strings(olds))
         part = manifest.table.filter(chosen)
         rest = manifest.table.filter(pc.invert(chosen))
         packs = {one: info for one, info in manifest.packs.items() if one not in olds}
@@ -171,7 +172,7 @@ def where_to_read(
 def _chunks_expected(table: Any) -> dict[str, int]:
     """How many pieces the items have that have more than one."""
     pc = kernels()
-    later = table.filter(pc.greater(table["chunk"], 0))
+    later = table.filter(pc.greater(table["chunk"], number(0, arrow().int32())))
     expected: dict[str, int] = {}
     for item_id, chunk in zip(
         later["item_id"].to_pylist(), later["chunk"].to_pylist(), strict=True

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
-from fleet.moments import microseconds, moment_of
 from fleet.vault_journal import Segment, SegmentRow
 from fleet.vault_moment import Identity
-from resources.vault.packs.manifest import STATE, kernels
+from resources.vault.packs.arrow_columns import moments_as_numbers, number, one_chunk
+from resources.vault.packs.manifest import STATE, arrow, kernels
 
 Pieces = Mapping[Identity, Mapping[int, tuple[Segment, SegmentRow]]]
 """What the journal holds of one agent: pieces by version and number."""
@@ -23,6 +23,7 @@ class Seen(NamedTuple):
 
     identity: Identity
     rows: Sequence[Mapping[str, Any]]
+    """Moments in microseconds since 1970."""
 
 
 def sightings(
@@ -60,10 +61,10 @@ def complete(
 def rows_by_agent(table: Any) -> dict[str, Seen]:
     """Each agent of a manifest's rows."""
     found: dict[str, list[Mapping[str, Any]]] = {}
-    for row in table.to_pylist():
+    for row in moments_as_numbers(table, "updated_at").to_pylist():
         found.setdefault(row["item_id"], []).append(row)
     return {
-        agent_id: Seen((rows[0]["version"], microseconds(rows[0]["updated_at"])), rows)
+        agent_id: Seen((rows[0]["version"], rows[0]["updated_at"]), rows)
         for agent_id, rows in found.items()
     }
 
@@ -71,8 +72,8 @@ def rows_by_agent(table: Any) -> dict[str, Seen]:
 def differing(ours: Any, theirs: Any) -> list[str]:
     """Agents that the second table shows with another version than the first."""
     pc = kernels()
-    found = pc.index_in(theirs["item_id"], value_set=ours["item_id"].combine_chunks())
-    there = ours.take(pc.fill_null(found, 0)) if len(ours) else None
+    found = pc.index_in(theirs["item_id"], value_set=one_chunk(ours["item_id"]))
+    there = ours.take(pc.fill_null(found, number(0, arrow().int32()))) if len(ours) else None
     if there is None:
         return list(dict.fromkeys(theirs["item_id"].to_pylist()))
     same = pc.and_(
@@ -85,8 +86,17 @@ def differing(ours: Any, theirs: Any) -> list[str]:
     return list(dict.fromkeys(theirs.filter(pc.invert(same))["item_id"].to_pylist()))
 
 
+def stored_by(table: Any, moment_us: int) -> Any:
+    """The rows of versions dated by a moment, in microseconds since 1970."""
+    latest = number(moment_us, table.schema.field("updated_at").type)
+    return table.filter(kernels().less_equal(table["updated_at"], latest))
+
+
 def manifest_row(segment: Segment, row: SegmentRow) -> dict[str, Any]:
-    """A piece in the journal as a row of a manifest; the segment's key stands for the pack."""
+    """A piece in the journal as a row of a manifest; the segment's key stands for the pack.
+
+    Its moment is in microseconds since 1970.
+    """
     frame = segment.frames[row.frame]
     return {
         "kind": STATE,
@@ -100,6 +110,6 @@ def manifest_row(segment: Segment, row: SegmentRow) -> dict[str, Any]:
         "length": frame.length,
         "plain_length": frame.plain_length,
         "digest": bytes.fromhex(row.digest),
-        "updated_at": moment_of(row.updated_us),
+        "updated_at": row.updated_us,
         "removed": False,
     }

@@ -38,7 +38,8 @@ from resources.vault.network import NetworkVault
 from resources.vault.replicas.heal_checks import ObjectCheck, chain_objects
 from resources.vault.replicas.heal_log import LogRepair
 from resources.vault.verification.evidence import read_local, record_evidence
-from resources.vault.verification.verify import expected_objects, verify_stored
+from resources.vault.verification.snapshot_objects import expected_objects
+from resources.vault.verification.verify import verify_stored
 
 
 class HealResult(NamedTuple):

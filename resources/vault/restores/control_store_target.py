@@ -43,10 +43,12 @@ class ControlStoreTarget:
             return next((LiveHead(one.version, "damaged") for one in infos), None)
         return LiveHead(states[0].version, states[0].digest) if states else None
 
-    def write(self, items: Sequence[tuple[ReadItem, int]]) -> list[StateroomError | None]:
-        """One durable transaction a batch."""
+    def write(
+        self, items: Sequence[tuple[ReadItem, int]], *, more: bool
+    ) -> list[StateroomError | None]:
+        """One transaction a batch."""
         restores = [
             StateRestore(item.agent_id, expected, item.version, item.body, item.digest)
             for item, expected in items
         ]
-        return [one.error for one in self._store.restore_states(restores)]
+        return [one.error for one in self._store.restore_states(restores, more=more)]

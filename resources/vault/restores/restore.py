@@ -17,11 +17,12 @@ from fleet.errors import (
     StateroomError,
     VersionConflictError,
 )
-from fleet.moments import microseconds
 from fleet.vault_moment import Identity
-from resources.vault.journal.moment import Moment, Substitution, find_moment, listed_names
+from resources.vault.journal.found_moment import Moment, Substitution, listed_names
+from resources.vault.journal.moment import find_moment
 from resources.vault.network import NetworkVault
-from resources.vault.packs.manifest import Manifest, packs_of, select_items
+from resources.vault.packs.arrow_columns import moments_as_numbers, strings
+from resources.vault.packs.manifest import Manifest, packs_of, select_items, without_items
 from resources.vault.packs.process_memory import map_large_buffers
 from resources.vault.packs.reading import Proven, prove_items, where_to_read
 from resources.vault.restores.control_store_target import ControlStoreTarget
@@ -283,10 +284,9 @@ class _Plan:
                 hint=f"{first.hint} Or take older versions of them (best effort); "
                 "nothing was written.",
             ) from first
-        for row in (
-            select_items(table, damaged).select(["item_id", "version", "updated_at"]).to_pylist()
-        ):
-            identity = (row["version"], microseconds(row["updated_at"]))
+        rows = select_items(table, damaged).select(["item_id", "version", "updated_at"])
+        for row in moments_as_numbers(rows, "updated_at").to_pylist():
+            identity = (row["version"], row["updated_at"])
             self._excluded.setdefault(row["item_id"], set()).add(identity)
         return self._find()
 
@@ -295,13 +295,15 @@ def _guard(
     manifest: Manifest, heads: Mapping[str, LiveHead], newer: str
 ) -> tuple[Manifest, int, tuple[str, ...]]:
     """Leave out agents that are as wanted, and those that are newer or refuse because of them."""
-    table = manifest.table
-    columns = (table[name].to_pylist() for name in ("item_id", "version", "digest"))
     same: set[str] = set()
     ahead: set[str] = set()
+    if not heads:
+        return manifest, 0, ()
+    compared = select_items(manifest.table, heads)
+    columns = (compared[name].to_pylist() for name in ("item_id", "version", "digest"))
     for agent_id, version, digest in zip(*columns, strict=True):
-        head = heads.get(agent_id)
-        if head is None or head.digest == "damaged":
+        head = heads[agent_id]
+        if head.digest == "damaged":
             continue
         if head.digest == digest.hex():
             same.add(agent_id)
@@ -314,7 +316,7 @@ def _guard(
         )
     skipped = tuple(sorted(ahead)) if newer == "skip" else ()
     left_alone = same.union(skipped)
-    wanted = [one for one in table["item_id"].to_pylist() if one not in left_alone]
-    if len(wanted) < len(table):
-        table = select_items(table, wanted)
-    return Manifest(table, packs_of(table, manifest.packs)), len(same), skipped
+    if left_alone:
+        table = without_items(manifest.table, strings(sorted(left_alone)))
+        manifest = Manifest(table, packs_of(table, manifest.packs))
+    return manifest, len(same), skipped

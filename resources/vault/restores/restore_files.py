@@ -20,8 +20,9 @@ from fleet.backup import ROW_KINDS
 from fleet.errors import CorruptObjectError, NotFoundError
 from resources.synced_files import sync_folder
 from resources.vault.network import NetworkVault
+from resources.vault.packs.arrow_columns import number
 from resources.vault.packs.contents import read_contents, rows_of_artefact
-from resources.vault.packs.manifest import Manifest, kernels, packs_of, select_items
+from resources.vault.packs.manifest import Manifest, arrow, kernels, packs_of, select_items
 from resources.vault.restores.restore import FoundSnapshot, find_manifest
 from resources.vault.restores.staging_folder import SIDECARS, StagingFolder, refused
 
@@ -124,7 +125,8 @@ def _wanted(
             f"snapshot {found.snapshot_id} holds no artefact {name}",
             hint="Its cut record lists those that it holds.",
         )
-    heads = manifest.table.filter(kernels().equal(manifest.table["chunk"], 0))
+    first = number(0, arrow().int32())
+    heads = manifest.table.filter(kernels().equal(manifest.table["chunk"], first))
     columns = (heads[one].to_pylist() for one in ("item_id", "attributes", "digest"))
     items = [
         _Item(item_id, path_of(item_id), decode_attributes(text or "", item_id), digest)

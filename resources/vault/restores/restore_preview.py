@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from resources.vault.journal.moment import Substitution, find_moment
+from resources.vault.journal.found_moment import Substitution
+from resources.vault.journal.moment import find_moment
 from resources.vault.network import NetworkVault
 from resources.vault.restores.restore import RestoreTarget, find_manifest, only_agents
 from resources.vault.restores.staging import LiveHead

@@ -10,7 +10,7 @@ from fleet.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from resources.vault.journal.moment import listed_names
+from resources.vault.journal.found_moment import listed_names
 from resources.vault.network import NetworkVault
 from resources.vault.packs.manifest import Manifest, of_kinds, packs_of, select_items
 

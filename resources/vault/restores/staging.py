@@ -43,8 +43,13 @@ class RestoreTarget(Protocol):
         """The live versions of these agents; those without a state are left out."""
         ...
 
-    def write(self, items: Sequence[tuple[ReadItem, int]]) -> list[StateroomError | None]:
-        """Write items, each only if the live version is still the given one."""
+    def write(
+        self, items: Sequence[tuple[ReadItem, int]], *, more: bool
+    ) -> list[StateroomError | None]:
+        """Write items, each only if the live version is still the given one.
+
+        Durable when this returns, unless `more` follows: then with that.
+        """
         ...
 
 
@@ -138,8 +143,8 @@ def switch_items(
 ) -> list[tuple[str, str]]:
     """Second pass: hand the proven states to the target, while threads open the next ones.
 
-    Committed batch by batch by the target; what a killed switch has written already is found to be
-    unchanged by the next restore.
+    Committed batch by batch by the target, durable with the last one; what a killed switch has
+    written already is found to be unchanged by the next restore.
 
     Args:
         target: where they go.
@@ -158,12 +163,12 @@ def switch_items(
     items = read_items(
         staging, keys, manifest, workers=_opening_threads(), on_damage=_damaged_on_disk
     )
-    for batch in _batches(items):
-        answers = target.write([(one, versions.get(one.agent_id, 0)) for one in batch])
-        for item, error in zip(batch, answers, strict=True):
+    for batch, more in _batches(items):
+        wanted = [(one, versions.get(one.agent_id, 0)) for one in batch]
+        for item, error in zip(batch, target.write(wanted, more=more), strict=True):
             if error is not None:
                 refused.append((item.agent_id, str(error)))
-        del batch  # else it is held while the next one fills
+        del batch, wanted  # else they are held while the next ones fill
     return refused
 
 
@@ -179,15 +184,15 @@ def _damaged_on_disk(_: str, agent_ids: Sequence[str], error: CorruptObjectError
     ) from error
 
 
-def _batches(items: Iterable[ReadItem]) -> Iterator[list[ReadItem]]:
-    """Bounded in bytes, and in agents: each is one transaction of the target."""
+def _batches(items: Iterable[ReadItem]) -> Iterator[tuple[list[ReadItem], bool]]:
+    """Bounded in bytes, and in agents: each is one transaction of the target; if more follow."""
     batch: list[ReadItem] = []
     size_bytes = 0
     for item in items:
         if batch and (size_bytes + len(item.body) > _BATCH_BYTES or len(batch) == _BATCH_AGENTS):
-            yield batch
+            yield batch, True
             batch, size_bytes = [], 0
         batch.append(item)
         size_bytes += len(item.body)
     if batch:
-        yield batch
+        yield batch, False

@@ -10,21 +10,25 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from fleet.agents import Placement, StateRestore
 from fleet.errors import InvalidInputError, NotFoundError, PermanentError, StateroomError
+from fleet.moments import moment_of
 from fleet.names import validate_name
 from fleet.ports.control_store import AgentStateStore
-from resources.synced_files import sync_folder, write_synced
-from resources.vault.journal.moment import listed_names
+from resources.synced_files import FileSystemFlush, sync_file, sync_folder, write_new
+from resources.vault.journal.found_moment import listed_names
 from resources.vault.network import NetworkVault
 from resources.vault.packs.reading import ReadItem
 from resources.vault.restores.restore import ControlStoreTarget, LiveHead, RestoreResult, restore
 
+_SYNCED_EACH_MAX = 100
+"""So many files are synced one by one; more by one flush of the file system."""
 Rename = Callable[[str], str]
 """Gives an agent its id in the other network."""
 
@@ -83,22 +87,54 @@ class RenamedTarget:
             )
         return {old[one]: head for one, head in self._live.heads(list(old)).items()}
 
-    def write(self, items: Sequence[tuple[ReadItem, int]]) -> list[StateroomError | None]:
-        """One durable transaction a batch, under the new ids."""
+    def write(
+        self, items: Sequence[tuple[ReadItem, int]], *, more: bool
+    ) -> list[StateroomError | None]:
+        """One transaction a batch, under the new ids."""
         restores = [
             StateRestore(
                 self._rename(item.agent_id), expected, item.version, item.body, item.digest
             )
             for item, expected in items
         ]
-        return [one.error for one in self._store.restore_states(restores)]
+        return [one.error for one in self._store.restore_states(restores, more=more)]
+
+
+class _WrittenStates:
+    """What a folder's manifest says of the states in it, in few bytes each."""
+
+    def __init__(self) -> None:
+        self.agent_ids: list[str] = []
+        self._numbers = array("q")
+        """For each state version, moment in microseconds since 1970, and size."""
+        self._digests = bytearray()
+
+    def add(self, item: ReadItem) -> None:
+        self.agent_ids.append(item.agent_id)
+        self._numbers.extend((item.version, item.updated_us, len(item.body)))
+        self._digests += bytes.fromhex(item.digest)
+
+    def lines(self) -> Iterator[str]:
+        """Each as JSON, ordered by agent."""
+        for at in sorted(range(len(self.agent_ids)), key=self.agent_ids.__getitem__):
+            version, updated_us, size_bytes = self._numbers[3 * at : 3 * at + 3]
+            yield json.dumps(
+                {
+                    "agent_id": self.agent_ids[at],
+                    "version": version,
+                    "updated_at": moment_of(updated_us).isoformat(),
+                    "sha256": self._digests[32 * at : 32 * at + 32].hex(),
+                    "size_bytes": size_bytes,
+                    "file": _file_name(self.agent_ids[at]),
+                }
+            )
 
 
 class DirectoryTarget:
     """States as files in a folder that does not exist yet: `{agent_id}.state`, `manifest.json`.
 
-    Everything is written and synced beside the folder; `commit` gives it its name, at once. Killed
-    before that, only a folder `.{name}.partial-*` is left, which may be deleted.
+    Everything is written beside the folder; `commit` makes it durable, all at once, and then gives
+    it its name. Killed before that, only a folder `.{name}.partial-*` is left; it may be deleted.
 
     Args:
         folder: where the states shall be.
@@ -113,31 +149,25 @@ class DirectoryTarget:
             raise InvalidInputError("folder", str(folder), "one that does not exist yet")
         self._folder = folder
         self._partial = folder.parent / f".{folder.name}.partial-{uuid.uuid4().hex}"
-        self._rows: list[dict[str, Any]] = []
+        self._states = _WrittenStates()
         with _written(folder):
             self._partial.mkdir(parents=True)
+            self._flush = FileSystemFlush(self._partial)
 
     def heads(self, agent_ids: Sequence[str]) -> Mapping[str, LiveHead]:
         """Nothing is there yet."""
         del agent_ids
         return {}
 
-    def write(self, items: Sequence[tuple[ReadItem, int]]) -> list[StateroomError | None]:
-        """One synced file for each agent."""
-        for item, _ in items:
-            name = f"{validate_name('agent_id', item.agent_id)}.state"
-            with _written(self._folder):
-                write_synced(self._partial / name, item.body)
-            self._rows.append(
-                {
-                    "agent_id": item.agent_id,
-                    "version": item.version,
-                    "updated_at": item.updated_at.isoformat(),
-                    "sha256": item.digest,
-                    "size_bytes": len(item.body),
-                    "file": name,
-                }
-            )
+    def write(
+        self, items: Sequence[tuple[ReadItem, int]], *, more: bool
+    ) -> list[StateroomError | None]:
+        """One file for each agent; durable with the others, by `commit`."""
+        del more
+        with _written(self._folder):
+            for item, _ in items:
+                write_new(self._partial / _file_name(item.agent_id), item.body)
+                self._states.add(item)
         return [None] * len(items)
 
     def commit(self, network_id: str, result: RestoreResult) -> None:
@@ -146,7 +176,6 @@ class DirectoryTarget:
             "network_id": network_id,
             "snapshot_id": result.snapshot_id,
             "moment": _text(result.achieved),
-            "agents": sorted(self._rows, key=lambda one: str(one["agent_id"])),
             "substitutions": [
                 one._asdict() | {"updated_at": _text(one.updated_at)}
                 for one in result.substitutions
@@ -155,14 +184,34 @@ class DirectoryTarget:
             "notes": list(result.notes),
         }
         with _written(self._folder):
-            write_synced(self._partial / "manifest.json", json.dumps(fields, indent=1).encode())
+            with (self._partial / "manifest.json").open("x", encoding="utf-8") as file:
+                file.write(json.dumps(fields, indent=1).removesuffix("\n}"))
+                file.write(',\n "agents": [')
+                for number, line in enumerate(self._states.lines()):
+                    file.write(f"{',' if number else ''}\n  {line}")
+                file.write("\n ]\n}\n")
+            self._make_durable()
             sync_folder(self._partial)
             self._partial.rename(self._folder)
             sync_folder(self._folder.parent)
+        self._flush.close()
+
+    def _make_durable(self) -> None:
+        """By one flush of the file system where that pays: it waits for what others write, too."""
+        names = [*map(_file_name, self._states.agent_ids), "manifest.json"]
+        if len(names) > _SYNCED_EACH_MAX and self._flush.flush():
+            return
+        for name in names:
+            sync_file(self._partial / name)
 
     def discard(self) -> None:
         """Remove what was not committed."""
+        self._flush.close()
         shutil.rmtree(self._partial, ignore_errors=True)
+
+
+def _file_name(agent_id: str) -> str:
+    return f"{validate_name('agent_id', agent_id)}.state"
 
 
 def restore_into_directory(

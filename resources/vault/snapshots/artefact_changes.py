@@ -14,8 +14,15 @@ from fleet.backup import ROW_KINDS, ArtefactDeclaration, ArtefactOutcome
 from fleet.errors import CorruptObjectError, StateroomError
 from resources.vault.artefacts.intake import ArtefactIntake, BaseItem, Taken, base_items, rows_of
 from resources.vault.artefacts.opening import open_source, resolve_kind
-from resources.vault.packs.arrow_columns import strings
-from resources.vault.packs.manifest import Manifest, arrow, kernels, of_kinds, packs_of, tombstones
+from resources.vault.packs.arrow_columns import column, strings, text
+from resources.vault.packs.manifest import (
+    Manifest,
+    kernels,
+    of_kinds,
+    packs_of,
+    select_items,
+    tombstones,
+)
 from resources.vault.packs.reading import read_in_order
 from resources.vault.snapshots.attempt import Attempt
 
@@ -114,11 +121,11 @@ class ArtefactChanges:
         """
         copied = 0
         for kind in sorted(lost["kind"].unique().to_pylist()):
-            copied += self._copy_kind(kind, lost.filter(kernels().equal(lost["kind"], kind)))
+            copied += self._copy_kind(kind, lost.filter(kernels().equal(lost["kind"], text(kind))))
         return copied
 
     def _copy_kind(self, kind: str, lost: Any) -> int:
-        pa, pc = arrow(), kernels()
+        pc = kernels()
 
         attempt = self._attempt
         vault, table = attempt.vault, attempt.current.table
@@ -133,7 +140,7 @@ class ArtefactChanges:
             writer.finish()
             ids = lost["item_id"].unique()
             kept = [one for one in ids.to_pylist() if one not in unreadable]
-            whole = table.filter(pc.is_in(table["item_id"], value_set=pa.array(kept, pa.string())))
+            whole = select_items(table, kept)
             moved = pc.is_in(whole["pack"], value_set=lost["pack"].unique())
             places = [
                 writer.place(blob_id) if is_moved else None
@@ -148,9 +155,8 @@ class ArtefactChanges:
                 value if place is None else getattr(place, name)
                 for value, place in zip(whole[name].to_pylist(), places, strict=True)
             ]
-            whole = whole.set_column(
-                at, whole.schema.field(at), pa.array(values, whole.schema.field(at).type)
-            )
+            field = whole.schema.field(at)
+            whole = whole.set_column(at, field, column(values, field.type))
         attempt.replace(whole, ids)
         for item_id, error in unreadable.items():
             self.lost.setdefault(item_id.partition("/")[0], f"{item_id}: {error}")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
+
+from fleet.manifest_openings import Opening
 
 _NAMED = 20
 """Agents and snapshots that one failure spells out."""
+_NONE: Mapping[str, Opening] = MappingProxyType({})
 
 
 class Finding(NamedTuple):
@@ -38,6 +43,8 @@ class Verification(NamedTuple):
     size_bytes: int
     seconds: float
     findings: tuple[Finding, ...]
+    opened: Mapping[str, Opening] = _NONE
+    """V1: snapshots whose manifests this look has opened, and of which all is there."""
 
     @property
     def ok(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from fleet.backup_evidence import VerificationEvidence
 from fleet.errors import CorruptObjectError
+from fleet.manifest_openings import Opening, fold_openings
 from fleet.scrub_plan import (
     SAMPLE_SHARE,
     SHARE_KEY,
@@ -45,12 +46,8 @@ def roll(
         started_at: now; its day, UTC, chooses the part.
         code_version: of whoever looks.
     """
-    if level == "V1":
-        found = verify_structure(vault, whole=False)
-        detail = {"part": "new records; those before them out of checkpoints, by listing"}
-        return evidence_of(vault, found, started_at, detail=detail, code_version=code_version)
     known = _read_known(vault)
-    looker = _roll_bytes if level == "V2" else _roll_content
+    looker = {"V1": _roll_structure, "V2": _roll_bytes}.get(level, _roll_content)
     return looker(vault, known, started_at)._replace(code_version=code_version)
 
 
@@ -59,6 +56,22 @@ def _read_known(vault: NetworkVault) -> _Known:
         return _Known(read_evidence(vault, vault.region), "")
     except CorruptObjectError as error:
         return _Known([], f"evidence cannot be read: {error}")
+
+
+def _roll_structure(vault: NetworkVault, known: _Known, at: datetime) -> VerificationEvidence:
+    doubt, openings = known.doubt, dict[str, Opening]()
+    try:
+        openings = fold_openings(known.evidence)
+    except CorruptObjectError as error:
+        doubt = str(error)
+    found = verify_structure(vault, whole=False, known=openings)
+    evidence = evidence_of(vault, found, at)
+    said = (
+        f"manifests of {len(found.opened)} of {len(evidence.detail['snapshots'])} snapshots "
+        f"({doubt or 'new, changed, or opened a week ago'}); records behind checkpoints; "
+        "the rest by listing"
+    )
+    return evidence._replace(detail={**evidence.detail, "part": said})
 
 
 def _roll_bytes(vault: NetworkVault, known: _Known, at: datetime) -> VerificationEvidence:

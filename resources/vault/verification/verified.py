@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from fleet.backup_evidence import ENGINE_VERSION, VerificationEvidence
+from fleet.manifest_openings import OPENED_KEY, encode_openings
 from fleet.scrub_plan import FAILED_PARTS_KEY, PARTS_KEY
 from fleet.vault_log import MapRecord, SnapshotRecord
 from fleet.verification_sampling import part_of
@@ -52,6 +53,7 @@ def evidence_of(
         detail={
             "snapshots": list(snapshots),
             "failed_snapshots": sorted(failed),
+            **({OPENED_KEY: encode_openings(done.opened)} if done.opened else {}),
             **(detail or {}),
         },
     )

@@ -1,7 +1,8 @@
 """Verification levels V1 to V3: structure, stored bytes, everything decrypted.
 
 V1 as a whole reads every record of the log and trusts no checkpoint: that is how a bad one is found
-out. The hourly V1 takes the records out of the log's checkpoints and reads those behind them; that
+out; and it opens every manifest. The hourly V1 takes the records out of the log's checkpoints and
+reads those behind them, and opens the manifests that no look has opened, or not for a week. That
 the others are there, in their size, a listing says; their bytes are hashed by the scrub (V2) in its
 parts. Anything doubtful about a checkpoint makes it a whole one.
 
@@ -14,37 +15,41 @@ import hashlib
 import os
 import random
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from fleet.errors import CorruptObjectError, NotFoundError, SchemaMismatchError
+from fleet.manifest_openings import Opening
 from fleet.ports.object_store import ListedObject, ObjectStore
 from fleet.vault_keys import decode_wrap
-from fleet.vault_keyspace import VAULT_KEY, manifest_key, pack_key, parse_place
-from fleet.vault_log import SnapshotRecord
+from fleet.vault_keyspace import VAULT_KEY, parse_place
 from fleet.verification_sampling import is_in_parts, sample_size
 from resources.vault.keys.key_store import read_vault
 from resources.vault.keys.key_wraps import list_wraps
-from resources.vault.network import NetworkVault, chain_of
+from resources.vault.network import NetworkVault
 from resources.vault.packs.contents import prove_contents
 from resources.vault.packs.manifest import Manifest, packs_of, select_items
-from resources.vault.packs.pack_maps import packs_to_read
 from resources.vault.packs.process_memory import map_large_buffers
 from resources.vault.packs.reading import prove_items
 from resources.vault.verification.finding import Finding, Verification
 from resources.vault.verification.log_checks import check_logs
+from resources.vault.verification.snapshot_objects import SnapshotObjects
 
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
-def verify_structure(vault: NetworkVault, *, whole: bool = True) -> Verification:
+def verify_structure(
+    vault: NetworkVault, *, whole: bool = True, known: Mapping[str, Opening] | None = None
+) -> Verification:
     """V1: logs and their checkpoints agree, manifests open, every pack is there in its size.
 
     Args:
         vault: the opened network.
         whole: read every record of the logs; else those behind their checkpoints, and list all.
+        known: snapshots whose manifests need not be opened while the listing shows what it showed
+            when they were (`fleet.manifest_openings`); None opens all.
     """
-    began_s = vault.clock.monotonic_s()
+    began_s, began_at = vault.clock.monotonic_s(), vault.clock.now()
     findings: list[Finding] = []
     vault = vault.afresh()
     listed = {one.key: one.size_bytes for one in vault.list_packs()}
@@ -53,13 +58,14 @@ def verify_structure(vault: NetworkVault, *, whole: bool = True) -> Verification
     except (CorruptObjectError, NotFoundError) as error:
         findings.append(Finding(f"log/{vault.network_id}", str(error)))
         return Verification("V1", 0, 0, vault.clock.monotonic_s() - began_s, tuple(findings))
-    wrong: dict[str, tuple[str, list[str]]] = {}
-    looked: set[str] = set()
     findings += check_identity(vault)
     findings += check_logs(vault, whole=whole)
+    objects = SnapshotObjects(vault, listed, known or {}, began_at)
+    wrong: dict[str, tuple[str, list[str]]] = {}
+    looked: set[str] = set()
     for snapshot_id, record in state.live.items():
         try:
-            expected = expected_objects(vault, record)
+            expected = objects.expected(record)
         except (CorruptObjectError, NotFoundError) as error:
             findings.append(Finding(snapshot_id, str(error), (snapshot_id,)))
             continue
@@ -71,7 +77,9 @@ def verify_structure(vault: NetworkVault, *, whole: bool = True) -> Verification
     findings += [Finding(key, text, tuple(ids)) for key, (text, ids) in sorted(wrong.items())]
     size_bytes = sum(listed.get(key, 0) for key in looked)
     seconds = vault.clock.monotonic_s() - began_s
-    return Verification("V1", len(looked) + state.head, size_bytes, seconds, tuple(findings))
+    done = Verification("V1", len(looked) + state.head, size_bytes, seconds, tuple(findings))
+    failed = {one for _, ids in wrong.values() for one in ids}
+    return done._replace(opened=objects.openings(without=failed))
 
 
 def check_identity(vault: NetworkVault) -> list[Finding]:
@@ -202,24 +210,6 @@ def name_of(key: str) -> str | None:
     except CorruptObjectError:
         return None
     return name if _SHA256.fullmatch(name) else None
-
-
-def expected_objects(vault: NetworkVault, record: SnapshotRecord) -> dict[str, int]:
-    """Key and size of everything that a snapshot reads."""
-    network_id = vault.network_id
-    stored = vault.snapshot(record.snapshot_id)
-    chain = chain_of(stored)
-    packs = packs_to_read(vault.read_manifest(stored).packs)
-    unlisted = packs.keys() - record.packs
-    if unlisted:
-        raise CorruptObjectError(
-            f"snapshot {record.snapshot_id} reads pack {min(unlisted)}, which its record lacks"
-        )
-    expected = {
-        pack_key(network_id, one.owner, sha256): one.size_bytes for sha256, one in packs.items()
-    }
-    expected |= {manifest_key(network_id, one.owner, one.sha256): one.size_bytes for one in chain}
-    return expected
 
 
 def _rehash(store: ObjectStore, listed: ListedObject) -> Finding | None:

@@ -390,12 +390,23 @@ def stateless_first(without: _Without) -> WatchedFleet:
     return fleet
 
 
+def forgetful_successor(without: _Without) -> WatchedFleet:
+    """Somebody else led; what was moved under it cannot be read."""
+    fleet = _fleet(without)
+    fleet["eu-00"].die()
+    fleet.run(60)
+    fleet.leader, fleet.earlier_moves = fleet.leader._replace(term=8), None
+    fleet.run(60)
+    return fleet
+
+
 SCENARIOS: dict[Rule, tuple[Callable[[_Without], WatchedFleet], str]] = {
     Rule.STORE_REACHABLE: (store_down, "frozen_changes_nothing"),
     Rule.OBSERVER_MAJORITY: (observers_down, "frozen_changes_nothing"),
     Rule.MASS_LOSS: (everybody_silent, "frozen_changes_nothing"),
     Rule.TICK_GAP: (own_pause, "frozen_changes_nothing"),
     Rule.CHANNEL_FAULT: (blind_probes, "frozen_changes_nothing"),
+    Rule.EARLIER_MOVES: (forgetful_successor, "frozen_changes_nothing"),
     Rule.LEADER_LEASE: (two_controllers, "one_acts"),
     Rule.SILENCE: (short_silence, "no_early_move"),
     Rule.CONTRARY_EVIDENCE: (working_but_silent, "no_move_against_evidence"),

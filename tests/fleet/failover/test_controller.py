@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from fleet.decided_moves import DecidedMove, move_key
 from fleet.errors import InvalidInputError
 from fleet.failover.decide import decide
 from fleet.failover.policy import Mode
@@ -226,6 +227,85 @@ def test_at_most_a_quarter_of_the_agents_is_moved_in_ten_minutes() -> None:
     assert missed.wait_s is not None
     fleet.run(missed.wait_s + 5)
     assert len(fleet.done(ActionKind.MOVE_NODE)) == 4
+
+
+def _taken_over(*moves: DecidedMove) -> WatchedFleet:
+    """A standby that has seen one node die takes over from a leader that has moved these."""
+    fleet = WatchedFleet(policy=replace(PRODUCTION, rate_nodes_min=9))
+    fleet.leader = LEADING._replace(held=False, holder="c1")
+    fleet["eu-00"].die()
+    fleet.run(120)
+    fleet.leader, fleet.earlier_moves = LEADING._replace(term=8), moves
+    fleet.tick()
+    fleet.earlier_moves = ()
+    return fleet
+
+
+def _moved(name: str, agents: int | None, age_s: float, incident: str = "inc") -> DecidedMove:
+    subject = f"node/{name}"
+    return DecidedMove(move_key(subject, incident, early=False), subject, "eu", agents, age_s)
+
+
+def test_what_an_earlier_leader_has_moved_counts_against_the_blast_radius() -> None:
+    """25 of 30 allowed agents within the window: ten more must wait for it to pass."""
+    fleet = _taken_over(_moved("us-00", 15, 400.0), _moved("us-01", 10, 100.0))
+    assert fleet.done(ActionKind.MOVE_NODE) == []
+    [missed] = fleet.refused(Rule.BLAST_RADIUS)
+    assert [one.seen for one in missed.reasons] == [35, 600.0]
+    assert missed.wait_s == pytest.approx(200.0)
+    fleet.run(205)
+    assert len(fleet.done(ActionKind.MOVE_NODE)) == 1
+
+
+def test_an_earlier_move_of_unknown_size_closes_the_budget_until_it_has_left_the_window() -> None:
+    """An older version's: rather too much than forgotten."""
+    fleet = _taken_over(_moved("us-00", None, 500.0))
+    assert fleet.done(ActionKind.MOVE_NODE) == []
+    fleet.run(105)
+    assert len(fleet.done(ActionKind.MOVE_NODE)) == 1
+
+
+def test_a_move_that_an_earlier_leader_has_begun_goes_on_and_counts_once() -> None:
+    """The same node in the same incident does not count against itself: 20 and 10 of 30."""
+    begun = _moved("eu-00", 10, 50.0, incident="inc-1")
+    fleet = WatchedFleet(policy=replace(PRODUCTION, rate_nodes_min=9), obeys=False)
+    fleet.leader = LEADING._replace(held=False, holder="c1")
+    fleet.incidents["inc-1"] = "node/eu-00"
+    fleet["eu-00"].die()
+    fleet.run(120)
+    fleet.leader, fleet.earlier_moves = LEADING._replace(term=8), (begun, _moved("us-00", 20, 30.0))
+    fleet.tick()
+    assert len(fleet.done(ActionKind.MOVE_NODE)) == 1
+    assert sorted(note.agents for note in fleet.state.moves) == [10, 20]
+
+
+def test_what_we_remember_ourselves_is_not_counted_twice_and_not_forgotten() -> None:
+    """The same leader under a new term: the store tells of one of its two moves."""
+    fleet = WatchedFleet(policy=replace(PRODUCTION, rate_nodes_min=9))
+    for name in ("eu-00", "us-00"):
+        fleet[name].die()
+    fleet.run(120)
+    notes = fleet.state.moves
+    assert len(notes) == 2
+    told = DecidedMove(notes[0].key, notes[0].subject, "eu", 10, fleet.now_s + 5 - notes[0].at_s)
+    fleet.leader, fleet.earlier_moves = LEADING._replace(term=9), (told,)
+    fleet.tick()
+    assert sorted(fleet.state.moves) == sorted(notes)
+    assert fleet.state.moves_term == 9
+
+
+def test_who_leads_and_cannot_read_what_was_moved_changes_nothing() -> None:
+    """It freezes with that reason, and goes on, with its ages from then, when it can."""
+    fleet = WatchedFleet()
+    fleet["eu-00"].die()
+    fleet.run(60)
+    fleet.leader, fleet.earlier_moves = LEADING._replace(term=8), None
+    fleet.run(60)
+    assert fleet.state.frozen_by == (Rule.EARLIER_MOVES.value,)
+    assert fleet.done(ActionKind.MOVE_NODE) == []
+    fleet.earlier_moves = ()
+    fleet.run(120)
+    assert len(fleet.done(ActionKind.MOVE_NODE)) == 1
 
 
 def test_the_blast_radius_is_lifted_by_a_person_at_once() -> None:

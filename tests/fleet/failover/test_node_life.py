@@ -18,6 +18,7 @@ from tests.fleet.failover.rule_scenarios import (
     maintenance,
     return_after_move,
     split_vote,
+    stubborn_copies,
     working_but_silent,
 )
 from tests.fleet.failover.watched_fleet import WatchedFleet
@@ -169,18 +170,39 @@ def test_an_undecided_vote_tells_a_person_once_and_moves_nothing() -> None:
     assert fleet.done(ActionKind.MOVE_NODE) == []
 
 
-def test_a_node_that_returns_stops_its_stale_copies_and_serves_probation() -> None:
-    """120 s at first; it gets no agents before."""
+def test_a_node_that_returns_serves_probation() -> None:
+    """120 s at first; it gets no agents before. Its stale copies it stops by itself."""
     fleet = return_after_move(NONE)
-    [(stopped_s, stop)] = fleet.done(ActionKind.STOP_STALE)
-    assert stop.nodes == ("eu-00",)
-    ends = [
+    [began_s] = _changes(fleet, "after", "probation")
+    assert _changes(fleet, "before", "probation") == [began_s + PRODUCTION.probation_s]
+    assert fleet.alerts(Rule.STALE_EPOCHS) == []
+
+
+def _changes(fleet: WatchedFleet, side: str, state: str) -> list[float]:
+    """When something went into (`after`) or out of (`before`) a state."""
+    return [
         at_s
         for at_s, decision in fleet.history
         for change in decision.transitions
-        if change.before == "probation"
+        if getattr(change, side) == state
     ]
-    assert ends == [stopped_s + PRODUCTION.probation_s]
+
+
+def test_a_node_that_does_not_stop_stale_copies_stays_on_probation_and_people_are_told_once() -> (
+    None
+):
+    """With how many and for how long; nothing is done to it, and it goes on once they are gone."""
+    fleet = stubborn_copies(NONE)
+    [alert] = fleet.alerts(Rule.STALE_EPOCHS)
+    assert alert.subject == "node/eu-00"
+    assert [(one.fact, one.seen) for one in alert.reasons] == [
+        ("agents_stale", 10),
+        ("back_s", 120),
+    ]
+    assert fleet.state_of("eu-00") is NodeState.PROBATION
+    fleet["eu-00"].stale = 0
+    fleet.tick()
+    assert fleet.state_of("eu-00") is NodeState.HEALTHY
 
 
 def test_probation_doubles_with_each_return_within_the_hour() -> None:
@@ -377,11 +399,11 @@ def test_in_mode_approve_one_word_is_enough_for_a_whole_failover(stateless: int)
 def test_a_word_for_one_incident_allows_nothing_in_another() -> None:
     """The same node dies again: it is asked for again."""
     action = Action(ActionKind.MOVE_NODE, "node/a", Rule.VOTE_MAJORITY, (), incident="node-a-1")
-    fence = replace(action, kind=ActionKind.FENCE_NODE)
+    fence = action._replace(kind=ActionKind.FENCE_NODE)
     assert action.approval_keys == fence.approval_keys
-    for other in (replace(action, incident="node-a-2"), replace(action, subject="node/b")):
+    for other in (action._replace(incident="node-a-2"), action._replace(subject="node/b")):
         assert action.approval_keys.isdisjoint(other.approval_keys)
-    evacuation = replace(action, kind=ActionKind.EVACUATE_REGION)
+    evacuation = action._replace(kind=ActionKind.EVACUATE_REGION)
     assert evacuation.approval_keys == {evacuation.key}
 
 

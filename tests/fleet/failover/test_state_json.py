@@ -34,7 +34,7 @@ node_marks = st.builds(
     incident=names, confirmed_by=names, fenced_by=names, moved_s=maybe, fence_s=maybe,
     attempts=st.integers(0, 9), stateless_moved=st.booleans(), cool_until_s=moments,
     flaps_s=some, returns_s=some,
-    probation_s=moments, watch_from_s=moments, gray_s=maybe, stopped_s=maybe,
+    probation_s=moments, watch_from_s=moments, gray_s=maybe,
     unregistered=st.booleans(), told=words,
 )  # fmt: skip
 region_marks = st.builds(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from fleet.decided_moves import DecidedMove
 from fleet.failover.columns import Infrastructure, node_columns
 from fleet.failover.decide import decide
 from fleet.failover.invariants import InvariantChecker
@@ -102,6 +103,7 @@ class WatchedFleet:
     crashes: tuple[AgentCrashes, ...] = ()
     clock_id: str = "boot-1"
     abroad: dict[str, int] = field(default_factory=dict)
+    earlier_moves: tuple[DecidedMove, ...] | None = ()
     incidents: dict[str, str] = field(default_factory=dict)
     pending: dict[str, int] = field(default_factory=dict)
     history: list[tuple[float, Decision]] = field(default_factory=list)
@@ -172,6 +174,7 @@ class WatchedFleet:
                 for incident, subject in self.incidents.items()
             ),
             agents_abroad=dict(self.abroad),
+            earlier_moves=self.earlier_moves,
         )
 
     def tick(self, step_s: float | None = None) -> Decision:
@@ -188,6 +191,9 @@ class WatchedFleet:
         self.history.append((self.now_s, decision))
         for action in decision.actions:
             self._obey(action)
+        for node in self.nodes.values():
+            if node.beats and self.obeys:  # it reads its placements when it beats
+                node.stale = 0
         if not self.without:
             assert self.violations == []
         return decision
@@ -211,8 +217,6 @@ class WatchedFleet:
         elif action.kind in {ActionKind.MOVE_NODE, ActionKind.EVACUATE_REGION}:
             for name in action.nodes:
                 self._move(self.nodes[name], action)
-        elif action.kind is ActionKind.STOP_STALE:
-            self.nodes[action.nodes[0]].stale = 0
         elif action.kind is ActionKind.FAIL_BACK:
             region = action.subject.removeprefix("region/")
             self.abroad[region] = max(0, self.abroad[region] - (action.agents_max or 0))

@@ -81,7 +81,7 @@ TABLE: list[tuple[str, tuple[str, ...], Change, int, str, str]] = [
         ("backups", "promote", "--region", AWAY, "--yes-promote", AWAY), lose_copy,
         exit_codes.USAGE,
         "region eu has no vault at {folder}/state/vaults/eu",
-        "It has no copy yet: `stateroom up` makes it. Other regions: us-west-2.",
+        "No copy yet: a running `stateroom up` brings one. Other regions: us-west-2.",
     ),
     (
         "time without zone",
@@ -180,7 +180,7 @@ TABLE: list[tuple[str, tuple[str, ...], Change, int, str, str]] = [
         "no copy in a region",
         (*RESTORE, "--region", "eu"), lose_copy, exit_codes.USAGE,
         "region eu has no vault at {folder}/state/vaults/eu",
-        "It has no copy yet: `stateroom up` makes it. Other regions: us-west-2.",
+        "No copy yet: a running `stateroom up` brings one. Other regions: us-west-2.",
     ),
     (
         "no control store",

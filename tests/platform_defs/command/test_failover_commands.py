@@ -23,6 +23,8 @@ from platform_defs.command.fail_back import find_evacuation
 from platform_defs.command.forced_orders import order_failover
 from tests.platform_defs.command.conftest import Run, hide_ages
 
+ID = "node-us-west-2-1-20260301T000000"
+
 NOBODY = (
     "  -> `stateroom up`, without --no-ui, starts the sensors that decide; where it runs, start "
     "node_failover_sensor and region_failover_sensor in the UI (Automation), or set "
@@ -139,6 +141,44 @@ def test_what_an_incident_waits_for_is_approved_and_nothing_more(
     assert read_directives(store, ()).approved == {key}
     run("failover", "node", "us-west-2-2", "--approve")
     assert forced(store) == {"node/us-west-2-2"}
+
+
+def test_who_would_wait_for_a_node_in_doubt_is_shown_as_waiting_and_not_as_parked(
+    run: Run, store: ControlStore
+) -> None:
+    """As the live plan does it: the only neighbour is down for now, nobody is parked for that."""
+    lead(store)
+    header = opened(store, subject="us-west-2-1")
+    store.update_incident(header._replace(waits_for=f"move_node:node/us-west-2-1:{ID}"))
+    done = run("failover", "node", "us-west-2-1", "--dry-run")
+    assert done.exit_code == exit_codes.FINDING
+    assert (
+        "  ! 2 agents would wait where they are: the only places for them are on nodes that are "
+        "down or in doubt (us-west-2-2)\n"
+    ) in done.stdout
+    assert "parked" not in done.stdout
+    document = json.loads(run("failover", "node", "us-west-2-1", "--dry-run", "--json").stdout)
+    assert (document["agents_waiting"], document["agents_parked"]) == (2, 0)
+    assert document["waiting"] == ["cpu-1", "cpu-2"]
+    assert document["nodes_in_doubt"] == ["us-west-2-2"]
+    assert document["moves"] == []
+
+
+def test_an_order_by_force_waits_for_nobody_and_says_who_would_wait_without_it(
+    run: Run, store: ControlStore
+) -> None:
+    """Whoever uses force must have seen whom it parks."""
+    lead(store)
+    done = run("failover", "node", "us-west-2-1", "--dry-run")
+    assert done.exit_code == exit_codes.FINDING
+    assert "  ! 2 agents parked: " in done.stdout
+    assert (
+        "  ! 2 agents of these would wait, left to the automation: the only places for them are on "
+        "nodes that are down or in doubt (us-west-2-2); an order by force parks them\n"
+    ) in done.stdout
+    document = json.loads(run("failover", "node", "us-west-2-1", "--dry-run", "--json").stdout)
+    assert (document["agents_waiting"], document["agents_parked"]) == (0, 2)
+    assert document["agents_hoping"] == 2
 
 
 def test_while_paused_an_order_is_forced(run: Run, store: ControlStore) -> None:

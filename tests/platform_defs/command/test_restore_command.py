@@ -151,7 +151,7 @@ def test_a_restore_that_breaks_off_stays_an_incident_until_it_is_run_again(
     words = ("restore", "--network", "watch", "--snapshot", backed_up.snapshots()[-1], "--force",
              "--yes")  # fmt: skip
 
-    def gone(*_: object) -> None:
+    def gone(*_: object, **__: object) -> None:
         raise StoreUnavailableError("the store went away in the middle")
 
     with monkeypatch.context() as broken:
@@ -172,10 +172,10 @@ def test_agents_that_are_refused_are_named_and_exit_with_1(
     forget_state(backed_up, "cpu-2")
     real = ControlStoreTarget.write
 
-    def overtaken(self: ControlStoreTarget, items: object) -> object:
+    def overtaken(self: ControlStoreTarget, items: object, *, more: bool) -> object:
         with opened_store(backed_up.settings) as store:
             write_state(store, "cpu-2", b"written meanwhile")
-        return real(self, items)  # type: ignore[arg-type]
+        return real(self, items, more=more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ControlStoreTarget, "write", overtaken)
     done = backed_up.run("restore", "--network", "watch", "--yes")

@@ -52,14 +52,28 @@ def events(fleet: Fleet, kind: str) -> list[tuple[str, str]]:
 
 def freeze_inside_a_commit(fleet: Fleet, node_id: str) -> None:
     """Stop a node's group again and again, until it stands still with the write lock."""
-    process = fleet.run(node_id).process
+    freeze_group_inside_a_commit(fleet.run(node_id).process.pid, fleet.state_dir / "control.db")
+
+
+def freeze_group_inside_a_commit(leader: int, database: Path) -> None:
+    """Stop a process group until its leader stands still with the write lock of a database.
+
+    A signal takes effect on a busy machine when a thread of the process gets its turn; until then
+    another one may commit, so the lock is looked for only once all of them stand still.
+    """
     for attempt in range(2000):
-        os.killpg(process.pid, signal.SIGSTOP)
-        if process.pid in write_lock_holders(fleet.state_dir / "control.db"):
+        os.killpg(leader, signal.SIGSTOP)
+        eventually(lambda: _stands_still(leader), "it stands still")
+        if leader in write_lock_holders(database):
             return
-        os.killpg(process.pid, signal.SIGCONT)
+        os.killpg(leader, signal.SIGCONT)
         time.sleep(0.003 + attempt % 7 / 1000)  # not in step with its own rhythm
     raise AssertionError("it was never inside a transaction")
+
+
+def _stands_still(pid: int) -> bool:
+    stats = [path.read_text(encoding="ascii") for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(text.rpartition(")")[2].split()[0] == "T" for text in stats)
 
 
 def start_writing(fleet: Fleet) -> None:

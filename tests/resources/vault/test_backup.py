@@ -242,9 +242,9 @@ def test_a_state_that_moves_on_during_the_restore_is_left_alone(tmp_path: Path) 
     fleet.change("agent-0000", "agent-0001")
 
     class Racing(ControlStoreTarget):
-        def write(self, items):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        def write(self, items, *, more):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
             fleet.change("agent-0001")
-            return super().write(items)
+            return super().write(items, more=more)
 
     result = restore(fleet.vault(store), Racing(fleet.store), newer="overwrite")
     assert result.restored == 1

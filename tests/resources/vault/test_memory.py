@@ -1,4 +1,4 @@
-"""What a backup holds in memory: no library that it does not need, and few manifests."""
+"""What backups and restores hold in memory: no library that they do not need, few manifests."""
 
 from __future__ import annotations
 
@@ -54,10 +54,62 @@ print(sorted({"pandas", "duckdb", "boto3"} & set(sys.modules)))
 """
 
 
-def test_a_backup_of_states_imports_no_library_that_it_does_not_need() -> None:
+RESTORES = """
+import sys
+import tempfile
+from pathlib import Path
+
+import resources.vault.snapshots.backup as backup
+from fleet.backup import ArtefactDeclaration
+from resources.vault.restores.restore import ControlStoreTarget, restore
+from resources.vault.restores.restore_files import restore_artefact
+from resources.vault.restores.restore_preview import preview_restore
+from resources.vault.restores.targets import restore_into_directory
+from resources.vault.retention.removal import forget
+from resources.vault.verification.verify import verify_bytes, verify_content, verify_structure
+from tests.fakes.journaled_fleet import JournaledFleet
+
+
+def step(agent_id):
+    fleet.change(agent_id)
+    fleet.clock.advance(60)
+    fleet.tick()
+
+
+backup.FULL_BELOW_ROWS = 1
+fleet = JournaledFleet(6)
+fleet.objects.create("vault.json", b'{"format":1,"vault_id":"v"}')
+folder = Path(tempfile.mkdtemp())
+(folder / "data").mkdir()
+(folder / "data" / "file").write_bytes(b"x" * 100)
+declared = ArtefactDeclaration(name="data", path=str(folder / "data"), network_id="net")
+first = fleet.snapshot().snapshot_id
+vault = fleet.vault(fleet.objects)
+backup.back_up(vault, fleet.store, artefacts=[declared])
+step("agent-0001")
+at = fleet.covered[-1]
+fleet.change("agent-0002")
+fleet.clock.advance(60)
+fleet.snapshot()
+step("agent-0003")
+forget(vault, [first])
+for moment in (None, at):
+    for one in ("a", "b"):
+        preview_restore(fleet.opened(), ControlStoreTarget(fleet.store), at=moment)
+        restore_into_directory(fleet.opened(), folder / f"{one}{moment}", at=moment)
+restore(fleet.opened(), ControlStoreTarget(fleet.store), at=at, newer="overwrite")
+restore_artefact(fleet.opened(), "data", folder / "back")
+for look in (verify_structure, verify_bytes, verify_content):
+    assert look(fleet.opened()).ok
+print(sorted({"pandas", "duckdb", "boto3"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize("script", [BACKUPS, RESTORES], ids=["backups", "restores"])
+def test_backups_and_restores_import_no_library_that_they_do_not_need(script: str) -> None:
     """Arrow would import pandas at the first value that it converts: 34 MB of every process."""
     done = subprocess.run(
-        [sys.executable, "-c", BACKUPS],
+        [sys.executable, "-c", script],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[3],

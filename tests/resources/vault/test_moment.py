@@ -90,6 +90,7 @@ def test_a_restore_at_any_moment_is_the_newest_version_by_then_or_says_so(
 @settings(max_examples=80, deadline=None)
 @given(jumping)
 @example([("write", 0), ("tick", 0), ("jump", -86_400), ("write", 0), ("tick", 0)])
+@example([("jump", -90), ("write", 0), ("pause", 400), ("snapshot", 0)])
 def test_a_clock_that_is_set_back_hides_nothing(actions: list[Action]) -> None:
     """Whatever the clocks did: never a version from after the moment, never a silent other one."""
     fleet = played([("snapshot", 0), ("tick", 0), *actions])

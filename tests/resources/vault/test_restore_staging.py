@@ -37,11 +37,13 @@ class WatchedTarget(ControlStoreTarget):
         self.batches = 0
         self.before = before
 
-    def write(self, items: Sequence[tuple[ReadItem, int]]) -> list[StateroomError | None]:
+    def write(
+        self, items: Sequence[tuple[ReadItem, int]], *, more: bool
+    ) -> list[StateroomError | None]:
         """Counted."""
         self.before(self.batches)
         self.batches += 1
-        return super().write(items)
+        return super().write(items, more=more)
 
     def bodies(self, fleet: VaultFleet) -> dict[str, bytes]:
         """What is there."""
@@ -297,8 +299,11 @@ class ForgetfulTarget:
         """Empty."""
         return {}
 
-    def write(self, items: Sequence[tuple[ReadItem, int]]) -> list[StateroomError | None]:
+    def write(
+        self, items: Sequence[tuple[ReadItem, int]], *, more: bool
+    ) -> list[StateroomError | None]:
         """Counted."""
+        del more
         self.size_bytes += sum(len(one.body) for one, _ in items)
         return [None] * len(items)
 

@@ -110,9 +110,9 @@ def test_a_state_that_is_put_meanwhile_wins(disaster: Disaster) -> None:
     store = disaster.fleet.store
     restore_states = store.restore_states
 
-    def late(restores):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    def late(restores, **options):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003, ANN202
         store.put_states([StatePut("agent-0002", 1, 0, b"back by itself")])
-        return restore_states(restores)
+        return restore_states(restores, **options)
 
     store.restore_states = late  # type: ignore[method-assign]
     ((_, version, _, problem),) = disaster.rescue("agent-0002")

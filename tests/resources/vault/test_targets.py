@@ -10,6 +10,7 @@ import pytest
 from fleet.agents import Placement
 from fleet.errors import CorruptObjectError, InvalidInputError, NotFoundError, PermanentError
 from fleet.reports import AgentDeclaration
+from resources.synced_files import FileSystemFlush
 from resources.vault.restores.restore import restore
 from resources.vault.restores.targets import (
     DirectoryTarget,
@@ -78,6 +79,39 @@ def test_until_its_commit_a_folder_is_not_there(tmp_path: Path, fleet: Journaled
     assert all(one.name.startswith(".old.partial-") for one in tmp_path.iterdir())
     again = restore_into_directory(fleet.opened(), tmp_path / "old")
     assert again.restored == 3
+
+
+@pytest.mark.parametrize("has_flush", [True, False])
+def test_a_large_folder_is_made_durable_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_flush: bool
+) -> None:
+    """By one flush, or where the system has none file by file; a failed flush leaves nothing."""
+    fleet = JournaledFleet(120)
+    fleet.snapshot()
+    synced: list[str] = []
+    folder = tmp_path / "old"
+
+    def note(path: Path) -> None:
+        assert not folder.exists()
+        assert len(list(path.parent.glob("*.state"))) == 120
+        synced.append(path.name)
+
+    monkeypatch.setattr("resources.vault.restores.targets.sync_file", note)
+    if not has_flush:
+        monkeypatch.setattr(FileSystemFlush, "flush", lambda _: False)
+    assert restore_into_directory(fleet.opened(), folder).restored == 120
+    assert len(synced) == (0 if has_flush else 121)
+    assert {one.stem: one.read_bytes() for one in folder.glob("*.state")} == fleet.bodies()
+    listed = json.loads((folder / "manifest.json").read_text())["agents"]
+    assert [one["agent_id"] for one in listed] == fleet.agent_ids
+
+    def fail(_: FileSystemFlush) -> bool:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(FileSystemFlush, "flush", fail)
+    with pytest.raises(PermanentError, match="Input/output error"):
+        restore_into_directory(fleet.opened(), tmp_path / "bad")
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_agents_come_back_under_other_ids_in_another_network(fleet: JournaledFleet) -> None:
