@@ -35,6 +35,11 @@ def node_lease_name(node_id: str) -> str:
     return f"node/{node_id}"
 
 
+def is_fence(holder: str) -> bool:
+    """Whether a lease's holder stands for a fence (`fence_nodes`); no boot is called like that."""
+    return holder.startswith("fenced under ")
+
+
 class FenceTimes(NamedTuple):
     """When a node that cannot renew its lease stops its own agents.
 

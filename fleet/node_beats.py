@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fleet.leases import is_fence
+
 
 class NodeBeat(NamedTuple):
     """One declared node: its last report and its lease, without what the report says."""
@@ -21,7 +23,8 @@ class NodeBeat(NamedTuple):
     """In that report: when the running agent that has been quiet for longest was last heard of, by
     the node's clock; 0 without a running agent that was."""
     holder: str
-    """Boot that holds the node's lease; empty when it was released or never taken."""
+    """Boot that holds the node's lease; empty when it was released or never taken, a fence
+    (`fleet.leases.is_fence`) when it had run out and was taken away."""
     term: int
     """Of the lease; 0 when it never existed."""
     renewed_us: int
@@ -35,6 +38,11 @@ class NodeBeat(NamedTuple):
     def released(self) -> bool:
         """Whether the node has given its lease up in order, and nobody has taken it since."""
         return self.term > 0 and not self.holder
+
+    @property
+    def acting_boot(self) -> str:
+        """The boot whose end is the node's end: who holds the lease, or held it until the fence."""
+        return self.boot_id if is_fence(self.holder) else self.holder
 
 
 class NodeWork(NamedTuple):

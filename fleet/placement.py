@@ -8,6 +8,7 @@ being squeezed onto a full node.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -18,6 +19,9 @@ from fleet.rooms import Room, Shape, deal, few, shape_of
 
 NO_NODE = ""
 """node_id of a placement that is parked because no node can take the agent."""
+
+_NO_ROOM = re.compile(r"parked: (no node of .* has room|.*has no node|it is not declared any more)")
+"""As `_parked_reason` here and `fleet.relocation` say it."""
 
 
 def plan_initial_placements(
@@ -30,9 +34,11 @@ def plan_initial_placements(
 ) -> list[Placement]:
     """Place the agents that have no node yet, evenly per workload, within each node's capacity.
 
-    An existing placement stays while its node is declared; a parked one is tried again. Agents are
-    dealt by workload to the node with the fewest agents of that workload, then the fewest agents,
-    then the first name; O((agents + nodes) log nodes).
+    An existing placement stays while its node is declared; one that is parked for lack of room is
+    tried again, whoever parked it. One that is parked for a crash loop, or because its state cannot
+    be had, stays so: room is not what it waits for. A stored term is kept, for terms never fall.
+    Agents are dealt by workload to the node with the fewest agents of that workload, then the
+    fewest agents, then the first name; O((agents + nodes) log nodes).
 
     Args:
         agents: all declared agents.
@@ -50,6 +56,8 @@ def plan_initial_placements(
     waiting: dict[Shape, list[AgentDeclaration]] = defaultdict(list)
     for agent in sorted(agents):
         placed = stored.get(agent.agent_id)
+        if placed is not None and placed.desired == "parked" and not lacks_room(placed):
+            continue
         room = rooms.get(placed.node_id) if placed is not None else None
         if room is not None and _is_settled(placed):
             room.take(agent)
@@ -66,6 +74,11 @@ def plan_initial_placements(
             if placement is not None:
                 planned.append(placement)
     return sorted(planned)
+
+
+def lacks_room(parked: Placement) -> bool:
+    """Whether a parked agent waits for room, and for nothing else."""
+    return _NO_ROOM.search(parked.reason) is not None
 
 
 def _is_settled(placed: Placement | None) -> bool:
@@ -96,7 +109,7 @@ def _placement(
         node_id=NO_NODE if room is None else room.node.node_id,
         region=agent.region,
         epoch=0 if stored is None else stored.epoch,
-        term=term,
+        term=term if stored is None else max(term, stored.term),
         desired="parked" if room is None else "running",
         reason=reason,
         updated_at=now,

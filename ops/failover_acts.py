@@ -6,10 +6,10 @@ is told here belongs to no incident: a frozen controller, a node that looks dead
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from fleet.decided_moves import FACT, move_fact
-from fleet.errors import StateroomError
+from fleet.errors import StateroomError, TransientError
 from fleet.failover.explain import explain_action, explain_non_action
 from fleet.failover.records import Action, ActionKind, NonAction
 from fleet.incident_timeline import SILENT, EntryKind, fact_entry
@@ -24,6 +24,15 @@ REASON_MAX_CHARS = 500
 
 _SILENCE_MAX_S = 30 * 86_400.0
 """A node that was never heard of has been silent for ever, which has no date."""
+
+
+class Outcome(NamedTuple):
+    """What has become of an action."""
+
+    told: bool
+    """All of it is done, and written down where it is written down."""
+    over: bool
+    """Done, or refused for good; else it can be tried again."""
 
 
 class DecisionActs:
@@ -50,15 +59,12 @@ class DecisionActs:
         self._regions, self._store_at = regions, store_at
         self.faults: list[str] = []
 
-    def carry_out(self, action: Action, *, moves: bool = False) -> bool:
+    def carry_out(self, action: Action, *, moves: bool = False) -> Outcome:
         """One action; a failure is told and keeps no other from being done.
 
         Args:
             action: to do, as far as it needs no run, and to write down.
             moves: whether an order to move agents follows from it.
-
-        Returns:
-            Whether all of it is done, and written down where it is written down.
         """
         try:
             if action.kind is ActionKind.OPEN_INCIDENT:
@@ -74,8 +80,8 @@ class DecisionActs:
             self._write_down(action, moves=moves)
         except StateroomError as error:
             self.faults.append(f"{action.key}: {error}")
-            return False
-        return True
+            return Outcome(told=False, over=not isinstance(error, TransientError))
+        return Outcome(told=True, over=True)
 
     def tell_waiting(self, missed: Sequence[NonAction]) -> None:
         """Let incidents say which of their actions wait for a person."""

@@ -33,6 +33,9 @@ _ORDERS = {
     ActionKind.FAIL_BACK: OrderKind.FAIL_BACK,
 }
 
+_ASKED_ONCE = frozenset({ActionKind.OPEN_INCIDENT, ActionKind.PARK_AGENT})
+"""The decision remembers that it has asked for these, and never asks again; moves it does."""
+
 DOOMED_MAX = 500
 """Nodes whose stateless agents are counted in one tick: 4 ms of processor time with ten agents on
 each, and ten times what the production profile's rate lets 10,000 nodes move in a window."""
@@ -75,6 +78,7 @@ class FailoverController:
         self._frozen_from_s = ports.clock.monotonic_s()
         self._views = ViewKeeper(ports.store)
         self._discovery = DiscoveryVerdicts(ports.store, ports.registry)
+        self._undone: list[Action] = []
 
     def tick(self) -> Tick:
         """Look once and do what follows from it."""
@@ -110,16 +114,27 @@ class FailoverController:
         acts = DecisionActs(
             store, self._notifier, evidence.at, regions, self._ports.leader.store_time()
         )
+        if decision.controller is ControllerState.ACTIVE:
+            opened = {
+                one.subject for one in decision.actions if one.kind is ActionKind.OPEN_INCIDENT
+            }
+            self._undone = [
+                one
+                for one in self._undone
+                if one.subject not in opened and not acts.carry_out(one).over
+            ]
         orders = []
         for action in (*decision.actions, *given_up(evidence, decision)):
             forced = action.subject in evidence.directives.forced
             moves = action.kind in _ORDERS or (forced and action.kind is ActionKind.FENCE_NODE)
             if action.kind in DISCOVERY:
                 self._discovery.want(action)
+            done = acts.carry_out(action, moves=moves)
+            if not done.over and action.kind in _ASKED_ONCE:
+                self._undone.append(action)  # else an incident would leave no record
             # A node's move that no journal tells of would be forgotten by the next leader's budget:
             # it is not ordered, and asked for again after `move_retry_s`.
-            told = acts.carry_out(action, moves=moves)
-            if moves and (told or not action.subject.startswith("node/")):
+            if moves and (done.told or not action.subject.startswith("node/")):
                 order = self._order(action, forced=forced)
                 orders.append(name_step(store, evidence, order))
         acts.tell_waiting(decision.non_actions)

@@ -270,7 +270,7 @@ class EvidenceReader:
             self._ages.see(channel, np.asarray(values, dtype=np.int64), now_s)
 
     def _infrastructure(self, beats: list[NodeBeat]) -> "npt.NDArray[np.int8]":
-        """Codes per node; a word about a boot that does not hold the lease is no word."""
+        """Codes per node; a word about another boot than the one that acts is no word."""
         import numpy as np
 
         codes = np.full(len(beats), Infrastructure.UNKNOWN, dtype=np.int8)
@@ -283,7 +283,7 @@ class EvidenceReader:
             if verdict is None:
                 continue
             certain = verdict.phase in {NodePhase.TERMINATED, NodePhase.STOPPED}
-            if certain and beat.holder and verdict.boot_id not in {"", beat.holder}:
+            if certain and beat.acting_boot and verdict.boot_id not in {"", beat.acting_boot}:
                 continue
             codes[number] = Infrastructure.of(verdict.phase)
         return codes

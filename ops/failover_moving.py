@@ -20,7 +20,8 @@ def move(
     """Make planned moves that are not made yet; those that somebody overtook are left alone.
 
     States that the store has lost come back first, from a backup: an agent never starts without a
-    state that it had. One whose state cannot be had is parked, and says so.
+    state that it had. One whose backups fail stays where it is until the next attempt, and is
+    parked by the last (`failover_states.RESTORE_ATTEMPTS`), which says so.
 
     Returns:
         All placements of these moves as they are in force now, ordered by agent.
@@ -56,11 +57,14 @@ def _move_batch(
         wanted = [
             to_placement(bodies.parked.get(one.agent_id, one), stored[one.agent_id], order.term)
             for one in pending
+            if one.agent_id not in bodies.waiting
         ]
         placed = ports.store.place_agents(wanted, leader_term=order.term)
         moved = sum(one.desired == "running" for one in placed)
         s.detail = losses_detail(Losses(moved=moved, parked=len(placed) - moved))
         s.reason = f"{moved} agents belong to other nodes now, {len(placed) - moved} to none"
+        if bodies.waiting:
+            s.reason += f"; {len(bodies.waiting)} wait for their states"
         overtaken = len(wanted) - len(placed) + len(settled.overtaken)
         if overtaken:
             s.reason += f"; {overtaken} had been placed by somebody else"

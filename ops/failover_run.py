@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from fleet.agents import Placement
 from fleet.errors import VersionConflictError
-from fleet.failover_order import FailoverOrder
-from fleet.incidents import IncidentState
+from fleet.failover_order import FailoverOrder, OrderKind
+from fleet.incidents import IncidentHeader, IncidentKind, IncidentOpening, IncidentState
 from ops.failover_arrival import READY_TIMEOUT_S, Arrival, start, wait_ready
 from ops.failover_fencing import Fencing, fence, recheck
 from ops.failover_moving import move
@@ -34,11 +34,14 @@ class FailoverResult(NamedTuple):
 def begin(ports: FailoverPorts, order: FailoverOrder) -> None:
     """Let the incident say that something is being done; one that is told already stays so.
 
+    One that its controller could not open, because it lost the store or the lead right after it
+    had decided, is opened here: what is moved leaves a record.
+
     Raises:
         LeaseLostError: a controller with a higher term has the incident.
     """
     for _ in range(_TRIES):
-        header = ports.store.incident(order.incident_id)
+        header = ports.store.incident(order.incident_id) or _open(ports, order)
         if header is None or header.state != IncidentState.OPEN:
             return
         try:
@@ -48,6 +51,25 @@ def begin(ports: FailoverPorts, order: FailoverOrder) -> None:
         except VersionConflictError:
             continue  # somebody acknowledged it in the same moment
         return
+
+
+def _open(ports: FailoverPorts, order: FailoverOrder) -> IncidentHeader | None:
+    """The incident of an order; None for a way home, whose incident a person's word is part of."""
+    if order.kind == OrderKind.FAIL_BACK:
+        return None
+    left = set(order.nodes)
+    regions = {one.region for one in ports.store.placements() if one.node_id in left}
+    region = order.subject if order.is_region else min(regions, default="")
+    opening = IncidentOpening(
+        IncidentKind(order.kind),
+        order.subject,
+        region,
+        order.because,
+        ports.clock.now(),
+        order.term,
+        incident_id=order.incident_id,
+    )
+    return ports.store.open_incident(opening)
 
 
 def carry_out(

@@ -51,7 +51,24 @@ def adopt_incidents(draft: Draft) -> None:
 
 
 def open_incidents(draft: Draft) -> None:
-    """Give every node with a verdict an incident: its own, or its region's."""
+    """Give every node with a verdict an incident: its own, or its region's.
+
+    A region that is to be given up has one in any case: its last node may have been lost without
+    agents, and so without an incident, after all others had one of their own.
+    """
+    _open_for_nodes(draft)
+    for number in sorted(set(draft.facts.region_index[_to_evacuate(draft)].tolist())):
+        _region_incident(draft, draft.facts.regions[number])
+
+
+def _to_evacuate(draft: Draft) -> BoolArray:
+    """Rows with a verdict and agents that only the evacuation of their region can move."""
+    judged = draft.nodes.where(lambda mark: mark.state in _OPENING)
+    rows: BoolArray = judged & (draft.facts.columns["agents"] > 0) & draft.full_rows()
+    return rows & ~draft.orders.forced_node
+
+
+def _open_for_nodes(draft: Draft) -> None:
     nodes, region_index = draft.nodes, draft.facts.region_index
     lacking = nodes.where(lambda mark: mark.state in _OPENING and not mark.incident)
     if not lacking.any():
@@ -122,8 +139,10 @@ def end_incidents(draft: Draft) -> None:
         _end_node(draft, nodes.mark(row))
     given_back = [code for code, incident in known.items() if incident in shared]
     nodes.name_incident(nodes.rows_in(given_back, over), "")
+    waiting = {draft.facts.regions[i] for i in draft.facts.region_index[_to_evacuate(draft)]}
     for region in list(draft.regions.values()):
-        if region.incident and region.incident not in unfinished:
+        unmoved = region.incident in unfinished or region.region in waiting
+        if region.incident and not unmoved:
             _end_region(draft, region)
 
 

@@ -28,6 +28,9 @@ from fleet.failover.witness import Row, Survey
 
 _MOVING = frozenset({ActionKind.MOVE_NODE, ActionKind.EVACUATE_REGION})
 
+_DOUBTED = frozenset({NodeState.SUSPECT, NodeState.CONFIRMED, NodeState.FENCED})
+_CLEARED = frozenset({NodeState.HEALTHY, NodeState.DEGRADED, NodeState.QUARANTINE})
+
 
 class LiveCopy(NamedTuple):
     """One copy of an agent that can write, as only the simulator knows."""
@@ -46,6 +49,7 @@ class InvariantChecker(LimitChecks):
         self._was_bad = False
         self._probation: dict[str, float] = {}
         self._clears: dict[str, list[float]] = defaultdict(list)
+        self._given_up: set[str] = set()
         self._suspect_s: dict[str, float] = {}
         self._told: set[tuple[str, str]] = set()
         self._gray_s: dict[str, float] = {}
@@ -163,16 +167,38 @@ class InvariantChecker(LimitChecks):
                 self._break("probation", subject, f"ended after {served_s:g} s")
             if int(evidence.nodes.agents_stale[index]) > 0:
                 self._break("stale_stopped_first", subject, "stale copies still run")
-        clears = before == NodeState.SUSPECT and after in {NodeState.HEALTHY, NodeState.QUARANTINE}
-        if clears and self._row(evidence, index, now_s).watched:
-            self._check_flap(name, after, now_s)
+        if self._row(evidence, index, now_s).watched:
+            self._check_flaps(name, before, after, now_s)
+            self._check_return(name, before, after)
+        else:
+            self._given_up.discard(name)  # somebody has stopped it, who knows more
 
-    def _check_flap(self, name: str, after: str, now_s: float) -> None:
+    def _check_return(self, name: str, before: str, after: str) -> None:
+        """A node that was given up serves a probation first, whatever shows its return."""
+        if after in {NodeState.MOVED, NodeState.PROBATION}:
+            self._given_up.add(name)
+        elif before == NodeState.MOVED and after == NodeState.SUSPECT:
+            self._given_up.discard(name)  # somebody has placed agents there meanwhile
+        elif before == NodeState.PROBATION and after in {NodeState.HEALTHY, NodeState.QUARANTINE}:
+            self._given_up.discard(name)  # how long it was is judged apart
+        elif after == NodeState.MAINTENANCE:
+            self._given_up.discard(name)
+        elif after == NodeState.HEALTHY and name in self._given_up:
+            self._break("probation", f"node/{name}", "was given up, and is whole without it")
+
+    def _check_flaps(self, name: str, before: str, after: str, now_s: float) -> None:
+        """A doubt that clears is a flap, whichever channel is heard first; too many are told."""
+        if before == NodeState.QUARANTINE and after == NodeState.HEALTHY:
+            self._clears.pop(name, None)
+            return
         window_s = self.policy.flap_window_s
         clears = [at_s for at_s in self._clears[name] if now_s - at_s < window_s]
-        self._clears[name] = [*clears, now_s]
-        if len(clears) + 1 >= self.policy.flaps_max and after == NodeState.HEALTHY:
-            self._break("flapping", f"node/{name}", f"{len(clears) + 1} flaps, still healthy")
+        if before in _DOUBTED and after in _CLEARED:
+            clears.append(now_s)
+        self._clears[name] = clears
+        whole = before in _DOUBTED | {NodeState.DEGRADED} and after == NodeState.HEALTHY
+        if whole and len(clears) >= self.policy.flaps_max:
+            self._break("flapping", f"node/{name}", f"{len(clears)} flaps, still healthy")
 
     # -- who may act -----------------------------------------------------------------------------
 

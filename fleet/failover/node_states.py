@@ -146,7 +146,10 @@ def _from_alive(case: Case) -> Step | None:
         )
     if facts.terminated and Rule.TERMINATED not in case.without:
         reason = Reason("infrastructure", "terminated")
-        return case.to(NodeState.CONFIRMED, Rule.TERMINATED, reason, confirmed_by="terminated")
+        return case.to(
+            NodeState.CONFIRMED, Rule.TERMINATED, reason, confirmed_by="terminated",
+            suspect_s=_doubted_s(case),
+        )  # fmt: skip
     unusable = facts.heard and is_gray(case)
     if (facts.contradicted and not unusable) or (facts.silent and shows_life(case)):
         return _degrade(case)
@@ -157,11 +160,28 @@ def _from_alive(case: Case) -> Step | None:
     return _from_heard(case)
 
 
+def _doubted_s(case: Case) -> float:
+    """Since when it is doubted: what showed life before that contradicts nothing."""
+    return case.mark.suspect_s if case.mark.state is NodeState.SUSPECT else case.now_s
+
+
 def _degrade(case: Case) -> Step | None:
     if case.mark.state is NodeState.DEGRADED:
         return None
     reasons = silence_reasons(case.facts) + contrary_reasons(case.facts, case.policy)
-    return case.to(NodeState.DEGRADED, Rule.CONTRARY_EVIDENCE, *reasons, flaps_s=_flapped(case))
+    return case.to(
+        NodeState.DEGRADED, Rule.CONTRARY_EVIDENCE, *reasons, flaps_s=_flapped(case),
+        moved_s=_left_s(case.mark),
+    )  # fmt: skip
+
+
+def _left_s(mark: NodeMark) -> float | None:
+    """When its agents were moved; of a node that was lost without any, since when it is lost.
+
+    Either way it has been away: when all channels carry again, it is on probation first.
+    """
+    empty = mark.state is NodeState.MOVED and mark.moved_s is None
+    return mark.since_s if empty else mark.moved_s
 
 
 def _flapped(case: Case) -> tuple[float, ...]:
@@ -236,7 +256,8 @@ def _from_one_channel(case: Case) -> Step | None:
     if mark.state is NodeState.GRAY:
         if mark.gray_s is not None or not alive:
             return None
-        return case.to(NodeState.HEALTHY, Rule.GRAY, *gray_reasons(facts, case.policy))
+        back = NodeState.PROBATION if mark.probation_s > 0.0 else NodeState.HEALTHY
+        return case.to(back, Rule.GRAY, *gray_reasons(facts, case.policy))
     if mark.state is NodeState.HEALTHY and facts.lease_lost:
         reasons = fence_reasons(facts, case.policy)
         return case.to(NodeState.DEGRADED, Rule.CONTRARY_EVIDENCE, *reasons)
@@ -248,9 +269,11 @@ def _from_one_channel(case: Case) -> Step | None:
 
 
 def _from_degraded(case: Case) -> Step:
-    """All channels carry again: whole, unless it has come and gone too often."""
+    """All channels carry again: whole, unless it has come and gone too often, or just come."""
     flaps, flaps_max = len(case.mark.flaps_s), case.policy.flaps_max
     reasons = silence_reasons(case.facts)
+    if case.mark.probation_s > 0.0:
+        return case.to(NodeState.PROBATION, Rule.PROBATION, *reasons)
     if flaps >= flaps_max and Rule.FLAPPING not in case.without:
         count = Reason("flaps", flaps, flaps_max)
         return case.to(NodeState.QUARANTINE, Rule.FLAPPING, *reasons, count)

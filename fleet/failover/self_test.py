@@ -11,6 +11,7 @@ from typing import NamedTuple
 from fleet.failover.mark_table import MarkTable
 from fleet.failover.policy import FailoverPolicy
 from fleet.failover.records import (
+    ControllerState,
     Evidence,
     FailoverState,
     LeaderFacts,
@@ -53,7 +54,7 @@ def run_self_test(
         *_test_gap(state, policy, now_s),
         *_test_observers(evidence),
         *_test_mass_loss(evidence, screen, marks, policy),
-        *_test_channels(screen, marks, policy, now_s),
+        *_test_channels(screen, marks, state, policy, now_s),
     ]
     return tuple(failure for failure in failures if failure.rule not in without)
 
@@ -97,15 +98,19 @@ def _test_observers(evidence: Evidence) -> list[Failure]:
 def _test_mass_loss(
     evidence: Evidence, screen: Screen, marks: MarkTable, policy: FailoverPolicy
 ) -> list[Failure]:
-    """Nearly everybody silent at once is rather we. Nodes that were emptied do not count."""
+    """Nearly everybody silent at once is rather we. Lost nodes that were emptied do not count.
+
+    One that a person has emptied and that beats does count as alive: else the last lost node would
+    freeze us, and frozen we would never see that the others are back.
+    """
     import numpy as np
 
     gone = screen.silent | screen.terminated
     watched, lost = int(np.count_nonzero(screen.watched)), int(np.count_nonzero(gone))
     moved = marks.at[marks.rows(lambda mark: mark.state is NodeState.MOVED)]
-    emptied = moved[(evidence.nodes.agents[moved] <= 0) & screen.watched[moved]]
+    emptied = moved[(evidence.nodes.agents[moved] <= 0) & screen.watched[moved] & gone[moved]]
     watched -= len(emptied)
-    lost -= int(np.count_nonzero(gone[emptied]))
+    lost -= len(emptied)
     if watched == 0 or lost < policy.mass_loss_fraction * watched:
         return []
     limit = f"less than {policy.mass_loss_fraction:g} of {watched}"
@@ -113,12 +118,14 @@ def _test_mass_loss(
 
 
 def _test_channels(
-    screen: Screen, marks: MarkTable, policy: FailoverPolicy, now_s: float
+    screen: Screen, marks: MarkTable, state: FailoverState, policy: FailoverPolicy, now_s: float
 ) -> list[Failure]:
     """When half of all lose one channel while another carries, the channel is at fault.
 
     A node that is terminated, or whose votes came before its silence was noticed, has lost no
-    channel: it is dying. So probes count only where a node has gone on beating for `confirm_s`.
+    channel: it is dying. So probes count only where a node has gone on beating for `confirm_s`. A
+    frozen controller remembers nothing new of any node; there, whoever is unusable now counts, or
+    a fault that goes from nodes to others would end the freeze.
     """
     import numpy as np
 
@@ -129,6 +136,8 @@ def _test_channels(
     old = marks.at[
         marks.rows(lambda mark: mark.gray_s is not None and now_s - mark.gray_s >= policy.confirm_s)
     ]
+    if state.controller is ControllerState.FROZEN:
+        old = np.arange(len(blind))
     lost = {
         "heartbeat": np.count_nonzero(deaf),
         "lease": np.count_nonzero(screen.lease_lost),

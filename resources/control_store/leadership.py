@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from fleet.errors import LeaseLostError
-from fleet.leases import LEADER_LEASE, node_lease_name
+from fleet.leases import LEADER_LEASE, is_fence, node_lease_name
 from resources.control_store.database import Feature
 from resources.control_store.dialects import Dialect
 from resources.control_store.driver_sql import DriverStatement
@@ -56,11 +56,6 @@ class SqlLeadership(Feature):
                     .values(holder=fence, term=leases.c.term + 1)
                 )
         return sorted(name.removeprefix(node_lease_name("")) for name, _ in ended)
-
-
-def is_fence(holder: str) -> bool:
-    """Whether a lease's holder stands for a fence; no boot is called like that."""
-    return holder.startswith("fenced under ")
 
 
 def hold_leader_term(dialect: Dialect, connection: sa.Connection, term: int) -> int:

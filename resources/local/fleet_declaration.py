@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from fleet.agents import Placement, Workload
 from fleet.inventory import Agent, Node
+from fleet.leases import LEADER_LEASE
 from fleet.placement import plan_initial_placements
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
@@ -47,8 +48,7 @@ def declare_fleet(
     undeclared = [a.agent_id for a in store.agents() if a.agent_id not in agent_ids]
     if undeclared:
         store.retire_agents(undeclared)
-    planned = plan_initial_placements(agents, nodes, store.placements(), now=clock.now())
-    placed = store.place_agents(planned)
+    placed = store.place_agents(_plan(store, agents, nodes, clock))
     # Last, so that no agent is ever placed on a node that does not exist.
     retired = [node.node_id for node in store.nodes() if node.node_id not in node_ids]
     if retired:
@@ -64,8 +64,23 @@ def place_unplaced(store: ControlStore, clock: Clock) -> list[Placement]:
     """
     agents = [declaration_of(agent) for agent in store.agents()]
     nodes = [_node_declaration(node) for node in store.nodes()]
-    planned = plan_initial_placements(agents, nodes, store.placements(), now=clock.now())
-    return store.place_agents(planned)
+    return store.place_agents(_plan(store, agents, nodes, clock))
+
+
+def _plan(
+    store: ControlStore,
+    agents: Sequence[AgentDeclaration],
+    nodes: Sequence[NodeDeclaration],
+    clock: Clock,
+) -> list[Placement]:
+    """What to place, under the last leader's term.
+
+    With a lower one the store refuses an agent that a leader has placed since, also one that was
+    retired and is declared again, whose old row nobody sees.
+    """
+    lease = store.lease(LEADER_LEASE)
+    term = 0 if lease is None else lease.term
+    return plan_initial_placements(agents, nodes, store.placements(), now=clock.now(), term=term)
 
 
 def declaration_of(agent: Agent) -> AgentDeclaration:

@@ -51,6 +51,7 @@ class BeatColumns:
         sent_us: when the last heartbeat that was taken in was sent.
         tokens: changes with every heartbeat that is taken in; `NEVER` before the first.
         holder: boot that holds the lease, `NOBODY` or `FENCED`.
+        reported: boot of the last heartbeat that was taken in, `NOBODY` before the first.
     """
 
     def __init__(self, conditions: ConditionColumns, ttl_s: float) -> None:
@@ -63,6 +64,7 @@ class BeatColumns:
         self.sent_us: Moments = np.full(size, _LONG_AGO_US, dtype=np.int64)
         self.tokens: Moments = np.full(size, NEVER, dtype=np.int64)
         self.holder: Moments = np.full(size, NOBODY, dtype=np.int64)
+        self.reported: Moments = np.full(size, NOBODY, dtype=np.int64)
         self._expires_us: Moments = np.full(size, _LONG_AGO_US, dtype=np.int64)
         self._reporter = [NOBODY] * size
         """Boot under which the node believes to hold its lease."""
@@ -130,7 +132,7 @@ class BeatColumns:
         expires_us = beat.received_us + self._ttl_us
         if held == boot:
             expires_us = max(expires_us, int(self._expires_us[position]))
-        self._reporter[position] = self.holder[position] = boot
+        self._reporter[position] = self.holder[position] = self.reported[position] = boot
         self.sent_us[position] = beat.sent_us
         self.tokens[position] = beat.received_us + _ERA_US
         self._expires_us[position] = expires_us
@@ -155,6 +157,13 @@ class BeatColumns:
         for position in positions:
             if self.holder[position] != NOBODY and self._expires_us[position] <= now_us:
                 self.holder[position] = FENCED
+
+    def acting(self) -> Moments:
+        """Boots that hold the leases, or held them until the fence, as `NodeBeat.acting_boot`."""
+        import numpy as np
+
+        found: Moments = np.where(self.holder == FENCED, self.reported, self.holder)
+        return found
 
     def leased(self, now_us: int) -> BoolArray:
         """Nodes whose present boot holds a lease that runs."""

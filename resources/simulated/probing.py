@@ -137,6 +137,8 @@ class SimulatedInfrastructure:
         self._machinery, self._clock = cluster.machinery, cluster.clock
         self.answers = True
         """Whether it can be asked at all; else every node is UNKNOWN."""
+        self.buried: set[str] = set()
+        """Nodes that it calls terminated although they may be alive."""
 
     def verdicts(self, node_ids: Sequence[str] | None = None) -> list[InfrastructureVerdict]:
         """What it says of these nodes, or of all, ordered by node_id."""
@@ -147,6 +149,7 @@ class SimulatedInfrastructure:
         node = self._machinery.nodes.get(node_id)
         if node is None or not self.answers:
             return InfrastructureVerdict(node_id, NodePhase.UNKNOWN, "", None, "no answer")
-        phase = infrastructure_phase(node)
+        buried = node_id in self.buried
+        phase = NodePhase.TERMINATED if buried else infrastructure_phase(node)
         at = self._clock.now() if phase is NodePhase.TERMINATED else None
         return InfrastructureVerdict(node_id, phase, f"{node_id}.{node.boot}", at, "simulated")

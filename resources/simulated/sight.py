@@ -117,12 +117,12 @@ class FleetSight:
         self.probes.restart()
 
     def _infrastructure(self) -> npt.NDArray[np.int8]:
-        """A word about a boot that does not hold the lease is no word."""
+        """A word about another boot than the one that acts is no word."""
         import numpy as np
 
-        conditions, holder = self._conditions, self.beats.holder
+        conditions, acting = self._conditions, self.beats.acting()
         said = conditions.infrastructure
-        other = (holder != NOBODY) & (holder != conditions.boot)
+        other = (acting != NOBODY) & (acting != conditions.boot)
         found: npt.NDArray[np.int8] = np.where(
             (said == Infrastructure.TERMINATED) & other, Infrastructure.UNKNOWN, said
         )

@@ -17,9 +17,11 @@ from fleet.agents import RestartPolicy, StateChange, Workload
 from fleet.errors import StateroomError
 from fleet.failover.records import ControllerState
 from fleet.inventory import AgentPhase
+from fleet.journal import JournalEntry
 from fleet.leases import LEADER_LEASE
 from fleet.placement_history import PlacementRecord
 from resources.clock import SystemClock
+from resources.local.fleet_declaration import place_unplaced
 from resources.local.linux_processes import (
     ProcessIdentity,
     child_pids,
@@ -29,7 +31,10 @@ from resources.local.linux_processes import (
     send_signal,
     signal_group,
 )
+from resources.local.node_spec import read_run, run_path
 from tests.chaos.blows import Blow, BlowKind, Victims
+from tests.chaos.lookout import Lookout
+from tests.chaos.parkings import Look
 from tests.chaos.write_ledger import Acknowledged
 from tests.resources.local.fleets import Fleet, agents_of, node, open_fleet
 
@@ -53,6 +58,7 @@ class ChaoticFleet:
         self.agents: list[str] = []
         self.controllers = [f"controller-{n}" for n in range(controllers)]
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._lookout: Lookout | None = None
 
     def start(self) -> None:
         """Nodes, agents, controllers; returns when every agent has been promised something."""
@@ -72,6 +78,7 @@ class ChaoticFleet:
         self.fleet.start(nodes, workloads, agents, heartbeat_interval_s=0.5, lease_ttl_s=4.0)
         for name in self.controllers:
             self.start_controller(name)
+        self._lookout = Lookout(self.fleet.store_url, self._supervisors)
         self._until(lambda: {one.agent_id for one in self.acknowledged()} == set(self.agents))
 
     def start_controller(self, name: str) -> None:
@@ -308,8 +315,28 @@ class ChaoticFleet:
             found[one.agent_id] = (one.version, one.epoch, one.digest)
         return found
 
+    def looks(self) -> list[Look]:
+        """What could have taken agents in, from the start to the stop."""
+        assert self._lookout is not None
+        return self._lookout.looks
+
+    def journals(self) -> dict[str, list[JournalEntry]]:
+        """Incident -> its journal, of all incidents."""
+        incidents = self.fleet.store.incidents(limit=PAGE)
+        return {one.incident_id: self.fleet.store.journal(one.incident_id) for one in incidents}
+
+    def place_parked(self) -> int:
+        """Do what the runbook tells an operator (`stateroom up`); returns how many were placed."""
+        return len(place_unplaced(self.fleet.store, SystemClock()))
+
+    def _supervisors(self) -> dict[str, ProcessIdentity]:
+        runs = {one: read_run(run_path(self.fleet.state_dir, one)) for one in self.nodes}
+        return {one: run.process for one, run in runs.items() if run is not None}
+
     def stop(self) -> None:
         """End nodes and controllers; agents checkpoint."""
+        if self._lookout is not None:
+            self._lookout.stop()
         for name, process in self._processes.items():
             if process.poll() is None:
                 self._signal(name, signal.SIGKILL)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.agents import Placement
-from fleet.placement import NO_NODE, plan_initial_placements
+from fleet.placement import NO_NODE, lacks_room, plan_initial_placements
+from fleet.relocation import RelocationTargets, plan_relocation
 from fleet.reports import AgentDeclaration, NodeDeclaration
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -131,6 +133,37 @@ def test_a_parked_agent_says_what_is_lacking_and_is_placed_once_there_is_room() 
     stored = store([], parked)
     placed = plan_initial_placements([big], [node("n1", cpu_milli=600)], stored, now=NOW)
     assert [(p.node_id, p.desired, p.epoch) for p in placed] == [("n1", "running", 1)]
+
+
+def test_who_was_parked_by_a_failover_for_lack_of_room_is_placed_when_there_is_some() -> None:
+    """Under the term that it was parked with: with a lower one the store would refuse it."""
+    big = agent("big", cpu=600)
+    lost = Placement("big", "net", "w", "n1", "east", 3, 7, "running", "", NOW)
+    for targets in ([], [node("n2", cpu_milli=500)]):
+        [move] = plan_relocation(
+            [lost], [lost], {"big": big}, RelocationTargets(targets, ()),
+            because="node n1 was lost (i)", now=NOW, term=8,
+        )  # fmt: skip
+        assert lacks_room(move.after)
+        planned = plan_initial_placements([big], [node("n2")], [move.after], now=NOW)
+        assert [(p.node_id, p.desired, p.epoch, p.term) for p in planned] == [
+            ("n2", "running", 3, 8)
+        ]
+        assert plan_initial_placements([big], targets, [move.after], now=NOW) == []
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "parked: Park agent/a, 1 agents: crash loops must not tour the fleet (restarts 5, limit 3)",
+        "node n1 was lost (i); parked: no backup can be restored: eu: the vault has no log",
+        "node n1 was lost (i); parked: its state is damaged, and no backup holds another",
+    ],
+)
+def test_who_was_parked_for_another_reason_does_not_start_for_having_room(reason: str) -> None:
+    """A crash loop would begin again; an agent without its state would begin from nothing."""
+    parked = Placement("a", "net", "w", NO_NODE, "east", 3, 7, "parked", reason, NOW)
+    assert plan_initial_placements([agent("a")], [node("n1")], [parked], now=NOW) == []
 
 
 def test_a_region_without_nodes_parks_its_agents() -> None:

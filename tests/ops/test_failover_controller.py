@@ -321,3 +321,81 @@ def test_a_node_that_came_back_is_let_in_only_when_its_old_copies_have_ended() -
     for _ in range(10):
         world.look()
     assert state() is NodeState.HEALTHY
+
+
+def _refusing(world: WatchedWorld, name: str) -> list[str]:
+    """Let one of the store's writes fail for as long as the list is not empty."""
+    from fleet.errors import StoreUnavailableError
+
+    failing, whole = ["locked"], getattr(world.store, name)
+
+    def write(*args: object, **kwargs: object) -> object:
+        if failing:
+            raise StoreUnavailableError("locked", hint="")
+        return whole(*args, **kwargs)
+
+    setattr(world.store, name, write)
+    return failing
+
+
+@pytest.mark.parametrize("write", ["open_incident", "append_journal"])
+def test_an_incident_that_could_not_be_opened_is_opened_as_soon_as_that_can_be_done(
+    write: str,
+) -> None:
+    """The move waits until it can be written down; then there is one incident, with an end."""
+    world = WatchedWorld()
+    world.kill("eu-1", terminated=True)
+    failing = _refusing(world, write)
+    tick = world.look()
+    assert tick.orders == ()
+    assert any("open_incident" in fault for fault in tick.faults)
+    failing.clear()
+    world.look()
+    (incident,) = world.store.incidents()
+    assert incident.state == IncidentState.OPEN
+    steps = [one.step for one in world.store.journal(incident.incident_id)]
+    assert len([one for one in steps if "open_incident" in one]) == 1
+    tick = world.look_until_ordered()
+    assert [one.incident_id for one in tick.orders] == [incident.incident_id]
+    world.carry_out(tick)
+    for _ in range(5):
+        world.look()
+    (incident,) = world.store.incidents()
+    assert incident.state == IncidentState.ENDED
+
+
+def test_a_crash_loop_that_could_not_be_parked_is_parked_as_soon_as_that_can_be_done() -> None:
+    """The decision asks once; what the store refused for now is not forgotten."""
+    world = WatchedWorld()
+    report = world._report
+
+    def crashing(node_id: str) -> object:
+        found = report(node_id)
+        agents = tuple(
+            one._replace(restarts=3, phase=AgentPhase.FAILED) if one.agent_id == "eu-1-a0" else one
+            for one in found.agents
+        )
+        return found._replace(agents=agents)
+
+    world._report = crashing  # type: ignore[method-assign,assignment]
+    failing = _refusing(world, "place_agents")
+    faults = [fault for _ in range(12) for fault in world.look().faults]
+    assert any("park_agent" in fault for fault in faults)
+    failing.clear()
+    world.look()
+    parked = [one.agent_id for one in world.store.placements() if one.desired == "parked"]
+    assert parked == ["eu-1-a0"]
+
+
+def test_a_termination_counts_also_when_the_lease_was_taken_away() -> None:
+    """A run has fenced the node and died; the word about its last boot is as good as before."""
+    world = WatchedWorld()
+    world.kill("eu-1", terminated=True)
+    tick = world.look()
+    for _ in range(10):
+        world.look()
+    assert world.store.fence_nodes(["eu-1"], tick.orders[0].term) == ["eu-1"]
+    for _ in range(5):
+        world.look()
+        mark = world.controller.state.nodes["eu-1"]
+        assert (mark.state, mark.confirmed_by) == (NodeState.FENCED, "terminated")

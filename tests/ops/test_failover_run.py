@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -10,12 +10,14 @@ from fleet.errors import LeaseLostError, NodeUnavailableError, PermanentError
 from fleet.failover_moves import read_plans
 from fleet.failover_order import OrderKind
 from fleet.incident_timeline import read_incident
-from fleet.incidents import IncidentState
+from fleet.incidents import IncidentKind, IncidentState
 from fleet.inventory import NodePhase
 from fleet.leases import LEADER_LEASE
 from fleet.ports.infrastructure import InfrastructureVerdict
+from fleet.ports.state_rescue import RescuedState
 from ops.failover_jobs import failover_request
 from ops.failover_run import carry_out
+from ops.failover_states import RESTORE_ATTEMPTS
 from tests.ops.failover_world import TTL_S, BackupOf, CrashedError, CrashingCalls, FailoverWorld
 
 LOST = tuple(f"eu-1-a{n}" for n in range(4))
@@ -268,6 +270,107 @@ def test_a_damaged_state_without_a_backup_parks_its_agent() -> None:
     (parked,) = [one for one in result.placed if one.desired == "parked"]
     assert parked.agent_id == LOST[0]
     assert "its state is damaged, and no backup holds another" in parked.reason
+
+
+class _Vaults:
+    """`StateRescue` whose vaults do not answer so many times, and then hold what a backup holds."""
+
+    def __init__(self, failures: int, backup: BackupOf) -> None:
+        self._failures, self._backup = failures, backup
+
+    def rescue_states(
+        self, network_id: str, agent_ids: Sequence[str], lost_regions: object
+    ) -> list[RescuedState]:
+        """As told at the start."""
+        self._failures -= 1
+        if self._failures < 0:
+            return self._backup.rescue_states(network_id, agent_ids, lost_regions)
+        return [RescuedState(one, 0, None, "", "no vault answers") for one in agent_ids]
+
+
+@pytest.mark.parametrize("failures", range(RESTORE_ATTEMPTS + 1))
+def test_a_restore_that_fails_is_tried_by_each_attempt_and_parks_with_the_last(
+    failures: int,
+) -> None:
+    """Until then its agent stays where it was placed, and its neighbours do not wait for it."""
+    world = FailoverWorld()
+    world.kill("eu-1", terminated=True)
+    del world.store._states[LOST[0]]
+    vaults = _Vaults(failures, BackupOf(world, {LOST[0]: (1, b"from the backup")}))
+    ports = world.ports()._replace(rescue=vaults)
+    for attempt in range(1, RESTORE_ATTEMPTS + 1):
+        carry_out(ports, world.order("eu-1", attempt=attempt))
+        placed = {one.agent_id: one for one in world.store.placements()}
+        assert {placed[one].node_id for one in LOST[1:]} == {"eu-2"}
+        found = placed[LOST[0]]
+        if attempt > failures:
+            assert (found.node_id, found.epoch) == ("eu-2", 2)
+            assert world.running()[LOST[0]] == "eu-2"
+        elif attempt < RESTORE_ATTEMPTS:
+            assert (found.node_id, found.desired, found.epoch) == ("eu-1", "running", 1)
+        else:
+            assert (found.node_id, found.desired) == ("", "parked")
+            assert "no vault answers" in found.reason
+
+
+def test_on_the_way_home_an_unreadable_state_stops_nobody() -> None:
+    """The agent runs where it is: parking it would be the first harm that is done to it."""
+    world = FailoverWorld()
+    world.kill("eu-1", "eu-2")
+    world.pass_time(8)
+    away = world.order("eu-1", "eu-2", kind=OrderKind.REGION, subject="eu", regions=("us",))
+    assert len(carry_out(world.ports(), away).arrival.running) == 8
+    world.dead.clear()
+    world.pass_time(1)
+    state = world.store._states[LOST[0]]
+    world.store._states[LOST[0]] = state._replace(body=b"damaged")
+    home = away._replace(
+        kind=OrderKind.FAIL_BACK, attempt=2, nodes=(), regions=("eu",), heartbeats={}
+    )
+    carry_out(world.ports(), home)
+    placed = {one.agent_id: one for one in world.store.placements()}
+    assert (placed[LOST[0]].region, placed[LOST[0]].desired) == ("us", "running")
+    assert {placed[one].region for one in LOST[1:]} == {"eu"}
+
+
+class _DyingAtTheSwitch(CrashingCalls):
+    """Kills the run that switches the first placement."""
+
+    WRITES = ("place_agents",)
+
+
+def test_a_run_that_is_taken_up_again_moves_nobody_off_a_node_that_came_back() -> None:
+    """Its plan is written down from before, but the node has its right to act again."""
+    world = FailoverWorld()
+    world.kill("eu-1", "us-1", terminated=True)
+    order = world.order("eu-1", "us-1")
+    with pytest.raises(CrashedError):
+        carry_out(world.ports(_DyingAtTheSwitch(world.store, 0, after=False)), order)
+    planned = {one.source for one in read_plans(world.store.journal(order.incident_id))}
+    assert planned == {"eu-1", "us-1"}
+    world.dead.discard("eu-1")
+    world.terminated.discard("eu-1")
+    world.pass_time(1)
+    result = carry_out(world.ports(), order)
+    assert {one.node_id for one in result.placed} == {"us-2"}
+    placed = {one.agent_id: one for one in world.store.placements()}
+    assert {(placed[one].node_id, placed[one].epoch) for one in LOST} == {("eu-1", 1)}
+    assert world.put(LOST[0], b"written after the return")
+
+
+def test_what_is_moved_leaves_a_record_even_if_its_controller_could_not_open_it() -> None:
+    """The run opens the incident of its order; once, however often it is carried out."""
+    world = FailoverWorld()
+    world.kill("eu-1", terminated=True)
+    order = world.order("eu-1")
+    del world.store._incidents[order.incident_id]
+    for _ in range(2):
+        carry_out(world.ports(), order)
+    header = world.store.incident(order.incident_id)
+    assert header is not None
+    assert (header.kind, header.subject, header.region) == (IncidentKind.NODE, "eu-1", "eu")
+    assert (header.state, header.reason) == (IncidentState.ACTING, order.because)
+    assert len(world.store.incidents()) == 1
 
 
 def test_agents_that_do_not_start_are_named() -> None:

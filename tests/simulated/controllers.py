@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
-from fleet.errors import StoreUnavailableError
+from fleet.errors import CorruptObjectError, StoreUnavailableError
 from fleet.failover.invariants import InvariantChecker
-from fleet.failover.records import Evidence, FailoverState
+from fleet.failover.records import Decision, Evidence, FailoverState
 from fleet.failover.rules import Rule
 from fleet.failover.state_json import decode_state, encode_state
 from fleet.failover_declaration import FailoverDeclaration
@@ -23,15 +22,21 @@ from resources.controller_prober import ControllerProber
 from resources.leader_lease import LEADER_RENEW_S, LeaderLease
 from resources.simulated.clock import VirtualClock
 from resources.simulated.probing import CONTROLLER, SimulatedProbes
+from tests.ops.failover_world import CrashingCalls
 
 _REGISTRY = frozenset({"registrations_of", "mark_gray", "remove_endpoints"})
+_WRITES = frozenset({*CrashingCalls.WRITES, "open_incident", "keep_controller_view"})
 
 
 class ReachedStore:
     """The store as one process reaches it: away while its switch says so."""
 
     def __init__(self, store: Any, name: str, away: set[str]) -> None:
-        """`away` names who cannot reach it: `*` is everybody, `registry` the calls of discovery."""
+        """`away` names who cannot reach it.
+
+        `*` is everybody, `registry` the calls of discovery, `NAME/writes` who can only read;
+        with `moves` the journal of moves is damaged, so that none of it can be read.
+        """
         self._store, self._name, self._away = store, name, away
 
     def __getattr__(self, name: str) -> Any:
@@ -41,8 +46,11 @@ class ReachedStore:
             return found
 
         def call(*args: Any, **kwargs: Any) -> Any:
+            if "moves" in self._away and name == "decided_moves":
+                raise CorruptObjectError("the journal of moves is damaged", hint="repair it")
             registry = "registry" in self._away and name in _REGISTRY
-            if registry or not self._away.isdisjoint((self._name, "*")):
+            writes = f"{self._name}/writes" in self._away and name in _WRITES
+            if registry or writes or not self._away.isdisjoint((self._name, "*")):
                 raise StoreUnavailableError("the store does not answer", hint="wait")
             return found(*args, **kwargs)
 
@@ -156,7 +164,7 @@ class SimulatedController:
             self.mind.reader._ports.clock.skew_s = skew_s  # type: ignore[attr-defined]
 
     def tick(self) -> Tick | None:
-        """Look once, as the sensor does; None when no process runs or it is frozen solid."""
+        """Look once, as the sensor does; None when nothing was looked at, or could not be done."""
         now_s = self._clock.monotonic_s()
         mind = self.mind
         if mind is None or now_s < self.paused_until_s:
@@ -164,20 +172,35 @@ class SimulatedController:
         if now_s - mind.campaigned_s >= LEADER_RENEW_S or not mind.lease.leadership().held:
             mind.campaigned_s = now_s
             mind.lease.campaign()
-        with decided_without(self._without):
-            tick = mind.controller.tick()
-        self.checker.observe(mind.reader.seen, tick.decision, now_s)
+        with decided_without(self._without) as decided:
+            try:
+                tick = mind.controller.tick()
+            except StoreUnavailableError:  # the live sensor skips such a tick, too
+                tick = None
+        for decision in decided:
+            self.checker.observe(mind.reader.seen, decision, now_s)
+        if tick is None:
+            return None
         self._cursor = encode_state(mind.controller.state)
         return tick
 
 
 @contextmanager
-def decided_without(rules: frozenset[Rule]) -> Iterator[None]:
-    """Let the live controller decide without some rules, to see whether anybody notices."""
+def decided_without(rules: frozenset[Rule]) -> Iterator[list[Decision]]:
+    """Let the live controller decide without some rules, to see whether anybody notices.
+
+    Yields:
+        What is decided meanwhile: also a decision that cannot be carried out counts.
+    """
     whole = failover_controller.decide
-    if rules:
-        failover_controller.decide = partial(whole, without=rules)  # type: ignore[assignment]
+    decided: list[Decision] = []
+
+    def decide(*arguments: Any) -> Decision:
+        decided.append(whole(*arguments, without=rules))
+        return decided[-1]
+
+    failover_controller.decide = decide  # type: ignore[assignment]
     try:
-        yield
+        yield decided
     finally:
         failover_controller.decide = whole

@@ -7,14 +7,13 @@ out by the real steps of `ops`. After every step the truth is compared with the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from fleet.agents import Placement, StatePut, Workload
-from fleet.errors import LeaseLostError
-from fleet.failover.explain import explain_action, explain_non_action, explain_transition
+from fleet.errors import CorruptObjectError, LeaseLostError
 from fleet.failover.limit_checks import Violation
 from fleet.failover.policy import FailoverPolicy
 from fleet.failover.profiles import PRODUCTION
@@ -25,9 +24,10 @@ from fleet.failover_order import FailoverOrder
 from fleet.leases import Lease, fence_times, node_lease_name
 from fleet.placement import NO_NODE
 from fleet.probing import ProbePolicy
-from fleet.reports import AgentDeclaration, NodeDeclaration
+from fleet.reports import AgentDeclaration, AgentReport, NodeDeclaration
 from ops.failover_controller import Tick
 from ops.failover_evidence import WatchPorts
+from ops.failover_jobs import failover_request
 from ops.failover_ports import FailoverPorts
 from resources.simulated.clock import MICROSECONDS, VirtualClock, as_microseconds
 from resources.simulated.cluster import SimulatedCluster
@@ -35,13 +35,14 @@ from resources.simulated.heartbeats import Beat
 from resources.simulated.nodes import SimulatedNode
 from resources.simulated.probing import SimulatedInfrastructure, SimulatedProbes
 from tests.fakes.control_store import InMemoryControlStore
+from tests.simulated.backups import SimulatedBackups
 from tests.simulated.controllers import ReachedStore, SimulatedController, SimulatedProber
 from tests.simulated.ops_runs import NEVER, OpsRun
+from tests.simulated.story import Story
 
 MONDAY = datetime.fromisoformat("2026-01-05T09:00:00+00:00")
 STATELESS = "stateless"
 """Name of the workload whose agents may run twice."""
-STEPS = ("recheck", "fence", "plan", "restore", "move", "start", "ready")
 RUN_RETRY_S = 10.0
 """Until a run that died, or whose store was away, is started again."""
 
@@ -71,6 +72,10 @@ class FleetShape:
     regions: tuple[str, ...] = ("ap", "eu", "us")
     nodes: int = 3
     """Of each region."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Region -> nodes, where it differs."""
+    zones: int = 2
+    """Of each region."""
     agents: int = 2
     """Of each node."""
     room: int = 20
@@ -84,9 +89,9 @@ class FleetShape:
     def declare(self) -> tuple[list[NodeDeclaration], list[AgentDeclaration], list[Placement]]:
         """Nodes, agents and where they are."""
         nodes = [
-            NodeDeclaration(f"{r}-{n}", r, f"{r}{'ab'[n % 2]}", 100 * self.room, 2**40)
+            NodeDeclaration(f"{r}-{n}", r, f"{r}{'abc'[n % self.zones]}", 100 * self.room, 2**40)
             for r in self.regions
-            for n in range(1, self.nodes + 1)
+            for n in range(1, self.sizes.get(r, self.nodes) + 1)
         ]
         agents, placements = [], []
         for node in nodes:
@@ -118,24 +123,6 @@ class _Launch:
     tries: int = 1
 
 
-@dataclass
-class Story:
-    """What happened, in lines with times; and when each thing happened first."""
-
-    lines: list[str] = field(default_factory=list)
-    firsts: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def say(self, at_s: float, who: str, text: str) -> None:
-        """One line."""
-        self.lines.append(f"{at_s:8.1f}  {who:<8} {text}")
-
-    def mark(self, at_s: float, name: str) -> None:
-        """Something that bounds are about."""
-        self.firsts.setdefault(name, at_s)
-        self.counts[name] = self.counts.get(name, 0) + 1
-
-
 class FailoverDrive:
     """The fleet, its store, its controllers and its runs.
 
@@ -144,7 +131,6 @@ class FailoverDrive:
         shape: of the fleet.
         seed: of the simulated cluster.
         without: rules that are switched off, to see whether anybody notices.
-        rescue: backups, as runs see them.
     """
 
     def __init__(
@@ -154,10 +140,9 @@ class FailoverDrive:
         *,
         seed: int = 0,
         without: frozenset[Rule] = frozenset(),
-        rescue: Any = None,
     ) -> None:
         """Bring everything up, and let the controller see it for a while; then it is second 0."""
-        self.policy, self.shape, self.without, self.rescue = policy, shape, without, rescue
+        self.policy, self.shape, self.without = policy, shape, without
         self.pulse_s = min(policy.tick_interval_s, policy.suspect_min_s / 2)
         self.probing = ProbePolicy(
             interval_s=self.pulse_s,
@@ -176,23 +161,19 @@ class FailoverDrive:
         self.clock, self.machinery = clock, self.cluster.machinery
         self._store_clock = StoreClock(clock)
         self.store = InMemoryControlStore(self._store_clock)
-        self.store.declare_workloads(
-            [
-                Workload("w", "net", function="m:f"),
-                Workload(STATELESS, "net", function="m:f", stateless=True),
-            ]
-        )
-        self.store.declare_nodes(nodes)
-        self.store.declare_agents(agents)
-        self.store.place_agents([one._replace(epoch=0) for one in placements])
+        self._declare(nodes, agents, placements)
         self.probes = SimulatedProbes(self.cluster, self.probing)
         self.infrastructure = SimulatedInfrastructure(self.cluster)
         self.away: set[str] = set()
         """Who cannot reach the store: names of controllers, `ops`, or `*`."""
         self.deaf: set[str] = set()
         """Nodes whose heartbeats are lost while their leases are renewed."""
+        self.mute: set[str] = set()
+        """Nodes whose supervisor hangs: neither heartbeats nor renewals, while agents may work."""
         self.working: set[str] = set()
         """Nodes whose agents are seen to work by what they store."""
+        self.stuck: dict[str, tuple[AgentReport, ...]] = {}
+        """Nodes -> copies that nobody can end there: every report goes on naming them."""
         self.crash_next: list[tuple[int, bool]] = []
         """Where the runs to come die: writing call, and whether it takes effect."""
         self.run_restarts = True
@@ -203,7 +184,6 @@ class FailoverDrive:
         self._sent_us: dict[str, int] = {}
         self._followed = 0
         self._told = 0
-        self._missed: dict[str, set[tuple[str, str]]] = {}
         self._launches: dict[str, _Launch] = {}
         self._placed = {one.agent_id: one for one in self.store.placements()}
         self._ended = False
@@ -211,15 +191,30 @@ class FailoverDrive:
         """Move whose order was handed out -> when it was decided, by whichever leader; agents."""
         self._decided_s: dict[str, float] = {}
         self._publish()
-        states = [
-            StatePut(one.agent_id, 1, 0, b"state") for one in agents if one.workload != STATELESS
-        ]
-        self.store.put_states(states)
+        stateful = [one.agent_id for one in agents if one.workload != STATELESS]
+        self.store.put_states([StatePut(one, 1, 0, b"state") for one in stateful])
+        self.backups = SimulatedBackups(self.store, self._say_restored)
         self.controllers: dict[str, SimulatedController] = {}
         self.add_controller("c1")
         self.run(6 * self.pulse_s + policy.suspect_min_s)
         self.zero_s = self.clock.monotonic_s()
         self.story = Story()
+
+    def _declare(
+        self,
+        nodes: list[NodeDeclaration],
+        agents: list[AgentDeclaration],
+        placements: list[Placement],
+    ) -> None:
+        self.store.declare_workloads(
+            [
+                Workload("w", "net", function="m:f"),
+                Workload(STATELESS, "net", function="m:f", stateless=True),
+            ]
+        )
+        self.store.declare_nodes(nodes)
+        self.store.declare_agents(agents)
+        self.store.place_agents([one._replace(epoch=0) for one in placements])
 
     # -- time ------------------------------------------------------------------------------------
 
@@ -272,6 +267,10 @@ class FailoverDrive:
         self._store_clock.arrived_us = None
 
     def _accept(self, name: str, beat: Beat, node: SimulatedNode) -> None:
+        if name in self.mute:
+            if name in self.working:
+                self._work(name)
+            return
         boot_id = f"{name}.{beat.segment.boot}"
         lease = self._node_leases.get(name)
         try:
@@ -283,7 +282,9 @@ class FailoverDrive:
             else:
                 report = self.cluster.report(name)
                 assert report is not None
-                lease = self.store.report_node(report._replace(address=f"{name}:1"), lease)
+                agents = (*report.agents, *self.stuck.get(name, ()))
+                report = report._replace(address=f"{name}:1", agents=agents)
+                lease = self.store.report_node(report, lease)
         except LeaseLostError:
             self._node_leases.pop(name, None)
             return
@@ -293,9 +294,9 @@ class FailoverDrive:
             self._work(name)
 
     def _work(self, name: str) -> None:
+        versions = {one.agent_id: one.version for one in self.store.state_infos()}
         for one in self.store.placements(name)[:1]:
-            state = self.store.state(one.agent_id)
-            version = state.version if state else 0
+            version = versions.get(one.agent_id, 0)
             self.store.put_states([StatePut(one.agent_id, one.epoch, version, b"newer")])
 
     def can_write(self, node: SimulatedNode) -> bool:
@@ -332,14 +333,33 @@ class FailoverDrive:
                 detail = f"epoch {before.epoch} still acts on {name}"
                 self._break("fenced_before_move", f"agent/{after.agent_id}", detail)
         kind = "parked" if after.node_id == NO_NODE else "left"
+        if kind == "left" and not self._has_state(after.agent_id):
+            self._break("state_first", f"agent/{after.agent_id}", "starts without its state")
         self.story.mark(self.now_s, f"{kind}:{before.node_id}")
-        self.story.mark(self.now_s, f"{kind}:agent/{after.agent_id}")
+        self.story.mark(self.now_s, f"{kind}:{after.agent_id}")
         self.story.mark(self.now_s, f"into:{after.node_id}")
+
+    def _has_state(self, agent_id: str) -> bool:
+        """Every agent of this fleet has stored one before second 0, but for the stateless."""
+        try:
+            return self.store.state(agent_id) is not None or self._may_run_twice(agent_id)
+        except CorruptObjectError:
+            return False
+
+    def _say_restored(self, agent_id: str, region: str) -> None:
+        self.story.mark(self.now_s, f"restored:{agent_id}")
+        self.story.say(self.now_s, "backup", f"{agent_id} comes back from the copy in {region}")
+
+    def stick(self, name: str) -> None:
+        """From now on the copies on a node cannot be ended there, whatever is placed."""
+        report = self.cluster.report(name)
+        assert report is not None
+        self.stuck[name] = report.agents
 
     def _may_run_twice(self, agent_id: str) -> bool:
         """Declared so, and it holds nothing: two copies of it may act until the old one stops."""
         declared = self._placed[agent_id].workload == STATELESS
-        return declared and self.store.state(agent_id) is None
+        return declared and all(one.agent_id != agent_id for one in self.store.state_infos())
 
     # -- controllers and runs --------------------------------------------------------------------
 
@@ -362,14 +382,15 @@ class FailoverDrive:
             return
         self.violations += controller.checker.violations
         controller.checker.violations.clear()
-        self._tell(controller.name, tick)
+        self.story.tell_tick(self.now_s, controller.name, tick)
         self._check_budget(controller, tick)
         for order in tick.orders:
             self._launch(order)
 
     def _launch(self, order: FailoverOrder) -> None:
-        """Start a run, unless this very order has one: its key is that of the live sensor."""
-        key = f"{order.incident_id}/{order.kind}/{order.subject}/{order.label}"
+        """Start a run, unless this very order has one, as the live sensor asks for it."""
+        key = failover_request(order).run_key
+        assert key
         if key in self._launches:
             return
         self._launches[key] = _Launch(order, self._start_run(order))
@@ -382,7 +403,7 @@ class FailoverDrive:
         def ports(reached: Any, clock: Any) -> FailoverPorts:
             return FailoverPorts(
                 reached, self.cluster, clock, lambda _: self._follow(), self.cluster.evict,
-                self.rescue,
+                self.backups.through(reached),
             )  # fmt: skip
 
         return OpsRun(order, ports, store, self.clock, crash_at, after=after)
@@ -416,33 +437,9 @@ class FailoverDrive:
         for run in self.runs_going():
             run.kill()
 
-    # -- what is told ----------------------------------------------------------------------------
-
-    def _tell(self, name: str, tick: Tick) -> None:
-        at_s, story = self.now_s, self.story
-        for change in tick.decision.transitions:
-            _kind, _, subject = change.subject.partition("/")
-            story.mark(at_s, f"{change.after}:{subject or name}")
-            story.say(at_s, name, f"{explain_transition(change)}")
-        for action in tick.decision.actions:
-            story.mark(at_s, _mark_of(action))
-            story.say(at_s, name, explain_action(action))
-        missed = {(one.action.key, one.rule.value) for one in tick.decision.non_actions}
-        for one in tick.decision.non_actions:
-            if (one.action.key, one.rule.value) not in self._missed.get(name, set()):
-                story.mark(at_s, f"not:{one.rule}:{one.action.subject.partition('/')[2]}")
-                story.say(at_s, name, explain_non_action(one))
-        self._missed[name] = missed
-        for fault in tick.faults:
-            story.say(at_s, name, f"could not: {fault}")
-
     def _tell_steps(self) -> None:
         entries = list(self.store._journal.values())
-        for entry in entries[self._told :]:
-            verb = entry.step.partition("/")[0]
-            if verb in STEPS and entry.status != "started":
-                self.story.mark(self.now_s, f"{verb}:{entry.status}:{entry.subject}")
-                self.story.say(self.now_s, "run", f"{entry.step} {entry.status}: {entry.reason}")
+        self.story.tell_steps(self.now_s, entries[self._told :])
         self._told = len(entries)
 
     # -- promises --------------------------------------------------------------------------------
@@ -511,18 +508,13 @@ class FailoverDrive:
                 odd.append(f"{one.agent_id} on {one.node_id or 'no node'}, {one.desired}")
         return odd
 
+    def unrecorded(self) -> list[str]:
+        """Orders that were given without an incident that tells of them."""
+        orders = (one.order for one in self._launches.values())
+        return sorted(
+            {one.incident_id for one in orders if self.store.incident(one.incident_id) is None}
+        )
+
     def open_incidents(self) -> list[str]:
         """What has not come to an end."""
         return [one.incident_id for one in self.store.incidents(open_only=True)]
-
-
-def _mark_of(action: Action) -> str:
-    subject = action.subject.partition("/")[2] or action.subject
-    if action.kind is ActionKind.ALERT:
-        return f"alert:{action.rule}:{subject}"
-    return f"{action.kind}:{subject}"
-
-
-def played(lines: Sequence[str]) -> str:
-    """Lines as a text."""
-    return "\n".join(lines) + "\n"

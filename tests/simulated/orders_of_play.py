@@ -33,7 +33,11 @@ class Play:
             "blind": self._blind,
             "deaf": drive.deaf.update,
             "hear": drive.deaf.difference_update,
+            "hang": drive.mute.update,
+            "unhang": drive.mute.difference_update,
             "work": drive.working.update,
+            "stick": self._stick,
+            "unstick": lambda words: drive.stuck.pop(words[0]),
             "away": drive.away.update,
             "back": drive.away.difference_update,
             "infrastructure": self._infrastructure,
@@ -48,7 +52,10 @@ class Play:
             "force": self._force,
             "go-home": self._go_home,
             "lone-runs": lambda words: setattr(drive, "run_restarts", False),
-            "lose-state": lambda words: drive.store.remove_state(words[0]),
+            "lose-state": self._lose_states,
+            "damage-state": self._damage_states,
+            "backup": drive.backups.take,
+            "vault": self._vault,
             "crash-agent": self._crash_agent,
             "store-state": self._store_state,
         }  # fmt: skip
@@ -89,7 +96,32 @@ class Play:
         self.drive.probes.blind = everybody if words == ["all"] else set(words) - {"none"}
 
     def _infrastructure(self, words: list[str]) -> None:
-        self.drive.infrastructure.answers = words[0] == "answers"
+        """`infrastructure answers|is away`, `infrastructure buries|unburies NODE...`."""
+        infrastructure, names = self.drive.infrastructure, set(words[1:])
+        if words[0] == "buries":
+            infrastructure.buried |= names
+        elif words[0] == "unburies":
+            infrastructure.buried -= names
+        else:
+            infrastructure.answers = words[0] == "answers"
+
+    def _stick(self, words: list[str]) -> None:
+        """Copies on these nodes cannot be ended there any more: they wait for a disk."""
+        for name in words:
+            self.drive.stick(name)
+
+    def _lose_states(self, words: list[str]) -> None:
+        for name in words:
+            self.drive.store.remove_state(name)
+
+    def _damage_states(self, words: list[str]) -> None:
+        for name in words:
+            self.drive.store.damage_state(name, b"rubbish")
+
+    def _vault(self, words: list[str]) -> None:
+        """`vault away|back REGION...`."""
+        away = self.drive.backups.away
+        (away.update if words[0] == "away" else away.difference_update)(words[1:])
 
     def _controller(self, words: list[str]) -> None:
         """`controller NAME join|crash|start|sleep S|skew S`."""

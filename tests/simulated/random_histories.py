@@ -20,6 +20,7 @@ POLICIES = (
     replace(PRODUCTION, region_mode=RegionMode.AUTO),
 )
 ROUNDS = 14
+_AWAY = ("c1", "c2", "c1/writes", "ops", "ops", "*", "registry")
 BOUND_PULSES = 400
 """After the repair: windows of the blast radius, retries and timeouts of runs, all in a row."""
 
@@ -41,6 +42,7 @@ class RandomHistory:
         self.drive = FailoverDrive(policy, shape, seed=seed, without=without)
         self.play = Play(self.drive)
         self.names = sorted(self.drive.machinery.nodes)
+        self.play.do(f"backup {' '.join(shape.regions)}")
         if random.random() < 0.4:
             self.play.do("controller c2 join")
         self._strikes: tuple[Callable[[], str], ...] = (
@@ -56,8 +58,11 @@ class RandomHistory:
             lambda: f"infrastructure {random.choice(('answers', 'is away'))}",
             *[self._controller] * 4,
             *[self._crash_run] * 3,
-            *[lambda: f"away {random.choice(('c1', 'c2', 'ops', 'ops', '*', 'registry'))}"] * 2,
-            *[lambda: f"back {random.choice(('c1', 'c2', 'ops', 'ops', '*', 'registry'))}"] * 3,
+            *[lambda: f"away {random.choice(_AWAY)}"] * 2,
+            *[lambda: f"back {random.choice(_AWAY)}"] * 3,
+            self._spoil,
+            self._spoil,
+            lambda: f"vault {random.choice(('away', 'back'))} {random.choice(shape.regions)}",
             lambda: random.choice(("pause", "resume", "resume")),
             lambda: f"maintain node/{self._node()} {self._seconds()}",
             lambda: f"acknowledge node/{self._node()}",
@@ -114,6 +119,14 @@ class RandomHistory:
         call, side = self.random.randint(0, 16), self.random.choice(("before", "after"))
         return f"crash-run {call} {side}"
 
+    def _spoil(self) -> str:
+        """An agent's state is lost or damaged in the control store; every vault has a copy."""
+        agents = sorted(one.agent_id for one in self.drive.store.state_infos())
+        if not agents:
+            return f"vault back {self.random.choice(self.drive.shape.regions)}"
+        what = self.random.choice(("lose", "damage"))
+        return f"{what}-state {self.random.choice(agents)}"
+
     def _run_dies(self) -> str:
         """A run that waits is killed; when none does, the next ones are not started again."""
         for run in self.drive.runs_going():
@@ -145,6 +158,7 @@ class RandomHistory:
         drive.probes.blind.clear()
         drive.deaf.clear()
         drive.away.clear()
+        drive.backups.away.clear()
         drive.crash_next.clear()
         drive.infrastructure.answers = drive.run_restarts = True
         self.play.do("resume")
@@ -165,6 +179,7 @@ class RandomHistory:
         for _ in range(BOUND_PULSES // 4):
             drive.run(4 * drive.pulse_s)
             if not drive.unsettled() and not self._endless():
+                assert drive.unrecorded() == []
                 return
             for one in drive.store.incidents(open_only=True):
                 if one.waits_for:

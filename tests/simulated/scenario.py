@@ -93,6 +93,7 @@ def broken_bounds(scenario: Scenario, drive: FailoverDrive) -> list[str]:
     if not scenario.stays_open:
         still_open = drive.open_incidents()
     wrong += [f"incident {one} has no end" for one in still_open]
+    wrong += [f"incident {one} has left no record" for one in drive.unrecorded()]
     stranded = drive.unsettled()
     if len(stranded) != scenario.strands:
         wrong.append(f"{len(stranded)} agents stranded, {scenario.strands} expected: {stranded}")

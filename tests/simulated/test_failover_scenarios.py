@@ -8,16 +8,16 @@ are committed. Bounds ("not before", "at the latest", "never") are asserted inde
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
+from tests.simulated.all_scenarios import ALL, BY_NAME
 from tests.simulated.scenario import Scenario, broken_bounds, play, text_of
-from tests.simulated.scenarios_fleet import SCENARIOS as FLEET
-from tests.simulated.scenarios_nodes import SCENARIOS as NODES
 
 TEXTS = Path(__file__).parent / "failover_scenarios"
-ALL = (*NODES, *FLEET)
+DOCUMENT = Path(__file__).parents[2] / "docs" / "simulator.md"
 
 
 @pytest.mark.parametrize("scenario", ALL, ids=lambda one: one.name)
@@ -36,3 +36,14 @@ def test_every_text_belongs_to_a_scenario_and_has_a_name_of_its_own() -> None:
     names = [one.name for one in ALL]
     assert len(set(names)) == len(names)
     assert sorted(path.stem for path in TEXTS.glob("*.txt")) == sorted(names)
+
+
+def test_the_document_maps_the_design_to_scenarios_that_exist() -> None:
+    """Each line of its table names at least one, and each scenario stands in one."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    table = text.partition("| scenario of the design |")[2].partition("\n\n")[0]
+    rows = table.splitlines()[2:]
+    named = [re.findall(r"`([a-z_]+)`", row.rpartition("|")[0].rpartition("|")[2]) for row in rows]
+    assert len(rows) > 30
+    assert all(named)
+    assert sorted({name for names in named for name in names}) == sorted(BY_NAME)

@@ -11,14 +11,11 @@ import pytest
 
 from fleet.failover.rules import Rule
 from tests.fakes.control_store import InMemoryControlStore
+from tests.simulated.all_scenarios import BY_NAME
 from tests.simulated.failover_drive import FailoverDrive
 from tests.simulated.orders_of_play import Play
 from tests.simulated.random_histories import RandomHistory
 from tests.simulated.scenario import play
-from tests.simulated.scenarios_fleet import SCENARIOS as FLEET
-from tests.simulated.scenarios_nodes import SCENARIOS as NODES
-
-_BY_NAME = {one.name: one for one in (*NODES, *FLEET)}
 
 NEEDED = {
     Rule.FENCING: ("long_lease", "fenced_before_move"),
@@ -35,9 +32,43 @@ NEEDED = {
     Rule.REGION_MODE: ("region_off", "region_mode"),
     Rule.SECOND_REGION: ("second_region", "one_region_at_a_time"),
     Rule.FAIL_BACK_RATE: ("fail_back_auto", "fail_back_rate"),
+    Rule.STORE_REACHABLE: ("store_goes_before_a_move", "frozen_changes_nothing"),
+    Rule.OBSERVER_MAJORITY: ("minority_of_observers", "frozen_changes_nothing"),
+    Rule.MASS_LOSS: ("eleven_of_twelve_terminated", "frozen_changes_nothing"),
+    Rule.TICK_GAP: ("own_pause", "frozen_changes_nothing"),
+    Rule.CHANNEL_FAULT: ("observers_blind", "frozen_changes_nothing"),
+    Rule.EARLIER_MOVES: ("moves_cannot_be_read", "frozen_changes_nothing"),
+    Rule.LEADER_LEASE: ("standby_sees_the_same", "one_acts"),
+    Rule.SILENCE: ("short_lease", "no_early_move"),
+    Rule.CONFIRM_TIME: ("short_lease", "no_early_move"),
+    Rule.CONTRARY_EVIDENCE: ("supervisor_hangs", "no_move_against_evidence"),
+    Rule.VOTE_MAJORITY: ("undecided", "no_move_on_suspicion"),
+    Rule.VOTE_DOMAINS: ("accused_from_one_zone", "no_move_on_suspicion"),
+    Rule.VOTE_OUTSIDE: ("accused_by_its_own_region", "no_move_on_suspicion"),
+    Rule.STATELESS: ("stateless", "stateless_first"),
+    Rule.TERMINATED: ("only_the_infrastructure_knows", "dead_is_moved"),
+    Rule.UNDECIDED: ("undecided", "undecided_is_told"),
+    Rule.STALE_EPOCHS: ("copies_that_cannot_be_stopped", "stale_stopped_first"),
+    Rule.FLAPPING: ("flapping", "flapping"),
+    Rule.AGES_RESTART: ("freeze_within_an_incident", "no_early_move"),
+    Rule.COOL_DOWN: ("moved_twice", "cool_down"),
+    Rule.CRASH_LOOP: ("crash_loop", "crash_loop"),
+    Rule.FAIL_BACK_CALM: ("fail_back_relapse", "fail_back_calm"),
+    Rule.FAIL_BACK_MODE: ("rehearsed_is_not_approved", "fail_back_mode"),
+    Rule.FAIL_BACK_REHEARSAL: ("fail_back_auto", "fail_back_rehearsal"),
+    Rule.FAIL_BACK_WINDOW: ("fail_back_out_of_hours", "fail_back_window"),
 }
-"""Rule -> the scenario in which it is needed, and the promise that breaks without it; those
-that no scenario needs singly are in `tests/fleet/failover/rule_scenarios.py`."""
+"""Rule -> the scenario in which it is needed, and the promise that breaks without it."""
+
+BESIDE = {
+    Rule.STORE_REACHABLE: frozenset({Rule.OBSERVER_MAJORITY}),
+    Rule.MASS_LOSS: frozenset({Rule.OBSERVER_MAJORITY}),
+}
+"""Rule -> others that hold the same promise in that history: who does not reach the store hears no
+observer, and who has lost 90 % of all nodes has lost their reports. Either alone is enough."""
+
+NOT_HERE = frozenset({Rule.FORCED, Rule.PLACED_ELSEWHERE})
+"""They explain and hold nothing back."""
 
 
 @pytest.mark.parametrize("first", range(0, 500, 10))
@@ -63,19 +94,38 @@ def test_the_same_seed_makes_the_same_history() -> None:
     assert first.drive.story.lines == second.drive.story.lines
 
 
+def _breaks(name: str, rule: Rule, without: frozenset[Rule]) -> bool:
+    """Whether the promise that rests on a rule is broken; of a freeze, for the rule's reason."""
+    promise = NEEDED[rule][1]
+    return any(
+        one.invariant == promise
+        and (promise != "frozen_changes_nothing" or rule.value in one.detail)
+        for one in play(BY_NAME[name], without).violations
+    )
+
+
+def test_every_rule_is_needed_somewhere() -> None:
+    """A new rule without a history that needs it fails here."""
+    assert set(NEEDED) == set(Rule) - NOT_HERE
+
+
 @pytest.mark.parametrize("rule", list(NEEDED))
 def test_without_a_rule_the_drive_names_the_broken_promise(rule: Rule) -> None:
     """The live controller decides without it; truth and checker look on."""
-    name, promise = NEEDED[rule]
-    drive = play(_BY_NAME[name], frozenset({rule}))
-    assert promise in {one.invariant for one in drive.violations}
+    assert _breaks(NEEDED[rule][0], rule, BESIDE.get(rule, frozenset()) | {rule})
+
+
+@pytest.mark.parametrize("rule", list(BESIDE))
+def test_a_rule_that_others_stand_beside_is_enough_by_itself(rule: Rule) -> None:
+    """So it is this rule that makes the difference when all of them are switched off."""
+    assert not _breaks(NEEDED[rule][0], rule, BESIDE[rule])
 
 
 def test_truth_itself_notices_a_successor_that_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own memory is in order, and its own checker content: only the sum is not."""
     monkeypatch.setattr(InMemoryControlStore, "decided_moves", lambda _store, _window_s: [])
     with pytest.raises(AssertionError, match="blast_radius_of_all"):
-        play(_BY_NAME["blast_radius_of_two_leaders"])
+        play(BY_NAME["blast_radius_of_two_leaders"])
 
 
 def test_truth_itself_notices_a_missing_fence() -> None:

@@ -18,7 +18,7 @@ from fleet.failover.profiles import PRODUCTION
 from fleet.failover.records import ControllerState
 from fleet.fault_script import parse_fault_script
 from fleet.faults import random_fault_script
-from fleet.leases import node_lease_name
+from fleet.leases import is_fence, node_lease_name
 from fleet.probing import PRODUCTION_PROBING
 from fleet.reports import NodeDeclaration
 from resources.simulated.beat_columns import FENCED
@@ -64,7 +64,7 @@ class WatchedTwice(FailoverDrive):
         """Let the columns know of the leases that a run has ended in the store."""
         for position, name in enumerate(sight.names):
             lease = self.store.lease(node_lease_name(name))
-            ended = lease is not None and lease.holder.startswith("fenced under")
+            ended = lease is not None and is_fence(lease.holder)
             if ended and sight.beats.holder[position] != FENCED:
                 sight.beats.fence([position], self.machinery.now_us)
 

@@ -113,6 +113,20 @@ def open_incidents(draft: Draft) -> None:
             reasons = death_reasons(facts, draft.policy)
             incident = _open(draft, f"node/{mark.node_id}", verdict_rule(mark), reasons)
         draft.nodes[mark.node_id] = mark._replace(incident=incident)
+    for region in sorted(_to_evacuate(draft)):
+        _region_incident(draft, region)
+
+
+def _to_evacuate(draft: Draft) -> set[str]:
+    """Regions that must be given up, or agents stay where nobody moves them."""
+    found = set()
+    for mark in _marks(draft):
+        facts = draft.facts[mark.node_id]
+        judged = mark.state in {NodeState.CONFIRMED, NodeState.FENCED}
+        forced = draft.is_forced(f"node/{mark.node_id}")
+        if judged and facts.agents > 0 and draft.is_full(facts.region) and not forced:
+            found.add(facts.region)
+    return found
 
 
 def end_incidents(draft: Draft) -> None:
@@ -130,7 +144,8 @@ def end_incidents(draft: Draft) -> None:
         elif _pending(draft, mark.incident) == 0:
             _end_node(draft, mark)
     for region in list(draft.regions.values()):
-        if region.incident and region.incident not in unfinished:
+        unmoved = region.incident in unfinished or region.region in _to_evacuate(draft)
+        if region.incident and not unmoved:
             _end_region(draft, region)
 
 

@@ -91,11 +91,43 @@ def test_eleven_of_twelve_silent_nodes_are_our_own_deafness() -> None:
     assert fleet.done(ActionKind.MOVE_NODE) == fleet.done(ActionKind.EVACUATE_REGION) == []
 
 
+def test_nodes_that_a_person_has_emptied_and_that_beat_are_alive() -> None:
+    """All but one are ordered away and one dies: frozen, nobody would see them come back."""
+    fleet = WatchedFleet(policy=AUTO, nodes_per_region=1)
+    fleet.directives = Directives(forced=frozenset({"node/ap-00", "node/us-00"}))
+    for name in ("ap-00", "us-00"):
+        fleet[name].stop_acknowledged, fleet[name].agents = True, 0
+    fleet.run(20)
+    assert {fleet.state_of(name) for name in ("ap-00", "us-00")} == {NodeState.MOVED}
+    fleet["eu-00"].terminate(fleet.now_s)
+    fleet.tick()
+    assert fleet.history[-1][1].controller is ControllerState.ACTIVE
+
+
 def test_a_probe_network_that_fails_empties_no_discovery() -> None:
     """Every observer calls every node dead, while all beat."""
     fleet = blind_probes(NONE)
     assert fleet.history[-1][1].frozen_by == (Rule.CHANNEL_FAULT,)
     assert fleet.done(ActionKind.UNREGISTER_NODE) == []
+
+
+def test_a_channel_that_fails_now_here_now_there_keeps_the_controller_frozen() -> None:
+    """While it is frozen nothing is remembered of a node: whoever is unusable now counts."""
+    fleet = WatchedFleet()
+    nodes = list(fleet.nodes.values())
+    for node in nodes[:6]:
+        node.vote_dead()
+    fleet.run(60)
+    assert fleet.history[-1][1].frozen_by == (Rule.CHANNEL_FAULT,)
+    for node in nodes[:6]:
+        node.vote_dead(0, 3, 0, 0)
+    for node in nodes[6:]:
+        node.vote_dead()
+    assert {decision.frozen_by for decision in fleet.run(60)} == {(Rule.CHANNEL_FAULT,)}
+    for node in nodes[6:]:
+        node.vote_dead(0, 3, 0, 0)
+    fleet.tick()
+    assert fleet.history[-1][1].controller is ControllerState.ACTIVE
 
 
 def test_half_a_fleet_that_dies_is_no_fault_of_a_channel() -> None:

@@ -442,3 +442,66 @@ def test_a_node_that_is_undeclared_in_the_middle_ends_its_incident() -> None:
     fleet.run(10)
     assert fleet.checker.open_incidents() == {}
     assert "not declared" in fleet.done(ActionKind.END_INCIDENT)[0][1].summary
+
+
+def _whole_but_silent(fleet: WatchedFleet, name: str) -> None:
+    """It answers probes again, and its heartbeats do not arrive yet."""
+    fleet[name].live()
+    fleet[name].beats = fleet[name].renews = False
+
+
+@pytest.mark.parametrize("how", ["die", "terminate"])
+def test_a_node_that_was_lost_without_agents_is_on_probation_when_it_comes_back(how: str) -> None:
+    """Also where a probe shows its return first: whoever comes and goes gets no agents at once."""
+    fleet = WatchedFleet()
+    fleet["eu-00"].agents = 0
+    fleet["eu-00"].die() if how == "die" else fleet["eu-00"].terminate(fleet.now_s)
+    fleet.run(100)
+    assert fleet.state_of("eu-00") is NodeState.MOVED
+    _whole_but_silent(fleet, "eu-00")
+    fleet.run(20)
+    assert fleet.state_of("eu-00") is NodeState.DEGRADED
+    fleet["eu-00"].live()
+    fleet.run(20)
+    assert fleet.state_of("eu-00") is NodeState.PROBATION
+
+
+def test_a_probation_is_served_though_a_channel_is_lost_in_between() -> None:
+    """A node that came back a minute ago and is degraded now has not become whole by that."""
+    fleet = return_after_move(NONE)
+    fleet["eu-00"].die()
+    fleet.run(100)
+    fleet["eu-00"].live()
+    fleet.run(30)
+    assert fleet.state_of("eu-00") is NodeState.PROBATION
+    fleet["eu-00"].beats = False
+    fleet.run(60)
+    assert fleet.state_of("eu-00") is NodeState.DEGRADED
+    fleet["eu-00"].live()
+    fleet.run(30)
+    assert fleet.state_of("eu-00") is NodeState.PROBATION
+    fleet["eu-00"].beats = fleet["eu-00"].renews = False
+    fleet.run(90)
+    fleet["eu-00"].agents = 1  # somebody placed it there by hand; it has stopped with the lease
+    fleet["eu-00"].beats = True
+    fleet["eu-00"].vote_dead()
+    fleet.run(60)
+    assert fleet.state_of("eu-00") is NodeState.GRAY
+    fleet["eu-00"].live()
+    fleet.run(30)
+    assert fleet.state_of("eu-00") is NodeState.PROBATION
+    fleet.run(600)
+    assert fleet.state_of("eu-00") is NodeState.HEALTHY
+
+
+def test_a_termination_that_is_not_said_any_more_is_a_suspicion_and_no_sign_of_life() -> None:
+    """The infrastructure falls silent before the move: votes must confirm, and nothing flaps."""
+    fleet = WatchedFleet(policy=replace(PRODUCTION, node_mode=Mode.APPROVE))
+    fleet["eu-00"].terminate(fleet.now_s)
+    fleet.run(60)
+    assert fleet.state_of("eu-00") is NodeState.FENCED
+    fleet["eu-00"].infrastructure = Infrastructure.UNKNOWN
+    fleet.tick()
+    assert fleet.state_of("eu-00") is NodeState.SUSPECT
+    assert fleet.state.nodes["eu-00"].flaps_s == ()
+    assert fleet.alerts(Rule.CONTRARY_EVIDENCE) == []

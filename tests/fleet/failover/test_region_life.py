@@ -288,3 +288,21 @@ def test_manual_is_proposed_and_waits_off_is_never_done() -> None:
     off = _evacuated(replace(AUTO, fail_back_mode=FailBackMode.OFF))
     off.run(2000)
     assert not any(missed.approvable for missed in off.refused(Rule.FAIL_BACK_MODE))
+
+
+def test_a_region_is_given_up_in_an_incident_of_its_own_whatever_its_nodes_have() -> None:
+    """The only node with agents has one already when the last, empty one is lost, too."""
+    fleet = WatchedFleet(policy=AUTO, nodes_per_region=2)
+    fleet["eu-01"].agents = 0
+    fleet["eu-00"].die()
+    fleet["eu-00"].lease_ttl_s = 300.0
+    fleet.run(120)
+    [(_, single)] = fleet.done(ActionKind.OPEN_INCIDENT)
+    assert single.subject == "node/eu-00"
+    fleet["eu-01"].die()
+    fleet.run(400)
+    [(_, evacuation)] = fleet.done(ActionKind.EVACUATE_REGION)
+    opened = [action.incident for _, action in fleet.done(ActionKind.OPEN_INCIDENT)]
+    assert opened == [single.incident, evacuation.incident]
+    assert evacuation.incident.startswith("region-eu-")
+    assert fleet.checker.open_incidents() == {}

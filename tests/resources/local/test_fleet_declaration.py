@@ -8,6 +8,7 @@ import pytest
 
 from fleet.agents import Placement
 from fleet.errors import StoreUnavailableError
+from fleet.leases import LEADER_LEASE
 from resources.local.fleet_declaration import declare_fleet, place_unplaced
 from tests.fakes.clock import ManualClock
 from tests.fakes.control_store import InMemoryControlStore
@@ -103,3 +104,47 @@ def test_agents_declared_later_are_placed_without_moving_others() -> None:
     placed = place_unplaced(store, clock)
     assert [(p.agent_id, p.epoch) for p in placed] == [("d-0", 1), ("d-1", 1)]
     assert [p for p in store.placements() if p.workload != "d"] == before
+
+
+def test_agents_that_a_failover_has_moved_or_parked_are_placed_again_by_the_next_up() -> None:
+    """Their terms are the controllers', higher than anything that a person places with."""
+    clock = ManualClock()
+    store = InMemoryControlStore(clock)
+    declare_fleet(store, NODES, WORKLOADS, AGENTS, clock)
+    lease = store.acquire_lease(LEADER_LEASE, "controller", 60.0)
+    moved, parked = sorted(store.placements("n1"))[:2]
+    because = "node n1 was lost (i)"
+    wanted = [
+        moved._replace(node_id="n2", term=lease.term, reason=because),
+        parked._replace(
+            node_id="", desired="parked", term=lease.term,
+            reason=f"{because}; parked: here has no node",
+        ),
+    ]  # fmt: skip
+    assert len(store.place_agents(wanted, leader_term=lease.term)) == 2
+    placed = declare_fleet(store, [NODES[0], NODES[2]], WORKLOADS, AGENTS, clock)
+    assert {moved.agent_id, parked.agent_id} <= {one.agent_id for one in placed}
+    now = {one.agent_id: one for one in store.placements()}
+    for agent_id in (moved.agent_id, parked.agent_id):
+        found = now[agent_id]
+        assert (found.node_id, found.desired, found.epoch) == ("n1", "running", 3)
+
+
+def test_a_parked_crash_loop_that_is_declared_anew_runs_again() -> None:
+    """Left out of one declaration and named by the next: what the runbook tells an operator."""
+    clock = ManualClock()
+    store = InMemoryControlStore(clock)
+    declare_fleet(store, NODES, WORKLOADS, AGENTS, clock)
+    lease = store.acquire_lease(LEADER_LEASE, "controller", 60.0)
+    looping = min(store.placements("n1"))
+    reason = "parked: Park agent/x: crash loops must not tour the fleet (restarts 5, limit 3)"
+    parked = looping._replace(node_id="", desired="parked", term=lease.term, reason=reason)
+    store.place_agents([parked], leader_term=lease.term)
+    declare_fleet(store, NODES, WORKLOADS, AGENTS, clock)
+    others = [one for one in AGENTS if one.agent_id != looping.agent_id]
+    found = {one.agent_id: one for one in store.placements()}[looping.agent_id]
+    assert (found.desired, found.epoch) == ("parked", 2)
+    declare_fleet(store, NODES, WORKLOADS, others, clock)
+    declare_fleet(store, NODES, WORKLOADS, AGENTS, clock)
+    found = {one.agent_id: one for one in store.placements()}[looping.agent_id]
+    assert (found.desired, found.epoch) == ("running", 3)
