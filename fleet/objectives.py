@@ -21,7 +21,9 @@ RATIO = "objective:error_ratio"
 """Series of the error ratio of an objective over a window."""
 BURN_ALERT, NO_DATA_ALERT = "ErrorBudgetBurn", "ObjectiveWithoutData"
 RUNBOOK = "docs/runbook_alerts.md"
-LATENCY_BOUNDS_MS = (5, 10, 25, 50, 100, 200, 500, 1000, 2500, 5000, 10_000)
+LATENCY_BOUNDS_MS = (
+    5, 10, 25, 50, 100, 200, 300, 500, 750, 1000, 2500, 5000, 10_000, 30_000, 60_000,
+)  # fmt: skip
 """Bounds of agents' histograms: between two of them nobody counts."""
 TARGET_MIN, TARGET_MAX = 0.94, 0.99999
 """Below, an outage of everything would not burn 14.4 times too fast: 0.06 x 14.4 is 0.86."""

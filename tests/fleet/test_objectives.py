@@ -208,7 +208,7 @@ def test_a_budget_is_overdrawn_exactly_when_the_target_is_missed(
         ({"service": '"'}, "service"),
         ({"latency_ms": 500}, "latency_ms"),
         ({"kind": ObjectiveKind.LATENCY}, "latency_ms"),
-        ({"kind": ObjectiveKind.LATENCY, "latency_ms": 300}, "latency_ms"),
+        ({"kind": ObjectiveKind.LATENCY, "latency_ms": 400}, "latency_ms"),
         ({"window_days": 0}, "window_days"),
     ],
 )

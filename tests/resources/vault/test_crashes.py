@@ -84,8 +84,15 @@ class History:
             assert self.fleet.restored(store, snapshot_id) == expected
 
 
-@pytest.mark.parametrize("mode", ["before", "after", "lost"])
-@pytest.mark.parametrize("verb", ["back_up", "forget", "gc", "sweep"])
+QUICK = {("back_up", "before"), ("back_up", "lost"), ("forget", "after"), ("gc", "lost")}
+KILLED = [
+    pytest.param(verb, mode, marks=() if (verb, mode) in QUICK else pytest.mark.long)
+    for verb in ("back_up", "forget", "gc", "sweep")
+    for mode in ("before", "after", "lost")
+]
+
+
+@pytest.mark.parametrize(("verb", "mode"), KILLED)
 def test_a_verb_killed_at_any_operation_loses_nothing_and_runs_again(
     tmp_path: Path, verb: str, mode: str
 ) -> None:
@@ -189,7 +196,9 @@ class TurnStore(CrashingStore):
         return work()
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize(
+    "seed", [*range(20), *(pytest.param(one, marks=pytest.mark.long) for one in range(20, 60))]
+)
 def test_writers_forget_and_gc_may_meet_in_any_order(tmp_path: Path, seed: int) -> None:
     """Two backups, a forget, and two collectors that delete at once, without any grace."""
     history = History(tmp_path / "vault")

@@ -331,15 +331,23 @@ def test_what_no_vault_writes_is_set_aside(template: Estate, key: str) -> None:
         assert estate.heal("fra").healed == ()
 
 
-@pytest.mark.parametrize("mode", ["before", "after", "lost"])
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "packs",
-        "log",
-        *(pytest.param(one, marks=pytest.mark.long) for one in ("manifests", "keys", VAULT_KEY)),
-    ],
-)
+LONG = pytest.mark.long
+HEALED_WHILE_KILLED = [
+    ("log", "before"),
+    ("log", "after"),
+    ("packs", "lost"),
+    pytest.param("log", "lost", marks=LONG),
+    pytest.param("packs", "before", marks=LONG),
+    pytest.param("packs", "after", marks=LONG),
+    *(
+        pytest.param(kind, mode, marks=LONG)
+        for kind in ("manifests", "keys", VAULT_KEY)
+        for mode in ("before", "after", "lost")
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "mode"), HEALED_WHILE_KILLED)
 def test_a_heal_killed_at_any_operation_is_finished_by_the_next(
     template: Estate, kind: str, mode: str
 ) -> None:

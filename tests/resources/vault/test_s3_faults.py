@@ -176,9 +176,22 @@ def trials(quick: dict[str, tuple[str, ...]], faults: tuple[str, ...]) -> list[A
 LONG = pytest.mark.long
 
 
-@pytest.mark.parametrize(
-    ("verb", "fault"), trials({"*": ("reset_after",), "back_up": PASSING}, PASSING)
-)
+QUICK_PASSING = {
+    "*": (),
+    "back_up": ("internal", "reset_after", "timeout_after", "short_body"),
+    "restore": ("short_body",),
+    "replicate": ("reset_after",),
+    "gc": ("reset_after",),
+}
+QUICK_LASTING = {
+    "*": (),
+    "back_up": ("expired", "no_space", "internal", "timeout_before"),
+    "replicate": ("denied",),
+    "forget": ("expired",),
+}
+
+
+@pytest.mark.parametrize(("verb", "fault"), trials(QUICK_PASSING, PASSING))
 def test_a_fault_of_one_request_is_overcome(site: Site, verb: str, fault: str) -> None:
     """At the commit (or in the middle of what only reads), whatever a request may suffer."""
     total, writes = writes_of(site, verb)
@@ -188,9 +201,7 @@ def test_a_fault_of_one_request_is_overcome(site: Site, verb: str, fault: str) -
     trial.recover()
 
 
-@pytest.mark.parametrize(
-    ("verb", "fault"), trials({"*": ("expired",), "back_up": LASTING}, LASTING)
-)
+@pytest.mark.parametrize(("verb", "fault"), trials(QUICK_LASTING, LASTING))
 def test_a_lasting_fault_is_refused_cleanly(site: Site, verb: str, fault: str) -> None:
     """From the first write or the commit on; what somebody must change is not asked for again."""
     total, writes = writes_of(site, verb)
@@ -236,7 +247,7 @@ def test_each_fault_at_each_request_leaves_a_whole_vault(site: Site, verb: str, 
             trial.recover()
 
 
-@pytest.mark.parametrize("days", [-1, 1])
+@pytest.mark.parametrize("days", [-1, pytest.param(1, marks=LONG)])
 def test_clocks_that_are_a_day_off_condemn_nothing_young(site: Site, days: int) -> None:
     """Of the store, of this machine, and of both: orphans are aged by the store's clock alone."""
     for store_days, local_days in ((days, 0), (0, days), (days, -days)):
