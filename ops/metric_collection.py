@@ -10,10 +10,10 @@ are counted.
 import logging
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fleet.alerts.groups import GroupProgram, GroupState
-from fleet.errors import StateroomError
+from fleet.errors import PermanentError, StateroomError
 from fleet.metrics.exported.collection import CollectionFacts, RuleGroupFacts
 from fleet.metrics.recent_samples import RecentSamples
 from fleet.metrics.samples import SampleBatch
@@ -22,6 +22,9 @@ from fleet.ports.clock import Clock
 from fleet.ports.metric_store import MetricStore
 from ops.alert_evaluator import AlertTick
 from resources.metrics.pieces import content_name, merged
+
+if TYPE_CHECKING:
+    from fleet.metrics.samples import BoolArray
 
 COMMIT_S = 15.0
 """Between two commits: a batch of a whole round of scrapes is one small part per shard."""
@@ -100,6 +103,9 @@ class MetricCollection:
             first = self._waiting[0]
             try:
                 self._store.append(first.batch, first.name)
+            except PermanentError as error:
+                self._waiting[:1] = self._without_refused(first, error)
+                continue
             except StateroomError as error:
                 problem = str(error)
                 self._count(commits_failed=1)
@@ -109,6 +115,25 @@ class MetricCollection:
         if problem != self._problem:
             _log.warning("metric store: %s", problem or "takes samples again")
         self._problem = problem
+
+    def _without_refused(self, refused: Waiting, error: PermanentError) -> list[Waiting]:
+        """Two halves of a batch, so that one wrong series keeps no other out; none of a single one.
+
+        What is refused once is refused always: it is let go, counted and named.
+        """
+        import numpy as np
+
+        batch = refused.batch
+        ids = np.unique(batch.series_ids)
+        if len(ids) < 2:
+            self._count(samples_dropped=len(batch))
+            _log.error("metric store: refused for good: %s", error)
+            return []
+        first = np.isin(batch.series_ids, ids[: len(ids) // 2])
+        return [
+            Waiting(f"{refused.name}-{place}", _rows(batch, rows))
+            for place, rows in enumerate((first, ~first))
+        ]
 
     def facts(self, targets: int, missed: int) -> CollectionFacts:
         """What was done since the beginning.
@@ -158,3 +183,11 @@ class MetricCollection:
         with self._lock:
             counts = {name: getattr(self._facts, name) + value for name, value in more.items()}
             self._facts = self._facts._replace(**counts)
+
+
+def _rows(batch: SampleBatch, rows: "BoolArray") -> SampleBatch:
+    """Some samples of a batch, with what is known of their series."""
+    series_ids = batch.series_ids[rows]
+    known = set(series_ids.tolist())
+    infos = {identity: info for identity, info in batch.series.items() if identity in known}
+    return SampleBatch(series_ids, batch.ts_ms[rows], batch.values[rows], infos)

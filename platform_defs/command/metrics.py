@@ -68,7 +68,7 @@ def query(
     \b
     Examples:
       stateroom metrics query 'rate(agent_tasks_total{region="us-west-2"}[1h])'
-      stateroom metrics query 'topk(5, agent_memory_bytes)' --at 2026-11-20T14:00:00Z
+      stateroom metrics query 'topk(5, agent_memory_usage_bytes)' --at 2026-11-20T14:00:00Z
       stateroom metrics query 'sum(rate(agent_tasks_total[5m]))' --from "1 day ago" --plot
       stateroom metrics query 'max_over_time(up[1d])' --from "30 days ago" --step 1d --json
     """  # noqa: D301

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fleet.alerts.groups import GroupProgram, GroupState
-from fleet.errors import LakeUnavailableError
+from fleet.errors import InvalidInputError, LakeUnavailableError
 from fleet.metrics.labels import labels_of, series_id
 from fleet.metrics.memory_series import MemorySeries
 from fleet.metrics.recent_samples import RecentSamples
@@ -31,6 +31,7 @@ class Store(MemorySeries):
         """Empty and there."""
         super().__init__()
         self.away = False
+        self.refused: int | None = None
         self.answer_is_lost = False
         self.names: list[str] = []
         self.committed: list[SampleBatch] = []
@@ -39,6 +40,8 @@ class Store(MemorySeries):
         """Keep a batch once."""
         if self.away:
             raise LakeUnavailableError("disk full")
+        if self.refused in batch.series_ids.tolist():
+            raise InvalidInputError("series", self.refused, "an identity of its own")
         if batch_id not in self.names:
             self.names.append(batch_id)
             self.committed.append(batch)
@@ -128,6 +131,27 @@ def test_a_commit_whose_answer_was_lost_is_not_made_twice() -> None:
     world.collection.commit()
     assert [len(one) for one in world.store.committed] == [1, 1]
     assert world.collection.facts(1, 0).samples == 2
+
+
+def test_a_series_that_is_refused_for_good_keeps_no_other_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is found by halving, let go, counted and named; the next batches go the same way."""
+    world = World()
+    series = [labels_of("load", {"node": str(number)}) for number in range(7)]
+    ids = np.array([series_id(one) for one in series], np.int64)
+    infos = {series_id(one): SeriesInfo(one) for one in series}
+    world.store.refused = int(ids[3])
+    for _ in range(2):
+        world.scrape()
+        many = SampleBatch(ids, np.full(7, world.now_ms), np.ones(7), infos)
+        world.collection.take(ScrapeResult(many, up=True))
+        world.collection.commit()
+    stored = np.concatenate([one.series_ids for one in world.store.committed])
+    assert sorted(stored.tolist()) == sorted([*np.delete(ids, 3), series_id(UP)] * 2)
+    facts = world.collection.facts(1, 0)
+    assert (facts.samples, facts.samples_dropped, facts.commits_failed) == (14, 2, 0)
+    assert caplog.text.count("refused for good") == 2
 
 
 def test_what_waits_is_bounded_and_the_oldest_goes_first() -> None:

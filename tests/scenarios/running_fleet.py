@@ -22,6 +22,8 @@ port = 0
 [node]
 heartbeat_interval_s = 0.5
 lease_ttl_s = 3.0
+[metrics]
+scrape_interval_s = 1.0
 [regions.us-west-2]
 nodes = 1
 [regions.eu-central-1]

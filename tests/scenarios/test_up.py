@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,12 @@ def states(fleet: RunningFleet) -> dict[str, tuple[int, int]]:
     return found
 
 
+def answered(fleet: RunningFleet, *words: str) -> list[dict[str, Any]]:
+    """What a metrics query finds; nothing before the first samples are stored."""
+    done = fleet.run(*words, "--json")
+    return list(json.loads(done.stdout)["result"]) if done.returncode == 0 else []
+
+
 def test_up_serves_refuses_a_second_stops_clean_and_continues(fleet: RunningFleet) -> None:
     """UI and assets are there; one owner; Ctrl-C leaves nothing; the next start goes on."""
     url = fleet.up()
@@ -69,6 +76,13 @@ def test_up_serves_refuses_a_second_stops_clean_and_continues(fleet: RunningFlee
     while not all(version for _, version in states(fleet).values()):
         assert time.monotonic() < end_s, "agents store no states"
         time.sleep(0.5)
+
+    asked = ("metrics", "query", 'sum(stateroom_agents{state="running"})')
+    while [one["values"][0][1] for one in answered(fleet, *asked)] != [4]:
+        assert time.monotonic() < end_s + 60, "nothing is collected"
+        time.sleep(1.0)
+    (targets,) = answered(fleet, "metrics", "query", "count(up == 1)")
+    assert targets["values"][0][1] == 5  # two pages of each node, and the exporter
 
     fleet.process.send_signal(signal.SIGINT)
     assert fleet.process.wait(30) == 0
