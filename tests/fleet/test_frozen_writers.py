@@ -90,8 +90,7 @@ def test_nothing_is_ended_that_was_not_held_all_the_time(
         at_s += step_s
         timed.append((at_s, seen))
     for ended_s, writer in watch(timed):
-        since_s = ended_s - writer.held_s - 1e-9  # the sum of steps is rounded
-        window = [seen for look_s, seen in timed if since_s <= look_s <= ended_s]
+        window = [seen for look_s, seen in timed if ended_s - writer.held_s <= look_s <= ended_s]
         assert all(window)
         assert len(window) == writer.looks >= LOOKS_MIN
         assert writer.held_s >= LIMIT_S

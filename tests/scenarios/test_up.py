@@ -49,6 +49,17 @@ def answered(fleet: RunningFleet, *words: str) -> list[dict[str, Any]]:
     return list(json.loads(done.stdout)["result"]) if done.returncode == 0 else []
 
 
+def wait_until_collected(fleet: RunningFleet) -> None:
+    """The collector has scraped both pages of each node, and the exporter."""
+    asked = ("metrics", "query", 'sum(stateroom_agents{state="running"})')
+    end_s = time.monotonic() + 120
+    while [one["values"][0][1] for one in answered(fleet, *asked)] != [4]:
+        assert time.monotonic() < end_s, "nothing is collected"
+        time.sleep(1.0)
+    (targets,) = answered(fleet, "metrics", "query", "count(up == 1)")
+    assert targets["values"][0][1] == 5
+
+
 def test_up_serves_refuses_a_second_stops_clean_and_continues(fleet: RunningFleet) -> None:
     """UI and assets are there; one owner; Ctrl-C leaves nothing; the next start goes on."""
     url = fleet.up()
@@ -77,12 +88,7 @@ def test_up_serves_refuses_a_second_stops_clean_and_continues(fleet: RunningFlee
         assert time.monotonic() < end_s, "agents store no states"
         time.sleep(0.5)
 
-    asked = ("metrics", "query", 'sum(stateroom_agents{state="running"})')
-    while [one["values"][0][1] for one in answered(fleet, *asked)] != [4]:
-        assert time.monotonic() < end_s + 60, "nothing is collected"
-        time.sleep(1.0)
-    (targets,) = answered(fleet, "metrics", "query", "count(up == 1)")
-    assert targets["values"][0][1] == 5  # two pages of each node, and the exporter
+    wait_until_collected(fleet)
 
     fleet.process.send_signal(signal.SIGINT)
     assert fleet.process.wait(30) == 0
