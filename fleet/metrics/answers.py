@@ -313,8 +313,8 @@ def _bounds(
     if not rows or not len(ends_ms):
         nothing = np.zeros(series * len(ends_ms), np.int64)
         return nothing, nothing
-    base = min(int(runs.ends_ms.min()), int(starts_ms.min()))
-    top = max(int(runs.ends_ms.max()), int(ends_ms.max()))
+    base = min(int(np.min(runs.ends_ms)), int(np.min(starts_ms)))
+    top = max(int(np.max(runs.ends_ms)), int(np.max(ends_ms)))
     if len(ends_ms) == 1 and base >= int(starts_ms[0]) and top <= int(ends_ms[0]):
         return runs.offsets[:-1], runs.offsets[1:]
     # one ordered key for (series, time), so that one search answers for every series and step
@@ -336,7 +336,7 @@ def reduce_between(
         return np.empty(0)
     bounds = np.empty(2 * len(low), np.int64)
     bounds[0::2], bounds[1::2] = low, high
-    if int(high.max()) == len(column):
+    if int(np.max(high)) == len(column):
         column = np.append(column, 0.0)
     found: FloatArray = how.reduceat(column, bounds)[::2]
     return found

@@ -64,7 +64,7 @@ def to_shared_decimals(columns: tuple[FloatArray, ...], starts: Int64Array) -> l
     chosen = np.full(len(starts), RAW, np.int8)
     left = np.arange(len(starts))
     for exponent in EXPONENTS:
-        probes = np.logical_and.reduce([_fits(one[starts[left]], exponent) for one in columns])
+        probes = np.all([_fits(one[starts[left]], exponent) for one in columns], axis=0)
         tried = left[probes]
         if not len(tried):
             continue

@@ -294,7 +294,7 @@ def _steps(
 
 def _count(flags: BoolArray, starts: Int64Array, lengths: Int64Array) -> Int64Array:
     """How many flags each run has."""
-    if lengths.max() < 256:  # a byte holds the sum
+    if np.max(lengths) < 256:  # a byte holds the sum
         few: Int64Array = np.add.reduceat(flags.view(np.uint8), starts).astype(np.int64)
         return few
     sums = np.cumsum(flags, dtype=np.int64)

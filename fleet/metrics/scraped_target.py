@@ -190,7 +190,9 @@ class ScrapedTarget:
         columns.add(series, np.array(times, np.int64), np.zeros(len(ids)), found.series)
 
     def _ahead_problem(self, found: Exposition, times: Int64Array, ahead: int) -> str:
-        first = int(times.argmax())
+        import numpy as np
+
+        first = int(np.argmax(times))
         labels = found.series[int(found.series_ids[first])].labels
         return (
             f"{self.target.url}: {ahead} samples lie more than {AHEAD_MAX_MS // 60_000} minutes in"

@@ -170,8 +170,8 @@ class Evaluation:
         times = window_times(node, duration_ms(node.range), steps, context)
         starts = times.starts_ms - int(context.semantics.left_closed)
         each = duration_ms(node.step) or context.subquery_step_ms
-        first = (int(starts.min()) // each + 1) * each
-        count = max((int(times.ends_ms.max()) - first) // each + 1, 0)
+        first = (int(np.min(starts)) // each + 1) * each
+        count = max((int(np.max(times.ends_ms)) - first) // each + 1, 0)
         if count > context.points_max:
             raise TooLargeError(
                 f"{node.prettify()}: {count} steps; at most {context.points_max}",

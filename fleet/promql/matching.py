@@ -117,7 +117,7 @@ def _keys(
             mine, theirs = both[: len(mine)], both[len(mine) :]
     _, dense = np.unique(np.concatenate([mine, theirs]), return_inverse=True)
     dense = dense.reshape(-1)
-    count = int(dense.max()) + 1 if len(dense) else 0
+    count = int(np.max(dense)) + 1 if len(dense) else 0
     return dense[: len(mine)], dense[len(mine) :], count
 
 

@@ -119,7 +119,7 @@ def range_vector(
     times = window_times(selector, range_ms, steps, context)
     closed = np.int64(1 if context.semantics.left_closed else 0)
     starts = times.starts_ms - closed
-    series = select(selector, int(starts.min()), int(times.ends_ms.max()), steps, context)
+    series = select(selector, int(np.min(starts)), int(np.max(times.ends_ms)), steps, context)
     values = np.zeros((len(series.ids), steps.count))
     present = np.zeros(values.shape, np.bool_)
     for piece in plan_windows(context.reader, starts, times.ends_ms, need):

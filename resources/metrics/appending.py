@@ -120,7 +120,7 @@ def split(accepted: Accepted) -> Iterator[EncodedPart]:
                 int(shards[start]),
                 data,
                 len(piece.ids),
-                (int(piece.ts_ms.min()), int(piece.ts_ms.max())),
+                (int(np.min(piece.ts_ms)), int(np.max(piece.ts_ms))),
             ),
             data,
         )

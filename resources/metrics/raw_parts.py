@@ -72,8 +72,8 @@ class SampleWriter:
         if not len(samples.ids):
             return
         self.rows += len(samples.ids)
-        self.min_ts_ms = min(self.min_ts_ms, int(samples.ts_ms.min()))
-        self.max_ts_ms = max(self.max_ts_ms, int(samples.ts_ms.max()))
+        self.min_ts_ms = min(self.min_ts_ms, int(np.min(samples.ts_ms)))
+        self.max_ts_ms = max(self.max_ts_ms, int(np.max(samples.ts_ms)))
         self._held.append(samples)
         self._rows_held += len(samples.ids)
         if self._rows_held >= 2 * ROW_GROUP_ROWS:

@@ -109,8 +109,8 @@ class Segment:
         """Labels that series between the first and the last of some have."""
         if not len(positions):
             return []
-        first = int(self._offsets[int(positions.min())])
-        last = int(self._offsets[int(positions.max()) + 1])
+        first = int(self._offsets[int(np.min(positions))])
+        last = int(self._offsets[int(np.max(positions)) + 1])
         return [self._name_texts[code] for code in np.unique(self._names[first:last])]
 
     def label_codes(self, name: str, positions: Int64Array) -> tuple[Int64Array, list[str]]:
@@ -118,7 +118,7 @@ class Segment:
         code = self._code_of.get(name)
         if code is None or not len(positions):
             return np.zeros(len(positions), np.int64), [""]
-        start, end = int(positions.min()), int(positions.max()) + 1
+        start, end = int(np.min(positions)), int(np.max(positions)) + 1
         first, last = int(self._offsets[start]), int(self._offsets[end])
         at = np.flatnonzero(self._names[first:last] == code)
         distinct, inverse = np.unique(self._values[first:last][at], return_inverse=True)

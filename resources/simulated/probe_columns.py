@@ -180,7 +180,7 @@ class ProbeColumns:
         dead = dead[~stale[self._observer[dead]]]
         lacking[self._of_observer.of(np.flatnonzero(stale & self._watching))] = True
         target = self._target[dead]
-        domains = int(self._zone.max(initial=0)) + 1
+        domains = int(np.max(self._zone, initial=0)) + 1
         pairs = np.unique(target * domains + self._zone[self._observer[dead]])
         columns = [
             self._observers.copy(),
