@@ -12,12 +12,13 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from fleet.errors import InvalidInputError, TransientError
+from fleet.inventory import Node
 from fleet.metrics.recent_samples import RecentSamples
 from fleet.metrics.targets import ScrapeTarget, make_target, targets_of_nodes
 from fleet.ports.clock import Clock
@@ -59,14 +60,9 @@ class Collector(NamedTuple):
 
 
 def fleet_targets(
-    control: ControlStore, exporter: ScrapeTarget, interval_s: float
+    nodes: Sequence[Node], exporter: ScrapeTarget, interval_s: float
 ) -> list[ScrapeTarget]:
-    """What is scraped now: both pages of every node that runs, and the exporter.
-
-    Raises:
-        StoreUnavailableError: the nodes cannot be read now; what was known stays.
-    """
-    nodes = control.nodes()
+    """What is scraped: both pages of every node that runs, and the exporter."""
     return [
         *targets_of_nodes(nodes, interval_s=interval_s, timeout_s=interval_s),
         *targets_of_nodes(
@@ -150,24 +146,29 @@ async def collect(collector: Collector, ending: asyncio.Event) -> None:
 
 
 async def _discover(collector: Collector, ending: asyncio.Event) -> None:
-    known: list[ScrapeTarget] = []
+    known: frozenset[tuple[object, ...]] | None = None
     while not ending.is_set():
         try:
-            found = await asyncio.to_thread(
-                fleet_targets, collector.control, collector.exporter, collector.interval_s
-            )
+            nodes = await asyncio.to_thread(collector.control.nodes)
         except TransientError as error:
-            _log.warning("nodes: %s; %d targets as before", error, len(known))
-            found = known
-        if found != known:
-            try:
-                await collector.scraping.replace(found)
-            except InvalidInputError as error:
-                _log.error("targets: %s; as before", error)
-            else:
-                _log.info("%d targets", len(found))
-                known = found
+            _log.warning("nodes: %s; targets as before", error)
+        else:
+            places = frozenset((one.node_id, one.zone, one.phase, one.address) for one in nodes)
+            if places != known:
+                known = places
+                await _retarget(collector, nodes)
         await _wait(ending, DISCOVERY_S)
+
+
+async def _retarget(collector: Collector, nodes: Sequence[Node]) -> None:
+    """Scrape these nodes from now on; called only when one of them has changed its place."""
+    found = fleet_targets(nodes, collector.exporter, collector.interval_s)
+    try:
+        await collector.scraping.replace(found)
+    except InvalidInputError as error:
+        _log.error("targets: %s; as before", error)
+    else:
+        _log.info("%d targets", len(found))
 
 
 async def _rounds(collector: Collector, ending: asyncio.Event) -> None:

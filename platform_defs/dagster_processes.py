@@ -10,6 +10,7 @@ import json
 import shutil
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from fleet.errors import NotFoundError
@@ -90,9 +91,8 @@ def webserver_spec(settings: Settings, workspace: Path, port: int) -> ProcessSpe
 
 def collector_spec(settings: Settings) -> ProcessSpec:
     """The process that scrapes the fleet, evaluates rules and serves the exporter."""
-    return own_process_spec(
-        settings, "collector", [sys.executable, "-m", "platform_defs.collector"]
-    )
+    argv = [sys.executable, "-m", "platform_defs.collector"]
+    return replace(own_process_spec(settings, "collector", argv), vital=False)
 
 
 def own_process_spec(settings: Settings, name: str, argv: list[str]) -> ProcessSpec:

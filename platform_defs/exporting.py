@@ -113,8 +113,8 @@ def serving(exporter: Exporter, host: str, port: int) -> Iterator[Serving]:
         AlreadyRunningError: something listens on that port.
         PermanentError: the address is none of this machine's.
     """
-    port = port or _free_port(host)
     try:
+        port = port or _free_port(host)
         server, thread = start_http_server(port, host, _registry(exporter))
     except OSError as error:
         raise _refused(host, port, error) from error

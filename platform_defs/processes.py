@@ -1,7 +1,7 @@
 """Processes that `stateroom up` starts and watches: each in a group of its own, with a log.
 
-A process that ends is started again after a growing delay (`fleet.agents.decide_restart`); one that
-keeps ending is given up, and everything stops.
+A process that ends is started again after a growing delay (`fleet.agents.decide_restart`). When one
+that is vital keeps ending, everything stops; any other is tried again after a long pause.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class ProcessSpec:
     log_path: Path
     stop_grace_s: float = 5.0
     """Between SIGTERM and SIGKILL of the whole group."""
+    vital: bool = True
+    """Whether everything stops when it keeps ending. What only watches must end nothing."""
 
 
 class ManagedProcess:
@@ -110,20 +112,22 @@ class ManagedProcess:
         """Start it again when it has ended and its delay is over.
 
         Raises:
-            PermanentError: it has ended more often than `RESTARTS` allows.
+            PermanentError: it is vital, and has ended more often than `RESTARTS` allows.
         """
         code = self.exit_code()
         if code is None:
             return
         if self._start_again_at_s is None:
             verdict = decide_restart(RESTARTS, code, self.restarted_at, datetime.now(UTC))
-            if verdict.action != "restart":
+            gives_up = verdict.action != "restart"
+            if gives_up and self.spec.vital:
                 raise PermanentError(
                     f"{self.spec.name} keeps ending ({verdict.reason})",
                     hint=f"Its log says why: {self.spec.log_path}",
                 )
             say(f"{self.spec.name} ended: {verdict.reason}; log: {self.spec.log_path}")
-            self._start_again_at_s = time.monotonic() + verdict.delay_s
+            delay_s = RESTARTS.window_s if gives_up else verdict.delay_s
+            self._start_again_at_s = time.monotonic() + delay_s
         elif time.monotonic() >= self._start_again_at_s:
             self._start_again_at_s = None
             self.restarted_at.append(datetime.now(UTC))

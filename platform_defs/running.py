@@ -163,7 +163,7 @@ class FleetRun:
                 self._say(f"waiting for {what} ...")
             for process in self._processes:
                 code = process.exit_code()
-                if code is not None:
+                if code is not None and process.spec.vital:
                     raise PermanentError(
                         f"{process.spec.name} ended with {code} while starting:\n"
                         f"{process.log_tail()}",

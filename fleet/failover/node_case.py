@@ -69,3 +69,15 @@ def shows_life(case: Case) -> bool:
     suspected = mark.state in {NodeState.SUSPECT, NodeState.CONFIRMED, NodeState.FENCED}
     sign_s = case.now_s - min(facts.lease_age_s, facts.work_age_s)
     return facts.fresh or facts.alive_votes or (suspected and sign_s > mark.suspect_s)
+
+
+def fence_of(
+    facts: NodeFacts, policy: FailoverPolicy, without: frozenset[Rule] = frozenset()
+) -> str:
+    """What proves that nothing on the node can write: `terminated`, `stopped`, `lease` or ''."""
+    if facts.terminated:
+        return "terminated"
+    if facts.stop_acknowledged:
+        return "stopped"
+    run_out = facts.lease_silence_s >= facts.lease_ttl_s + policy.fence_margin_s
+    return "lease" if run_out or Rule.FENCING in without else ""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fleet.failover.node_case import Case, Orders, Step, gray_since, is_gray, shows_life
+from fleet.failover.node_case import Case, Orders, Step, fence_of, gray_since, is_gray, shows_life
 from fleet.failover.policy import FailoverPolicy
 from fleet.failover.reasons import (
     contrary_reasons,
@@ -359,18 +359,6 @@ def _stand_down(case: Case) -> Step:
         return _return(case)
     reason = Reason("expected", "no heartbeat")
     return case.to(NodeState.HEALTHY, Rule.MAINTENANCE, reason, confirmed_by="", fenced_by="")
-
-
-def fence_of(
-    facts: NodeFacts, policy: FailoverPolicy, without: frozenset[Rule] = frozenset()
-) -> str:
-    """What proves that nothing on the node can write: `terminated`, `stopped`, `lease` or ''."""
-    if facts.terminated:
-        return "terminated"
-    if facts.stop_acknowledged:
-        return "stopped"
-    run_out = facts.lease_silence_s >= facts.lease_ttl_s + policy.fence_margin_s
-    return "lease" if run_out or Rule.FENCING in without else ""
 
 
 def _from_moved(case: Case) -> Step | None:

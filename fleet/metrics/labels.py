@@ -145,5 +145,11 @@ def labels_text(labels: Labels) -> str:
     return f"{metric_of(labels)}{{{inner}}}" if inner else metric_of(labels) or "{}"
 
 
+def matchers_text(matchers: Iterable[Matcher]) -> str:
+    """Conditions as PromQL writes a selector: `{job="node",region=~"us.*"}`."""
+    inner = ",".join(f'{one.name}{one.kind}"{_escaped(one.value)}"' for one in matchers)
+    return f"{{{inner}}}"
+
+
 def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

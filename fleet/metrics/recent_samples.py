@@ -20,22 +20,33 @@ if TYPE_CHECKING:
 
 HELD_MS = 20 * MINUTE_MS
 """The shipped rules look back 10 minutes and the 5 of an instant selector, and a little more."""
+HELD_MAX = 20_000_000
+"""Samples that are held: 480 MB, 20 minutes of 250,000 series each 15 s."""
 
 
 class RecentSamples:
     """A `MetricReader` whose newest samples are in memory; for one thread.
 
+    What other writers commit for these minutes (an import) is in the store alone.
+
     Args:
         below: the store.
         began_ms: since when everything is added here, too; nothing older is answered from memory.
         held_ms: how much time is held.
+        held_max: samples; with more, less time is held, and the store answers more.
     """
 
-    def __init__(self, below: MetricReader, began_ms: int, held_ms: int = HELD_MS) -> None:
+    def __init__(
+        self,
+        below: MetricReader,
+        began_ms: int,
+        held_ms: int = HELD_MS,
+        held_max: int = HELD_MAX,
+    ) -> None:
         """Hold nothing yet."""
         self._below = below
         self._from_ms = began_ms
-        self._held_ms = held_ms
+        self._held_ms, self._held_max = held_ms, held_max
         self._sorted = empty_batch()
         self._added: list[SampleBatch] = []
         self._infos: dict[int, SeriesInfo] = {}
@@ -59,6 +70,9 @@ class RecentSamples:
 
         self._from_ms = max(self._from_ms, now_ms - self._held_ms)
         held = self._consolidated()
+        surplus = len(held) - self._held_max
+        if surplus > 0:
+            self._from_ms = max(self._from_ms, int(np.partition(held.ts_ms, surplus)[surplus]))
         keep = held.ts_ms > self._from_ms
         self._sorted = SampleBatch(held.series_ids[keep], held.ts_ms[keep], held.values[keep])
         alive = set(np.unique(self._sorted.series_ids).tolist())

@@ -77,13 +77,17 @@ def step_of(text: str) -> int:
     """
     import promql_parser
 
+    allowed = "a time longer than nothing, such as 15s, 5m or 2 hours"
     try:
         length = promql_parser.parse_duration(text.strip())
     except ValueError:
-        length = parse_span("--step", text)
+        try:
+            length = parse_span("--step", text)
+        except InvalidInputError as error:
+            raise InvalidInputError("--step", text, allowed) from error
     step_ms = length // timedelta(milliseconds=1)
     if step_ms < 1:
-        raise InvalidInputError("--step", text, "a time longer than nothing, such as 5m")
+        raise InvalidInputError("--step", text, allowed)
     return step_ms
 
 

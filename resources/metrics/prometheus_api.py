@@ -206,3 +206,10 @@ class _Watch:
         if self._sock is not None:
             with suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
+
+
+def seconds_text(ts_ms: int) -> str:
+    """A time as the API takes it, to the millisecond."""
+    sign = "-" if ts_ms < 0 else ""
+    whole, rest = divmod(abs(ts_ms), 1000)
+    return f"{sign}{whole}.{rest:03d}"

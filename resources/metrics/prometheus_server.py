@@ -8,7 +8,6 @@ end without a marker. `query_range` is never used: it resamples.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -17,12 +16,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fleet.errors import InvalidInputError, NotFoundError
 from fleet.metrics.exposition.families import Family, family_of
 from fleet.metrics.exposition.numbers import normalize_nan
-from fleet.metrics.labels import METRIC_NAME, Matcher, MatchKind, labels_of, series_id
+from fleet.metrics.labels import (
+    METRIC_NAME,
+    Matcher,
+    MatchKind,
+    labels_of,
+    matchers_text,
+    series_id,
+)
 from fleet.metrics.levels import HOUR_MS
 from fleet.metrics.samples import MetricType, SampleBatch, SeriesInfo
 from fleet.ports.metric_source import SourcePiece
 from resources.metrics.pieces import content_name
-from resources.metrics.prometheus_api import PrometheusApi, TooMuchAskedError
+from resources.metrics.prometheus_api import PrometheusApi, TooMuchAskedError, seconds_text
 from resources.metrics.prometheus_questions import Place, Question, parts_of_metric
 from resources.metrics.remote_read import (
     BrokenAnswerError,
@@ -200,9 +206,9 @@ class PrometheusSource:
     def _names(self, window: Place) -> tuple[list[str], tuple[str, ...]]:
         """Metrics behind the place that may have samples in the window, by name."""
         parameters = {
-            "match[]": _selector(self._matchers),
-            "start": _seconds(window.from_ms),
-            "end": _seconds(window.to_ms),
+            "match[]": matchers_text(self._matchers),
+            "start": seconds_text(window.from_ms),
+            "end": seconds_text(window.to_ms),
         }
         answer = self._api.list(f"/api/v1/label/{METRIC_NAME}/values", parameters)
         if not isinstance(answer.data, list):
@@ -217,9 +223,9 @@ class PrometheusSource:
         by the densest samples seen so far.
         """
         span_ms = window.to_ms - window.from_ms
-        selector = f"{_selector(self._matchers)}[{span_ms}ms]"
+        selector = f"{matchers_text(self._matchers)}[{span_ms}ms]"
         question = f"count by ({METRIC_NAME}) (last_over_time({selector}))"
-        parameters = {"query": question, "time": _seconds(window.to_ms)}
+        parameters = {"query": question, "time": seconds_text(window.to_ms)}
         try:
             answer = self._api.get("/api/v1/query", parameters)
         except TooMuchAskedError:
@@ -264,8 +270,8 @@ class PrometheusSource:
 
     def _ask_query(self, question: Question) -> _Found:
         span_ms = question.end_ms - question.start_ms
-        selector = _selector(self._selection(question.names))
-        parameters = {"query": f"{selector}[{span_ms}ms]", "time": _seconds(question.end_ms)}
+        selector = matchers_text(self._selection(question.names))
+        parameters = {"query": f"{selector}[{span_ms}ms]", "time": seconds_text(question.end_ms)}
         answer = self._api.get("/api/v1/query", parameters)
         found = self._matrix(self._rows(answer.data), question.start_ms)
         return found._replace(problems=found.problems + answer.warnings)
@@ -392,19 +398,3 @@ def _family(row: Mapping[str, Any]) -> Family:
     word = str(row.get("type", ""))
     kind = _TYPES.get(word, MetricType.UNKNOWN)
     return Family(word, kind, str(row.get("unit", "")), str(row.get("help", "")))
-
-
-def _selector(matchers: Sequence[Matcher]) -> str:
-    """The matchers in PromQL."""
-    return "{" + ",".join(f"{one.name}{one.kind}{_quoted(one.value)}" for one in matchers) + "}"
-
-
-def _quoted(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _seconds(ts_ms: int) -> str:
-    """A time as the API takes it, to the millisecond."""
-    sign = "-" if ts_ms < 0 else ""
-    whole, rest = divmod(abs(ts_ms), 1000)
-    return f"{sign}{whole}.{rest:03d}"

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 
+import promql_parser
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from fleet.metrics.labels import (
     MatchKind,
     labels_of,
     labels_text,
+    matchers_text,
     metric_of,
     series_id,
 )
@@ -108,3 +110,12 @@ def test_a_series_is_written_as_promql_writes_it() -> None:
     assert labels_text(labels) == 'up{a="c:\\\\",b="say \\"x\\"\\n"}'
     assert metric_of(labels) == "up"
     assert labels_text(()) == "{}"
+
+
+def test_conditions_are_written_as_promql_reads_them() -> None:
+    """Any text of a value survives the way through the grammar."""
+    values = ['a"b', "c\\d", "e\nf", "tab\tand köln", ""]
+    asked = [Matcher(f"l{i}", MatchKind.NOT_EQUAL, value) for i, value in enumerate(values)]
+    asked.append(Matcher("node", MatchKind.REGEX, "us-.*"))
+    read = promql_parser.parse(f"up{matchers_text(asked)}").matchers.matchers
+    assert [(one.name, one.value) for one in read] == [(one.name, one.value) for one in asked]

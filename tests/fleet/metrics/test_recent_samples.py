@@ -81,3 +81,19 @@ def test_memory_is_bounded_by_time_and_forgets_series_that_ended() -> None:
     recent.forget(100_000)
     assert len(recent) == 0
     assert len(recent.select((), 100_000, 110_000).ids) == 0
+
+
+def test_memory_is_bounded_by_samples_and_the_store_answers_what_no_longer_fits() -> None:
+    """A large fleet is watched over less time in memory; no answer changes by it."""
+    store = MemorySeries()
+    recent = RecentSamples(store, 0, held_max=100)
+    for moment in range(1, 61):
+        samples = [(which, 1_000 * moment, moment) for which in range(4)]
+        _put(store, samples)
+        recent.add(_batch(samples))
+        recent.forget(1_000 * moment)
+        assert len(recent) <= 100
+    wanted = np.array(IDS, np.int64)
+    for start_ms in (0, 30_000, 50_000):
+        ours, theirs = (one.samples(wanted, start_ms, 60_000) for one in (recent, store))
+        assert ours.ts_ms.tolist() == theirs.ts_ms.tolist()

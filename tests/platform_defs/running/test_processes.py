@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,28 @@ def test_a_process_that_ends_is_started_again_and_then_given_up(
     ]
     assert (tmp_path / "worker.log").read_text() == "hello\n" * 3
     assert worker.log_tail(1) == "hello"
+
+
+def test_a_process_that_only_watches_ends_nothing_however_often_it_ends(
+    tmp_path: Path, quick_restarts: None
+) -> None:
+    """It is tried again after a long pause; each end is said with its log."""
+    made = replace(spec(tmp_path, "raise SystemExit(3)"), vital=False)
+    worker = ManagedProcess(made)
+    said: list[str] = []
+    worker.start()
+
+    def tried_often() -> bool:
+        worker.watch(said.append)
+        return len(said) == 5
+
+    wait_until(tried_often)
+    assert said[-1].startswith("worker ended: exit code 3; 2 restarts in 60 s, allowed 2; ")
+    assert str(made.log_path) in said[-1]
+    for _ in range(20):
+        worker.watch(said.append)
+    assert len(said) == 5
+    worker.stop()
 
 
 def test_stopping_ends_the_stubborn_and_what_has_left_the_group(tmp_path: Path) -> None:
