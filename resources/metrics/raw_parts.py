@@ -15,7 +15,8 @@ import numpy as np
 
 from fleet.metrics.decimals import from_decimals, to_decimals
 from resources.metrics.parquet_settings import open_writer
-from resources.metrics.series_ranges import RangeReader, concat, cuts, group_cuts, series_starts
+from resources.metrics.row_groups import RowGroupWriter, RowKind
+from resources.metrics.series_ranges import RangeReader, concat, cuts, series_starts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,45 +54,24 @@ def encode_samples(samples: Samples) -> bytes:
     return writer.finish()
 
 
-class SampleWriter:
-    """A part that grows piece by piece; its row groups do not depend on the pieces."""
+class SampleWriter(RowGroupWriter[Samples]):
+    """A part of samples that grows piece by piece, and the times that it spans."""
 
     def __init__(self) -> None:
         """An empty part in memory."""
-        import io
-
-        self._sink = io.BytesIO()
-        self._writer = _writer(self._sink)
-        self._held: list[Samples] = []
-        self._rows_held = 0
-        self.rows = 0
+        kind = RowKind[Samples](
+            lambda samples: samples.ids, concat_samples, take_samples, _to_table, _writer
+        )
+        super().__init__(kind, ROW_GROUP_ROWS)
         self.min_ts_ms, self.max_ts_ms = _MAX_ID, _MIN_ID
 
-    def write(self, samples: Samples) -> None:
+    def write(self, rows: Samples) -> None:
         """Append rows that sort behind all before them."""
-        if not len(samples.ids):
+        if not len(rows.ids):
             return
-        self.rows += len(samples.ids)
-        self.min_ts_ms = min(self.min_ts_ms, int(np.min(samples.ts_ms)))
-        self.max_ts_ms = max(self.max_ts_ms, int(np.max(samples.ts_ms)))
-        self._held.append(samples)
-        self._rows_held += len(samples.ids)
-        if self._rows_held >= 2 * ROW_GROUP_ROWS:
-            self._flush(is_end=False)
-
-    def finish(self) -> bytes:
-        """The bytes of the part."""
-        self._flush(is_end=True)
-        self._writer.close()
-        return self._sink.getvalue()
-
-    def _flush(self, *, is_end: bool) -> None:
-        held = concat_samples(self._held)
-        cuts = [0, *group_cuts(held.ids, ROW_GROUP_ROWS, is_end=is_end)]
-        for start, end in pairwise(cuts):
-            self._writer.write_table(_to_table(take_samples(held, slice(start, end))))
-        self._held = [take_samples(held, slice(cuts[-1], None))]
-        self._rows_held = len(held.ids) - cuts[-1]
+        self.min_ts_ms = min(self.min_ts_ms, int(np.min(rows.ts_ms)))
+        self.max_ts_ms = max(self.max_ts_ms, int(np.max(rows.ts_ms)))
+        super().write(rows)
 
 
 def open_samples(file: pq.ParquetFile) -> RangeReader:

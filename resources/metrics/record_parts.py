@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +10,8 @@ import numpy as np
 from fleet.metrics.decimals import from_decimals, to_shared_decimals
 from fleet.metrics.record import RollupColumns
 from resources.metrics.parquet_settings import open_writer
-from resources.metrics.series_ranges import RangeReader, group_cuts, series_starts
+from resources.metrics.row_groups import RowGroupWriter, RowKind
+from resources.metrics.series_ranges import RangeReader, series_starts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,8 +30,8 @@ _DICTIONARY = (
 )  # fmt: skip
 
 
-class RecordWriter:
-    """A part of records that grows piece by piece; its bytes do not depend on the pieces."""
+class RecordWriter(RowGroupWriter[RollupColumns]):
+    """A part of records that grows piece by piece."""
 
     def __init__(self, length_ms: int) -> None:
         """An empty part in memory.
@@ -40,41 +39,24 @@ class RecordWriter:
         Args:
             length_ms: of the buckets.
         """
-        self._length_ms = length_ms
-        self._sink = io.BytesIO()
-        self._writer = open_writer(
-            self._sink,
-            _schema(),
-            dictionary=_DICTIONARY,
-            deltas=_DELTAS,
-            statistics=("series_id", "end"),
+        kind = RowKind[RollupColumns](
+            lambda rows: rows.series_ids,
+            concat_records,
+            take_records,
+            lambda rows: _to_table(rows, length_ms),
+            _writer,
         )
-        self._held: list[RollupColumns] = []
-        self._rows_held = 0
-        self.rows = 0
+        super().__init__(kind, ROW_GROUP_ROWS)
 
-    def write(self, rows: RollupColumns) -> None:
-        """Append rows that sort behind all before them."""
-        self.rows += len(rows)
-        self._held.append(rows)
-        self._rows_held += len(rows)
-        if self._rows_held >= 2 * ROW_GROUP_ROWS:
-            self._flush(is_end=False)
 
-    def finish(self) -> bytes:
-        """The bytes of the part."""
-        self._flush(is_end=True)
-        self._writer.close()
-        return self._sink.getvalue()
-
-    def _flush(self, *, is_end: bool) -> None:
-        held = concat_records(self._held)
-        cuts = [0, *group_cuts(held.series_ids, ROW_GROUP_ROWS, is_end=is_end)]
-        for start, end in pairwise(cuts):
-            piece = take_records(held, slice(start, end))
-            self._writer.write_table(_to_table(piece, self._length_ms))
-        self._held = [take_records(held, slice(cuts[-1], None))]
-        self._rows_held = len(held) - cuts[-1]
+def _writer(sink: Any) -> Any:
+    return open_writer(
+        sink,
+        _schema(),
+        dictionary=_DICTIONARY,
+        deltas=_DELTAS,
+        statistics=("series_id", "end"),
+    )
 
 
 def open_records(file: pq.ParquetFile, length_ms: int) -> RangeReader:
