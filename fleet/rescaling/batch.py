@@ -19,8 +19,8 @@ from fleet.errors import InvalidInputError
 from fleet.moments import microseconds
 from fleet.rescaling.batch_columns import ObservationBatch
 from fleet.rescaling.batch_proposals import Proposed, propose_all
-from fleet.rescaling.batch_settling import Places, limit, record_changes, stabilize
-from fleet.rescaling.batch_specs import Bools, Int32s, SpecBatch
+from fleet.rescaling.batch_settling import limit, record_changes, stabilize
+from fleet.rescaling.batch_specs import Bools, Int32s, Places, SpecBatch
 from fleet.rescaling.batch_states import (
     TYPES,
     StateBatch,

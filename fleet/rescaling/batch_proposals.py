@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from fleet.rescaling.batch_columns import (
     NO_CONDITION,
@@ -31,6 +30,7 @@ from fleet.rescaling.batch_specs import (
     Int8s,
     Int32s,
     Int64s,
+    Places,
     SpecBatch,
 )
 from fleet.rescaling.batch_states import Told
@@ -50,7 +50,7 @@ class Proposed(NamedTuple):
     """Meaningless where the metric is invalid."""
     told: Int8s
     """`Told.VALID`, or why the metric is invalid."""
-    one_by_one: npt.NDArray[np.intp]
+    one_by_one: Places
     """Slots whose error names a pod: their workloads are decided one by one."""
 
 
@@ -92,80 +92,106 @@ class _Sums(NamedTuple):
     entries: Int64s
 
 
-class _Block:
-    """The rows of some slots, one after the other, with what adds them up."""
+class _Segments:
+    """Rows of some slots, one after the other; adds them up by slot."""
 
-    def __init__(
-        self, seen: ObservationBatch, specs: SpecBatch, slots: npt.NDArray[np.intp]
-    ) -> None:
-        """Line up rows, and the pod of each."""
-        first = seen.row_offsets[slots]
-        self.count = seen.row_offsets[slots + 1] - first
-        self.ends = np.cumsum(self.count)
-        within = np.arange(int(self.ends[-1])) - np.repeat(self.ends - self.count, self.count)
-        self.rows = within + np.repeat(first, self.count)
-        workload = specs.slot_workload[slots]
-        self.pods = within + np.repeat(seen.pod_offsets[workload], self.count)
+    def __init__(self, count: Int64s) -> None:
+        """Take the number of rows of each slot."""
+        self.count = count
+        self.before = np.cumsum(count) - count
+        self.filled = np.flatnonzero(count)
+        self.starts = self.before[self.filled]
 
-    def sum(self, values: npt.NDArray[np.int64] | Bools) -> Int64s:
-        """Sum by slot."""
-        running = np.zeros(len(values) + 1, np.int64)
-        np.cumsum(values, out=running[1:])
-        found: Int64s = running[self.ends] - running[self.ends - self.count]
+    def sum(self, values: Int64s | Bools) -> Int64s:
+        """Sum by slot; 0 for a slot without rows, which `reduceat` would give its neighbour's."""
+        found = np.zeros(len(self.count), np.int64)
+        if self.starts.size:
+            found[self.filled] = np.add.reduceat(values, self.starts, dtype=np.int64)
         return found
+
+    def within(self) -> Int64s:
+        """Place of each row in its slot."""
+        total = int(self.count.sum())
+        return np.arange(total, dtype=np.int64) - np.repeat(self.before, self.count)
+
+
+class _Samples(NamedTuple):
+    """Rows of samples, with what each counts as."""
+
+    segments: _Segments
+    value: Int64s
+    request: Int64s
+    kept: Bools
+    missing: Bools
+    unready: Bools
+
+    def of(self, chosen: Bools) -> _Samples:
+        """Only the rows of some slots."""
+        rows = np.repeat(chosen, self.segments.count)
+        return _Samples(
+            _Segments(self.segments.count[chosen]),
+            self.value[rows],
+            self.request[rows],
+            self.kept[rows],
+            self.missing[rows],
+            self.unready[rows],
+        )
 
 
 def _propose_pods(
     specs: SpecBatch,
     seen: ObservationBatch,
-    slots: npt.NDArray[np.intp],
+    slots: Places,
     proposed: Proposed,
     now_us: int,
-) -> npt.NDArray[np.intp]:
+) -> Places:
     """Fill in what samples of pods ask for; the slots whose error names a pod come back."""
-    block = _Block(seen, specs, slots)
-    dropped, missing, unready = _groups(specs, seen, block, slots, now_us)
-    kept = ~(dropped | missing | unready)
+    samples = _samples(specs, seen, slots, now_us)
+    segments, kept = samples.segments, samples.kept
     is_percent = specs.slot_target_type[slots] == _UTILIZATION
-    value, request = seen.row_value[block.rows], seen.row_request[block.rows]
-    entries = block.sum(kept)
+    entries = segments.sum(kept)
     sums = _Sums(
-        block.sum(np.where(kept, value, 0)), block.sum(np.where(kept, request, 0)), entries
+        segments.sum(np.where(kept, samples.value, 0)),
+        segments.sum(np.where(kept, samples.request, 0)),
+        entries,
     )
     told = np.full(len(slots), Told.VALID, np.int8)
     told[is_percent & (sums.requests == 0)] = Told.NO_MATCH
     told[entries == 0] = Told.NO_SAMPLES
-    told[block.count == 0] = Told.NO_PODS
-    unrequested = is_percent & (block.sum(request == NO_REQUEST) > 0) & (entries > 0)
-    replicas, again = _replicas(specs, seen, slots, _Counts(block, kept, missing, unready), sums)
+    told[segments.count == 0] = Told.NO_PODS
+    replicas, again = _replicas(specs, seen, slots, samples, sums)
     told[(told == Told.VALID) & again] = Told.NO_MATCH
     proposed.replicas[slots] = replicas
     proposed.told[slots] = told
-    named: npt.NDArray[np.intp] = slots[unrequested]
+    absent = samples.request == NO_REQUEST
+    if not absent.any():
+        return np.zeros(0, np.intp)
+    named: Places = slots[is_percent & (segments.sum(absent) > 0) & (entries > 0)]
     return named
 
 
-def _groups(
-    specs: SpecBatch,
-    seen: ObservationBatch,
-    block: _Block,
-    slots: npt.NDArray[np.intp],
-    now_us: int,
-) -> tuple[Bools, Bools, Bools]:
-    """Rows of pods that are ignored, missing and unready; as `readiness.group_pods`."""
-    pods = block.pods
+def _samples(specs: SpecBatch, seen: ObservationBatch, slots: Places, now_us: int) -> _Samples:
+    """The rows of slots that read samples of pods; as `readiness.group_pods`."""
+    first = seen.row_offsets[slots]
+    segments = _Segments(seen.row_offsets[slots + 1] - first)
+    within = segments.within()
+    rows = within + np.repeat(first, segments.count)
+    pods = within + np.repeat(seen.pod_offsets[specs.slot_workload[slots]], segments.count)
     phase = seen.pod_phase
     ignored = (seen.pod_deleting | (phase == _FAILED))[pods]
-    pending = (phase == _PENDING)[pods] & ~ignored
-    missing = (seen.row_at_us[block.rows] == NONE_US) & ~ignored & ~pending
-    unready = pending
-    if specs.slot_is_cpu[slots].any():
-        is_cpu = np.repeat(specs.slot_is_cpu[slots], block.count)
-        unready = pending | (is_cpu & ~ignored & ~missing & _is_unready(specs, seen, block, now_us))
-    return ignored, missing, unready
+    unready = ((phase == _PENDING) & ~seen.pod_deleting)[pods]
+    missing = (seen.row_at_us[rows] == NONE_US) & ~ignored & ~unready
+    is_cpu = specs.slot_is_cpu[slots]
+    if is_cpu.any():
+        counts = np.repeat(is_cpu, segments.count) & ~ignored & ~missing
+        unready |= counts & _is_unready(specs, seen, rows, pods, now_us)
+    kept = ~(ignored | missing | unready)
+    return _Samples(segments, seen.row_value[rows], seen.row_request[rows], kept, missing, unready)
 
 
-def _is_unready(specs: SpecBatch, seen: ObservationBatch, block: _Block, now_us: int) -> Bools:
+def _is_unready(
+    specs: SpecBatch, seen: ObservationBatch, rows: Places, pods: Places, now_us: int
+) -> Bools:
     """Rows whose pod starts or was never ready; as `readiness._is_unready`."""
     options = specs.options
     started, changed = seen.pod_started_us, seen.pod_ready_changed_us
@@ -177,30 +203,17 @@ def _is_unready(specs: SpecBatch, seen: ObservationBatch, block: _Block, now_us:
     delay_us = round(options.initial_readiness_delay_s * MICROS)
     never = not_ready & (unchanged | (started + delay_us > changed))
     unready_pods = unknown | np.where(starts, not_ready, never)
-    found: Bools = unready_pods[block.pods]
-    maybe_early = (starts & ~unchanged & ~unready_pods)[block.pods]
+    found: Bools = unready_pods[pods]
+    maybe_early = starts & ~unchanged & ~unready_pods
     if maybe_early.any():
-        rows = block.rows[maybe_early]
-        since = changed[block.pods[maybe_early]]
-        found[maybe_early] = seen.row_at_us[rows] < since + seen.row_window_us[rows]
+        young = np.flatnonzero(maybe_early[pods])
+        since = changed[pods[young]]
+        found[young] = seen.row_at_us[rows[young]] < since + seen.row_window_us[rows[young]]
     return found
 
 
-class _Counts(NamedTuple):
-    """Which rows count as what."""
-
-    block: _Block
-    kept: Bools
-    missing: Bools
-    unready: Bools
-
-
 def _replicas(
-    specs: SpecBatch,
-    seen: ObservationBatch,
-    slots: npt.NDArray[np.intp],
-    counts: _Counts,
-    sums: _Sums,
+    specs: SpecBatch, seen: ObservationBatch, slots: Places, samples: _Samples, sums: _Sums
 ) -> tuple[Int32s, Bools]:
     """Replicas by slot, and where requests add up to 0 once pods without a sample are added.
 
@@ -213,14 +226,14 @@ def _replicas(
     target = specs.slot_target[slots]
     ratio = _ratio(is_percent, target, sums)
     replicas = ceil_int32(ratio * sums.entries)
-    missing, unready = counts.block.sum(counts.missing), counts.block.sum(counts.unready)
-    weighed = np.flatnonzero((missing > 0) | ((unready > 0) & (ratio > 1.0)))
     held = (low <= ratio) & (ratio <= high)
     again = np.zeros(len(slots), np.bool_)
-    if weighed.size:
-        filled = _filled(seen, counts, sums, ratio, target, is_percent)
-        filled = _Sums(*(column[weighed] for column in filled))
+    missing = samples.segments.sum(samples.missing) > 0
+    weighed = missing | ((samples.segments.sum(samples.unready) > 0) & (ratio > 1.0))
+    if weighed.any():
         first, kind = ratio[weighed], is_percent[weighed]
+        some = _Sums(*(column[weighed] for column in sums))
+        filled = _filled(samples.of(weighed), some, first, target[weighed], kind)
         again[weighed] = kind & (filled.requests == 0)
         second = _ratio(kind, target[weighed], filled)
         wanted = ceil_int32(second * filled.entries)
@@ -243,25 +256,19 @@ def _ratio(is_percent: Bools, target: Int64s, sums: _Sums) -> Floats:
 
 
 def _filled(
-    seen: ObservationBatch,
-    counts: _Counts,
-    sums: _Sums,
-    ratio: Floats,
-    target: Int64s,
-    is_percent: Bools,
+    samples: _Samples, sums: _Sums, ratio: Floats, target: Int64s, is_percent: Bools
 ) -> _Sums:
     """Sums with an assumed sample for each pod that has none; as `proposals._filled`."""
-    block = counts.block
-    request = seen.row_request[block.rows]
-    missing = block.sum(counts.missing)
-    requested = block.sum(np.where(counts.missing, request, 0))
-    percent = np.repeat(np.maximum(target, 100), block.count)
-    share = divide(np.where(counts.missing, request, 0) * percent, np.int64(100))
-    busy = np.where(is_percent, block.sum(share), target * missing)
+    segments = samples.segments
+    requests = np.where(samples.missing, samples.request, 0)
+    missing, requested = segments.sum(samples.missing), segments.sum(requests)
+    percent = np.repeat(np.maximum(target, 100), segments.count)
+    share = segments.sum(divide(requests * percent, np.int64(100)))
+    busy = np.where(is_percent, share, target * missing)
     above = ratio > 1.0
     added = (ratio < 1.0) | above
-    unready = block.sum(counts.unready)
-    unready_requested = block.sum(np.where(counts.unready, request, 0))
+    unready = segments.sum(samples.unready)
+    unready_requested = segments.sum(np.where(samples.unready, samples.request, 0))
     return _Sums(
         sums.usage + np.where(ratio < 1.0, busy, 0),
         sums.requests + np.where(added, requested, 0) + np.where(above, unready_requested, 0),
@@ -270,7 +277,7 @@ def _filled(
 
 
 def _propose_totals(
-    specs: SpecBatch, seen: ObservationBatch, slots: npt.NDArray[np.intp], proposed: Proposed
+    specs: SpecBatch, seen: ObservationBatch, slots: Places, proposed: Proposed
 ) -> None:
     """Fill in what single numbers ask for; as `proposals._of_total`, `_of_total_per_pod`."""
     workload = specs.slot_workload[slots]
@@ -295,9 +302,7 @@ def _propose_totals(
     proposed.told[slots[counts == 0]] = Told.NO_SERIES
 
 
-def _totals(
-    seen: ObservationBatch, slots: npt.NDArray[np.intp], counts: Int64s, per_pod: Bools
-) -> Int64s:
+def _totals(seen: ObservationBatch, slots: Places, counts: Int64s, per_pod: Bools) -> Int64s:
     """The sum of each slot's values; few are more than one, and those are added one by one."""
     from fleet.rescaling.proposals import sum_per_pod, sum_total
 

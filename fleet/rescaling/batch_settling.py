@@ -7,11 +7,12 @@ Importing this module loads NumPy: import it where it is used.
 
 from __future__ import annotations
 
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from fleet.rescaling.batch_columns import NONE_US
 from fleet.rescaling.batch_proposals import ceil_int32, cut_int32
 from fleet.rescaling.batch_specs import (
     MICROS,
@@ -19,6 +20,7 @@ from fleet.rescaling.batch_specs import (
     Bools,
     Int32s,
     Int64s,
+    Places,
     RulesColumns,
     SpecBatch,
 )
@@ -28,7 +30,6 @@ from fleet.rescaling.hpa_words import Limit
 from fleet.rescaling.rates import GROWTH_FACTOR, GROWTH_MIN
 from fleet.rescaling.spec import SelectPolicy
 
-Places: TypeAlias = npt.NDArray[np.intp]
 _T = TypeVar("_T", bound=np.generic)
 _ABLE, _LIMITED = 0, 2
 _MIN, _DISABLED = SELECTS.index(SelectPolicy.MIN), SELECTS.index(SelectPolicy.DISABLED)
@@ -56,28 +57,66 @@ def stabilize(
         proposed: what their metrics ask for, 0 or more.
         now_us: time of the reconcile.
     """
-    plain = ~specs.has_rules[where]
-    window_us = round(specs.options.downscale_stabilization_s * MICROS)
-    up_since = now_us - specs.up.window_us[where]
-    down_since = np.where(plain, now_us - window_us, now_us - specs.down.window_us[where])
-    at_us = state.recommendation_at_us[where]
-    replicas = state.recommendation_replicas[where]
-    there = np.arange(at_us.shape[1]) < state.recommendation_count[where][:, np.newaxis]
-    reach = there & (at_us > down_since[:, np.newaxis])
-    edge = there & plain[:, np.newaxis] & (at_us == down_since[:, np.newaxis])
-    highest = np.where(reach | edge, replicas, INT32_MIN).max(axis=1, initial=INT32_MIN)
-    highest = np.maximum(highest, proposed)
-    recent = there & ~plain[:, np.newaxis] & (at_us > up_since[:, np.newaxis])
-    lowest = np.where(recent, replicas, INT32_MAX).min(axis=1, initial=INT32_MAX)
-    lowest = np.minimum(lowest, proposed)
-    old = there & (at_us < down_since[:, np.newaxis])
-    old &= plain[:, np.newaxis] | (at_us < up_since[:, np.newaxis])
-    _remember(state, where, old, proposed, now_us)
-    by_rules = np.minimum(np.maximum(current, lowest), highest)
-    found: Int32s = np.where(plain, highest, by_rules).astype(np.int32)
-    changed = np.where(plain | (proposed < current), Told.STABILIZED_DOWN, Told.STABILIZED_UP)
-    put(state, where, _ABLE, np.where(found == proposed, Told.READY, changed).astype(np.int8))
+    found, told = proposed.copy(), np.full(len(where), Told.READY, np.int8)
+    with_rules = specs.has_rules[where]
+    rows = np.flatnonzero(~with_rules)
+    if rows.size:
+        past = _Past.of(state, where[rows])
+        found[rows], old = _highest_of_window(specs, past, proposed[rows], now_us)
+        told[rows] = Told.STABILIZED_DOWN
+        _remember(state, where[rows], old, proposed[rows], now_us)
+    rows = np.flatnonzero(with_rules)
+    if rows.size:
+        past = _Past.of(state, where[rows])
+        found[rows], old = _agreed_by_rules(
+            specs, past, where[rows], (current[rows], proposed[rows]), now_us
+        )
+        falls = proposed[rows] < current[rows]
+        told[rows] = np.where(falls, Told.STABILIZED_DOWN, Told.STABILIZED_UP)
+        _remember(state, where[rows], old, proposed[rows], now_us)
+    put(state, where, _ABLE, np.where(found == proposed, Told.READY, told).astype(np.int8))
     return found
+
+
+class _Past(NamedTuple):
+    """Earlier proposals of some workloads; a slot that is not used is older than anything."""
+
+    at_us: Int64s
+    replicas: Int32s
+    used: Bools
+
+    @classmethod
+    def of(cls, state: StateBatch, where: Places) -> _Past:
+        """Those of some workloads."""
+        at_us = state.recommendation_at_us[where]
+        used = np.arange(at_us.shape[1]) < state.recommendation_count[where][:, np.newaxis]
+        return cls(np.where(used, at_us, NONE_US), state.recommendation_replicas[where], used)
+
+
+def _highest_of_window(
+    specs: SpecBatch, past: _Past, proposed: Int32s, now_us: int
+) -> tuple[Int32s, Bools]:
+    """The highest proposal of the controller's window; as `stabilize_by_window`."""
+    since = now_us - round(specs.options.downscale_stabilization_s * MICROS)
+    too_old = past.at_us < since
+    highest = np.where(too_old, INT32_MIN, past.replicas).max(axis=1, initial=INT32_MIN)
+    return np.maximum(highest, proposed), too_old & past.used
+
+
+def _agreed_by_rules(
+    specs: SpecBatch, past: _Past, where: Places, counts: tuple[Int32s, Int32s], now_us: int
+) -> tuple[Int32s, Bools]:
+    """The change that all proposals of a direction's window agree to; as `stabilize_by_rules`."""
+    current, proposed = counts
+    up_since = (now_us - specs.up.window_us[where])[:, np.newaxis]
+    down_since = (now_us - specs.down.window_us[where])[:, np.newaxis]
+    for_down = past.at_us > down_since
+    highest = np.where(for_down, past.replicas, INT32_MIN).max(axis=1, initial=INT32_MIN)
+    for_up = past.at_us > up_since
+    lowest = np.where(for_up, past.replicas, INT32_MAX).min(axis=1, initial=INT32_MAX)
+    highest, lowest = np.maximum(highest, proposed), np.minimum(lowest, proposed)
+    old = (past.at_us < np.minimum(up_since, down_since)) & past.used
+    return np.minimum(np.maximum(current, lowest), highest), old
 
 
 def _remember(state: StateBatch, where: Places, old: Bools, proposed: Int32s, now_us: int) -> None:
@@ -215,9 +254,14 @@ def _rate(
 
 def _changed(events: EventColumns, where: Places, since_us: Int64s) -> Int64s:
     """Replicas changed after a moment, by workload."""
-    there = np.arange(events.at_us.shape[1]) < events.count[where][:, np.newaxis]
-    recent = there & (events.at_us[where] > since_us[:, np.newaxis])
-    found: Int64s = np.where(recent, events.change[where], 0).sum(axis=1, dtype=np.int64)
+    found = np.zeros(len(where), np.int64)
+    some = np.flatnonzero(events.count[where])
+    if not some.size:
+        return found
+    rows, used = where[some], int(events.count.max())
+    there = np.arange(used) < events.count[rows][:, np.newaxis]
+    recent = there & (events.at_us[rows, :used] > since_us[some][:, np.newaxis])
+    found[some] = np.where(recent, events.change[rows, :used], 0).sum(axis=1, dtype=np.int64)
     return found
 
 

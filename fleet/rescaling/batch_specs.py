@@ -30,6 +30,8 @@ Int32s: TypeAlias = npt.NDArray[np.int32]
 Int8s: TypeAlias = npt.NDArray[np.int8]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
+Places: TypeAlias = npt.NDArray[np.intp]
+"""Indices of workloads, slots or rows."""
 
 KINDS = tuple(MetricKind)
 TARGETS = tuple(TargetType)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleet.moments import microseconds, moment_of
-from fleet.rescaling.batch_specs import Bools, Int8s, Int32s, Int64s, SpecBatch
+from fleet.rescaling.batch_specs import Bools, Int8s, Int32s, Int64s, Places, SpecBatch
 from fleet.rescaling.hpa_words import (
     ABLE_TO_SCALE,
     DISABLED,
@@ -279,7 +279,7 @@ def _event_columns(events: Sequence[Sequence[ScaleEvent]]) -> EventColumns:
 
 def put(
     state: StateBatch,
-    where: npt.NDArray[np.intp],
+    where: Places,
     kind: int,
     told: Int8s | int,
     argument: Int32s | int = 0,
@@ -291,7 +291,7 @@ def put(
     state.argument[where, kind] = argument
 
 
-def remove(state: StateBatch, where: npt.NDArray[np.intp], kind: int) -> None:
+def remove(state: StateBatch, where: Places, kind: int) -> None:
     """Take a condition from some workloads in place."""
     state.told[where, kind] = Told.NOTHING
     state.place[where, kind] = -1
