@@ -41,11 +41,11 @@ from fleet.rescaling.metric_words import (
     NO_READY,
     NO_SAMPLES,
     NO_SERIES,
-    NO_TARGET,
     metric_name,
     reason_of,
     uncountable,
     unobtainable,
+    untargeted,
 )
 from fleet.rescaling.observation import (
     AutoscalerState,
@@ -104,7 +104,6 @@ _UNCOUNTABLE = {
     Told.NO_SAMPLES: NO_SAMPLES,
     Told.NO_MATCH: NO_MATCH,
     Told.NO_READY: NO_READY,
-    Told.NO_TARGET: NO_TARGET,
 }
 CUTS = 100
 """Added to a limit's place where it changes the count."""
@@ -197,7 +196,9 @@ class StateBatch:
         metric = spec.metrics[argument]
         if told is Told.VALID:
             return valid_metric(metric_name(metric))
-        if told in _UNCOUNTABLE:
+        if told is Told.NO_TARGET:
+            message = untargeted(metric)
+        elif told in _UNCOUNTABLE:
             message = uncountable(metric, _UNCOUNTABLE[told])
         else:
             told_by = NO_SERIES if told is Told.NO_SERIES else self.faults[index].message
