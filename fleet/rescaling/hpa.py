@@ -111,8 +111,11 @@ def unapplied(
     told = failed_update(error) if error else READY_FOR_NEW_SCALE
     conditions = {condition.type: condition for condition in decision.conditions}
     conditions[ABLE_TO_SCALE] = told
-    conditions.pop(SCALED_TO_ZERO, None)
-    conditions.update({one.type: one for one in before.conditions if one.type == SCALED_TO_ZERO})
+    zeroed = [one for one in before.conditions if one.type == SCALED_TO_ZERO]
+    if zeroed:
+        conditions[SCALED_TO_ZERO] = zeroed[0]
+    else:
+        conditions.pop(SCALED_TO_ZERO, None)
     state = replace(
         decision.state,
         scale_ups=before.scale_ups,

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from fleet.rescaling.go_integers import wrap_int64
 from fleet.rescaling.observation import (
     AutoscalerState,
     Condition,
@@ -93,8 +94,40 @@ def pod_of(recorded: Mapping[str, Any]) -> Pod:
         None if start is None else moment(start),
         changed,
         {one["name"]: one.get("requests_milli") or {} for one in containers},
-        recorded.get("pod_requests_milli") or {},
+        _whole_requests(recorded),
     )
+
+
+def _whole_requests(recorded: Mapping[str, Any]) -> Mapping[str, int]:
+    """Requests of a pod that declares some for itself: of other resources what it needs at most.
+
+    A container that prepares the pod runs beside the sidecars started before it, and before the
+    rest; so a pod needs the larger of that and of what runs afterwards.
+    """
+    declared = recorded.get("pod_requests_milli") or {}
+    if not declared:
+        return {}
+    running: dict[str, int] = {}
+    before: dict[str, int] = {}
+    preparing: dict[str, int] = {}
+    for one in recorded.get("init_containers", ()):
+        requests = one.get("requests_milli") or {}
+        if one.get("restart_always"):
+            before = _added(before, requests)
+            preparing = _larger(preparing, before)
+        else:
+            preparing = _larger(preparing, _added(before, requests))
+    for one in recorded.get("containers", ()):
+        running = _added(running, one.get("requests_milli") or {})
+    return {**_larger(_added(running, before), preparing), **declared}
+
+
+def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
+
+
+def _larger(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: max(one.get(name, 0), other.get(name, 0)) for name in {**one, **other}}
 
 
 def reading_of(metric: MetricSpec, sample: Mapping[str, Any]) -> Reading:
@@ -132,7 +165,7 @@ def _value(metric: MetricSpec, one: Mapping[str, Any]) -> int | None:
         return None if found is None else int(found)
     if not containers or any(value is None for value in containers.values()):
         return None
-    return sum(containers.values())
+    return wrap_int64(sum(containers.values()))
 
 
 def calculator_case(

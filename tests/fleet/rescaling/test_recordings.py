@@ -111,14 +111,14 @@ class _Controller:
             self.state = AutoscalerState(conditions=self.state.conditions)
             if "config" in given:
                 self.options = recordings.options_of(given["config"])
-        if given.get("hpa_deleted"):
-            self.state = AutoscalerState()
-            return []
         if "spec_as_written" in given:
             self.spec = _read(given["spec_as_written"], self.options)
             assert self.spec == _read(given["spec"], self.options)
         if "pods" in given:
             self.pods = [recordings.pod_of(one) for one in given["pods"] or ()]
+        if given.get("hpa_deleted"):
+            self.state = AutoscalerState()
+            return []
         assert self.spec is not None
         seen = _seen(self.spec, given, out, self.pods)
         before = self.state
@@ -129,33 +129,36 @@ class _Controller:
             message = out["error"].partition(": ")[2]
             decision = unapplied(self.spec, decision, before, message)
         if given.get("status_update_error") and not out["status_written"]:
-            decision = _with_old_status(decision, before, given["status_update_error"])
+            decision = _with_old_status(decision, before, out["error"])
         self.state = decision.state
         return _compared(self.spec, decision, out, has_pods=seen.fault is None)
 
 
 def _with_old_status(
-    decision: ReplicaDecision, before: AutoscalerState, error: str
+    decision: ReplicaDecision, before: AutoscalerState, told: str | None
 ) -> ReplicaDecision:
-    """A decision whose conditions could not be stored; an error of its own is told first."""
-    if decision.conditions == before.conditions:
-        return decision
-    told = decision.error or f"failed to update status for web: {error}"
+    """A decision whose status could not be stored; of two errors the controller returns one.
+
+    Whether it tries at all depends on numbers of the status that are not ours to tell.
+    """
     state = replace(decision.state, conditions=before.conditions)
-    return replace(decision, conditions=before.conditions, state=state, error=told)
+    decision = replace(decision, conditions=before.conditions, state=state)
+    if decision.error or not (told or "").startswith("failed to update status for web: "):
+        return decision
+    return replace(decision, error=told or "")
 
 
 def _read(spec: Mapping[str, Any], options: ControllerOptions) -> AutoscalerSpec:
-    """A spec of a recording."""
-    return read_autoscaler(
-        {
-            "apiVersion": "autoscaling/v2",
-            "kind": "HorizontalPodAutoscaler",
-            "metadata": {"name": "web", "namespace": "fleet"},
-            "spec": spec,
-        },
-        replace(options, scale_to_zero=True),
-    )
+    """A spec of a recording; a minimum of 0 may have got in while its gate was open."""
+    least = spec.get("minReplicas")
+    document = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "web", "namespace": "fleet"},
+        "spec": {**spec, "minReplicas": least or 1},
+    }
+    read = read_autoscaler(document, options)
+    return replace(read, min_replicas=0) if least == 0 else read
 
 
 def _seen(
@@ -166,7 +169,7 @@ def _seen(
     if scale.get("error"):
         return WorkloadObservation(0, 0, (), (), MetricFault("FailedGetScale", scale["error"]))
     if spec.target_kind not in {"Deployment", "StatefulSet", "ReplicaSet"}:
-        text = f"no matches for apps/, Resource={spec.target_kind}"
+        text = f'no matches for kind "{spec.target_kind}" in group "apps"'
         return WorkloadObservation(0, 0, (), (), MetricFault("UnknownTargetKind", text))
     counts = scale.get("spec_replicas", 0), scale.get("status_replicas", 0)
     fault = _selector_fault(scale.get("selector", ""), given, out)
