@@ -15,7 +15,6 @@ import numpy as np
 from fleet.rescaling.batch_columns import (
     NO_CONDITION,
     NO_REQUEST,
-    NONE_US,
     NOT_READY,
     PHASES,
     READY,
@@ -24,6 +23,7 @@ from fleet.rescaling.batch_columns import (
 from fleet.rescaling.batch_specs import (
     KINDS,
     MICROS,
+    NONE_US,
     TARGETS,
     Bools,
     Floats,
