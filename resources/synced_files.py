@@ -28,8 +28,13 @@ def write_new(path: Path, data: bytes) -> None:
     Raises:
         FileExistsError: there is one already; it was left alone.
     """
-    with path.open("xb") as file:
-        file.write(data)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left) :]
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:
