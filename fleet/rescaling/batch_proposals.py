@@ -333,15 +333,10 @@ def divide(dividend: Int64s, divisor: Int64s | np.int64) -> Int64s:
 
 def ceil_int32(numbers: Floats) -> Int32s:
     """Next whole numbers in 32 bits; as `go_integers.ceil_int32`."""
-    up = np.ceil(numbers)
-    with np.errstate(invalid="ignore"):
-        fits = (up >= INT32_MIN) & (up <= INT32_MAX)
-    return np.where(fits, up, INT32_MIN).astype(np.int32)
+    return cut_int32(np.ceil(numbers))
 
 
 def cut_int32(numbers: Floats) -> Int32s:
     """Whole parts in 32 bits; as `go_integers.int32_of_float`."""
-    whole = np.trunc(numbers)
-    with np.errstate(invalid="ignore"):
-        fits = (whole >= INT32_MIN) & (whole <= INT32_MAX)
-    return np.where(fits, whole, INT32_MIN).astype(np.int32)
+    fitting = np.clip(numbers, INT32_MIN, INT32_MAX)
+    return np.where(np.isnan(fitting), 0.0, fitting).astype(np.int32)

@@ -95,13 +95,12 @@ def read_autoscaler(
     own_name, namespace = _names(top)
     spec = top.fields("spec")
     if spec is None:
-        top.refuse("spec", None, "is required")
-        problems.raise_any()
-        raise AssertionError  # a problem was noted just now
-    read = _spec(spec, own_name, namespace, options)
+        top.refuse("spec", "", "the fields of an autoscaler; it is required")
+    read = None if spec is None else _spec(spec, own_name, namespace, options)
     top.drop("status")
     top.end()
     problems.raise_any()
+    assert read is not None, "a spec that is not there is a problem"
     return read
 
 
