@@ -26,14 +26,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from fleet.errors import InvalidInputError
-from fleet.rescaling import activation, cost_ceiling, fallback, ignore_small, panic, rollout
+from fleet.rescaling import activation, fallback, ignore_small, panic, rollout
 from fleet.rescaling.activation import Quiet, Work, recall_quiet, see_work
+from fleet.rescaling.bounds import apply_ceilings, apply_floors
 from fleet.rescaling.calendar import CalendarLimits, calendar_limits
 from fleet.rescaling.context import ScalingContext
 from fleet.rescaling.course import has_outside_metric
 from fleet.rescaling.decision import ReplicaDecision
 from fleet.rescaling.draft import Draft
-from fleet.rescaling.foresight import predicted_floor
 from fleet.rescaling.hpa import decide_replicas
 from fleet.rescaling.hpa_words import SCALED_TO_ZERO, SELECTOR_REASONS, zero
 from fleet.rescaling.observation import AutoscalerState, MetricFault, WorkloadObservation
@@ -41,11 +41,7 @@ from fleet.rescaling.policy import Activation, WorkloadScaling
 from fleet.rescaling.readiness import count_ready
 from fleet.rescaling.spec import AutoscalerSpec, ControllerOptions, MetricKind
 from fleet.rescaling.start_times import start_lead_s
-from fleet.rescaling.warm_pool import RULE as WARM_POOL
-from fleet.rescaling.warm_pool import warm_floor
 
-CALENDAR, PREDICTIVE = "calendar", "predictive"
-MAX_REPLICAS, QUOTA = "max-replicas", "quota"
 _RESOURCES = frozenset({MetricKind.RESOURCE, MetricKind.CONTAINER_RESOURCE})
 
 
@@ -112,8 +108,8 @@ class _Reconcile:
         self._fall_back(draft, panics=panics)
         if not panics:
             self._sleep(draft, quiet, work)
-        self._floors(draft, limits, lead_s)
-        self._ceilings(draft, limits)
+        apply_floors(draft, wish, self.context, limits, lead_s)
+        apply_ceilings(draft, wish, self.context, limits)
         self._note_quiet(draft, Quiet(quiet.since, asleep=draft.desired == 0))
         return draft.finish()
 
@@ -312,61 +308,6 @@ class _Reconcile:
         """Quiet before the last replica goes; of GPU agents at least their window."""
         own_s = policy.cooldown_s
         return max(own_s, self.wish.gpu_down_window_s) if self.context.is_gpu else own_s
-
-    def _floors(self, draft: Draft, limits: CalendarLimits, lead_s: float) -> None:
-        """Rules that only raise."""
-        wish = self.wish
-        draft.raise_to(CALENDAR, limits.floor, limits.reason)
-        if wish.predictive is not None:
-            self._predict(draft, lead_s)
-        if wish.warm_pool is not None:
-            draft.raise_to(WARM_POOL, *warm_floor(wish.warm_pool))
-
-    def _predict(self, draft: Draft, lead_s: float) -> None:
-        """The floor of the same hour in the last weeks; told as well where it is off."""
-        made = self.context.forecast
-        if made is None:
-            draft.apply(PREDICTIVE, draft.desired, "off: no forecast was made")
-            return
-        predicted = predicted_floor(made, self.now, lead_s)
-        if predicted.floor == 0:
-            draft.apply(PREDICTIVE, draft.desired, f"off: {predicted.reason}")
-        draft.raise_to(PREDICTIVE, predicted.floor, predicted.reason)
-
-    def _ceilings(self, draft: Draft, limits: CalendarLimits) -> None:
-        """Rules that only lower."""
-        context, current = self.context, draft.current
-        most = draft.spec.max_replicas
-        if draft.desired > most:
-            draft.apply(MAX_REPLICAS, most, limits.reason or f"the maximum is {most}")
-        self._within_budget(draft)
-        if context.quota_room is not None:
-            most = current + max(context.quota_room, 0)
-            if draft.desired > most:
-                why = f"the quota has room for {max(context.quota_room, 0)} more"
-                draft.apply(QUOTA, most, why)
-
-    def _within_budget(self, draft: Draft) -> None:
-        """No more than the budget pays for; the autoscaler's minimum stays, and one replica."""
-        ceiling, price = self.wish.cost_ceiling, self.context.price_per_hour
-        if ceiling is None:
-            return
-        if price is None:
-            why = "the price of a replica is not known: nothing is limited"
-            draft.apply(cost_ceiling.RULE, draft.desired, why)
-            return
-        paid = cost_ceiling.affordable(ceiling, price)
-        if paid is None or draft.desired <= paid:
-            return
-        why = f"{ceiling.per_hour:g} an hour pays for {paid} at {price:g} each"
-        least = max(self.wish.spec.min_replicas, 1)
-        if paid < least:
-            why = f"{why}; the minimum of {least} stays"
-        # what is there already goes at the pace of the rates, sessions are served on them
-        allowed = max(paid, least)
-        draft.apply(
-            cost_ceiling.RULE, min(draft.desired, max(allowed, draft.at_rate(allowed))), why
-        )
 
 
 def _asleep(state: AutoscalerState) -> AutoscalerState:

@@ -133,7 +133,7 @@ def _by_week(history: LoadHistory, policy: PredictiveFloor, now: datetime) -> li
     first = max(0, int((now - _WEEK * len(weeks) - start) / step))
     for index in range(first, len(history.needs)):
         need, at = history.needs[index], start + index * step
-        age = (now - at) // _WEEK
+        age = (now - step - at) // _WEEK  # of its end: a step that is not over is not known
         if need is None or not isfinite(need) or not 0 <= age < len(weeks):
             continue
         weeks[age].hours.setdefault(_hour_of_week(at.astimezone(zone)), []).append(need)
@@ -174,13 +174,15 @@ def _quantile(weighted: Iterable[tuple[float, float]], quantile: float) -> float
 def _back_test_error(weeks: Sequence[_Week], policy: PredictiveFloor) -> float | None:
     """How wrong last week's forecast would have been; None when there was nothing to make it of."""
     last, before = weeks[0], weeks[1:]
-    if not last.hours or not any(week.hours for week in before):
-        return None
-    made = _floors(before, policy)
+    known = {hour for week in before for hour in week.hours}
     needed = {
         hour: _quantile(((need, 1.0) for need in needs), policy.quantile)
         for hour, needs in last.hours.items()
+        if hour in known
     }
+    if not needed:
+        return None
+    made = _floors(before, policy)
     total = sum(needed.values())
     wrong = sum(abs(made[hour] - need) for hour, need in needed.items())
     if not total:
