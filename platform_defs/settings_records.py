@@ -29,6 +29,7 @@ from platform_defs.settings_keys import key
 from platform_defs.settings_metrics import MetricSettings
 from platform_defs.settings_notify import NotifySettings
 from platform_defs.settings_objectives import ObjectiveSettings
+from platform_defs.settings_scaling import SCALING_TABLES, ScalingSettings
 from platform_defs.settings_traffic import DiscoverySettings, RouterSettings
 
 
@@ -245,5 +246,21 @@ NAMED_SECTIONS: dict[str, type] = {
 }
 """Tables of named tables."""
 
-NESTED: dict[tuple[str, str], type] = {("workloads", "restart"): RestartSettings}
-"""Tables inside a named table."""
+NESTED: dict[tuple[str, ...], type] = {
+    ("workloads", "restart"): RestartSettings,
+    ("workloads", "scaling"): ScalingSettings,
+    **{("workloads", "scaling", name): record for name, record in SCALING_TABLES.items()},
+}
+"""Tables inside a named table, and inside those: the section, then the path below the name."""
+
+
+def nested_in(path: tuple[str, ...]) -> dict[str, type]:
+    """The tables that may stand in the table at a path, by their key.
+
+    Args:
+        path: of the settings, with the name of what the section names: `workloads`, `cpu`.
+    """
+    inside = (path[0], *path[2:])
+    if path[0] not in NAMED_SECTIONS or len(path) < 2:
+        return {}
+    return {at[-1]: record for at, record in NESTED.items() if at[:-1] == inside}

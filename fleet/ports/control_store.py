@@ -26,6 +26,7 @@ from fleet.ports.decided_move_store import DecidedMoveStore
 from fleet.ports.home_store import HomeStore
 from fleet.ports.incident_store import IncidentStore, PlacementHistoryStore
 from fleet.ports.observer_store import ObserverStore
+from fleet.ports.scaling_store import ScalingStore
 from fleet.ports.service_registry import ServiceRegistry
 from fleet.ports.stateless_store import StatelessStore
 from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport, RegionCounts
@@ -380,6 +381,7 @@ class ControlStore(
     ControllerViewStore,
     DecidedMoveStore,
     StatelessStore,
+    ScalingStore,
     Protocol,
 ):
     """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""

@@ -22,9 +22,10 @@ from fleet.errors import (
 )
 from fleet.inventory import Agent, AgentPhase, Node, NodePhase
 from fleet.ports.clock import Clock
-from fleet.ports.cluster import ClusterEvent, FleetSnapshot
+from fleet.ports.cluster import ClusterEvent, FleetSnapshot, ScaleWish
 from fleet.ports.control_store import ControlStore
 from fleet.ports.infrastructure import InfrastructureVerdict
+from fleet.rescaling.standing import ScaleResult
 from fleet.scaling import plan_scale
 from resources.local import node_client
 from resources.local.event_log import EventLog
@@ -34,6 +35,7 @@ from resources.local.local_faults import START_TIMEOUT_S, LocalFaults
 from resources.local.local_fencer import LocalFencer
 from resources.local.node_launcher import NodeLauncher
 from resources.local.node_spec import NodeRun, NodeSpec, read_run, run_path, write_run
+from resources.store_scaling import rescale_in_store
 
 WATCH_POLL_S = 0.05
 """Between two looks of a `watch`; a vanished process is told of within this time."""
@@ -194,6 +196,14 @@ class LocalCluster(LocalFaults):
         self._store.place_agents(plan.changed)
         place_unplaced(self._store, self._clock)
         self._nudge()
+
+    def rescale(
+        self, wishes: Sequence[ScaleWish], sessions: Mapping[str, int], *, term: int
+    ) -> list[ScaleResult]:
+        """See `fleet.ports.cluster.FleetScaler`; the nodes are told at once."""
+        results = rescale_in_store(self._store, self._clock, wishes, sessions, self.nodes, term)
+        self._nudge()
+        return results
 
     def evict(self, agent_id: str, epoch: int, grace_s: float) -> None:
         """Ask an agent to stop, kill it after the grace period; returns once it is gone.

@@ -49,6 +49,7 @@ from tests.fakes.controller_view import InMemoryControllerView
 from tests.fakes.home_store import InMemoryHomes
 from tests.fakes.incidents import InMemoryIncidents
 from tests.fakes.observer_store import InMemoryObservers
+from tests.fakes.scaling_store import InMemoryScaling
 from tests.fakes.service_registry import InMemoryBreakerStore, InMemoryServiceRegistry
 
 
@@ -59,6 +60,7 @@ class InMemoryControlStore(
     InMemoryServiceRegistry,
     InMemoryBreakerStore,
     InMemoryControllerView,
+    InMemoryScaling,
 ):
     """`fleet.ports.ControlStore` for tests; one process, lost at its end.
 
@@ -71,6 +73,7 @@ class InMemoryControlStore(
         self.clock = clock or ManualClock()
         InMemoryServiceRegistry.__init__(self)
         InMemoryBreakerStore.__init__(self, self.clock.now)
+        InMemoryScaling.__init__(self)
         self._lock = RLock()
         self._declared_nodes: dict[str, NodeDeclaration] = {}
         self._reports: dict[str, tuple[NodeReport, datetime]] = {}
