@@ -26,6 +26,7 @@ from fleet.ports.decided_move_store import DecidedMoveStore
 from fleet.ports.home_store import HomeStore
 from fleet.ports.incident_store import IncidentStore, PlacementHistoryStore
 from fleet.ports.observer_store import ObserverStore
+from fleet.ports.quota_store import QuotaStore
 from fleet.ports.service_registry import ServiceRegistry
 from fleet.ports.stateless_store import StatelessStore
 from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport, RegionCounts
@@ -186,7 +187,11 @@ class PlacementStore(Protocol):
         ...
 
     def place_agents(
-        self, placements: Sequence[Placement], *, leader_term: int | None = None
+        self,
+        placements: Sequence[Placement],
+        *,
+        leader_term: int | None = None,
+        within_quotas: bool = False,
     ) -> list[Placement]:
         """Compare-and-swap placements in one transaction.
 
@@ -205,6 +210,7 @@ class PlacementStore(Protocol):
         Raises:
             LeaseLostError: `leader_term` does not lead (any more); nothing was stored.
             InvalidInputError: a placement carries another term than `leader_term`.
+            QuotaExceededError: a quota does not allow the batch; nothing was stored.
         """
         ...
 
@@ -380,6 +386,7 @@ class ControlStore(
     ControllerViewStore,
     DecidedMoveStore,
     StatelessStore,
+    QuotaStore,
     Protocol,
 ):
     """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""

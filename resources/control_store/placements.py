@@ -22,6 +22,7 @@ from resources.control_store import schema
 from resources.control_store.database import Database, Feature
 from resources.control_store.leadership import hold_leader_term
 from resources.control_store.placement_history import record_placements
+from resources.control_store.quotas import QuotaGuard
 from resources.control_store.times import from_us, to_us
 
 _INCOMING = sa.Table(
@@ -82,7 +83,11 @@ class SqlPlacements(Feature):
             )
 
     def place_agents(
-        self, placements: Sequence[Placement], *, leader_term: int | None = None
+        self,
+        placements: Sequence[Placement],
+        *,
+        leader_term: int | None = None,
+        within_quotas: bool = False,
     ) -> list[Placement]:
         """Compare-and-swap placements in one transaction, if need be as the leader's order."""
         if leader_term is not None:
@@ -93,6 +98,10 @@ class SqlPlacements(Feature):
         with self._database.write() as connection:
             if leader_term is not None:
                 hold_leader_term(self._database.dialect, connection, leader_term)
+            guard = None
+            if within_quotas:
+                names = {placement.network_id for placement in placements}
+                guard = QuotaGuard(self._database, connection, names)
             self._database.dialect.begin_put(connection)
             for wave in _waves(placements):
                 epochs = _place(self._database, connection, [placement for _, placement in wave])
@@ -101,6 +110,8 @@ class SqlPlacements(Feature):
                     for index, placed in wave
                     if placed[0] in epochs
                 )
+            if guard is not None:
+                guard.check()
         return [stored[index] for index in sorted(stored)]
 
     def placements(self, node_id: str | None = None, region: str | None = None) -> list[Placement]:
