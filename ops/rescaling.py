@@ -1,4 +1,4 @@
-"""One look of the controller of rescaling: see everything, decide for all workloads, keep it, order.
+"""One look of the controller of rescaling: see everything, decide for all, keep it, order.
 
 A look ends with one write: what is remembered and what was decided, under the term of the rescaling
 lease. A change is then ordered and made by a run; until it is made it is pending, and decided anew

@@ -139,30 +139,34 @@ def _reader(
     names = [one.agent.agent_id for one in agents.wanted]
 
     def read(metric: MetricSpec) -> Reading:
-        if metric.kind is MetricKind.RESOURCE:
-            return resource_samples(metric.name, agents.wanted, fresh)
-        if metric.kind is MetricKind.CONTAINER_RESOURCE:
-            if metric.container != CONTAINER:
-                return MetricFault(
-                    "FailedGetContainerResourceMetric",
-                    f"an agent is one container, `{CONTAINER}`; there is no `{metric.container}`",
-                )
+        if metric.kind is MetricKind.CONTAINER_RESOURCE and metric.container != CONTAINER:
+            return MetricFault(
+                "FailedGetContainerResourceMetric",
+                f"an agent is one container, `{CONTAINER}`; there is no `{metric.container}`",
+            )
+        if metric.kind in {MetricKind.RESOURCE, MetricKind.CONTAINER_RESOURCE}:
             return resource_samples(metric.name, agents.wanted, fresh)
         try:
-            expression = expression_of(metric, *key)
+            return _queried(queries, metric, expression_of(metric, *key), names)
         except InvalidInputError as error:
             return MetricFault(FAULTS[metric.kind], str(error))
-        if metric.kind is MetricKind.PODS:
-            samples = queries.by_agent(expression)
-            if isinstance(samples, str):
-                return MetricFault(FAULTS[metric.kind], samples)
-            return samples_of(metric, samples, names)
-        answer = queries.answer(expression)
-        if isinstance(answer, str):
-            return MetricFault(FAULTS[metric.kind], answer)
-        return values_of(metric, answer)
 
     return read
+
+
+def _queried(
+    queries: MetricQueries, metric: MetricSpec, expression: str, names: Sequence[str]
+) -> Reading:
+    """What the source says of a metric, or why it says nothing."""
+    if metric.kind is MetricKind.PODS:
+        samples = queries.by_agent(expression)
+        if isinstance(samples, str):
+            return MetricFault(FAULTS[metric.kind], samples)
+        return samples_of(metric, samples, names)
+    answer = queries.answer(expression)
+    if isinstance(answer, str):
+        return MetricFault(FAULTS[metric.kind], answer)
+    return values_of(metric, answer)
 
 
 def open_sessions(engine: QueryEngine | None, now: datetime) -> Mapping[str, int] | str:

@@ -125,7 +125,7 @@ def _facts(
 def _free_gpus(
     store: ControlStore, nodes: Mapping[str, Node], regions: Iterable[str]
 ) -> dict[str, int]:
-    """Thousandths of GPUs that no running agent is allocated, by node; nodes without GPUs absent."""
+    """Thousandths of GPUs that no agent is allocated, by node; nodes without GPUs absent."""
     free = {name: 1000 * node.gpu_count for name, node in nodes.items() if node.gpu_count}
     for region in sorted(regions):
         for agent in store.agents(region):

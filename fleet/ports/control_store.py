@@ -26,6 +26,7 @@ from fleet.ports.decided_move_store import DecidedMoveStore
 from fleet.ports.home_store import HomeStore
 from fleet.ports.incident_store import IncidentStore, PlacementHistoryStore
 from fleet.ports.observer_store import ObserverStore
+from fleet.ports.quota_store import QuotaStore
 from fleet.ports.scaling_store import ScalingStore
 from fleet.ports.service_registry import ServiceRegistry
 from fleet.ports.stateless_store import StatelessStore
@@ -187,7 +188,11 @@ class PlacementStore(Protocol):
         ...
 
     def place_agents(
-        self, placements: Sequence[Placement], *, leader_term: int | None = None
+        self,
+        placements: Sequence[Placement],
+        *,
+        leader_term: int | None = None,
+        within_quotas: bool = False,
     ) -> list[Placement]:
         """Compare-and-swap placements in one transaction.
 
@@ -206,6 +211,7 @@ class PlacementStore(Protocol):
         Raises:
             LeaseLostError: `leader_term` does not lead (any more); nothing was stored.
             InvalidInputError: a placement carries another term than `leader_term`.
+            QuotaExceededError: a quota does not allow the batch; nothing was stored.
         """
         ...
 
@@ -381,6 +387,7 @@ class ControlStore(
     ControllerViewStore,
     DecidedMoveStore,
     StatelessStore,
+    QuotaStore,
     ScalingStore,
     Protocol,
 ):

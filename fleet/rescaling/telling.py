@@ -163,8 +163,7 @@ def explain_decision(one: LoggedDecision) -> list[str]:
     looks = "1 look" if one.times == 1 else f"{one.times} looks"
     lines = [
         f"{one.last_at:%Y-%m-%d %H:%M:%S}Z {one.verdict} ({one.mode}, {looks}): {one.reason}",
-        f"  {one.ready} of {one.current} agents ready; "
-        f"limits {one.min_replicas} to {one.max_replicas}",
+        f"  {one.ready} of {one.current} ready; limits {one.min_replicas} to {one.max_replicas}",
     ]
     detail = read_detail(one.detail)
     lines += [f"  {_told(each)}" for each in detail.get("proposals", ())]

@@ -22,6 +22,7 @@ from resources.control_store import schema
 from resources.control_store.database import Database, Feature
 from resources.control_store.leadership import hold_leader_term
 from resources.control_store.placement_history import record_placements
+from resources.control_store.quotas import QuotaGuard
 from resources.control_store.times import from_us, to_us
 
 _INCOMING = sa.Table(
@@ -82,7 +83,11 @@ class SqlPlacements(Feature):
             )
 
     def place_agents(
-        self, placements: Sequence[Placement], *, leader_term: int | None = None
+        self,
+        placements: Sequence[Placement],
+        *,
+        leader_term: int | None = None,
+        within_quotas: bool = False,
     ) -> list[Placement]:
         """Compare-and-swap placements in one transaction, if need be as the leader's order."""
         if leader_term is not None:
@@ -92,7 +97,14 @@ class SqlPlacements(Feature):
         with self._database.write() as connection:
             if leader_term is not None:
                 hold_leader_term(self._database.dialect, connection, leader_term)
-            return swap_placements(self._database, connection, placements)
+            guard = None
+            if within_quotas:
+                names = {placement.network_id for placement in placements}
+                guard = QuotaGuard(self._database, connection, names)
+            stored = swap_placements(self._database, connection, placements)
+            if guard is not None:
+                guard.check()
+        return stored
 
     def placements(self, node_id: str | None = None, region: str | None = None) -> list[Placement]:
         """Placements, ordered by agent_id; of one node or region when given."""

@@ -1,4 +1,4 @@
-"""What people order about scaling, in SQL; each order is journaled in the transaction that keeps it."""
+"""What people order about scaling, in SQL; each journaled in the transaction that keeps it."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from resources.control_store.observers import SqlObservers
 from resources.control_store.operator_orders import SqlOperatorOrders
 from resources.control_store.placement_history import SqlPlacementHistory
 from resources.control_store.placements import SqlPlacements
+from resources.control_store.quotas import SqlQuotas
 from resources.control_store.roster import SqlRoster
 from resources.control_store.scaling import SqlScaling
 from resources.control_store.scaling_orders import SqlScalingOrders
@@ -50,6 +51,7 @@ class SqlControlStore(
     SqlControllerView,
     SqlDecidedMoves,
     SqlStateless,
+    SqlQuotas,
     SqlScaling,
     SqlScalingOrders,
 ):

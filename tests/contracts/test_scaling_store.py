@@ -145,7 +145,7 @@ def test_only_who_holds_the_rescaling_lease_may_write(
     writes: Sequence[Any] = (
         lambda one: store.keep_scaling([standing()], [decided()], term=one),
         lambda one: store.apply_scales([change()], term=one),
-        lambda one: store.demand_scaling_term(one),
+        store.demand_scaling_term,
     )
     store.demand_scaling_term(term)
     harness.advance(61.0)
