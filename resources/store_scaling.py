@@ -43,8 +43,6 @@ def rescale_in_store(
         nodes_of: says which nodes can run agents.
         term: of the rescaling lease.
     """
-    if not wishes:
-        return []
     by_name = _by_workload(store.scaled_agents(sorted({one.workload for one in wishes})))
     nodes = {
         node.node_id: node

@@ -1,27 +1,52 @@
-"""Where agents are placed first: dealt evenly over the nodes of their region.
+"""Where agents are placed that have no node yet: at the start of a fleet, and when it grows.
 
-Every agent has a home region; no agent is dealt outside of it. What is placed stays placed, also
+Every agent has a home region; no agent is placed outside of it. What is placed stays placed, also
 where a failover has put it abroad, so that a second start of the same fleet moves nothing. An
-agent that fits nowhere is parked with the reason, which an operator reads in its row, instead of
-being squeezed onto a full node.
+agent that fits nowhere, or that its network's quota does not allow, is parked with the reason,
+which an operator reads in its row, instead of being squeezed onto a full node.
 """
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
 
 from fleet.agents import Placement
+from fleet.placement.node_pool import NodePool, pools_of, take_present
+from fleet.placement.parking import NO_NODE, waits
+from fleet.placement.planning import (
+    PlacementProblem,
+    PlannedRequest,
+    Present,
+    plan_placements,
+)
+from fleet.placement.quotas import NetworkLimits, QuotaLedger, ResourceUse
+from fleet.placement.requests import NO_RULES, AgentSize, PlacementRequest, PlacementRules, size_of
 from fleet.reports import AgentDeclaration, NodeDeclaration
-from fleet.rooms import Room, Shape, deal, few, shape_of
 
-NO_NODE = ""
-"""node_id of a placement that is parked because no node can take the agent."""
 
-_NO_ROOM = re.compile(r"parked: (no node of .* has room|.*has no node|it is not declared any more)")
-"""As `_parked_reason` here and `fleet.relocation` say it."""
+class PlacementTerms(NamedTuple):
+    """What a plan has to keep to, beside room."""
+
+    rules: Mapping[str, PlacementRules] = {}
+    """By workload."""
+    limits: Sequence[NetworkLimits] = ()
+
+
+NO_TERMS = PlacementTerms()
+
+
+class WaitingPlan(NamedTuple):
+    """What is done about the agents that wait for a node."""
+
+    changes: list[Placement]
+    """Only the placements to store, ordered by agent_id, each with the epoch it was planned on."""
+    lacking: list[AgentDeclaration]
+    """Agents for which no node has room, whether or not they are parked already; no gangs."""
 
 
 def plan_initial_placements(
@@ -31,86 +56,165 @@ def plan_initial_placements(
     *,
     now: datetime,
     term: int = 0,
+    terms: PlacementTerms = NO_TERMS,
+    only: Collection[str] | None = None,
+    closed_nodes: Collection[str] = (),
 ) -> list[Placement]:
-    """Place the agents that have no node yet, evenly per workload, within each node's capacity.
+    """The changes that `plan_waiting` plans."""
+    plan = plan_waiting(
+        agents,
+        nodes,
+        existing,
+        now=now,
+        term=term,
+        terms=terms,
+        only=only,
+        closed_nodes=closed_nodes,
+    )
+    return plan.changes
 
-    An existing placement stays while its node is declared; one that is parked for lack of room is
-    tried again, whoever parked it. One that is parked for a crash loop, or because its state cannot
-    be had, stays so: room is not what it waits for. A stored term is kept, for terms never fall.
-    Agents are dealt by workload to the node with the fewest agents of that workload, then the
-    fewest agents, then the first name; O((agents + nodes) log nodes).
+
+def plan_waiting(
+    agents: Sequence[AgentDeclaration],
+    nodes: Sequence[NodeDeclaration],
+    existing: Iterable[Placement],
+    *,
+    now: datetime,
+    term: int = 0,
+    terms: PlacementTerms = NO_TERMS,
+    only: Collection[str] | None = None,
+    closed_nodes: Collection[str] = (),
+) -> WaitingPlan:
+    """Place the agents that have no node yet, within each node's capacity and each quota.
+
+    An existing placement stays while its node is declared; one that is parked for lack of room or
+    of leave is tried again, whoever parked it. One that is parked for a crash loop, or because its
+    state cannot be had, stays so: room is not what it waits for. A stored term is kept, for terms
+    never fall. See `fleet.placement.planning` for who goes where.
 
     Args:
         agents: all declared agents.
-        nodes: all declared nodes.
+        nodes: that may take agents; an agent on a node that is neither here nor closed is placed
+            anew.
         existing: placements as stored, of any agents.
         now: becomes `updated_at`.
         term: of the controller that places.
+        terms: rules of workloads, quotas of networks.
+        only: agents to place now; None: all that wait. The others wait on.
+        closed_nodes: nodes that keep their agents and take no more.
 
     Returns:
-        Only the placements to store, ordered by agent_id, each with the epoch it was planned on
-        (0 when new); empty when nothing has to change.
+        The placements to store, none when nothing has to change, and who lacks room.
     """
-    rooms = {node.node_id: Room(node) for node in nodes}
     stored = {placement.agent_id: placement for placement in existing}
-    waiting: dict[Shape, list[AgentDeclaration]] = defaultdict(list)
+    fleet = _Fleet(pools_of(nodes), terms)
+    closed = frozenset(closed_nodes)
     for agent in sorted(agents):
         placed = stored.get(agent.agent_id)
-        if placed is not None and placed.desired == "parked" and not lacks_room(placed):
-            continue
-        room = rooms.get(placed.node_id) if placed is not None else None
-        if room is not None and _is_settled(placed):
-            room.take(agent)
-        else:
-            waiting[shape_of(agent)].append(agent)
-    planned = []
-    for shape in sorted(waiting):
-        local = [room for room in rooms.values() if room.node.region == shape.region]
-        dealt = deal(shape, waiting[shape], local)
-        parked = _parked_reason(shape.region, dealt.shortages)
-        rest = [(agent, None, parked) for agent in dealt.left]
-        for agent, target, reason in (*dealt.placed, *rest):
-            placement = _placement(agent, target, stored.get(agent.agent_id), reason, now, term)
+        settled = placed is not None and fleet.keep(agent, placed, closed)
+        if not settled and (only is None or agent.agent_id in only):
+            fleet.wait(agent)
+    plan = WaitingPlan([], [])
+    for done in fleet.plan():
+        waiting = fleet.waiting[done.request]
+        pool = fleet.pools.get(done.request.region)
+        targets = [] if pool is None else [pool.nodes[row].node_id for row in done.rows.tolist()]
+        targets += [NO_NODE] * done.left
+        for agent, node_id in zip(waiting, targets, strict=True):
+            placement = _placement(agent, node_id, stored.get(agent.agent_id), done, now, term)
             if placement is not None:
-                planned.append(placement)
-    return sorted(planned)
+                plan.changes.append(placement)
+        if done.lacks_room and not done.request.rules.gang:
+            plan.lacking.extend(waiting[len(done.rows) :])
+    return plan._replace(changes=sorted(plan.changes))
 
 
-def lacks_room(parked: Placement) -> bool:
-    """Whether a parked agent waits for room, and for nothing else."""
-    return _NO_ROOM.search(parked.reason) is not None
+class _Fleet:
+    """Declared agents, sorted into those that have a node and those that wait."""
+
+    def __init__(self, pools: Mapping[str, NodePool], terms: PlacementTerms) -> None:
+        self.pools = pools
+        self.waiting: dict[PlacementRequest, list[AgentDeclaration]] = {}
+        self._terms = terms
+        self._at = {node_id: pool for pool in pools.values() for node_id in pool.rows}
+        self._limited = {one.network_id for one in terms.limits}
+        self._used: dict[str, ResourceUse] = defaultdict(ResourceUse)
+        self._taken: dict[tuple[str, AgentSize], dict[int, int]] = defaultdict(_counts)
+        self._present: dict[tuple[str, str], dict[int, int]] = defaultdict(_counts)
+        self._waiting: dict[tuple[object, ...], list[AgentDeclaration]] = defaultdict(list)
+
+    def keep(self, agent: AgentDeclaration, placed: Placement, closed: Collection[str]) -> bool:
+        """Count what a settled agent has; False when it waits for a node."""
+        pool = self._at.get(placed.node_id)
+        if pool is None and placed.node_id not in closed:
+            return not waits(placed, closed)
+        if pool is not None:
+            row = pool.rows[placed.node_id]
+            self._taken[pool.region, size_of(agent)][row] += 1
+            self._present[pool.region, agent.workload][row] += 1
+        if agent.network_id in self._limited:
+            self._used[agent.network_id] = self._used[agent.network_id].plus(agent)
+        return True
+
+    def wait(self, agent: AgentDeclaration) -> None:
+        """Place this one."""
+        self._waiting[agent[1:]].append(agent)
+
+    def plan(self) -> list[PlannedRequest]:
+        """Plan for all that wait."""
+        for number, shape in enumerate(sorted(self._waiting)):
+            agents = self._waiting[shape]
+            self.waiting[self._request(f"{number:06d}", agents)] = agents
+        take_present(self.pools, self._taken)
+        present = {
+            key: Present(
+                np.fromiter(rows, np.int64, len(rows)),
+                np.fromiter(rows.values(), np.int64, len(rows)),
+            )
+            for key, rows in self._present.items()
+        }
+        quotas = QuotaLedger(self._terms.limits, self._used)
+        problem = PlacementProblem(self.pools, quotas, present)
+        return plan_placements(self.waiting, problem)
+
+    def _request(self, name: str, agents: Sequence[AgentDeclaration]) -> PlacementRequest:
+        one = agents[0]
+        return PlacementRequest(
+            name=name,
+            region=one.region,
+            size=size_of(one),
+            agents=len(agents),
+            priority=one.priority,
+            rules=self._terms.rules.get(one.workload, NO_RULES),
+            network_id=one.network_id,
+            workload=one.workload,
+        )
 
 
-def _is_settled(placed: Placement | None) -> bool:
-    return placed is not None and placed.desired != "parked"
-
-
-def _parked_reason(region: str, shortages: list[str]) -> str:
-    if not shortages:
-        return f"parked: region {region} has no node"
-    return f"parked: no node of {region} has room: {few(shortages)}"
+def _counts() -> dict[int, int]:
+    return defaultdict(int)
 
 
 def _placement(
     agent: AgentDeclaration,
-    room: Room | None,
+    node_id: str,
     stored: Placement | None,
-    reason: str,
+    done: PlannedRequest,
     now: datetime,
     term: int,
 ) -> Placement | None:
     """The placement to store; None when it is parked already."""
-    if room is None and stored is not None and stored.desired == "parked":
+    if node_id == NO_NODE and stored is not None and stored.desired == "parked":
         return None
     return Placement(
         agent_id=agent.agent_id,
         network_id=agent.network_id,
         workload=agent.workload,
-        node_id=NO_NODE if room is None else room.node.node_id,
+        node_id=node_id,
         region=agent.region,
         epoch=0 if stored is None else stored.epoch,
         term=term if stored is None else max(term, stored.term),
-        desired="parked" if room is None else "running",
-        reason=reason,
+        desired="running" if node_id else "parked",
+        reason=done.reason if node_id else f"parked: {done.refusal}",
         updated_at=now,
     )

@@ -121,7 +121,7 @@ def check_quota(
 ) -> list[QuotaRefusal]:
     """Which quantities of a quota a request would pass; empty when it may be.
 
-    What is not asked for is not judged: a request without GPUs passes a GPU quota that is overdrawn.
+    What is not asked for is not judged: a request without GPUs passes an overdrawn GPU quota.
 
     Args:
         used: by all placed agents of the network.

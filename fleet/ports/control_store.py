@@ -192,7 +192,7 @@ class PlacementStore(Protocol):
         placements: Sequence[Placement],
         *,
         leader_term: int | None = None,
-        within_quotas: bool = False,
+        within_limits: bool = False,
     ) -> list[Placement]:
         """Compare-and-swap placements in one transaction.
 
@@ -205,13 +205,18 @@ class PlacementStore(Protocol):
         leader lease is locked, judged by the store's clock and kept until the commit. What a leader
         does who was paused past its lease is refused here, whatever its own clock says.
 
+        With `within_limits` what has become impossible since it was planned is left alone, too:
+        placements on a node that is not declared any more, all those on a node whose capacity they
+        would overdraw together, and those of a network that they would take past its quota. Use is
+        counted inside the transaction, so that two placers that have seen the same free place
+        cannot both have it.
+
         Returns:
             The placements that were stored, with their new epochs.
 
         Raises:
             LeaseLostError: `leader_term` does not lead (any more); nothing was stored.
             InvalidInputError: a placement carries another term than `leader_term`.
-            QuotaExceededError: a quota does not allow the batch; nothing was stored.
         """
         ...
 

@@ -11,7 +11,7 @@ from fleet.placement.quotas import NetworkLimits, ResourceUse
 class QuotaStore(Protocol):
     """Quotas and limits of networks, and what is in use of them.
 
-    `place_agents` keeps quotas when it is told to (`within_quotas`): two placers that have both
+    `place_agents` keeps quotas when it is told to (`within_limits`): two placers that have both
     seen the last free place cannot both take it.
     """
 

@@ -22,7 +22,7 @@ from resources.control_store import schema
 from resources.control_store.database import Database, Feature
 from resources.control_store.leadership import hold_leader_term
 from resources.control_store.placement_history import record_placements
-from resources.control_store.quotas import QuotaGuard
+from resources.control_store.placement_limits import keep_within_limits
 from resources.control_store.times import from_us, to_us
 
 _INCOMING = sa.Table(
@@ -87,7 +87,7 @@ class SqlPlacements(Feature):
         placements: Sequence[Placement],
         *,
         leader_term: int | None = None,
-        within_quotas: bool = False,
+        within_limits: bool = False,
     ) -> list[Placement]:
         """Compare-and-swap placements in one transaction, if need be as the leader's order."""
         if leader_term is not None:
@@ -97,14 +97,9 @@ class SqlPlacements(Feature):
         with self._database.write() as connection:
             if leader_term is not None:
                 hold_leader_term(self._database.dialect, connection, leader_term)
-            guard = None
-            if within_quotas:
-                names = {placement.network_id for placement in placements}
-                guard = QuotaGuard(self._database, connection, names)
-            stored = swap_placements(self._database, connection, placements)
-            if guard is not None:
-                guard.check()
-        return stored
+            if within_limits:
+                placements = keep_within_limits(self._database, connection, placements)
+            return swap_placements(self._database, connection, placements)
 
     def placements(self, node_id: str | None = None, region: str | None = None) -> list[Placement]:
         """Placements, ordered by agent_id; of one node or region when given."""
@@ -231,7 +226,8 @@ def _workload(row: sa.Row[Any]) -> Workload:
     fields = json.loads(row.specification_json)
     restart = fields.pop("restart")
     restart["mode"] = RestartMode(restart["mode"])
-    fields["command"] = tuple(fields["command"])
+    for name in ("command", "gpu_models"):
+        fields[name] = tuple(fields.get(name, ()))
     return Workload(
         workload=row.workload,
         network_id=row.network_id,

@@ -1,15 +1,9 @@
-"""Quotas and limits of networks in SQL, and the check that keeps them while agents are placed.
-
-The check runs inside the transaction that places: the limits' rows of the networks concerned are
-locked until the commit, so that of two placers for one network the second counts what the first
-has taken. What it refuses is rolled back as a whole.
-"""
+"""Quotas and limits of networks in SQL, and what is in use of them; counted by the database."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -18,7 +12,6 @@ from fleet.placement.quotas import (
     NetworkLimits,
     ResourceQuota,
     ResourceUse,
-    require_quota,
     validate_limits,
 )
 from resources.control_store.database import Database, Feature
@@ -42,46 +35,21 @@ class SqlQuotas(Feature):
     def network_limits(self) -> list[NetworkLimits]:
         """All of them, ordered by network_id."""
         with self._database.read() as connection:
-            return [_limits(row) for row in connection.execute(_ALL)]
+            return [_limits(*row) for row in connection.execute(_ALL)]
 
     def network_uses(self, network_ids: Sequence[str]) -> dict[str, ResourceUse]:
         """What their placed agents are allocated together."""
         with self._database.read() as connection:
-            return _uses(self._database, connection, network_ids)
+            return uses_of(self._database, connection, network_ids)
 
 
-class QuotaGuard:
-    """What is in use before a batch is placed, to be compared with what is in use behind it."""
-
-    def __init__(
-        self, database: Database, connection: sa.Connection, network_ids: Iterable[str]
-    ) -> None:
-        """Lock the limits of these networks until the transaction ends, and count."""
-        self._database, self._connection = database, connection
-        named = database.one_of(network_limits.c.network_id, sorted(set(network_ids)))
-        self._limits = [
-            _limits(row) for row in connection.execute(_ALL.where(named).with_for_update())
-        ]
-        self._names = [one.network_id for one in self._limits if any_bound(one.quota)]
-        self._before = _uses(database, connection, self._names)
-
-    def check(self) -> None:
-        """Return when no quota was passed by what was placed since.
-
-        Raises:
-            QuotaExceededError: one was; the caller's transaction must not be committed.
-        """
-        after = _uses(self._database, self._connection, self._names)
-        for limits in self._limits:
-            now = after.get(limits.network_id, ResourceUse())
-            had = self._before.get(limits.network_id, ResourceUse())
-            asked = ResourceUse(*(new - old for new, old in zip(now, had, strict=True)))
-            require_quota(had, asked, limits)
-
-
-def any_bound(quota: ResourceQuota) -> bool:
-    """Whether a quota bounds anything."""
-    return any(bound is not None for bound in quota)
+def lock_limits(
+    database: Database, connection: sa.Connection, network_ids: Iterable[str]
+) -> dict[str, NetworkLimits]:
+    """Limits of these networks, kept as they are until the transaction ends."""
+    named = database.one_of(network_limits.c.network_id, sorted(set(network_ids)))
+    rows = connection.execute(_ALL.where(named).with_for_update())
+    return {row.network_id: _limits(*row) for row in rows}
 
 
 _ALL = sa.select(network_limits.c.network_id, network_limits.c.specification_json).order_by(
@@ -89,9 +57,10 @@ _ALL = sa.select(network_limits.c.network_id, network_limits.c.specification_jso
 )
 
 
-def _uses(
+def uses_of(
     database: Database, connection: sa.Connection, network_ids: Sequence[str]
 ) -> dict[str, ResourceUse]:
+    """What the placed agents of these networks are allocated together."""
     if not network_ids:
         return {}
     sums = [
@@ -117,8 +86,8 @@ def _row(limits: NetworkLimits) -> dict[str, str]:
     return {"network_id": limits.network_id, "specification_json": text}
 
 
-def _limits(row: sa.Row[Any]) -> NetworkLimits:
-    fields = json.loads(row.specification_json)
+def _limits(network_id: str, specification_json: str) -> NetworkLimits:
+    fields = json.loads(specification_json)
     return NetworkLimits(
-        row.network_id, ResourceQuota(**fields["quota"]), LimitRange(**fields["limits"])
+        network_id, ResourceQuota(**fields["quota"]), LimitRange(**fields["limits"])
     )

@@ -329,7 +329,7 @@ class InMemoryControlStore(
         placements: Sequence[Placement],
         *,
         leader_term: int | None = None,
-        within_quotas: bool = False,
+        within_limits: bool = False,
     ) -> list[Placement]:
         """Compare-and-swap placements."""
         for placement in placements:
@@ -338,9 +338,9 @@ class InMemoryControlStore(
         with self._lock:
             if leader_term is not None and placements:
                 self.demand_leader_term(leader_term)
+            if within_limits:
+                placements = self._within_limits(placements, self._declared_nodes)
             swaps = self._swaps(placements)
-            if within_quotas:
-                self._demand_quotas(swaps)
             for placed, last in swaps:
                 if last and last.network_id != placed.network_id:
                     self._moves = secrets.token_hex(16)
@@ -367,16 +367,6 @@ class InMemoryControlStore(
             rows[agent_id] = placed
             swaps.append((placed, last))
         return swaps
-
-    def _demand_quotas(self, swaps: Sequence[tuple[Placement, Placement | None]]) -> None:
-        """Refuse the swaps when they pass a quota."""
-        names = sorted(self._network_limits)
-        rows, before = self._placements, self.network_uses(names)
-        self._placements = rows | {placed.agent_id: placed for placed, _ in swaps}
-        try:
-            self._check_quotas(before)
-        finally:
-            self._placements = rows
 
     def placements(self, node_id: str | None = None, region: str | None = None) -> list[Placement]:
         """Placements, ordered by agent_id."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fleet.agents import Placement
-from fleet.placement.quotas import NetworkLimits, ResourceUse, require_quota, validate_limits
-from fleet.reports import AgentDeclaration
+from fleet.placement.quotas import NetworkLimits, ResourceUse, validate_limits
+from fleet.placement.requests import AgentSize, size_of
+from fleet.placement.validation import select_possible
+from fleet.reports import AgentDeclaration, NodeDeclaration
 
 
 class InMemoryQuotas:
@@ -37,10 +39,23 @@ class InMemoryQuotas:
                 uses[shape.network_id] = before.plus(shape)
         return uses
 
-    def _check_quotas(self, before: Mapping[str, ResourceUse]) -> None:
-        """Refuse what has passed a quota since `before` was counted."""
-        after = self.network_uses(sorted(self._network_limits))
-        for name, now in sorted(after.items()):
-            had = before.get(name, ResourceUse())
-            asked = ResourceUse(*(new - old for new, old in zip(now, had, strict=True)))
-            require_quota(had, asked, self._network_limits[name])
+    def _within_limits(
+        self, batch: Sequence[Placement], declared: Mapping[str, NodeDeclaration]
+    ) -> list[Placement]:
+        """What nodes and quotas have room for."""
+        uses: dict[str, AgentSize] = {}
+        for one in self._placements.values():
+            had = uses.get(one.node_id, AgentSize(0, 0))
+            size = size_of(self._agents[one.agent_id])
+            uses[one.node_id] = AgentSize(*(a + b for a, b in zip(had, size, strict=True)))
+        in_use = self.network_uses(sorted(self._network_limits))
+        return select_possible(
+            batch,
+            self._agents,
+            {one.agent_id: (one.node_id, one.epoch) for one in self._placements.values()},
+            {name: (node, uses.get(name, AgentSize(0, 0))) for name, node in declared.items()},
+            {
+                name: (one, in_use.get(name, ResourceUse()))
+                for name, one in self._network_limits.items()
+            },
+        )
