@@ -25,6 +25,8 @@ class Proposal(NamedTuple):
     fault: MetricFault | None = None
     note: str = ""
     """What was special, in words: `2 pods without a sample count as idle`."""
+    held_by: str = ""
+    """What kept the count although the ratio is not 1: `tolerance` or `direction`; else empty."""
 
 
 class AppliedRule(NamedTuple):
@@ -55,6 +57,9 @@ class ReplicaDecision:
     at: datetime
     error: str = ""
     """Why nothing could be decided, as the controller words it; the count stays then."""
+    warning: str = ""
+    """Metrics that were left out while the others decided; the controller reports it as an error
+    of the reconcile, and acts."""
 
     @property
     def is_change(self) -> bool:

@@ -38,7 +38,7 @@ class PodSample(NamedTuple):
 
     value_milli: int
     at: datetime
-    window_s: int = 60
+    window_s: float = 60
     """Time that the value covers."""
 
 
