@@ -87,35 +87,54 @@ def workload_scaling(workload: WorkloadSettings, folder: Path) -> WorkloadScalin
         workload=workload.name,
         spec=_spec(workload.name, found, folder),
         mode=ScalingMode(found.mode),
-        activation=found.activation
-        and Activation(round(found.activation.threshold * 1000), found.activation.cooldown_s),
-        fallback=found.fallback
-        and Fallback(
-            found.fallback.failures,
-            found.fallback.replicas,
-            FallbackBehavior(found.fallback.behavior),
-        ),
+        activation=_activation(found),
+        fallback=_fallback(found),
         calendar=tuple(map(_window, found.calendar)),
-        predictive=found.predictive
-        and PredictiveFloor(
-            found.predictive.quantile,
-            found.predictive.weeks,
-            found.predictive.weekly_decay,
-            found.predictive.error_max,
-        ),
-        panic=found.panic
-        and Panic(
-            found.panic.window_s,
-            found.panic.stable_window_s,
-            found.panic.threshold,
-            found.panic.rate_up_max,
-        ),
-        warm_pool=found.warm_pool
-        and WarmPool(found.warm_pool.size, found.warm_pool.gpu_model or None),
-        cost_ceiling=found.cost_ceiling and CostCeiling(found.cost_ceiling.per_hour),
+        predictive=_predictive(found),
+        panic=_panic(found),
+        warm_pool=_warm_pool(found),
+        cost_ceiling=None
+        if found.cost_ceiling is None
+        else CostCeiling(found.cost_ceiling.per_hour),
         gpu_down_window_s=found.gpu_down_window_s,
         ignore_below=found.ignore_below,
     )
+
+
+def _activation(found: ScalingSettings) -> Activation | None:
+    one = found.activation
+    return None if one is None else Activation(round(one.threshold * 1000), one.cooldown_s)
+
+
+def _fallback(found: ScalingSettings) -> Fallback | None:
+    one = found.fallback
+    if one is None:
+        return None
+    return Fallback(one.failures, one.replicas, FallbackBehavior(one.behavior))
+
+
+def _predictive(found: ScalingSettings) -> PredictiveFloor | None:
+    one = found.predictive
+    if one is None:
+        return None
+    return PredictiveFloor(one.quantile, one.weeks, one.weekly_decay, one.error_max)
+
+
+def _panic(found: ScalingSettings) -> Panic | None:
+    one = found.panic
+    if one is None:
+        return None
+    return Panic(one.window_s, one.stable_window_s, one.threshold, one.rate_up_max)
+
+
+def _warm_pool(found: ScalingSettings) -> WarmPool | None:
+    one = found.warm_pool
+    return None if one is None else WarmPool(one.size, one.gpu_model or None)
+
+
+def _cost_ceiling(found: ScalingSettings) -> CostCeiling | None:
+    one = found.cost_ceiling
+    return None if one is None else CostCeiling(one.per_hour)
 
 
 def _window(table: dict[str, object]) -> CalendarWindow:
