@@ -15,6 +15,9 @@ REPLICAS_MAX = 1_000_000
 """Ten times the largest fleet that is measured: refuses a slip of the keyboard."""
 
 
+_SCALED = "scaled to"
+
+
 class ScalePlan(NamedTuple):
     """What a change of scale does."""
 
@@ -71,7 +74,7 @@ def plan_scale(
         if (agent.region if placed is None else placed.region) == region:
             here[agent.agent_id] = placed
     wanted = [agent_id for agent_id, placed in here.items() if _is_wanted(placed)]
-    reason = f"scaled to {replicas} in {region}"
+    reason = f"{_SCALED} {replicas} in {region}"
     if replicas <= len(wanted):
         known = _with_places(wanted, here, facts or {})
         surplus = sorted(order_stops(wanted, known, now)[: len(wanted) - replicas])
@@ -90,6 +93,11 @@ def plan_scale(
         if agent_id not in agents:
             declared.append(shape._replace(agent_id=agent_id, region=region))
     return ScalePlan(declared, revived, f"{reason}; not placed yet")
+
+
+def is_scaled_away(placed: Placement) -> bool:
+    """Whether an agent was stopped by a change of scale, and by nothing else."""
+    return placed.desired == "stopped" and placed.reason.startswith(f"{_SCALED} ")
 
 
 def _with_places(
