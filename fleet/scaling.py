@@ -118,10 +118,13 @@ def _revived(
     placed: Placement, nodes: Collection[str] | None, reason: str, now: datetime
 ) -> Placement:
     """One that was stopped, wanted again: where it was, or waiting for a place."""
-    if placed.node_id and (nodes is None or placed.node_id in nodes):
-        return placed._replace(desired="running", reason=reason, updated_at=now)
-    gone = f"parked: no node of {placed.region} has room yet: {placed.node_id or 'none'} is gone"
-    return placed._replace(node_id="", desired="parked", reason=gone, updated_at=now)
+    stays = nodes is None or placed.node_id in nodes
+    return placed._replace(
+        node_id=placed.node_id if stays else "",
+        desired="running",
+        reason=reason if stays else f"{reason}; its node {placed.node_id or 'none'} is gone",
+        updated_at=now,
+    )
 
 
 def _is_wanted(placed: Placement | None) -> bool:

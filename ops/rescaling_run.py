@@ -186,7 +186,7 @@ def _look(ports: ScalingRunPorts, orders: Sequence[ScaleOrder]) -> Ready:
     for key in sorted(keys & found.keys()):
         ready += found[key].ready
         for one in found[key].not_ready:
-            is_parked = one.placement is not None and one.placement.desired == "parked"
+            is_parked = one.placement is not None and not one.placement.node_id
             why = one.agent.reason or "no reason given"
             told = f"{one.agent.agent_id}: {one.agent.phase}, {why}"
             (parked if is_parked else waiting).append(told)

@@ -19,7 +19,6 @@ from fleet.reports import AgentDeclaration
 from fleet.rescaling.standing import ScaleChange, ScaledAgent, ScaleResult
 from fleet.rescaling.stop_order import StopFacts
 from fleet.scaling import plan_scale
-from resources.local.fleet_declaration import place_unplaced
 
 NodesOf = Callable[[str], Iterable[Node]]
 """Nodes of a region as the cluster sees them."""
@@ -43,6 +42,8 @@ def rescale_in_store(
         nodes_of: says which nodes can run agents.
         term: of the rescaling lease.
     """
+    from resources.local.fleet_declaration import place_unplaced  # plans in numpy
+
     by_name = _by_workload(store.scaled_agents(sorted({one.workload for one in wishes})))
     nodes = {
         node.node_id: node

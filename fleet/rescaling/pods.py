@@ -106,7 +106,8 @@ def _pod(one: ScaledAgent, fresh: datetime) -> Pod:
 
 def _waits(one: ScaledAgent) -> bool:
     """Whether it is wanted and has no node."""
-    return one.placement is None or one.placement.desired == "parked"
+    placed = one.placement
+    return placed is None or placed.desired == "parked" or not placed.node_id
 
 
 def _is_ready(agent: Agent, fresh: datetime) -> bool:

@@ -159,10 +159,11 @@ def test_the_lineage_leads_from_the_declaration_to_the_states() -> None:
         "rollup_1d": {"rollup_1h"},
         "metric_retention": {"metric_samples"},
         "error_budgets": {"metric_samples"},
+        "scaling_decisions": {"control_store"},
     }
 
 
-GROUPS = {"inventory", "backups", "failover", "services", "upkeep", "metrics"}
+GROUPS = {"inventory", "backups", "failover", "services", "upkeep", "metrics", "rescaling"}
 
 
 def test_every_asset_has_owner_group_description_and_freshness() -> None:
