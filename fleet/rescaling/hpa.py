@@ -28,6 +28,7 @@ from fleet.rescaling.hpa_words import (
     READY_FOR_NEW_SCALE,
     SCALED_TO_ZERO,
     SELECTOR_REASONS,
+    TARGET_ERRORS,
     Limit,
     failed_get_scale,
     failed_update,
@@ -75,8 +76,9 @@ def decide_replicas(
     course = Course(spec, seen, state, now, options)
     if seen.fault is not None and seen.fault.reason not in SELECTOR_REASONS:
         course.set(failed_get_scale(seen.fault.message))
-        error = f"failed to query scale subresource for {course.reference}: {seen.fault.message}"
-        return course.stays("scale-unknown", error)
+        asked = f"failed to query scale subresource for {course.reference}"
+        asked = TARGET_ERRORS.get(seen.fault.reason, asked)
+        return course.stays("scale-unknown", f"{asked}: {seen.fault.message}")
     course.begin()
     current = seen.spec_replicas
     if current == 0 and not _acts_at_zero(course):
@@ -109,8 +111,11 @@ def unapplied(
     told = failed_update(error) if error else READY_FOR_NEW_SCALE
     conditions = {condition.type: condition for condition in decision.conditions}
     conditions[ABLE_TO_SCALE] = told
-    conditions.pop(SCALED_TO_ZERO, None)
-    conditions.update({one.type: one for one in before.conditions if one.type == SCALED_TO_ZERO})
+    zeroed = [one for one in before.conditions if one.type == SCALED_TO_ZERO]
+    if zeroed:
+        conditions[SCALED_TO_ZERO] = zeroed[0]
+    else:
+        conditions.pop(SCALED_TO_ZERO, None)
     state = replace(
         decision.state,
         scale_ups=before.scale_ups,

@@ -17,6 +17,11 @@ SCALED_TO_ZERO = "ScaledToZero"
 
 SELECTOR_REASONS = frozenset({"InvalidSelector", "AmbiguousSelector"})
 """Reasons of a fault that lies in the selector: the count could be read, the pods could not."""
+TARGET_ERRORS = {
+    "InvalidTargetVersion": "invalid API version in scale target reference",
+    "UnknownTargetKind": "unable to determine resource for scale target reference",
+}
+"""What the controller says of a workload whose count it cannot ask for, by reason of the fault."""
 SELECTOR_REQUIRED = "selector is required"
 """Message of the fault of a workload that tells no selector."""
 

@@ -14,9 +14,6 @@ NO_PODS = "no pods returned by selector while calculating replica count"
 NO_SAMPLES = "did not receive metrics for targeted pods (pods might be unready)"
 NO_MATCH = "no metrics returned matched known pods"
 NO_READY = f"unable to calculate ready pods: {NO_PODS}"
-NO_TARGET = (
-    "invalid object metric source: neither a value target nor an average value target was set"
-)
 NO_SERIES = "no metrics returned from external metrics API"
 UNABLE = "the HPA was unable to compute the replica count: "
 
@@ -46,9 +43,9 @@ def unobtainable(spec: AutoscalerSpec, metric: MetricSpec, message: str) -> str:
     """Why a metric could not be had, `message` being what its source said."""
     if metric.kind is MetricKind.PODS:
         return f"unable to get metric {metric.name}: {message}"
-    if metric.kind is MetricKind.OBJECT:
+    if metric.kind is MetricKind.OBJECT:  # the controller mixes up the order of its words
         kind, _, name = metric.described_object.partition("/")
-        return f"unable to get metric {metric.name}: {message} on {kind} {spec.namespace}/{name}"
+        return f"unable to get metric {metric.name}: {kind} on {spec.namespace} {name}/{message}"
     if metric.kind is MetricKind.EXTERNAL:
         selector = printed_selector(metric.selector)
         return f"unable to get external metric {spec.namespace}/{metric.name}/{selector}: {message}"
@@ -63,6 +60,18 @@ def uncountable(metric: MetricSpec, message: str) -> str:
     return f"failed to get {metric.name} {usage}: {message}"
 
 
+def untargeted(metric: MetricSpec) -> str:
+    """Why a metric without the number that its target names is invalid."""
+    if metric.kind in {MetricKind.OBJECT, MetricKind.EXTERNAL}:
+        source, numbers = metric.kind.lower(), "a value target nor an average value target"
+    else:
+        source, numbers = (
+            "resource",
+            "an average utilization target nor an average value (usage) target",
+        )
+    return f"invalid {source} metric source: neither {numbers} was set"
+
+
 def first_error(metric: MetricSpec, message: str) -> str:
     """The error of a reconcile whose first invalid metric this is."""
     name = metric.name
@@ -74,7 +83,9 @@ def first_error(metric: MetricSpec, message: str) -> str:
         return f"failed to get pods metric value: {message}"
     averaged = metric.target_type is TargetType.AVERAGE_VALUE
     if metric.kind is MetricKind.OBJECT:
-        again = f"failed to get {name} object metric: " if averaged and metric.has_target else ""
+        again = f"failed to get {name} object metric: " if averaged else ""
+        again = again if metric.has_target else ""
         return f"failed to get object metric value: {again}{message}"
     again = f"{name} external metric" if averaged else f"external metric {name}"
-    return f"failed to get {name} external metric value: failed to get {again}: {message}"
+    again = f"failed to get {again}: " if metric.has_target else ""
+    return f"failed to get {name} external metric value: {again}{message}"

@@ -39,11 +39,11 @@ from fleet.rescaling.metric_words import (
     NO_READY,
     NO_SAMPLES,
     NO_SERIES,
-    NO_TARGET,
     metric_name,
     reason_of,
     uncountable,
     unobtainable,
+    untargeted,
 )
 from fleet.rescaling.observation import MetricFault, PodSamples, Reading, WorkloadObservation
 from fleet.rescaling.readiness import (
@@ -146,7 +146,7 @@ def _proposal(asked: Asked, reading: Reading) -> Proposal:
     """What a metric asks for, its name left empty."""
     metric = asked.metric
     if not metric.has_target:
-        raise _InvalidMetricError(NO_TARGET)
+        raise _InvalidMetricError(untargeted(metric))
     if isinstance(reading, MetricFault):
         raise _unobtainable(asked, reading.message)
     if metric.kind in _POD_KINDS:

@@ -108,12 +108,9 @@ def canonical_text(text: str) -> str:
     """
     parts = _parts(text)
     amount = _amount(parts)
-    small = isinstance(amount, _Small)
     digits, exponent = amount if isinstance(amount, _Small) else (amount.nano, -9)
     if not digits:
         return "0"
-    if small and _is_kept(parts, exponent):
-        return text
     if parts.base == _BINARY_BASE:
         whole, rest = divmod(abs(digits), 10**-exponent)
         if whole >= 1024 and not rest:  # the first binary suffix
@@ -129,14 +126,6 @@ def canonical_text(text: str) -> str:
     if parts.by_exponent:
         return f"{digits}e{exponent}" if exponent else str(digits)
     return f"{digits}{next((name for name, one in _DECIMAL.items() if one == exponent), '')}"
-
-
-def _is_kept(parts: _Parts, scale: int) -> bool:
-    """Whether the API keeps a text as it was written, because it is short already."""
-    if parts.base == _BINARY_BASE:
-        return int(parts.digits) % 8 != 0
-    written = parts.digits + parts.decimals
-    return scale % 3 == 0 and not written.endswith("000") and not written.startswith("0")
 
 
 def quantity_text(milli: int) -> str:
