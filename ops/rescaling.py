@@ -263,7 +263,7 @@ def _decided(
     if case.hold is not None:
         return _held_by_hand(case, kept, now)
     decision = _within_quota(case, ledger, now)
-    logged = log_decision(frame, decision)
+    logged = log_decision(frame, decision, case.scaling.spec.metrics)
     if decision.desired == case.current:
         return kept._replace(state=decision.state, pending=None), logged
     remembered = unapplied(case.scaling.spec, decision, before.state).state

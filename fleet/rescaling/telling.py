@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from fleet.rescaling.decision import AppliedRule, Proposal, ReplicaDecision
 from fleet.rescaling.policy import ScalingMode
+from fleet.rescaling.spec import MetricSpec, TargetType
 from fleet.rescaling.standing import LoggedDecision
 
 REASON_MAX_CHARS = 500
@@ -39,9 +41,17 @@ class Frame(NamedTuple):
     ready: int
 
 
-def log_decision(frame: Frame, decision: ReplicaDecision) -> LoggedDecision:
-    """The decision as a row of the log."""
-    changed = [rule for rule in decision.rules if rule.before != rule.after]
+def log_decision(
+    frame: Frame, decision: ReplicaDecision, metrics: Sequence[MetricSpec]
+) -> LoggedDecision:
+    """The decision as a row of the log.
+
+    Args:
+        frame: what it is about.
+        decision: of the engine.
+        metrics: that it was asked to look at, in the order of its proposals.
+    """
+    changed = [one for one in limits_of(decision.rules) if one.before != one.after]
     limited_by = changed[-1].rule if changed else ""
     return _row(
         frame,
@@ -51,8 +61,17 @@ def log_decision(frame: Frame, decision: ReplicaDecision) -> LoggedDecision:
         limited_by,
         _verdict(decision),
         sentence(decision),
-        detail_of(decision.proposals, decision.rules),
+        detail_of(decision.proposals, decision.rules, metrics),
     )
+
+
+METRICS_RULE = "metrics"
+"""The rule that takes the highest proposal: the proposals themselves say it better."""
+
+
+def limits_of(rules: Iterable[AppliedRule]) -> list[AppliedRule]:
+    """The rules that did something to what the metrics asked for."""
+    return [one for one in rules if one.rule != METRICS_RULE]
 
 
 def log_hold(frame: Frame, at: datetime, current: int, why: str, limited_by: str) -> LoggedDecision:
@@ -115,7 +134,7 @@ def sentence(decision: ReplicaDecision) -> str:
     if decision.error:
         return f"stays at {decision.current}: {decision.error}"
     asked = "; ".join(map(_asked, decision.proposals))
-    rules = "; ".join(f"{rule.rule}: {rule.reason}" for rule in decision.rules)
+    rules = "; ".join(f"{rule.rule}: {rule.reason}" for rule in limits_of(decision.rules))
     if decision.desired == decision.current:
         head = f"stays at {decision.current}"
     else:
@@ -123,33 +142,52 @@ def sentence(decision: ReplicaDecision) -> str:
     return ": ".join(filter(None, (head, "; ".join(filter(None, (asked, rules))))))
 
 
+_WORDS = re.compile(r"^(\w+ metric )?(.*?)\(nil\)$", re.DOTALL)
+NAME_MAX_CHARS = 80
+
+
+def short_name(metric: str) -> str:
+    """A metric as a person names it: without the selector that is none, and not too long."""
+    found = _WORDS.match(metric)
+    name = found.group(2) if found else metric
+    return name if len(name) <= NAME_MAX_CHARS else f"{name[: NAME_MAX_CHARS - 3]}..."
+
+
 def _asked(one: Proposal) -> str:
     if one.replicas is None:
         why = one.fault.message if one.fault else one.note
-        return f"{one.metric} cannot be had ({why})"
+        return f"{short_name(one.metric)} cannot be had ({why})"
     share = "" if one.ratio is None else f" at {100 * one.ratio:.0f} % of its target"
     note = f" ({one.note})" if one.note else ""
-    return f"{one.metric}{share} asks for {one.replicas}{note}"
+    return f"{short_name(one.metric)}{share} asks for {one.replicas}{note}"
 
 
-def detail_of(proposals: Sequence[Proposal], rules: Sequence[AppliedRule]) -> str:
-    """Proposals and rules as JSON, for the table that a person reads."""
+def detail_of(
+    proposals: Sequence[Proposal], rules: Sequence[AppliedRule], metrics: Sequence[MetricSpec]
+) -> str:
+    """Proposals and rules as JSON; values in the metric's own unit, or in percent."""
+    percent = [one.target_type is TargetType.UTILIZATION for one in metrics]
     document = {
         "proposals": [
             {
-                "metric": one.metric,
+                "metric": short_name(one.metric),
                 "replicas": one.replicas,
-                "value": one.value,
-                "target": one.target,
+                "value": _in_unit(one.value, is_percent=is_percent),
+                "target": _in_unit(one.target, is_percent=is_percent),
+                "unit": "%" if is_percent else "",
                 "ratio": None if one.ratio is None else round(one.ratio, 4),
                 "fault": None if one.fault is None else list(one.fault),
                 "note": one.note,
             }
-            for one in proposals
+            for one, is_percent in zip(proposals, percent, strict=False)
         ],
-        "rules": [rule._asdict() for rule in rules],
+        "rules": [rule._asdict() for rule in limits_of(rules)],
     }
     return json.dumps(document, separators=(",", ":"))
+
+
+def _in_unit(value: int | None, *, is_percent: bool) -> float | None:
+    return None if value is None else float(value) if is_percent else value / 1000
 
 
 def read_detail(text: str) -> Mapping[str, Any]:
@@ -178,8 +216,8 @@ def _told(each: Mapping[str, Any]) -> str:
     if each["replicas"] is None:
         reason, message = each["fault"] or ("", each["note"])
         return f"{each['metric']}: cannot be had, {reason}: {message}"
-    measured = (
-        "" if each["value"] is None else f"measured {each['value']}, target {each['target']}, "
-    )
+    measured, unit = "", each.get("unit", "")
+    if each["value"] is not None and each["target"] is not None:
+        measured = f"measured {each['value']:g}{unit}, target {each['target']:g}{unit}, "
     note = f" ({each['note']})" if each["note"] else ""
     return f"{each['metric']}: {measured}asks for {each['replicas']}{note}"

@@ -18,8 +18,8 @@ from tests.platform_defs.command.conftest import Run
 DETAIL = json.dumps(
     {
         "proposals": [
-            {"metric": "queue", "replicas": 5, "value": 45000, "target": 10000, "ratio": 2.25,
-             "fault": None, "note": ""}
+            {"metric": "queue", "replicas": 5, "value": 45.0, "target": 10.0, "unit": "",
+             "ratio": 2.25, "fault": None, "note": ""}
         ],
         "rules": [{"rule": "rate-up", "before": 5, "after": 4, "reason": "at most 4 in 15 s"}],
     }
@@ -95,7 +95,7 @@ def test_a_decision_is_explained_in_sentences_and_as_a_table(
     for part in (
         "cpu in us-west-2, newest last:",
         "scale-up (approve, 2 looks): 3 to 4: queue asks for 5",
-        "queue: measured 45000, target 10000, asks for 5",
+        "queue: measured 45, target 10, asks for 5",
         "rate-up: 5 to 4, at most 4 in 15 s",
         ": 3 to 4",
         "limited by",
