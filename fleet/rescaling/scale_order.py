@@ -83,7 +83,8 @@ def decode_orders(text: str) -> list[ScaleOrder]:
         InvalidInputError: it is none.
     """
     try:
-        return [_order(*row) for row in json.loads(text)]
+        rows = json.loads(text)
+        return [_order(*row) for row in rows[:]]  # a slice: only a list has one
     except (ValueError, TypeError) as error:
         allowed = "scale orders as `encode_orders` writes them"
         raise InvalidInputError("orders", text[:200], allowed) from error
