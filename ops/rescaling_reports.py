@@ -96,11 +96,9 @@ def record_scaling_op(
             rows = [decision_row(one) for one in found]
             evidence = _commit(lake, rows, now)
         trimmed = control_store.trim_scaling_decisions(min(now, after[0]) - KEEP_LOG)
-    newest = newest_of(found)
     context.add_asset_metadata(
         {
             **evidence,
-            **decision_metadata(newest),
             "rows_appended": len(found),
             "rows_trimmed": trimmed,
             "more_to_come": more,

@@ -16,7 +16,9 @@ class ScalingDecisionRow(NamedTuple):
     decision_id: int
     """Order in which they were written down first."""
     workload: str
+    """What is scaled."""
     region: str
+    """Where; each region is decided apart."""
     mode: str
     """Who acts: `observe` nobody, `approve` a person, `auto` the controller."""
     first_at: datetime
@@ -30,7 +32,9 @@ class ScalingDecisionRow(NamedTuple):
     desired: int
     """Agents that are to be wanted."""
     min_replicas: int
+    """Fewest agents that there may be."""
     max_replicas: int
+    """Most agents that there may be."""
     ready: int
     """Agents that worked at the last look."""
     load: float | None
