@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from fleet.errors import InvalidInputError
 from fleet.rescaling.batch import changes, decide_many
-from fleet.rescaling.batch_columns import observation_batch
-from fleet.rescaling.batch_specs import spec_batch
+from fleet.rescaling.batch_columns import READY_UNKNOWN, observation_batch
+from fleet.rescaling.batch_specs import NONE_US, spec_batch
 from fleet.rescaling.batch_states import empty_state_batch, state_batch
 from fleet.rescaling.hpa import decide_replicas
 from fleet.rescaling.observation import (
@@ -22,9 +22,19 @@ from fleet.rescaling.observation import (
     PodSample,
     WorkloadObservation,
 )
-from fleet.rescaling.spec import ControllerOptions
+from fleet.rescaling.spec import ControllerOptions, TargetType
 from tests.fleet.rescaling.draw import draw_observation, draw_spec, draw_state
-from tests.fleet.rescaling.workloads import NOW, QUEUE, REQUESTS, autoscaler, busy, later, seen
+from tests.fleet.rescaling.workloads import (
+    CPU,
+    NOW,
+    QUEUE,
+    REQUESTS,
+    autoscaler,
+    busy,
+    later,
+    pod,
+    seen,
+)
 
 
 @settings(max_examples=6, deadline=None)
@@ -104,12 +114,26 @@ def test_a_source_of_columns_needs_no_records(seed: int) -> None:
     states = state_batch([draw_state(rng) for _ in specs])
     seen = observation_batch(batch, [draw_observation(rng, spec, 6) for spec in specs])
     told = decide_many(batch, seen, states, NOW)
-    bare = decide_many(batch, replace(seen, records=(), irregular=frozenset()), states, NOW)
+    columns = replace(seen, records=(), irregular=frozenset())
+    bare = decide_many(batch, columns, states, NOW)
     regular = [index for index in range(len(specs)) if index not in seen.irregular]
 
     assert [bare.desired[index] for index in regular] == [told.desired[index] for index in regular]
     for index in regular:
         assert bare.decision(index).desired == told.desired[index]
+
+
+def test_a_condition_that_has_never_changed_may_be_unknown() -> None:
+    """A pod whose readiness is not known counts, from columns as from a record."""
+    batch = spec_batch([autoscaler()])
+    columns = replace(
+        observation_batch(batch, [busy(1, 900)]),
+        records=(),
+        pod_ready=np.array([READY_UNKNOWN], np.int8),
+        pod_ready_changed_us=np.array([NONE_US], np.int64),
+    )
+    decided = decide_many(batch, columns, empty_state_batch(1), NOW)
+    assert decided.desired.tolist() == [decided.decision(0).desired] == [2]
 
 
 def test_a_gate_keeps_the_text_of_a_condition_that_another_controller_wrote() -> None:
@@ -140,6 +164,16 @@ def test_nothing_to_decide_is_decided() -> None:
     empty = observation_batch(batch, [WorkloadObservation(1, 1, (), ({},)), _queue(1, 5)])
     decided = decide_many(batch, empty, empty_state_batch(2), NOW)
     assert decided.desired.tolist() == [1, 1]
+
+
+def test_readiness_is_not_looked_at_where_no_metric_is_cpu() -> None:
+    """Memory of a pod counts from its first sample on."""
+    memory = replace(CPU, name="memory", target_type=TargetType.AVERAGE_VALUE, target=300)
+    batch = spec_batch([autoscaler(memory)])
+    young = pod("web-0")._replace(started_at=NOW, ready=False, ready_changed_at=NOW)
+    observed = observation_batch(batch, [seen(1, {"web-0": PodSample(900, NOW)}, pods=[young])])
+
+    assert decide_many(batch, observed, empty_state_batch(1), NOW).desired.tolist() == [3]
 
 
 def test_readings_that_columns_cannot_hold_are_decided_one_by_one() -> None:

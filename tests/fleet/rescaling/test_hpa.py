@@ -10,7 +10,7 @@ from fleet.errors import InvalidInputError
 from fleet.rescaling.hpa import decide_replicas, unapplied
 from fleet.rescaling.observation import AutoscalerState, MetricFault, PodSample, ScaleEvent
 from fleet.rescaling.reading_behavior import DEFAULT_DOWN, DEFAULT_UP
-from fleet.rescaling.spec import Behavior, TargetType
+from fleet.rescaling.spec import Behavior, MetricSpec, TargetType
 from tests.fleet.rescaling.workloads import (
     CPU,
     NOW,
@@ -158,3 +158,24 @@ def test_a_late_sample_of_a_starting_pod_does_not_count() -> None:
         samples = {"web-0": PodSample(900, later(-age_s), window_s=30)}
         decision = decide_replicas(autoscaler(), seen(1, samples, pods=[young]), NEW, NOW)
         assert (decision.error == "") is counts
+
+
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [
+        (CPU, "neither an average utilization target nor an average value (usage) target"),
+        (QUEUE, "invalid external metric source: neither a value target nor an average value"),
+        (REQUESTS, "invalid object metric source: neither a value target nor an average value"),
+    ],
+)
+def test_a_metric_without_the_number_of_its_target_is_invalid(
+    metric: MetricSpec, told: str
+) -> None:
+    """Whoever got such a spec past the API gets the controller's words."""
+    reading = {} if metric is CPU else [1]
+    decision = decide_replicas(
+        autoscaler(replace(metric, has_target=False)), seen(1, reading), NEW, NOW
+    )
+
+    assert told in decision.error
+    assert decision.conditions[-1].reason == f"FailedGet{metric.kind}Metric"
