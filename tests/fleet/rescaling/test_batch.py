@@ -22,7 +22,8 @@ from fleet.rescaling.observation import (
     PodSample,
     WorkloadObservation,
 )
-from fleet.rescaling.spec import ControllerOptions, TargetType
+from fleet.rescaling.spec import AutoscalerSpec, ControllerOptions, TargetType
+from tests.fleet.rescaling import recordings
 from tests.fleet.rescaling.draw import draw_observation, draw_spec, draw_state
 from tests.fleet.rescaling.workloads import (
     CPU,
@@ -193,3 +194,21 @@ def test_readings_that_columns_cannot_hold_are_decided_one_by_one() -> None:
 
 def _queue(replicas: int, value: int) -> WorkloadObservation:
     return seen(replicas, [value])
+
+
+@pytest.mark.long
+def test_recorded_workloads_are_decided_in_columns_as_alone() -> None:
+    """Calls of the calculator of one kind of controller, all in one batch: the same proposals."""
+    groups: dict[ControllerOptions, list[tuple[AutoscalerSpec, WorkloadObservation]]] = {}
+    for line in recordings.lines("calculator.jsonl.gz"):
+        spec, observation, options = recordings.calculator_case(line)
+        groups.setdefault(options, []).append((spec, observation))
+    for options, cases in groups.items():
+        batch = spec_batch([spec for spec, _ in cases], options)
+        seen = observation_batch(batch, [one for _, one in cases])
+        states = empty_state_batch(len(cases))
+        decided = decide_many(batch, seen, states, recordings.START)
+        for index, (spec, one) in enumerate(cases):
+            single = decide_replicas(spec, one, AutoscalerState(), recordings.START, options)
+            assert decided.desired[index] == single.desired
+            assert decided.state.state(batch, index) == single.state
