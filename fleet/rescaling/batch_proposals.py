@@ -293,8 +293,7 @@ def _propose_totals(
         whole = value / target
         ratio = np.where(per_pod, value / (target * status), whole)
         wanted = np.where(per_pod | (current == 0), whole, whole * _ready(seen)[workload])
-    capped = (external & per_pod) | (~per_pod & (current != 0))
-    replicas = np.where(capped & (wanted > INT32_MAX), INT32_MAX, ceil_int32(wanted))
+    replicas = ceil_int32(wanted)
     held = (low <= ratio) & (ratio <= high) & (per_pod | (current != 0))
     proposed.replicas[slots] = np.where(held, np.where(per_pod, status, current), replicas)
     no_pods = seen.pod_offsets[workload + 1] == seen.pod_offsets[workload]

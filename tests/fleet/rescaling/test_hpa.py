@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fleet.errors import InvalidInputError
+from fleet.rescaling.decision import PodCounts
 from fleet.rescaling.hpa import decide_replicas, unapplied
 from fleet.rescaling.observation import AutoscalerState, MetricFault, PodSample, ScaleEvent
 from fleet.rescaling.reading_behavior import DEFAULT_DOWN, DEFAULT_UP
@@ -34,6 +35,7 @@ def test_load_above_target_adds_replicas_and_says_why() -> None:
     assert (decision.current, decision.desired, decision.error) == (3, 6, "")
     (proposal,) = decision.proposals
     assert (proposal.value, proposal.target, proposal.ratio, proposal.replicas) == (90, 50, 1.8, 6)
+    assert proposal.pods == PodCounts(ready=3)
     assert [rule.rule for rule in decision.rules] == ["metrics"]
     assert {one.type: (one.status, one.reason) for one in decision.conditions} == {
         "AbleToScale": (True, "SucceededRescale"),
