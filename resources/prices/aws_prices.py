@@ -64,7 +64,8 @@ class AwsPriceSource:
             read_timeout=self._timeout_s,
             retries={"total_max_attempts": 3, "mode": "standard"},
         )
-        return boto3.client(
+        # a session of its own: the shared one keeps credentials that may have been taken away
+        return boto3.session.Session().client(
             "pricing",
             region_name=API_REGION,
             endpoint_url=self._endpoint_url or None,
