@@ -9,6 +9,7 @@ from assets.inventory import CONTROL_STORE, DECLARATION
 from assets.lake_tables import after, with_freshness
 from assets.metrics import SAMPLES
 from assets.rescaling import HOURLY, describe_whole_table
+from fleet.backup_tables import REPLICAS
 from fleet.capacity import FORECAST_TABLE
 from fleet.cleanup import CLEANUP_TABLE
 from fleet.consolidation.records import PLAN_TABLE
@@ -37,10 +38,11 @@ DESCRIPTIONS = {
     ),
     COST_TABLE: (
         "What the fleet costs for an hour: what each workload is allocated on each node, what of "
-        "it is used, what lies idle, what its states cost to keep.\n\nGrain: one row per node and "
-        "workload, one per node for what is idle, one per workload and region for storage, and "
-        "look. Of every node, allocated and idle add up to its price. Source: the inventory, and "
-        "the price book of the settings. Freshness: hourly."
+        "it is used, what lies idle, what its states cost to keep and its backups to copy.\n\n"
+        "Grain: one row per node and workload, one per node for what is idle, one per workload and "
+        "region for storage, one per network and region for copies of backups, and look. Of every "
+        "node, allocated and idle add up to its price. Source: the inventory, `backup_replicas`, "
+        "and the price book of the settings. Freshness: hourly."
     ),
     SPOT_TABLE: (
         "Which workloads bear capacity that is taken back at short notice, and why.\n\nGrain: one "
@@ -77,16 +79,19 @@ def build_cost_assets() -> list[dg.AssetsDefinition]:
     def price_quotes(fleet_declaration: Any) -> Any:
         return quote_prices_op(fleet_declaration)
 
-    @dg.graph_asset(**_catalogue(COST_TABLE), ins=after(QUOTES_TABLE, NODES, GPUS, AGENTS, STATES))
+    @dg.graph_asset(
+        **_catalogue(COST_TABLE), ins=after(QUOTES_TABLE, NODES, GPUS, AGENTS, STATES, REPLICAS)
+    )
     def cost_report(
         price_quotes: Any,
         node_inventory: Any,
         gpu_inventory: Any,
         agent_inventory: Any,
         agent_states: Any,
+        backup_replicas: Any,
     ) -> Any:
-        upstream = [price_quotes, node_inventory, gpu_inventory, agent_inventory, agent_states]
-        return report_costs_op(upstream)
+        inventory = [node_inventory, gpu_inventory, agent_inventory, agent_states]
+        return report_costs_op([price_quotes, *inventory, backup_replicas])
 
     @dg.graph_asset(**_catalogue(SPOT_TABLE), ins=after(CONTROL_STORE, COST_TABLE, STATES))
     def spot_suitability(control_store: Any, cost_report: Any, agent_states: Any) -> Any:

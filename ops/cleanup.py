@@ -56,7 +56,7 @@ def plan_cleanup_op(
 
     now = clock.now()
     with outcomes(context.retry_number):
-        look = read_fleet(lake, fleet_declaration.regions)
+        look = read_fleet(lake, fleet_declaration.regions, now)
         engine = PromqlEngine(metric_store)
         rows = [
             *idle_agents(engine, look, cleanup_policy, price_book, now),

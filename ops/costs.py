@@ -2,12 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import dagster as dg
 
 from fleet.agents import Workload
+from fleet.backup_tables import REPLICAS
 from fleet.costs.prices import PriceBook
 from fleet.costs.quotes import QuotePolicy
 from fleet.costs.report import COST_TABLE, IDLE, CostRow, group_costs, report_costs
@@ -25,6 +26,8 @@ from ops.outcomes import outcomes
 from ops.price_quotes import quoted_book
 
 PARTITION = "all"
+COPIED_HOURS = 24
+"""Over which copies of backups are averaged: they come once an hour, or in bursts."""
 COST_PREVIEW = ("name", "agents", "spend_per_hour", "used_per_hour", "wasted_per_hour")
 SPOT_PREVIEW = ("workload", "verdict", "agents", "away_s", "saving_per_hour", "reason")
 PLOTTED_MAX = 20
@@ -38,9 +41,11 @@ class FleetLook(NamedTuple):
     agents: Sequence[Agent]
     states: Sequence[AgentStateInfo]
     gpus: Sequence[Gpu]
+    copied: Mapping[tuple[str, str], float]
+    """Bytes of backups an hour that came into a region from another, by (region, network)."""
 
 
-def read_fleet(lake: Lake, regions: Sequence[str]) -> FleetLook:
+def read_fleet(lake: Lake, regions: Sequence[str], now: datetime) -> FleetLook:
     """The inventory as the lake has it.
 
     Raises:
@@ -58,13 +63,36 @@ def read_fleet(lake: Lake, regions: Sequence[str]) -> FleetLook:
         read_inventory(lake, AGENTS, regions, Agent).records,
         read_inventory(lake, STATES, regions, AgentStateInfo).records,
         read_inventory(lake, GPUS, regions, Gpu).records,
+        read_copied(lake, now),
     )
+
+
+def read_copied(lake: Lake, now: datetime) -> dict[tuple[str, str], float]:
+    """Bytes an hour that backups of a network sent into a region, over the last day.
+
+    Raises:
+        CorruptObjectError: an object of the history is damaged.
+    """
+    if not lake.objects(REPLICAS):
+        return {}
+    since = now - timedelta(hours=COPIED_HOURS)
+    answer = lake.query(
+        f"SELECT region, network_id, sum(copied_bytes) AS size_bytes FROM {REPLICAS}_history "  # noqa: S608 - our own names and times
+        f"WHERE NOT is_home AND tick >= TIMESTAMPTZ '{since.isoformat()}' "
+        "GROUP BY region, network_id HAVING sum(copied_bytes) > 0"
+    )
+    return {
+        (row["region"], row["network_id"]): float(row["size_bytes"]) / COPIED_HOURS
+        for row in answer.to_pylist()
+    }
 
 
 def cost_rows(look: FleetLook, book: PriceBook, now: datetime) -> list[CostRow]:
     """What every workload costs on every node, and what lies idle."""
     workload_of = {agent.agent_id: agent.workload for agent in look.agents}
-    return report_costs(look.nodes, look.agents, look.states, look.gpus, book, workload_of, now)
+    return report_costs(
+        look.nodes, look.agents, look.states, look.gpus, book, workload_of, now, look.copied
+    )
 
 
 @dg.op(
@@ -86,7 +114,7 @@ def report_costs_op(
     now = clock.now()
     with outcomes(context.retry_number):
         book = quoted_book(lake, price_book, quote_policy)
-        rows = cost_rows(read_fleet(lake, fleet_declaration.regions), book, now)
+        rows = cost_rows(read_fleet(lake, fleet_declaration.regions, now), book, now)
         committed = lake.write(COST_TABLE, PARTITION, to_table(rows, CostRow), now)
     metadata: dict[str, Any] = {
         **number_evidence(cost_numbers(rows)),
@@ -111,6 +139,7 @@ def cost_numbers(rows: Sequence[CostRow]) -> dict[str, int | float]:
         "wasted_per_hour": wasted,
         "waste_ratio": wasted / spend if spend else 0.0,
         "storage_per_hour": sum(row.storage_per_hour for row in rows),
+        "egress_per_hour": sum(row.egress_per_hour for row in rows),
         "nodes_paid": sum(row.workload == IDLE for row in rows),
     }
     for group in group_costs(rows, "network")[:PLOTTED_MAX]:
@@ -138,7 +167,7 @@ def judge_spot_op(
 
     now = clock.now()
     with outcomes(context.retry_number):
-        look = read_fleet(lake, fleet_declaration.regions)
+        look = read_fleet(lake, fleet_declaration.regions, now)
         costs = cost_rows(look, quoted_book(lake, price_book, quote_policy), now)
         rows = spot_rows(control_store.workloads(), look, costs, spot_policy, now)
         committed = lake.write(SPOT_TABLE, PARTITION, to_table(rows, SpotSuitability), now)

@@ -19,6 +19,8 @@ from fleet.rightsizing.records import Resource
 GIB = 1024**3
 HOURS_A_MONTH = 730
 """Hours that providers bill a month at. Source: AWS pricing calculator."""
+LIST_PRICES = "resource prices"
+"""Source of a price that no entry is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class PriceBook:
         if entry is not None and entry.gpu_hour:
             gpu_hour = entry.gpu_hour
         listed = NodeRate(
-            0.0, self.rates.cpu_core_hour, self.rates.memory_gib_hour, gpu_hour, "resource prices"
+            0.0, self.rates.cpu_core_hour, self.rates.memory_gib_hour, gpu_hour, LIST_PRICES
         )
         summed = listed.cost(node.cpu_milli, node.memory_bytes, 1000 * node.gpu_count)
         whole, source = summed, listed.source

@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from fleet.costs.prices import NodeRate, PriceBook, RateTable
+from fleet.costs.prices import GIB, LIST_PRICES, NodeRate, PriceBook, RateTable
 from fleet.inventory import Agent, AgentStateInfo, Gpu, Node, NodePhase
 from fleet.inventory_checks import HOLDING_PHASES
 
 COST_TABLE = "cost_report"
 IDLE = "(idle)"
 """Workload of the rows that say what no agent was allocated."""
+COPIES = "(copies)"
+"""Workload of the rows that say what copying backups into a region costs."""
 UNPAID = frozenset({NodePhase.PENDING, NodePhase.TERMINATED})
 """Phases of nodes that are not on the bill: not there yet, or gone for certain."""
 
@@ -46,8 +48,10 @@ class CostRow(NamedTuple):
     wasted_per_hour: float
     """Allocated and not used, or idle."""
     storage_per_hour: float
+    egress_per_hour: float
+    """Of bytes that were copied into this region from another."""
     spend_per_hour: float
-    """Allocated and stored: what is paid."""
+    """Allocated, stored and sent: what is paid."""
     price_source: str
     looked_at: datetime
 
@@ -80,6 +84,7 @@ def report_costs(
     book: PriceBook,
     workload_of: Mapping[str, str],
     now: datetime,
+    copied: Mapping[tuple[str, str], float] | None = None,
 ) -> list[CostRow]:
     """A row for each workload and node, one for what is idle of each node, one for stored states.
 
@@ -94,6 +99,7 @@ def report_costs(
         book: of prices.
         workload_of: workload by agent, for states; a state of no known agent has the workload ''.
         now: moment of the look.
+        copied: bytes an hour that came into a region from another, by (region, network).
 
     Returns:
         Rows ordered by region, node, network, workload.
@@ -114,6 +120,7 @@ def report_costs(
             taken[node_id][at] += amount
     rows += [_idle(node, taken[node.node_id], table.of(node), now) for node in paid.values()]
     rows += _storage(states, book, workload_of, now)
+    rows += _copies(copied or {}, book, now)
     return sorted(rows, key=lambda row: (row.region, row.node_id, row.network_id, row.workload))
 
 
@@ -124,6 +131,29 @@ def _gpu_shares(gpus: Iterable[Gpu]) -> dict[str, float]:
         if gpu.utilization_percent is not None and gpu.parent_uuid is None:
             seen[gpu.node_id].append(gpu.utilization_percent / 100)
     return {node_id: sum(shares) / len(shares) for node_id, shares in seen.items()}
+
+
+def _nothing(region: str, node_id: str, source: str, now: datetime) -> CostRow:
+    """A row that costs nothing, of which the callers fill in what does."""
+    return CostRow(
+        network_id="",
+        workload="",
+        region=region,
+        node_id=node_id,
+        agents=0,
+        cpu_milli=0,
+        memory_bytes=0,
+        gpu_milli=0,
+        state_bytes=0,
+        allocated_per_hour=0.0,
+        used_per_hour=0.0,
+        wasted_per_hour=0.0,
+        storage_per_hour=0.0,
+        egress_per_hour=0.0,
+        spend_per_hour=0.0,
+        price_source=source,
+        looked_at=now,
+    )
 
 
 def _row(
@@ -138,23 +168,17 @@ def _row(
     allocated = rate.cost(found.cpu_milli, found.memory_bytes, found.gpu_milli)
     gpu_used = found.gpu_milli * busy.get(node.node_id, 1.0)
     used = rate.cost(found.used_cpu, found.used_memory, gpu_used)
-    return CostRow(
-        network_id,
-        workload,
-        node.region,
-        node.node_id,
-        found.agents,
-        found.cpu_milli,
-        found.memory_bytes,
-        found.gpu_milli,
-        0,
-        allocated,
-        used,
-        max(0.0, allocated - used),
-        0.0,
-        allocated,
-        rate.source,
-        now,
+    return _nothing(node.region, node.node_id, rate.source, now)._replace(
+        network_id=network_id,
+        workload=workload,
+        agents=found.agents,
+        cpu_milli=found.cpu_milli,
+        memory_bytes=found.memory_bytes,
+        gpu_milli=found.gpu_milli,
+        allocated_per_hour=allocated,
+        used_per_hour=used,
+        wasted_per_hour=max(0.0, allocated - used),
+        spend_per_hour=allocated,
     )
 
 
@@ -163,23 +187,14 @@ def _idle(node: Node, taken: Sequence[int], rate: NodeRate, now: datetime) -> Co
     memory = max(0, node.memory_bytes - taken[1])
     gpu = max(0, 1000 * node.gpu_count - taken[2])
     price = rate.cost(cpu, memory, gpu)
-    return CostRow(
-        "",
-        IDLE,
-        node.region,
-        node.node_id,
-        0,
-        cpu,
-        memory,
-        gpu,
-        0,
-        price,
-        0.0,
-        price,
-        0.0,
-        price,
-        rate.source,
-        now,
+    return _nothing(node.region, node.node_id, rate.source, now)._replace(
+        workload=IDLE,
+        cpu_milli=cpu,
+        memory_bytes=memory,
+        gpu_milli=gpu,
+        allocated_per_hour=price,
+        wasted_per_hour=price,
+        spend_per_hour=price,
     )
 
 
@@ -194,25 +209,28 @@ def _storage(
         key = (state.region, state.network_id, workload_of.get(state.agent_id, ""))
         sizes[key] += state.size_bytes
     return [
-        CostRow(
-            network_id,
-            workload,
-            region,
-            "",
-            0,
-            0,
-            0,
-            0,
-            size,
-            0.0,
-            0.0,
-            0.0,
-            book.storage_hour(size),
-            book.storage_hour(size),
-            "resource prices",
-            now,
+        _nothing(region, "", LIST_PRICES, now)._replace(
+            network_id=network_id,
+            workload=workload,
+            state_bytes=size,
+            storage_per_hour=book.storage_hour(size),
+            spend_per_hour=book.storage_hour(size),
         )
         for (region, network_id, workload), size in sizes.items()
+    ]
+
+
+def _copies(
+    copied: Mapping[tuple[str, str], float], book: PriceBook, now: datetime
+) -> list[CostRow]:
+    return [
+        _nothing(region, "", LIST_PRICES, now)._replace(
+            network_id=network_id,
+            workload=COPIES,
+            egress_per_hour=hourly_bytes / GIB * book.rates.egress_gib,
+            spend_per_hour=hourly_bytes / GIB * book.rates.egress_gib,
+        )
+        for (region, network_id), hourly_bytes in copied.items()
     ]
 
 
@@ -225,13 +243,14 @@ class CostGroup(NamedTuple):
     used_per_hour: float
     wasted_per_hour: float
     storage_per_hour: float
+    egress_per_hour: float
 
 
 GROUPINGS: Mapping[str, Callable[[CostRow], str]] = {
     "network": lambda row: row.network_id or IDLE,
     "workload": lambda row: f"{row.network_id}/{row.workload}" if row.network_id else IDLE,
     "region": lambda row: row.region,
-    "node": lambda row: row.node_id or "(storage)",
+    "node": lambda row: row.node_id or "(no node)",
 }
 """By what costs can be added up."""
 
@@ -244,7 +263,7 @@ def group_costs(rows: Iterable[CostRow], by: str) -> list[CostGroup]:
         by: one of `GROUPINGS`.
     """
     name_of = GROUPINGS[by]
-    sums: dict[str, list[float]] = defaultdict(lambda: [0.0] * 5)
+    sums: dict[str, list[float]] = defaultdict(lambda: [0.0] * 6)
     for row in rows:
         found = sums[name_of(row)]
         for at, amount in enumerate(
@@ -254,6 +273,7 @@ def group_costs(rows: Iterable[CostRow], by: str) -> list[CostGroup]:
                 row.used_per_hour,
                 row.wasted_per_hour,
                 row.storage_per_hour,
+                row.egress_per_hour,
             )
         ):
             found[at] += amount

@@ -72,7 +72,7 @@ def report(by: str, limit: int, as_json: bool) -> None:
         click.echo(to_json([group._asdict() for group in groups]))
         return
     unit = f"{settings.costs.currency}/h"
-    headings = (by, "agents", f"spend {unit}", f"used {unit}", f"wasted {unit}", f"stored {unit}")
+    headings = (by, "agents", f"spend {unit}", "used", "wasted", "stored", "sent")
     click.echo(table(headings, groups[:limit]))
     spend = sum(group.spend_per_hour for group in groups)
     wasted = sum(group.wasted_per_hour for group in groups)
@@ -254,8 +254,11 @@ def price_book(settings: Settings) -> PriceBook:
 
 def _look(settings: Settings) -> tuple[FleetLook, list[Workload]]:
     """The fleet as the control store has it now."""
-    from ops.costs import FleetLook
+    from ops.costs import FleetLook, read_copied
 
+    copied = {}
+    if settings.lake.path.is_dir():
+        copied = read_copied(existing_lake(settings), datetime.now(UTC))
     with fleet_store(settings) as store:
-        look = FleetLook(store.nodes(), store.agents(), store.state_infos(), store.gpus())
-        return look, store.workloads()
+        seen = (store.nodes(), store.agents(), store.state_infos(), store.gpus())
+        return FleetLook(*seen, copied), store.workloads()

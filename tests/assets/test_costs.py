@@ -17,6 +17,7 @@ import pytest
 
 from fleet.agents import StatePut, Workload
 from fleet.backup_declaration import BackupDeclaration
+from fleet.backup_tables import REPLICAS, Replica
 from fleet.consolidation.records import ConsolidationPolicy
 from fleet.costs.prices import NodePrice, PriceBook, QuotedPrice
 from fleet.costs.quotes import PriceQuestion, QuotePolicy
@@ -150,6 +151,8 @@ class CostRuns:
                 (GPUS, store.gpus(region), Gpu),
             ):
                 self.lake.write(table, region, to_table(rows, record), now)
+        copy = Replica("us", "net", False, 1, 0, "s", now, now, 1, 1, 24 * 2**30, 1.0, now)
+        self.lake.write(REPLICAS, "us", to_table([copy], Replica), now)
 
     def run(self, job: str = COSTS_JOB) -> dg.ExecuteInProcessResult:
         """One run; nodes go on reporting while it waits."""
@@ -203,7 +206,8 @@ def test_an_hour_is_priced_judged_and_recorded_and_nothing_is_changed(tmp_path: 
         bill = numbers_of(result, "cost_report")
         assert bill["nodes_paid"] == 4
         list_price = 2 * 0.031611 + 1 * 0.004237
-        assert bill["spend_per_hour"] == pytest.approx(2 * 2.0 + 2 * list_price, abs=0.001)
+        assert bill["egress_per_hour"] == 0.01
+        assert bill["spend_per_hour"] == pytest.approx(4.01 + 2 * list_price, abs=0.001)
         assert sum(row.agents for row in costs) == 8
         assert sum(row.state_bytes for row in costs) == 4096
         assert read_spend(

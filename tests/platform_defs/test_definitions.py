@@ -167,6 +167,7 @@ def test_the_lineage_leads_from_the_declaration_to_the_states() -> None:
             "gpu_inventory",
             "agent_inventory",
             "agent_states",
+            "backup_replicas",
         },
         "spot_suitability": {"control_store", "cost_report", "agent_states"},
         "consolidation_plan": {"control_store"},

@@ -27,7 +27,7 @@ from fleet.costs.quotes import (
     stale_quotes,
     with_quotes,
 )
-from fleet.costs.report import GROUPINGS, IDLE, group_costs, report_costs
+from fleet.costs.report import COPIES, GROUPINGS, IDLE, group_costs, report_costs
 from fleet.costs.spot import SpotPolicy, WorkloadFacts, judge_spot
 from fleet.errors import InvalidInputError
 from fleet.inventory import AgentPhase, AgentStateInfo, NodePhase
@@ -188,8 +188,16 @@ def test_stored_states_are_priced_by_network_workload_and_region() -> None:
         ("work", 10 * GIB, "")
     ]
     assert rows[0].storage_per_hour == pytest.approx(10 * 0.04 / HOURS_A_MONTH)
-    assert group_costs(rows, "node")[0].name == "(storage)"
+    assert group_costs(rows, "node")[0].name == "(no node)"
     assert IDLE not in {row.workload for row in rows}
+
+
+def test_copies_of_backups_pay_for_leaving_a_region() -> None:
+    """Half a GiB an hour of one network into one region."""
+    (row,) = report_costs([], [], [], [], BOOK, {}, NOW, {("eu", "net"): GIB / 2})
+    assert (row.network_id, row.workload, row.region) == ("net", COPIES, "eu")
+    assert row.egress_per_hour == row.spend_per_hour == pytest.approx(0.005)
+    assert group_costs([row], "network")[0].egress_per_hour == pytest.approx(0.005)
 
 
 def a_workload(**changes: Any) -> Workload:

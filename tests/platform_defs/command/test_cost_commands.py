@@ -29,9 +29,24 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 def a_row(at: datetime, workload: str, cpu_milli: int) -> CostRow:
     """Capacity or allocation of one node of us-west-2."""
     return CostRow(
-        "watch", workload, "us-west-2", "us-west-2-1", 1, cpu_milli, 2**30, 0, 0,
-        1.0, 0.5, 0.5, 0.0, 1.0, "resource prices", at,
-    )  # fmt: skip
+        network_id="watch",
+        workload=workload,
+        region="us-west-2",
+        node_id="us-west-2-1",
+        agents=1,
+        cpu_milli=cpu_milli,
+        memory_bytes=2**30,
+        gpu_milli=0,
+        state_bytes=0,
+        allocated_per_hour=1.0,
+        used_per_hour=0.5,
+        wasted_per_hour=0.5,
+        storage_per_hour=0.0,
+        egress_per_hour=0.0,
+        spend_per_hour=1.0,
+        price_source="resource prices",
+        looked_at=at,
+    )
 
 
 @pytest.fixture
