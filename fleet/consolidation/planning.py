@@ -26,15 +26,23 @@ CANDIDATES_MAX = 30
 
 
 def fit_into_rooms(headroom_ratio: float) -> Fits:
-    """Fit agents as placement deals them, keeping a share of every node free."""
+    """Fit agents as placement deals them, keeping a share of every node free.
 
-    def fits(emptied: Sequence[NodeLoad], staying: Sequence[NodeLoad]) -> Fit:
-        rooms = []
-        for load in staying:
+    What is left on a node is computed once: a plan asks about the same nodes some thirty times.
+    """
+    known: dict[int, tuple[NodeLoad, Room]] = {}
+
+    def room_of(load: NodeLoad) -> Room:
+        # kept with its load, so that no other can get the same id
+        if id(load) not in known:
             room = Room(load.node, headroom_ratio)
             for agent in load.agents:
                 room.take(agent)
-            rooms.append(room)
+            known[id(load)] = (load, room)
+        return known[id(load)][1].copy()
+
+    def fits(emptied: Sequence[NodeLoad], staying: Sequence[NodeLoad]) -> Fit:
+        rooms = [room_of(load) for load in staying]
         shapes: dict[Shape, list[AgentDeclaration]] = defaultdict(list)
         for load in emptied:
             for agent in load.agents:
