@@ -1,42 +1,23 @@
-"""Rescaling: what was decided of every workload, with everything that led to it."""
+"""What the assets of the group `rescaling` share: their group, freshness and catalogue entry."""
 
 from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 
-from assets.inventory import CONTROL_STORE
-from assets.lake_tables import after, describe_table, with_freshness
-from fleet.rescaling.tables import SCALING_DECISIONS
-from ops.rescaling_reports import record_scaling_op
+from assets.lake_tables import describe_table
 
 GROUP = "rescaling"
-
 CODE_VERSION = "1"
 """Of the columns and their meaning; raised when either changes."""
 
-FRESHNESS = dg.FreshnessPolicy.time_window(
-    fail_window=timedelta(minutes=40), warn_window=timedelta(minutes=20)
-)
-"""The report is taken every five minutes: four missed ones are a warning."""
-
-DESCRIPTION = (
-    "What the controller of rescaling has decided, also where nothing changed: load, replicas, "
-    "limits, the rule that limited, and why.\n\nGrain: one row per workload, region and decision "
-    "(looks that said the same are one row with their number), appended; a row that went on is "
-    "there again, and its newest copy counts. Source: the control store's log. Freshness: every "
-    "five minutes; each look in between is an observation, whose numbers plot."
+HOURLY = dg.FreshnessPolicy.time_window(
+    fail_window=timedelta(hours=4), warn_window=timedelta(hours=2, minutes=10)
 )
 
 
-def build_rescaling_assets() -> list[dg.AssetsDefinition]:
-    """The assets of the group."""
-
-    @dg.graph_asset(
-        **describe_table(SCALING_DECISIONS, DESCRIPTION, GROUP, None, CODE_VERSION),
-        ins=after(CONTROL_STORE),
-    )
-    def scaling_decisions(control_store: Any) -> Any:
-        return record_scaling_op(control_store)
-
-    return with_freshness([scaling_decisions], FRESHNESS)
+def describe_whole_table(name: str, description: str) -> dict[str, Any]:
+    """Arguments of `graph_asset` for a table about all regions at once."""
+    catalogue = describe_table(name, description, GROUP, None, CODE_VERSION)
+    del catalogue["partitions_def"], catalogue["backfill_policy"]
+    return catalogue

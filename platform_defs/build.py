@@ -44,6 +44,12 @@ from ops.inventory_jobs import (
 )
 from ops.route_keeping import RouteKeeper
 from platform_defs.build_backups import build_backups
+from platform_defs.build_costs import (
+    CostDeclaration,
+    build_costs,
+    cost_resources,
+    declared_costs,
+)
 from platform_defs.build_failover import build_failover, build_watch
 from platform_defs.build_metrics import build_metrics
 from platform_defs.build_objectives import build_objectives
@@ -110,6 +116,7 @@ class Deployment:
     metric_policy: MetricPolicy = field(default_factory=MetricPolicy)
     metric_retention_cron: str = "25 * * * *"
     rescaling: RescalingDeclaration = field(default_factory=RescalingDeclaration)
+    costs: CostDeclaration = field(default_factory=CostDeclaration)
 
 
 def deployment_of(settings: Settings) -> Deployment:
@@ -139,6 +146,7 @@ def deployment_of(settings: Settings) -> Deployment:
         metric_policy=metric_policy_of(settings.metrics),
         metric_retention_cron=settings.metrics.retention_cron,
         rescaling=declared_scaling(settings),
+        costs=declared_costs(settings),
     )
 
 
@@ -203,6 +211,7 @@ def build_resources(deployment: Deployment) -> dict[str, Any]:
         "route_keeper": RouteKeeper(traffic_of(deployment), SystemClock()),
         "run_history_policy": deployment.run_history_policy,
         "traffic_declaration": traffic_of(deployment),
+        **cost_resources(deployment.costs),
     }
 
 
@@ -268,6 +277,8 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
     metrics = build_metrics(metrics_of(deployment), deployment.metric_retention_cron)
     budgets = build_objectives(running=bool(deployment.objectives))
     rescaling = build_rescaling(deployment.rescaling)
+    declared = deployment.costs
+    costs = build_costs(running=declared.enabled, quoting=declared.quotes.enabled)
     checks = [
         *build_inventory_checks(),
         *backups.checks,
@@ -275,6 +286,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
         *metrics.checks,
         *budgets.checks,
         *rescaling.checks,
+        *costs.checks,
     ]
     check_keys = [key for each in checks for key in each.check_keys]
     return dg.Definitions(
@@ -287,6 +299,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *metrics.assets,
             *budgets.assets,
             *rescaling.assets,
+            *costs.assets,
             *build_upkeep_assets(check_keys),
         ],
         asset_checks=checks,
@@ -297,6 +310,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *metrics.jobs,
             *budgets.jobs,
             *rescaling.jobs,
+            *costs.jobs,
         ],
         sensors=[
             build_fleet_change_sensor(),
@@ -313,6 +327,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *metrics.schedules,
             *budgets.schedules,
             *rescaling.schedules,
+            *costs.schedules,
         ],
         resources={**resources, **overrides},
         executor=dg.in_process_executor,

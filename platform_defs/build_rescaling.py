@@ -5,13 +5,14 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 
-from assets.rescaling import GROUP, build_rescaling_assets
-from assets.rescaling_checks import build_rescaling_checks
+from assets.scaling_checks import build_rescaling_checks
+from assets.scaling_decisions import build_rescaling_assets
 from fleet.metrics.store_facts import MetricsDeclaration
 from fleet.ports.control_store import ControlStore
 from fleet.ports.notifier import Notifier
 from fleet.ports.query_engine import QueryEngine
 from fleet.rescaling.declaration import RescalingDeclaration
+from fleet.rescaling.tables import SCALING_DECISIONS
 from ops.inventory_jobs import RUN_CLASS
 from ops.rescaling_jobs import rescale_job
 from ops.rescaling_watch import RescalingWatch
@@ -46,7 +47,7 @@ def build_rescaling(declaration: RescalingDeclaration) -> RescalingDefinitions:
     )
     report_job = dg.define_asset_job(
         REPORT_JOB,
-        selection=dg.AssetSelection.groups(GROUP),
+        selection=dg.AssetSelection.assets(SCALING_DECISIONS),
         tags={RUN_CLASS: "rescaling_report"},
         description="Appends what was decided to the lake, and judges all claims.",
     )

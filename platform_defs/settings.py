@@ -16,6 +16,7 @@ from fleet.errors import InvalidSettingsError
 from fleet.names import is_name
 from platform_defs.declared_scaling import scaling_violations
 from platform_defs.settings_backup_rules import backup_violations
+from platform_defs.settings_costs_rules import cost_violations
 from platform_defs.settings_fleet import NetworkSettings, RegionSettings, WorkloadSettings
 from platform_defs.settings_keys import default_of, key_fields
 from platform_defs.settings_kinds import NAME_ALLOWED, Kind, RefusedError
@@ -168,6 +169,12 @@ class _Validation:
             *discovery_violations(single["discovery"]),
             *metric_violations(single["metrics"]),
             *scaling_violations(built["workloads"], self.path.parent),
+            *cost_violations(
+                single["rightsizing"],
+                built["prices"],
+                built["disruption_budgets"],
+                tuple(self.table(("regions",))),
+            ),
         ):
             self.problems.append(Problem(".".join(path), self.place(path), message))
         if not self.tree.get("regions"):

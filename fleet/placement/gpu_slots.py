@@ -6,6 +6,7 @@ need one. Which device an agent really gets is its node's affair; plans only hav
 
 from __future__ import annotations
 
+from copy import copy
 from typing import NamedTuple
 
 from fleet.placement.requests import GPU_MILLI, AgentSize
@@ -38,6 +39,12 @@ class GpuSlots:
         usable = int(GPU_MILLI * count * (1 - head_room))
         self.free = [min(GPU_MILLI, max(0, usable - GPU_MILLI * n)) for n in range(count)]
         self.memory = [node.gpu_memory_bytes // count] * count if count else []
+
+    def copy(self) -> GpuSlots:
+        """The same devices, from which taking leaves these as they are."""
+        found = copy(self)
+        found.free, found.memory = self.free.copy(), self.memory.copy()
+        return found
 
     @property
     def whole(self) -> int:

@@ -20,7 +20,7 @@ from fleet.moments import microseconds
 from fleet.rescaling.batch_columns import ObservationBatch
 from fleet.rescaling.batch_proposals import Proposed, propose_all
 from fleet.rescaling.batch_settling import limit, record_changes, stabilize
-from fleet.rescaling.batch_specs import Bools, Int32s, Places, SpecBatch
+from fleet.rescaling.batch_specs import NONE_US, Bools, Int32s, Places, SpecBatch
 from fleet.rescaling.batch_states import (
     TYPES,
     StateBatch,
@@ -140,13 +140,15 @@ def _begin(state: StateBatch, where: Places, current: Int32s, now_us: int) -> No
     """The counts are known; first ones are remembered. As `Course.begin`."""
     put(state, where, _ABLE, Told.GOT_SCALE)
     first = where[~state.seen[where] & (state.recommendation_count[where] == 0)]
-    if first.size and not state.recommendation_at_us.shape[1]:
-        state.recommendation_at_us = np.zeros((len(state), 1), np.int64)
+    state.seen[where] = True
+    if not first.size:
+        return
+    if not state.recommendation_at_us.shape[1]:
+        state.recommendation_at_us = np.full((len(state), 1), NONE_US)
         state.recommendation_replicas = np.zeros((len(state), 1), np.int32)
     state.recommendation_at_us[first, 0] = now_us
     state.recommendation_replicas[first, 0] = current[first]
     state.recommendation_count[first] = 1
-    state.seen[where] = True
 
 
 def _was_scaled_to_zero(specs: SpecBatch, state: StateBatch) -> Bools:

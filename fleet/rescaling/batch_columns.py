@@ -19,7 +19,7 @@ import numpy as np
 
 from fleet.errors import InvalidInputError
 from fleet.moments import microseconds, moment_of
-from fleet.rescaling.batch_specs import MICROS, Bools, Int8s, Int32s, Int64s, SpecBatch
+from fleet.rescaling.batch_specs import MICROS, NONE_US, Bools, Int8s, Int32s, Int64s, SpecBatch
 from fleet.rescaling.go_integers import INT64_MAX, INT64_MIN
 from fleet.rescaling.observation import (
     MetricFault,
@@ -31,11 +31,11 @@ from fleet.rescaling.observation import (
 from fleet.rescaling.readiness import MissingRequestError, requests_of
 from fleet.rescaling.spec import MetricKind, MetricSpec, TargetType
 
-NONE_US = INT64_MIN
-"""A moment that is not there."""
 NO_REQUEST = INT64_MIN
 """A request that is missing."""
 PHASES = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
+_PHASE_CODES = {phase: code for code, phase in enumerate(PHASES)}
+_OTHER_PHASE = PHASES.index("Unknown")
 NOT_READY, READY, READY_UNKNOWN, NO_CONDITION = 0, 1, 2, 3
 """Codes of a pod's Ready condition."""
 
@@ -113,11 +113,13 @@ def observation_batch(
         spec_replicas=np.array([seen.spec_replicas for seen in observations], np.int32),
         status_replicas=np.array([seen.status_replicas for seen in observations], np.int32),
         pod_offsets=np.array([0, *accumulate(len(seen.pods) for seen in observations)], np.int64),
-        pod_phase=np.array([PHASES.index(pod.phase) for pod in pods], np.int8),
+        pod_phase=np.array([_PHASE_CODES.get(pod.phase, _OTHER_PHASE) for pod in pods], np.int8),
         pod_deleting=np.array([pod.deleting for pod in pods], np.bool_),
         pod_ready=np.array([_ready_code(pod) for pod in pods], np.int8),
-        pod_started_us=np.array([_micros(pod.started_at) for pod in pods], np.int64),
-        pod_ready_changed_us=np.array([_micros(pod.ready_changed_at) for pod in pods], np.int64),
+        pod_started_us=np.array([rows.micros(pod.started_at) for pod in pods], np.int64),
+        pod_ready_changed_us=np.array(
+            [rows.micros(pod.ready_changed_at) for pod in pods], np.int64
+        ),
         row_offsets=np.array(rows.offsets, np.int64),
         row_value=np.array(rows.value, np.int64),
         row_at_us=np.array(rows.at_us, np.int64),
@@ -144,6 +146,14 @@ class _Rows:
         self.request: list[int] = []
         self.faults: dict[int, MetricFault] = {}
         self.irregular: set[int] = set()
+        self._micros: dict[datetime | None, int] = {None: NONE_US}
+
+    def micros(self, moment: datetime | None) -> int:
+        """A moment in microseconds; most samples share theirs with others."""
+        found = self._micros.get(moment)
+        if found is None and moment is not None:
+            found = self._micros[moment] = microseconds(moment)
+        return NONE_US if found is None else found
 
     def add_workload(
         self, index: int, metrics: Sequence[MetricSpec], seen: WorkloadObservation
@@ -187,7 +197,7 @@ class _Rows:
             return
         self._extend(
             [0 if sample is None else sample.value_milli for sample in samples],
-            [NONE_US if sample is None else microseconds(sample.at) for sample in samples],
+            [NONE_US if sample is None else self.micros(sample.at) for sample in samples],
             [0 if sample is None else round(sample.window_s * MICROS) for sample in samples],
             _requests(metric, pods),
         )
@@ -227,10 +237,6 @@ def _ready_code(pod: Pod) -> int:
     if pod.ready is None:
         return NO_CONDITION if pod.ready_changed_at is None else READY_UNKNOWN
     return READY if pod.ready else NOT_READY
-
-
-def _micros(moment: datetime | None) -> int:
-    return NONE_US if moment is None else microseconds(moment)
 
 
 def _rebuilt(batch: ObservationBatch, specs: SpecBatch, index: int) -> WorkloadObservation:

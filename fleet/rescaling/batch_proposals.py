@@ -15,7 +15,6 @@ import numpy as np
 from fleet.rescaling.batch_columns import (
     NO_CONDITION,
     NO_REQUEST,
-    NONE_US,
     NOT_READY,
     PHASES,
     READY,
@@ -24,6 +23,7 @@ from fleet.rescaling.batch_columns import (
 from fleet.rescaling.batch_specs import (
     KINDS,
     MICROS,
+    NONE_US,
     TARGETS,
     Bools,
     Floats,
@@ -293,8 +293,7 @@ def _propose_totals(
         whole = value / target
         ratio = np.where(per_pod, value / (target * status), whole)
         wanted = np.where(per_pod | (current == 0), whole, whole * _ready(seen)[workload])
-    capped = (external & per_pod) | (~per_pod & (current != 0))
-    replicas = np.where(capped & (wanted > INT32_MAX), INT32_MAX, ceil_int32(wanted))
+    replicas = ceil_int32(wanted)
     held = (low <= ratio) & (ratio <= high) & (per_pod | (current != 0))
     proposed.replicas[slots] = np.where(held, np.where(per_pod, status, current), replicas)
     no_pods = seen.pod_offsets[workload + 1] == seen.pod_offsets[workload]
@@ -333,15 +332,10 @@ def divide(dividend: Int64s, divisor: Int64s | np.int64) -> Int64s:
 
 def ceil_int32(numbers: Floats) -> Int32s:
     """Next whole numbers in 32 bits; as `go_integers.ceil_int32`."""
-    up = np.ceil(numbers)
-    with np.errstate(invalid="ignore"):
-        fits = (up >= INT32_MIN) & (up <= INT32_MAX)
-    return np.where(fits, up, INT32_MIN).astype(np.int32)
+    return cut_int32(np.ceil(numbers))
 
 
 def cut_int32(numbers: Floats) -> Int32s:
     """Whole parts in 32 bits; as `go_integers.int32_of_float`."""
-    whole = np.trunc(numbers)
-    with np.errstate(invalid="ignore"):
-        fits = (whole >= INT32_MIN) & (whole <= INT32_MAX)
-    return np.where(fits, whole, INT32_MIN).astype(np.int32)
+    fitting = np.clip(numbers, INT32_MIN, INT32_MAX)
+    return np.where(np.isnan(fitting), 0.0, fitting).astype(np.int32)

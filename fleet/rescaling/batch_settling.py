@@ -7,15 +7,15 @@ Importing this module loads NumPy: import it where it is used.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from fleet.rescaling.batch_columns import NONE_US
 from fleet.rescaling.batch_proposals import ceil_int32, cut_int32
 from fleet.rescaling.batch_specs import (
     MICROS,
+    NONE_US,
     SELECTS,
     Bools,
     Int32s,
@@ -57,66 +57,42 @@ def stabilize(
         proposed: what their metrics ask for, 0 or more.
         now_us: time of the reconcile.
     """
-    found, told = proposed.copy(), np.full(len(where), Told.READY, np.int8)
     with_rules = specs.has_rules[where]
-    rows = np.flatnonzero(~with_rules)
-    if rows.size:
-        past = _Past.of(state, where[rows])
-        found[rows], old = _highest_of_window(specs, past, proposed[rows], now_us)
-        told[rows] = Told.STABILIZED_DOWN
-        _remember(state, where[rows], old, proposed[rows], now_us)
-    rows = np.flatnonzero(with_rules)
-    if rows.size:
-        past = _Past.of(state, where[rows])
-        found[rows], old = _agreed_by_rules(
-            specs, past, where[rows], (current[rows], proposed[rows]), now_us
-        )
-        falls = proposed[rows] < current[rows]
-        told[rows] = np.where(falls, Told.STABILIZED_DOWN, Told.STABILIZED_UP)
-        _remember(state, where[rows], old, proposed[rows], now_us)
+    since = now_us - round(specs.options.downscale_stabilization_s * MICROS)
+    down_since = np.where(with_rules, now_us - specs.down.window_us[where], since - 1)
+    up_since = now_us - specs.up.window_us[where]
+    at_us = _rows(state.recommendation_at_us, where)
+    replicas = _rows(state.recommendation_replicas, where)
+    recent = at_us > down_since[:, np.newaxis]  # at the edge as well where there are no rules
+    highest = np.where(recent, replicas, INT32_MIN).max(axis=1, initial=INT32_MIN)
+    highest = np.maximum(highest, proposed)
+    risen = np.maximum(current, _lowest(state, where, with_rules, proposed, up_since))
+    found: Int32s = np.where(with_rules, np.minimum(risen, highest), highest).astype(np.int32)
+    forgotten = np.where(with_rules, np.minimum(up_since, down_since), since)
+    old = (at_us < forgotten[:, np.newaxis]) & (at_us != NONE_US)
+    _remember(state, where, old, proposed, now_us)
+    rises = with_rules & (proposed >= current)
+    told = np.where(rises, Told.STABILIZED_UP, Told.STABILIZED_DOWN)
     put(state, where, _ABLE, np.where(found == proposed, Told.READY, told).astype(np.int8))
     return found
 
 
-class _Past(NamedTuple):
-    """Earlier proposals of some workloads; a slot that is not used is older than anything."""
-
-    at_us: Int64s
-    replicas: Int32s
-    used: Bools
-
-    @classmethod
-    def of(cls, state: StateBatch, where: Places) -> _Past:
-        """Those of some workloads."""
-        at_us = state.recommendation_at_us[where]
-        used = np.arange(at_us.shape[1]) < state.recommendation_count[where][:, np.newaxis]
-        return cls(np.where(used, at_us, NONE_US), state.recommendation_replicas[where], used)
+def _rows(columns: npt.NDArray[_T], where: Places) -> npt.NDArray[_T]:
+    """Some rows; all of them are not copied."""
+    return columns if len(where) == len(columns) else columns[where]
 
 
-def _highest_of_window(
-    specs: SpecBatch, past: _Past, proposed: Int32s, now_us: int
-) -> tuple[Int32s, Bools]:
-    """The highest proposal of the controller's window; as `stabilize_by_window`."""
-    since = now_us - round(specs.options.downscale_stabilization_s * MICROS)
-    too_old = past.at_us < since
-    highest = np.where(too_old, INT32_MIN, past.replicas).max(axis=1, initial=INT32_MIN)
-    return np.maximum(highest, proposed), too_old & past.used
-
-
-def _agreed_by_rules(
-    specs: SpecBatch, past: _Past, where: Places, counts: tuple[Int32s, Int32s], now_us: int
-) -> tuple[Int32s, Bools]:
-    """The change that all proposals of a direction's window agree to; as `stabilize_by_rules`."""
-    current, proposed = counts
-    up_since = (now_us - specs.up.window_us[where])[:, np.newaxis]
-    down_since = (now_us - specs.down.window_us[where])[:, np.newaxis]
-    for_down = past.at_us > down_since
-    highest = np.where(for_down, past.replicas, INT32_MIN).max(axis=1, initial=INT32_MIN)
-    for_up = past.at_us > up_since
-    lowest = np.where(for_up, past.replicas, INT32_MAX).min(axis=1, initial=INT32_MAX)
-    highest, lowest = np.maximum(highest, proposed), np.minimum(lowest, proposed)
-    old = (past.at_us < np.minimum(up_since, down_since)) & past.used
-    return np.minimum(np.maximum(current, lowest), highest), old
+def _lowest(
+    state: StateBatch, where: Places, with_rules: Bools, proposed: Int32s, up_since: Int64s
+) -> Int32s:
+    """The lowest proposal of the window for rising; most have none."""
+    found = proposed.copy()
+    rows = np.flatnonzero(with_rules & (up_since < state.recommendation_at_us.max(initial=NONE_US)))
+    if rows.size:
+        recent = state.recommendation_at_us[where[rows]] > up_since[rows][:, np.newaxis]
+        replicas = np.where(recent, state.recommendation_replicas[where[rows]], INT32_MAX)
+        found[rows] = np.minimum(found[rows], replicas.min(axis=1, initial=INT32_MAX))
+    return found
 
 
 def _remember(state: StateBatch, where: Places, old: Bools, proposed: Int32s, now_us: int) -> None:
@@ -125,7 +101,7 @@ def _remember(state: StateBatch, where: Places, old: Bools, proposed: Int32s, no
     slot = _last(old, count)
     grown = slot == count
     if grown.any() and int(slot.max()) >= state.recommendation_at_us.shape[1]:
-        state.recommendation_at_us = _widened(state.recommendation_at_us)
+        state.recommendation_at_us = _widened(state.recommendation_at_us, NONE_US)
         state.recommendation_replicas = _widened(state.recommendation_replicas)
     state.recommendation_at_us[where, slot] = now_us
     state.recommendation_replicas[where, slot] = proposed
@@ -141,9 +117,9 @@ def _last(marked: Bools, count: Int32s) -> Int32s:
     return np.where(marked.any(axis=1), last, count).astype(np.int32)
 
 
-def _widened(columns: npt.NDArray[_T]) -> npt.NDArray[_T]:
+def _widened(columns: npt.NDArray[_T], unused: int = 0) -> npt.NDArray[_T]:
     """The same with room for more."""
-    return np.pad(columns, ((0, 0), (0, _GROWN_SLOTS)))
+    return np.pad(columns, ((0, 0), (0, _GROWN_SLOTS)), constant_values=unused)
 
 
 def limit(
@@ -259,8 +235,7 @@ def _changed(events: EventColumns, where: Places, since_us: Int64s) -> Int64s:
     if not some.size:
         return found
     rows, used = where[some], int(events.count.max())
-    there = np.arange(used) < events.count[rows][:, np.newaxis]
-    recent = there & (events.at_us[rows, :used] > since_us[some][:, np.newaxis])
+    recent = events.at_us[rows, :used] > since_us[some][:, np.newaxis]
     found[some] = np.where(recent, events.change[rows, :used], 0).sum(axis=1, dtype=np.int64)
     return found
 
@@ -269,15 +244,15 @@ def record_changes(
     events: EventColumns, rules: RulesColumns, where: Places, change: Int32s, now_us: int
 ) -> None:
     """Remember changes of one direction, in place; as `rates.record_change`."""
-    there = np.arange(events.at_us.shape[1]) < events.count[where][:, np.newaxis]
-    since = now_us - rules.longest_us[where]
-    outdated = events.outdated[where] | (there & (events.at_us[where] < since[:, np.newaxis]))
+    at_us, since = events.at_us[where], now_us - rules.longest_us[where]
+    there = at_us != NONE_US
+    outdated = events.outdated[where] | (there & (at_us < since[:, np.newaxis]))
     events.outdated[where] = outdated
     count = events.count[where]
-    slot = _last(outdated & there, count)
+    slot = _last(outdated, count)
     grown = slot == count
     if grown.any() and int(slot.max()) >= events.at_us.shape[1]:
-        events.at_us, events.change = _widened(events.at_us), _widened(events.change)
+        events.at_us, events.change = _widened(events.at_us, NONE_US), _widened(events.change)
         events.outdated = _widened(events.outdated)
     events.at_us[where, slot] = now_us
     events.change[where, slot] = change

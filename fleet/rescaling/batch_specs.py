@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleet.errors import InvalidInputError
+from fleet.rescaling.go_integers import INT64_MIN
 from fleet.rescaling.proposals import tolerance_of
 from fleet.rescaling.spec import (
     AutoscalerSpec,
@@ -37,6 +38,8 @@ KINDS = tuple(MetricKind)
 TARGETS = tuple(TargetType)
 SELECTS = tuple(SelectPolicy)
 MICROS = 1_000_000
+NONE_US = INT64_MIN
+"""A moment that is not there, before all others."""
 _DEFAULTS = ControllerOptions()
 _NO_RULES = ScalingRules(policies=())
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleet.moments import microseconds, moment_of
-from fleet.rescaling.batch_specs import Bools, Int8s, Int32s, Int64s, Places, SpecBatch
+from fleet.rescaling.batch_specs import NONE_US, Bools, Int8s, Int32s, Int64s, Places, SpecBatch
 from fleet.rescaling.hpa_words import (
     ABLE_TO_SCALE,
     DISABLED,
@@ -115,6 +115,7 @@ class EventColumns:
 
     count: Int32s
     at_us: Int64s
+    """NONE_US in a slot that is not used."""
     change: Int32s
     outdated: Bools
 
@@ -132,7 +133,7 @@ class StateBatch:
     seen: Bools
     recommendation_count: Int32s
     recommendation_at_us: Int64s
-    """Workload x slot."""
+    """Workload x slot; NONE_US in one that is not used."""
     recommendation_replicas: Int32s
     ups: EventColumns
     downs: EventColumns
@@ -227,7 +228,7 @@ def state_batch(states: Sequence[AutoscalerState]) -> StateBatch:
     """Records in columns, in their order."""
     size = len(states)
     width = max((len(state.recommendations) for state in states), default=0)
-    at_us, replicas = np.zeros((size, width), np.int64), np.zeros((size, width), np.int32)
+    at_us, replicas = np.full((size, width), NONE_US), np.zeros((size, width), np.int32)
     told, place = np.zeros((size, len(TYPES)), np.int8), np.full((size, len(TYPES)), -1, np.int8)
     texts: dict[tuple[int, int], Condition] = {}
     for row, state in enumerate(states):
@@ -266,7 +267,7 @@ def _event_columns(events: Sequence[Sequence[ScaleEvent]]) -> EventColumns:
     shape = (len(events), width)
     columns = EventColumns(
         np.array([len(one) for one in events], np.int32),
-        np.zeros(shape, np.int64),
+        np.full(shape, NONE_US),
         np.zeros(shape, np.int32),
         np.zeros(shape, np.bool_),
     )
@@ -325,7 +326,7 @@ def replace_states(
         return
     part = state_batch(states)
     state.recommendation_at_us, part_at_us = _same_width(
-        state.recommendation_at_us, part.recommendation_at_us
+        state.recommendation_at_us, part.recommendation_at_us, NONE_US
     )
     state.recommendation_replicas, part_replicas = _same_width(
         state.recommendation_replicas, part.recommendation_replicas
@@ -334,7 +335,7 @@ def replace_states(
     state.recommendation_replicas[indices] = part_replicas
     state.recommendation_count[indices] = part.recommendation_count
     for whole, some in ((state.ups, part.ups), (state.downs, part.downs)):
-        whole.at_us, at_us = _same_width(whole.at_us, some.at_us)
+        whole.at_us, at_us = _same_width(whole.at_us, some.at_us, NONE_US)
         whole.change, change = _same_width(whole.change, some.change)
         whole.outdated, outdated = _same_width(whole.outdated, some.outdated)
         whole.at_us[indices], whole.change[indices] = at_us, change
@@ -348,9 +349,12 @@ def replace_states(
 
 
 def _same_width(
-    one: npt.NDArray[_T], other: npt.NDArray[_T]
+    one: npt.NDArray[_T], other: npt.NDArray[_T], unused: int = 0
 ) -> tuple[npt.NDArray[_T], npt.NDArray[_T]]:
     """Both with room for as many slots as the wider one has."""
     width = max(one.shape[1], other.shape[1])
     pad = ((0, 0), (0, width - one.shape[1])), ((0, 0), (0, width - other.shape[1]))
-    return np.pad(one, pad[0]), np.pad(other, pad[1])
+    return (
+        np.pad(one, pad[0], constant_values=unused),
+        np.pad(other, pad[1], constant_values=unused),
+    )

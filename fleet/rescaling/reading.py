@@ -10,6 +10,7 @@ Source: Kubernetes v1.36, `pkg/apis/autoscaling/v2/defaults.go`, `validation/val
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -95,13 +96,12 @@ def read_autoscaler(
     own_name, namespace = _names(top)
     spec = top.fields("spec")
     if spec is None:
-        top.refuse("spec", None, "is required")
-        problems.raise_any()
-        raise AssertionError  # a problem was noted just now
-    read = _spec(spec, own_name, namespace, options)
+        top.refuse("spec", "", "the fields of an autoscaler; it is required")
+    read = None if spec is None else _spec(spec, own_name, namespace, options)
     top.drop("status")
     top.end()
     problems.raise_any()
+    assert read is not None, "a spec that is not there is a problem"
     return read
 
 
@@ -122,12 +122,12 @@ def _loader() -> Any:
 
     class _StrictLoader(yaml.SafeLoader):
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            for key in keys:
-                if keys.count(key) > 1:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key!r} stands twice", node.start_mark
-                    )
+            keys = [str(self.construct_object(key, deep=True)) for key, _ in node.value]
+            twice = [key for key, times in Counter(keys).items() if times > 1]
+            if twice:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {twice[0]} stands twice", node.start_mark
+                )
             return super().construct_mapping(node, deep=deep)
 
     # times and dates stay texts: JSON knows none, and a name may look like one

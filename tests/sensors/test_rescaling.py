@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.rescaling_checks import CLAIMS, judge_rescaling
+from assets.scaling_checks import CLAIMS, judge_rescaling
 from fleet.declaration import FleetDeclaration
 from fleet.heartbeats import HeartbeatPolicy
 from fleet.ports.notifier import Alert

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fleet.errors import InvalidInputError
+from fleet.rescaling.decision import PodCounts
 from fleet.rescaling.hpa import decide_replicas, unapplied
 from fleet.rescaling.observation import AutoscalerState, MetricFault, PodSample, ScaleEvent
 from fleet.rescaling.reading_behavior import DEFAULT_DOWN, DEFAULT_UP
-from fleet.rescaling.spec import Behavior
-from tests.fleet.rescaling.workloads import CPU, NOW, QUEUE, autoscaler, busy, later, pod, seen
+from fleet.rescaling.spec import Behavior, MetricSpec, TargetType
+from tests.fleet.rescaling.workloads import (
+    CPU,
+    NOW,
+    QUEUE,
+    REQUESTS,
+    autoscaler,
+    busy,
+    later,
+    pod,
+    seen,
+)
 
 NEW = AutoscalerState()
 RULES = Behavior(DEFAULT_UP, DEFAULT_DOWN)
@@ -22,6 +35,7 @@ def test_load_above_target_adds_replicas_and_says_why() -> None:
     assert (decision.current, decision.desired, decision.error) == (3, 6, "")
     (proposal,) = decision.proposals
     assert (proposal.value, proposal.target, proposal.ratio, proposal.replicas) == (90, 50, 1.8, 6)
+    assert proposal.pods == PodCounts(ready=3)
     assert [rule.rule for rule in decision.rules] == ["metrics"]
     assert {one.type: (one.status, one.reason) for one in decision.conditions} == {
         "AbleToScale": (True, "SucceededRescale"),
@@ -101,6 +115,13 @@ def test_readings_that_do_not_fit_the_spec_are_refused() -> None:
     for observation in (seen(1), seen(1, [5]), seen(1, {}, {})):
         with pytest.raises(InvalidInputError, match="reading"):
             decide_replicas(autoscaler(), observation, NEW, NOW)
+    for metric, observation in ((QUEUE, seen(1, {})), (REQUESTS, seen(1, [1, 2]))):
+        with pytest.raises(InvalidInputError, match="reading"):
+            decide_replicas(autoscaler(metric), observation, NEW, NOW)
+    with pytest.raises(InvalidInputError, match="metrics of web"):
+        decide_replicas(replace(autoscaler(), metrics=()), seen(1), NEW, NOW)
+    with pytest.raises(InvalidInputError, match="spec_replicas of web"):
+        decide_replicas(autoscaler(), seen(-1, {}, pods=()), NEW, NOW)
 
 
 def test_ready_pods_are_told_from_those_that_start() -> None:
@@ -111,3 +132,52 @@ def test_ready_pods_are_told_from_those_that_start() -> None:
     decision = decide_replicas(autoscaler(), seen(1, samples, pods=[young]), NEW, NOW)
 
     assert "pods might be unready" in decision.error
+
+
+@pytest.mark.parametrize("tolerance", [None, 0.0005])
+def test_a_tolerance_finer_than_a_thousandth_counts_as_it_is(tolerance: float | None) -> None:
+    """1.0006 times the target is too much for 0.0005; a thousandth would let it pass."""
+    metric = replace(CPU, target_type=TargetType.AVERAGE_VALUE, target=10_000)
+    rules = replace(DEFAULT_UP, tolerance_milli=1, tolerance=tolerance)
+    spec = autoscaler(metric, behavior=Behavior(rules, DEFAULT_DOWN))
+
+    assert decide_replicas(spec, busy(3, 10_006), NEW, NOW).is_change is (tolerance is not None)
+
+
+@pytest.mark.parametrize(("usage", "desired"), [(-500, 2), (0, 2), (2**62, 10), (2**63 - 1, 10)])
+def test_negative_and_exploding_metrics_stay_within_bounds(usage: int, desired: int) -> None:
+    """What is below nothing asks for the minimum, what is beyond all numbers for the most."""
+    spec = autoscaler(replace(CPU, target_type=TargetType.AVERAGE_VALUE), least=2, most=40)
+    decision = decide_replicas(spec, busy(5, usage), AutoscalerState(seen=True), NOW)
+
+    assert decision.desired == desired
+
+
+def test_a_late_sample_of_a_starting_pod_does_not_count() -> None:
+    """What was measured before a pod was ready, for one window, is of its start and is left out."""
+    young = pod("web-0")._replace(started_at=later(-60), ready_changed_at=later(-40))
+    for age_s, counts in ((5, True), (9, True), (11, False), (300, False)):
+        samples = {"web-0": PodSample(900, later(-age_s), window_s=30)}
+        decision = decide_replicas(autoscaler(), seen(1, samples, pods=[young]), NEW, NOW)
+        assert (decision.error == "") is counts
+
+
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [
+        (CPU, "neither an average utilization target nor an average value (usage) target"),
+        (QUEUE, "invalid external metric source: neither a value target nor an average value"),
+        (REQUESTS, "invalid object metric source: neither a value target nor an average value"),
+    ],
+)
+def test_a_metric_without_the_number_of_its_target_is_invalid(
+    metric: MetricSpec, told: str
+) -> None:
+    """Whoever got such a spec past the API gets the controller's words."""
+    reading = {} if metric is CPU else [1]
+    decision = decide_replicas(
+        autoscaler(replace(metric, has_target=False)), seen(1, reading), NEW, NOW
+    )
+
+    assert told in decision.error
+    assert decision.conditions[-1].reason == f"FailedGet{metric.kind}Metric"

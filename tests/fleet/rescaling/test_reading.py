@@ -87,7 +87,7 @@ def _document(**spec: Any) -> dict[str, Any]:
 def test_what_is_not_said_gets_the_defaults_of_the_api() -> None:
     """One replica at least, CPU at 80 %, no rules."""
     cpu = MetricSpec(MetricKind.RESOURCE, "cpu", TargetType.UTILIZATION, 80)
-    assert read_autoscaler(_document()) == AutoscalerSpec(
+    assert read_autoscaler(_document(maxReplicas=10.0)) == AutoscalerSpec(
         "web", (cpu,), 1, 10, None, "shop", "Deployment", "web"
     )
 
@@ -137,9 +137,13 @@ def test_every_kind_of_metric_is_read_in_thousandths() -> None:
 
 def test_an_object_whose_target_names_no_number_is_read_and_invalid() -> None:
     """The API lets it through, so it is no error of the document."""
-    source = dict(_METRICS[3]["object"], target={"type": "AverageValue", "value": "1"})
-    (metric,) = read_autoscaler(_document(metrics=[{"type": "Object", "object": source}])).metrics
-    assert (metric.target_type, metric.has_target) == (TargetType.AVERAGE_VALUE, False)
+    for written, kind in (
+        ("AverageValue", TargetType.AVERAGE_VALUE),
+        ("Utilization", TargetType.VALUE),
+    ):
+        source = dict(_METRICS[3]["object"], target={"type": written, "value": "1"})
+        spec = read_autoscaler(_document(metrics=[{"type": "Object", "object": source}]))
+        assert (spec.metrics[0].target_type, spec.metrics[0].has_target) == (kind, False)
 
 
 def test_yaml_json_several_documents_and_lists_are_taken_apart() -> None:

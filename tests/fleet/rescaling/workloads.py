@@ -13,6 +13,10 @@ LONG_AGO = NOW - timedelta(hours=1)
 CPU = MetricSpec(MetricKind.RESOURCE, "cpu", TargetType.UTILIZATION, 50)
 QUEUE = MetricSpec(MetricKind.EXTERNAL, "queue", TargetType.AVERAGE_VALUE, 10_000)
 
+REQUESTS = MetricSpec(
+    MetricKind.OBJECT, "requests", TargetType.VALUE, 1000, described_object="Service/front"
+)
+
 
 def later(seconds: float) -> datetime:
     """So long after NOW."""
