@@ -21,7 +21,7 @@ from fleet.placement.gangs import GangKey, gang_of, gang_refusal
 from fleet.placement.node_pool import Flags, Ints, NodePool, Taken, big_first
 from fleet.placement.quotas import QuotaLedger, check_limits
 from fleet.placement.requests import AgentSize, PlacementRequest, validate_request
-from fleet.placement.striping import deal_evenly, open_nodes, opening_order
+from fleet.placement.striping import deal_evenly, imbalance, open_nodes, opening_order
 from fleet.placement.zone_quota import share_over_zones
 from fleet.reports import AgentDeclaration
 from fleet.rooms import few
@@ -86,6 +86,7 @@ class _Planner:
     def __init__(self, problem: PlacementProblem) -> None:
         self._problem = problem
         self._open: dict[str, Flags] = {}
+        self._cpu_per_gpu: dict[str, float] = {}
         self._done: dict[str, PlannedRequest] = {}
         self._taken: list[tuple[NodePool, Taken]] = []
         """Of the gang that is being placed."""
@@ -139,14 +140,20 @@ class _Planner:
         return admitted
 
     def _open_pools(self, requests: Sequence[PlacementRequest]) -> None:
-        """Which nodes a packed fleet uses for agents without GPUs: enough for all of them."""
+        """What the plan asks of each region together: see `open_nodes` and `fill_gpus`."""
+        gpus: dict[str, list[int]] = defaultdict(lambda: [0, 0])
         demand: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
         for request in requests:
-            if request.rules.pack and not request.size.needs_gpu:
+            if request.size.gpu_milli:
+                gpus[request.region][0] += request.size.cpu_milli * request.agents
+                gpus[request.region][1] += request.size.gpu_milli * request.agents
+            elif request.rules.pack and not request.size.needs_gpu:
                 sums = demand[request.region]
                 for index, wanted in enumerate(request.size[:3]):
                     sums[index] += wanted * request.agents
         for region, pool in self._problem.pools.items():
+            cpu, gpu = gpus[region]
+            self._cpu_per_gpu[region] = cpu / gpu if gpu else 0.0
             self._open[region] = open_nodes(pool, np.array(demand[region], np.float64))
 
     def _place_class(self, members: Sequence[PlacementRequest]) -> None:
@@ -228,7 +235,8 @@ class _Planner:
         if count == 0:
             return NOTHING.rows
         if request.size.needs_gpu:
-            fill = fill_gpus(pool, request.size, request.rules, count, rows)
+            keep = self._cpu_per_gpu[pool.region]
+            fill = fill_gpus(pool, request.size, request.rules, count, rows, keep)
             self._take(pool, fill, request.size)
             return np.repeat(*fill)
         if not request.rules.pack:
@@ -260,7 +268,8 @@ class _Planner:
         here = self._problem.present.get((request.region, request.workload))
         if here is not None:
             level[here.rows] = here.counts
-        dealt = deal_evenly(np.minimum(room, count), level, pool.agents, pool.rank, count)
+        load = imbalance(pool, request.size) if request.rules.pack else pool.agents
+        dealt = deal_evenly(np.minimum(room, count), level, load, pool.rank, count)
         named, counts = np.unique(dealt, return_counts=True)
         self._take(pool, Fill(named, counts), request.size)
         return dealt
