@@ -210,7 +210,7 @@ class NodePool:
         if whole < size.whole_gpus:
             return f"{node.node_id} has {whole} whole GPUs of {size.whole_gpus}"
         most = int(self.gpu_free[gpu].max()) if gpu >= 0 else 0
-        if most < size.gpu_milli:
+        if not size.whole_gpus and most < size.gpu_milli:
             return f"{node.node_id} has gpu_milli {most} of {size.gpu_milli} on one device"
         memory = int(self._gpu_memory[gpu].max()) if gpu >= 0 else 0
         wanted = size.device_memory_bytes

@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
+from fleet.errors import InvalidInputError
 from fleet.placement.class_fill import NOTHING, Fill, fill_gpus, fill_tightest
 from fleet.placement.gangs import GangKey, gang_of, gang_refusal
 from fleet.placement.node_pool import Flags, Ints, NodePool, Taken, big_first
@@ -79,7 +81,11 @@ def plan_placements(
     Raises:
         InvalidInputError: a request with an amount that cannot be meant, or a name used twice.
     """
-    return _Planner(problem).plan(sorted(map(validate_request, requests)))
+    wanted = sorted(map(validate_request, requests))
+    for one, two in pairwise(wanted):
+        if one.name == two.name:
+            raise InvalidInputError("request", one.name, "each name once")
+    return _Planner(problem).plan(wanted)
 
 
 class _Planner:
@@ -132,7 +138,7 @@ class _Planner:
             if request.rules.gang and count < request.agents:
                 wrong, count = wrong or quotas.refusal(agent, request.agents), 0
             if count < request.agents:
-                wrong = wrong or quotas.refusal(agent, count + 1)
+                wrong = wrong or quotas.refusal(agent, request.agents)
             quotas.take(agent, count)
             self._done[request.name] = PlannedRequest(request, NOTHING.rows, "", wrong)
             if count or request.rules.gang:
@@ -297,7 +303,8 @@ class _Planner:
         for one in members:
             self._problem.quotas.take(_agent_of(one), -held[one.name])
             asked = self._done[one.name].request
-            self._done[one.name] = PlannedRequest(asked, NOTHING.rows, "", refusal)
+            why = refusal if asked.agents else ""
+            self._done[one.name] = PlannedRequest(asked, NOTHING.rows, "", why)
 
 
 def _order(key: tuple[object, ...]) -> tuple[object, ...]:
