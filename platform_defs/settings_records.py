@@ -20,13 +20,17 @@ from platform_defs.settings_backup import (
 from platform_defs.settings_exporter import ExporterSettings
 from platform_defs.settings_failover import FailoverSettings
 from platform_defs.settings_fleet import (
-    NetworkSettings,
     RegionSettings,
     RestartSettings,
     WorkloadSettings,
 )
 from platform_defs.settings_keys import key
 from platform_defs.settings_metrics import MetricSettings
+from platform_defs.settings_networks import (
+    NetworkLimitSettings,
+    NetworkQuotaSettings,
+    NetworkSettings,
+)
 from platform_defs.settings_notify import NotifySettings
 from platform_defs.settings_objectives import ObjectiveSettings
 from platform_defs.settings_traffic import DiscoverySettings, RouterSettings
@@ -143,6 +147,11 @@ class NodeSettings:
         default=0,
         unit="MiB",
     )
+    gpu_model: str = key(
+        kinds.optional_text(),
+        "Model of the GPUs, which workloads may ask for in `gpu_models`; empty: none is promised.",
+        default="",
+    )
     heartbeat_interval_s: float = key(
         kinds.number(0.05, 3600, "seconds"),
         "Time between two heartbeats of a node.",
@@ -245,5 +254,9 @@ NAMED_SECTIONS: dict[str, type] = {
 }
 """Tables of named tables."""
 
-NESTED: dict[tuple[str, str], type] = {("workloads", "restart"): RestartSettings}
+NESTED: dict[tuple[str, str], type] = {
+    ("networks", "quota"): NetworkQuotaSettings,
+    ("networks", "limits"): NetworkLimitSettings,
+    ("workloads", "restart"): RestartSettings,
+}
 """Tables inside a named table."""

@@ -133,4 +133,4 @@ def test_a_certain_node_is_taken_only_when_it_has_room() -> None:
 def test_head_room_leaves_whole_devices_and_a_part_of_one() -> None:
     """A tenth of eight GPUs is 800 thousandths: seven devices stay, and a fifth of one."""
     slots = GpuSlots(gpu_node("g1", 8), 0.1)
-    assert (slots.whole, slots.free_milli, sorted(slots.free)[0]) == (7, 7200, 200)
+    assert (slots.whole, slots.free_milli, min(slots.free)) == (7, 7200, 200)

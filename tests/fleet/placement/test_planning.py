@@ -1,4 +1,4 @@
-"""Plans: within capacity, the same for any order, nobody left who fits, gangs whole or not at all."""
+"""Plans: within capacity, the same for any order, nobody left who fits, gangs whole or none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room is made for who matters more: few victims, who matter least, and who have somewhere to go."""
+"""Room is made for who matters more: few victims who matter least and have somewhere to go."""
 
 from __future__ import annotations
 

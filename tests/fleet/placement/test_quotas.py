@@ -89,8 +89,8 @@ def test_the_ledger_allows_exactly_what_the_check_lets_pass(
 
 def test_limits_that_nobody_could_keep_to_are_refused() -> None:
     """The field, the value and what is allowed."""
-    with pytest.raises(InvalidInputError, match="networks.net.quota.agents: -1"):
+    with pytest.raises(InvalidInputError, match=r"networks\.net\.quota\.agents: -1"):
         validate_limits(NetworkLimits("net", ResourceQuota(agents=-1)))
-    with pytest.raises(InvalidInputError, match="networks.net.limits.cpu_milli_min: 5"):
+    with pytest.raises(InvalidInputError, match=r"networks\.net\.limits\.cpu_milli_min: 5"):
         validate_limits(NetworkLimits("net", limits=LimitRange(cpu_milli_min=5, cpu_milli_max=4)))
     assert validate_limits(QUOTA) is QUOTA
