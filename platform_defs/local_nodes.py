@@ -14,6 +14,7 @@ from fleet.probing import PROBING_PROFILES
 from platform_defs.declared_failover import declared_policy
 from platform_defs.declared_fleet import (
     declared_agents,
+    declared_limits,
     declared_nodes,
     declared_workloads,
     scaled_workloads,
@@ -62,14 +63,18 @@ class LocalNodes:
             declared_workloads(settings),
             agents,
             clock,
-            scaled=scaled_workloads(settings),
+            declared_limits(settings),
+            scaled_workloads(settings),
         )
         specs = node_specs(settings)
         self._cluster = LocalCluster(self._store, settings.fleet.state_dir, clock, specs)
         self._cluster.start_nodes()
         self._cursor = EventLog(settings.fleet.state_dir / "run" / "events.jsonl").cursor()
         self._writers = watch_frozen_writers(settings, self._store, self._cluster, clock)
-        moved = f", {len(placed)} placed anew" if placed else ", all placed as before"
+        parked = [one for one in placed if not one.node_id]
+        moved = f", {len(placed) - len(parked)} placed anew" if placed else ", all placed as before"
+        if parked:
+            moved += f", {len(parked)} {parked[0].reason}"
         wanted = sum(one.desired == "running" for one in self._store.placements())
         return f"{len(nodes)} nodes run {wanted} agents{moved}"
 

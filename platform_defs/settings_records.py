@@ -29,13 +29,17 @@ from platform_defs.settings_costs import (
 from platform_defs.settings_exporter import ExporterSettings
 from platform_defs.settings_failover import FailoverSettings
 from platform_defs.settings_fleet import (
-    NetworkSettings,
     RegionSettings,
     RestartSettings,
     WorkloadSettings,
 )
 from platform_defs.settings_keys import key
 from platform_defs.settings_metrics import MetricSettings
+from platform_defs.settings_networks import (
+    NetworkLimitSettings,
+    NetworkQuotaSettings,
+    NetworkSettings,
+)
 from platform_defs.settings_notify import NotifySettings
 from platform_defs.settings_objectives import ObjectiveSettings
 from platform_defs.settings_scaling import SCALING_TABLES, ScalingSettings
@@ -152,6 +156,11 @@ class NodeSettings:
         "Memory of all GPUs of a node together.",
         default=0,
         unit="MiB",
+    )
+    gpu_model: str = key(
+        kinds.optional_text(),
+        "Model of the GPUs, which workloads may ask for in `gpu_models`; empty: none is promised.",
+        default="",
     )
     heartbeat_interval_s: float = key(
         kinds.number(0.05, 3600, "seconds"),
@@ -270,6 +279,8 @@ NAMED_SECTIONS: dict[str, type] = {
 """Tables of named tables."""
 
 NESTED: dict[tuple[str, ...], type] = {
+    ("networks", "quota"): NetworkQuotaSettings,
+    ("networks", "limits"): NetworkLimitSettings,
     ("workloads", "restart"): RestartSettings,
     ("workloads", "scaling"): ScalingSettings,
     **{("workloads", "scaling", name): record for name, record in SCALING_TABLES.items()},

@@ -14,6 +14,7 @@ from fleet.errors import StateroomError, TransientError
 from fleet.ports.control_store import ControlStore
 from platform_defs.declared_fleet import (
     declared_agents,
+    declared_limits,
     declared_nodes,
     declared_workloads,
     scaled_workloads,
@@ -38,8 +39,9 @@ def build_cluster(settings: Settings, store: ControlStore) -> SimulatedCluster:
     """
     clock = SystemClock()
     nodes, agents = declared_nodes(settings), declared_agents(settings)
+    workloads, limits = declared_workloads(settings), declared_limits(settings)
     scaled = scaled_workloads(settings)
-    declare_fleet(store, nodes, declared_workloads(settings), agents, clock, scaled=scaled)
+    declare_fleet(store, nodes, workloads, agents, clock, limits, scaled)
     placed = [p for p in store.placements() if p.node_id]
     agents = with_scaled(agents, store.scaled_agents(sorted(scaled)), scaled)
     node = settings.node

@@ -7,12 +7,12 @@ however many agents there are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from fleet.placement.node_pool import Flags, Ints, NodePool
+from fleet.placement.node_pool import COPIES_MAX, Flags, Ints, NodePool
 from fleet.placement.requests import GPU_MILLI, AgentSize, PlacementRules
 
 _CPU_BITS = 40
@@ -26,39 +26,77 @@ class Fill(NamedTuple):
     counts: Ints
 
 
-Filler = Callable[[NodePool, AgentSize, PlacementRules, int, Flags], Fill]
-"""Decides for at most so many agents, on the allowed rows, without taking."""
-
 NOTHING = Fill(np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 def fill_gpus(
-    pool: NodePool, size: AgentSize, rules: PlacementRules, count: int, rows: Flags
+    pool: NodePool,
+    size: AgentSize,
+    rules: PlacementRules,
+    count: int,
+    rows: Flags,
+    cpu_per_gpu: float = 0.0,
 ) -> Fill:
     """Pack GPU agents: shares on broken devices, then on nodes with the fewest whole ones.
 
-    Whole devices are taken from the nodes that have the fewest left, so that nodes with eight free
-    ones stay for who needs eight.
+    Of kinds of nodes the one is preferred whose CPU for each GPU is just enough, so that nodes with
+    much of it stay for who needs it. And an agent that needs more CPU than others leaves each node
+    what these will need for the GPUs that stay free, as long as there is another node: a GPU
+    without CPU is of no use to anybody.
+
+    Args:
+        pool: nodes of the region.
+        size: of the agents.
+        rules: models that they may have.
+        count: agents at most.
+        rows: nodes that they may have.
+        cpu_per_gpu: thousandths of a core that the plan's agents ask for with each thousandth of a
+            GPU, on average; 0 keeps nothing back.
     """
     part = slice(pool.plain, len(pool))
-    allowed = pool.allowed(rules) & rows[part]
-    copies = pool.fits_plain(size, part)
-    devices = pool.fits_devices(size, allowed)
+    devices = pool.fits_devices(size, pool.allowed(rules) & rows[part])
+    room = np.minimum(pool.fits_plain(size, part), devices.sum(axis=1) // max(1, size.whole_gpus))
+    modest = np.minimum(room, _modest(pool, size, cpu_per_gpu))
     tight = np.clip(pool.free[0, part], 0, (1 << _CPU_BITS) - 1)
-    fewest_whole = (pool.whole() << _CPU_BITS) + tight
-    if size.whole_gpus:
-        able = np.minimum(copies, devices.sum(axis=1) // size.whole_gpus)
-        return _shift(_first(able, fewest_whole, count), pool.plain)
-    broken = np.where(pool.gpu_free < GPU_MILLI, devices, 0)
-    on_broken = np.minimum(copies, broken.sum(axis=1))
-    fullest = np.where(broken > 0, pool.gpu_free, GPU_MILLI).min(axis=1, initial=GPU_MILLI)
-    first = _first(on_broken, (fullest << _CPU_BITS) + tight, count)
-    left = count - int(first.counts.sum())
-    if not left:
-        return _shift(first, pool.plain)
-    able = np.minimum(copies, devices.sum(axis=1)) - on_broken
-    second = _first(able, fewest_whole, left)
-    return _shift(_merged(first, second), pool.plain)
+    kind = pool.kind_rank(size.cpu_milli / max(1, size.gpu_milli))
+    new_devices = (kind << _CPU_BITS + 7) + (pool.whole() << _CPU_BITS) + tight
+    passes = [(modest, new_devices), (room, new_devices)]
+    if not size.whole_gpus:
+        broken = np.where(pool.gpu_free < GPU_MILLI, devices, 0)
+        fullest = np.where(broken > 0, pool.gpu_free, GPU_MILLI).min(axis=1, initial=GPU_MILLI)
+        key = (fullest << _CPU_BITS + 10) + (kind << _CPU_BITS) + tight
+        on_broken = broken.sum(axis=1)
+        passes = [
+            (np.minimum(modest, on_broken), key),
+            passes[0],
+            (np.minimum(room, on_broken), key),
+            passes[1],
+        ]
+    return _shift(_in_passes(passes, count), pool.plain)
+
+
+def _modest(pool: NodePool, size: AgentSize, cpu_per_gpu: float) -> Ints:
+    """How many agents leave each GPU node the CPU that its other GPUs will be asked with."""
+    excess = size.cpu_milli - cpu_per_gpu * size.gpu_milli
+    if cpu_per_gpu == 0.0 or excess <= 0.0:
+        return np.full(len(pool) - pool.plain, COPIES_MAX, np.int64)
+    spare = pool.free[0, pool.plain :] - cpu_per_gpu * pool.gpu_free.sum(axis=1)
+    modest: Ints = np.floor(np.clip(spare / excess, 0, COPIES_MAX)).astype(np.int64)
+    return modest
+
+
+def _in_passes(passes: Sequence[tuple[Ints, Ints]], count: int) -> Fill:
+    """Fill by the first limit and key, what is left by the next."""
+    taken = np.zeros(len(passes[0][0]), np.int64)
+    fills = []
+    for able, key in passes:
+        fill = _first(able - taken, key, count)
+        taken[fill.rows] += fill.counts
+        count -= int(fill.counts.sum())
+        fills.append(fill)
+        if not count:
+            break
+    return fills[0] if len(fills) == 1 else _merged(fills)
 
 
 def fill_tightest(
@@ -85,12 +123,12 @@ def _first(able: Ints, key: Ints, count: int) -> Fill:
     return Fill(rows, copies)
 
 
-def _merged(first: Fill, second: Fill) -> Fill:
-    """Both, with each row named once, at its first place."""
-    rows = np.concatenate((first.rows, second.rows))
-    counts = np.concatenate((first.counts, second.counts))
+def _merged(fills: Sequence[Fill]) -> Fill:
+    """All of them, with each row named once, at its first place."""
+    rows = np.concatenate([fill.rows for fill in fills])
+    counts = np.concatenate([fill.counts for fill in fills])
     unique, at, inverse = np.unique(rows, return_index=True, return_inverse=True)
-    sums = np.bincount(inverse, weights=counts).astype(np.int64)
+    sums = np.bincount(inverse, counts, len(unique)).astype(np.int64)
     order = np.argsort(at)
     return Fill(unique[order], sums[order])
 

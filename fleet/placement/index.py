@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -38,24 +38,6 @@ class Claim(NamedTuple):
     gpu: GpuClaim
 
 
-class _Node:
-    """What is left on one node."""
-
-    __slots__ = ("bandwidth", "cpu", "declared", "memory", "row", "slots")
-
-    def __init__(self, row: int, declared: NodeDeclaration) -> None:
-        self.row = row
-        self.declared = declared
-        self.cpu = declared.cpu_milli
-        self.memory = declared.memory_bytes
-        self.bandwidth = declared.bandwidth_bps or _UNLIMITED
-        self.slots = GpuSlots(declared) if declared.gpu_count else None
-
-    def fits(self, size: AgentSize) -> bool:
-        """GPUs aside."""
-        return self.cpu >= size[0] and self.memory >= size[1] and self.bandwidth >= size[2]
-
-
 class _Pool:
     """Nodes of one region and GPU model, in the orders in which they are asked for."""
 
@@ -68,6 +50,27 @@ class _Pool:
         """(free thousandths, row), sorted: one for each broken device."""
         self.whole: dict[int, list[int]] = {}
         """Whole devices -> (free CPU, row), sorted."""
+
+
+class _Node:
+    """What is left on one node."""
+
+    __slots__ = ("bandwidth", "cpu", "declared", "memory", "pool", "row", "slots", "whole")
+
+    def __init__(self, row: int, declared: NodeDeclaration) -> None:
+        self.row = row
+        self.declared = declared
+        self.cpu = declared.cpu_milli
+        self.memory = declared.memory_bytes
+        self.bandwidth = declared.bandwidth_bps or _UNLIMITED
+        self.slots = GpuSlots(declared) if declared.gpu_count else None
+        self.whole = declared.gpu_count
+        self.pool = _Pool()
+        """Of its region and model; shared with the others, once the index has entered it."""
+
+    def fits(self, size: AgentSize) -> bool:
+        """GPUs aside."""
+        return self.cpu >= size[0] and self.memory >= size[1] and self.bandwidth >= size[2]
 
 
 class PlacementIndex:
@@ -90,6 +93,13 @@ class PlacementIndex:
         self._pools: dict[str, dict[str | None, _Pool]] = defaultdict(dict)
         for node in self._nodes:
             self._enter(node)
+
+    def _enter(self, node: _Node) -> None:
+        """Put an empty node into the lists."""
+        pools = self._pools[node.declared.region]
+        model = None if node.slots is None else node.declared.gpu_model or ""
+        node.pool = pools.setdefault(model, _Pool())
+        insort(self._by_cpu(node), node.cpu << _ROW_BITS | node.row)
 
     def find(
         self,
@@ -173,45 +183,38 @@ class PlacementIndex:
         return node
 
     def _change(self, node: _Node, size: AgentSize, claim: GpuClaim, sign: int) -> None:
-        self._leave(node)
+        """Take (or give back), and move only those entries that have changed."""
+        entries = self._by_cpu(node)
+        del entries[bisect_left(entries, node.cpu << _ROW_BITS | node.row)]
         node.cpu -= sign * size[0]
         node.memory -= sign * size[1]
         node.bandwidth -= sign * size[2]
-        if claim.devices and node.slots is not None:
-            (node.slots.take if sign > 0 else node.slots.release)(claim)
-        self._enter(node)
+        slots = node.slots
+        if slots is not None and claim.devices:
+            broken, free = node.pool.broken, slots.free
+            for device in claim.devices:
+                if 0 < free[device] < GPU_MILLI:
+                    del broken[bisect_left(broken, free[device] << _ROW_BITS | node.row)]
+                elif free[device]:
+                    node.whole -= 1
+            (slots.take if sign > 0 else slots.release)(claim)
+            for device in claim.devices:
+                if 0 < free[device] < GPU_MILLI:
+                    insort(broken, free[device] << _ROW_BITS | node.row)
+                elif free[device]:
+                    node.whole += 1
+        insort(self._by_cpu(node), node.cpu << _ROW_BITS | node.row)
 
-    def _enter(self, node: _Node) -> None:
-        for entries, entry in self._entries(node):
-            insort(entries, entry)
-
-    def _leave(self, node: _Node) -> None:
-        for entries, entry in self._entries(node):
-            del entries[bisect_left(entries, entry)]
-
-    def _entries(self, node: _Node) -> Iterator[tuple[list[int], int]]:
-        """The lists that a node is in, and its entry there."""
-        declared, slots = node.declared, node.slots
-        pools = self._pools[declared.region]
-        model = None if slots is None else declared.gpu_model or ""
-        pool = pools.get(model)
-        if pool is None:
-            pool = pools[model] = _Pool()
-        by_cpu = node.cpu << _ROW_BITS | node.row
-        if slots is None:
-            power = node.memory.bit_length()
-            entries = pool.plain.get(power)
-            if entries is None:
-                entries = pool.plain[power] = []
-            yield entries, by_cpu
-            return
-        whole = 0
-        for free in slots.free:
-            if free == GPU_MILLI:
-                whole += 1
-            elif free:
-                yield pool.broken, free << _ROW_BITS | node.row
-        yield pool.whole.setdefault(whole, []), by_cpu
+    def _by_cpu(self, node: _Node) -> list[int]:
+        """The list by free CPU that a node is in now."""
+        if node.slots is None:
+            by_power, power = node.pool.plain, node.memory.bit_length()
+        else:
+            by_power, power = node.pool.whole, node.whole
+        entries = by_power.get(power)
+        if entries is None:
+            entries = by_power[power] = []
+        return entries
 
     def _find_plain(self, pools: dict[str | None, _Pool], size: AgentSize, zone: str | None) -> int:
         own = size.memory_bytes.bit_length()

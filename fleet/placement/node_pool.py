@@ -71,6 +71,8 @@ class NodePool:
         self._there = there
         self.gpu_free = np.where(there, GPU_MILLI, 0).astype(np.int64)
         self._gpu_memory = np.where(there, np.array(each, np.int64)[:, None], 0)
+        ratios = self.capacity[0, self.plain :] / np.maximum(1, GPU_MILLI * counts)
+        self._kinds, self._kind = np.unique(ratios, return_inverse=True)
         models = [node.gpu_model or "" for node in nodes]
         self._models = {name: code for code, name in enumerate(sorted(set(models)))}
         self._model = np.fromiter((self._models[name] for name in models), np.int64, len(nodes))
@@ -82,6 +84,17 @@ class NodePool:
         """Devices of each GPU node that nobody uses; a row for each node from `plain` on."""
         whole: Ints = (self.gpu_free == GPU_MILLI).sum(axis=1)
         return whole
+
+    def kind_rank(self, cpu_per_gpu: float) -> Ints:
+        """Of each GPU node, how well its CPU for each GPU suits such agents; 0 suits best.
+
+        Kinds that have just enough come first, then those that have more, then those with less.
+        """
+        order = np.lexsort((np.abs(self._kinds - cpu_per_gpu), self._kinds < cpu_per_gpu))
+        ranks = np.empty(len(order), np.int64)
+        ranks[order] = np.arange(len(order))
+        of_nodes: Ints = np.minimum(ranks, (1 << 9) - 1)[self._kind]
+        return of_nodes
 
     def fits_plain(self, size: AgentSize, part: slice) -> Ints:
         """How many agents of this size each row of `part` can take, GPUs aside."""
@@ -197,7 +210,7 @@ class NodePool:
         if whole < size.whole_gpus:
             return f"{node.node_id} has {whole} whole GPUs of {size.whole_gpus}"
         most = int(self.gpu_free[gpu].max()) if gpu >= 0 else 0
-        if most < size.gpu_milli:
+        if not size.whole_gpus and most < size.gpu_milli:
             return f"{node.node_id} has gpu_milli {most} of {size.gpu_milli} on one device"
         memory = int(self._gpu_memory[gpu].max()) if gpu >= 0 else 0
         wanted = size.device_memory_bytes
@@ -231,9 +244,15 @@ def take_present(
 
 
 def big_first(size: AgentSize) -> tuple[int, ...]:
-    """Sorts the sizes that are hardest to place first: whole GPUs, shares of one, CPU, memory."""
+    """Sorts the sizes that are hardest to place first.
+
+    Several whole GPUs, then shares of one, which have to find each other on as few devices as can
+    be, then single whole ones, which take what is left; agents without GPUs last, by CPU.
+    """
     return (
-        -size.whole_gpus,
+        not size.needs_gpu,
+        -size.whole_gpus if size.whole_gpus > 1 else 0,
+        size.whole_gpus,
         -size.gpu_milli,
         -size.gpu_memory_bytes,
         -size.cpu_milli,

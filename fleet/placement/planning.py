@@ -12,16 +12,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
+from fleet.errors import InvalidInputError
 from fleet.placement.class_fill import NOTHING, Fill, fill_gpus, fill_tightest
 from fleet.placement.gangs import GangKey, gang_of, gang_refusal
 from fleet.placement.node_pool import Flags, Ints, NodePool, Taken, big_first
 from fleet.placement.quotas import QuotaLedger, check_limits
 from fleet.placement.requests import AgentSize, PlacementRequest, validate_request
-from fleet.placement.striping import deal_evenly, open_nodes, opening_order
+from fleet.placement.striping import deal_evenly, imbalance, open_nodes, opening_order
 from fleet.placement.zone_quota import share_over_zones
 from fleet.reports import AgentDeclaration
 from fleet.rooms import few
@@ -79,13 +81,18 @@ def plan_placements(
     Raises:
         InvalidInputError: a request with an amount that cannot be meant, or a name used twice.
     """
-    return _Planner(problem).plan(sorted(map(validate_request, requests)))
+    wanted = sorted(map(validate_request, requests))
+    for one, two in pairwise(wanted):
+        if one.name == two.name:
+            raise InvalidInputError("request", one.name, "each name once")
+    return _Planner(problem).plan(wanted)
 
 
 class _Planner:
     def __init__(self, problem: PlacementProblem) -> None:
         self._problem = problem
         self._open: dict[str, Flags] = {}
+        self._cpu_per_gpu: dict[str, float] = {}
         self._done: dict[str, PlannedRequest] = {}
         self._taken: list[tuple[NodePool, Taken]] = []
         """Of the gang that is being placed."""
@@ -131,7 +138,7 @@ class _Planner:
             if request.rules.gang and count < request.agents:
                 wrong, count = wrong or quotas.refusal(agent, request.agents), 0
             if count < request.agents:
-                wrong = wrong or quotas.refusal(agent, count + 1)
+                wrong = wrong or quotas.refusal(agent, request.agents)
             quotas.take(agent, count)
             self._done[request.name] = PlannedRequest(request, NOTHING.rows, "", wrong)
             if count or request.rules.gang:
@@ -139,14 +146,20 @@ class _Planner:
         return admitted
 
     def _open_pools(self, requests: Sequence[PlacementRequest]) -> None:
-        """Which nodes a packed fleet uses for agents without GPUs: enough for all of them."""
+        """What the plan asks of each region together: see `open_nodes` and `fill_gpus`."""
+        gpus: dict[str, list[int]] = defaultdict(lambda: [0, 0])
         demand: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
         for request in requests:
-            if request.rules.pack and not request.size.needs_gpu:
+            if request.size.gpu_milli:
+                gpus[request.region][0] += request.size.cpu_milli * request.agents
+                gpus[request.region][1] += request.size.gpu_milli * request.agents
+            elif request.rules.pack and not request.size.needs_gpu:
                 sums = demand[request.region]
                 for index, wanted in enumerate(request.size[:3]):
                     sums[index] += wanted * request.agents
         for region, pool in self._problem.pools.items():
+            cpu, gpu = gpus[region]
+            self._cpu_per_gpu[region] = cpu / gpu if gpu else 0.0
             self._open[region] = open_nodes(pool, np.array(demand[region], np.float64))
 
     def _place_class(self, members: Sequence[PlacementRequest]) -> None:
@@ -228,7 +241,8 @@ class _Planner:
         if count == 0:
             return NOTHING.rows
         if request.size.needs_gpu:
-            fill = fill_gpus(pool, request.size, request.rules, count, rows)
+            keep = self._cpu_per_gpu[pool.region]
+            fill = fill_gpus(pool, request.size, request.rules, count, rows, keep)
             self._take(pool, fill, request.size)
             return np.repeat(*fill)
         if not request.rules.pack:
@@ -260,7 +274,8 @@ class _Planner:
         here = self._problem.present.get((request.region, request.workload))
         if here is not None:
             level[here.rows] = here.counts
-        dealt = deal_evenly(np.minimum(room, count), level, pool.agents, pool.rank, count)
+        load = imbalance(pool, request.size) if request.rules.pack else pool.agents
+        dealt = deal_evenly(np.minimum(room, count), level, load, pool.rank, count)
         named, counts = np.unique(dealt, return_counts=True)
         self._take(pool, Fill(named, counts), request.size)
         return dealt
@@ -288,7 +303,8 @@ class _Planner:
         for one in members:
             self._problem.quotas.take(_agent_of(one), -held[one.name])
             asked = self._done[one.name].request
-            self._done[one.name] = PlannedRequest(asked, NOTHING.rows, "", refusal)
+            why = refusal if asked.agents else ""
+            self._done[one.name] = PlannedRequest(asked, NOTHING.rows, "", why)
 
 
 def _order(key: tuple[object, ...]) -> tuple[object, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from fleet.placement.node_pool import Flags, Ints, NodePool
+from fleet.placement.requests import AgentSize
 
 
 def deal_evenly(room: Ints, level: Ints, load: Ints, rank: Ints, count: int) -> Ints:
@@ -55,6 +56,18 @@ def water_level(room: Ints, level: Ints, count: int) -> Ints:
         else:
             low = middle + 1
     return np.minimum(room, np.maximum(low - level, 0))
+
+
+def imbalance(pool: NodePool, size: AgentSize) -> Ints:
+    """By how much CPU and memory of each node would be used unequally with such an agent on it.
+
+    In millionths. Agents that are packed are dealt by it, so that CPU and memory of a node run out
+    together and neither is stranded.
+    """
+    capacity = np.maximum(pool.capacity[:2], 1)
+    used = 1.0 - (pool.free[:2] - np.array(size[:2])[:, None]) / capacity
+    apart: Ints = np.round(np.abs(used[0] - used[1]) * 1e6).astype(np.int64)
+    return apart
 
 
 def open_nodes(pool: NodePool, demand: Ints) -> Flags:
