@@ -40,6 +40,7 @@ from resources.metrics.remote_read import (
 )
 
 if TYPE_CHECKING:
+    from fleet.metrics.histogram_columns import HistogramSamples
     from fleet.metrics.samples import Int64Array
 
 PIECE_SAMPLES = 500_000
@@ -292,10 +293,12 @@ class PrometheusSource:
 
         problems = _Problems()
         ids = np.array([self._identity(one, problems) for one in read.labels], np.int64)
-        columns: list[Int64Array] = [ids[read.place] if len(ids) else read.place]
-        kept = columns[0] >= 0
-        batch = self._batch(columns[0][kept], read.ts_ms[kept], read.values[kept])
-        return _Found(batch, problems.sentences(read.histograms))
+        columns: Int64Array = ids[read.place] if len(ids) else read.place
+        kept = columns >= 0
+        batch = self._batch(
+            columns[kept], read.ts_ms[kept], read.values[kept], _identified(read.histograms, ids)
+        )
+        return _Found(batch, problems.sentences(custom=read.custom))
 
     def _identity(self, labels: bytes, problems: _Problems) -> int:
         known = self._known.get(labels)
@@ -350,13 +353,20 @@ class PrometheusSource:
         batch = self._batch(columns[kept], ts_ms[kept], read[kept])
         return _Found(batch, problems.sentences(histograms))
 
-    def _batch(self, ids: Int64Array, ts_ms: Int64Array, values: Any) -> SampleBatch:
+    def _batch(
+        self,
+        ids: Int64Array,
+        ts_ms: Int64Array,
+        values: Any,
+        histograms: HistogramSamples | None = None,
+    ) -> SampleBatch:
         """By series and time, so that the same samples always make the same piece."""
         import numpy as np
 
         order = np.lexsort((ts_ms, ids))
-        series = {one: self._series[one] for one in np.unique(ids).tolist()}
-        return SampleBatch(ids[order], ts_ms[order], values[order], series)
+        every = ids if histograms is None else np.concatenate([ids, histograms.series_ids])
+        series = {one: self._series[one] for one in np.unique(every).tolist()}
+        return SampleBatch(ids[order], ts_ms[order], values[order], series, histograms)
 
     def _read_families(self) -> dict[str, Family]:
         """Types, units and help of all metrics; none where the server tells none."""
@@ -372,6 +382,19 @@ class PrometheusSource:
             raise self._api.broken(f"metadata that are none, {error!r}") from error
 
 
+def _identified(samples: HistogramSamples, ids: Int64Array) -> HistogramSamples | None:
+    """Histograms under the identities of their series, by series and time; None for none."""
+    import numpy as np
+
+    from fleet.metrics.histogram_columns import HistogramSamples, take_samples
+
+    if not len(samples):
+        return None
+    found = HistogramSamples(ids[samples.series_ids], samples.ts_ms, samples.histograms)
+    order = np.lexsort((found.ts_ms, found.series_ids))
+    return take_samples(found, order[found.series_ids[order] >= 0])
+
+
 class _Problems:
     """Counts what was left out of a piece, and keeps the first sentences."""
 
@@ -384,13 +407,18 @@ class _Problems:
         if len(self._kept) < PROBLEMS_MAX:
             self._kept.append(sentence)
 
-    def sentences(self, histograms: int) -> tuple[str, ...]:
-        """All problems; `histograms` samples could not be handed on."""
+    def sentences(self, histograms: int = 0, custom: int = 0) -> tuple[str, ...]:
+        """All problems; of `histograms` a query tells too little, and `custom` have own bounds."""
         found = list(self._kept)
         if self._count > len(found):
             found.append(f"... and {self._count - len(found)} more series left out")
         if histograms:
-            found.append(f"{histograms} samples that are native histograms left out")
+            found.append(
+                f"{histograms} samples that are native histograms left out: only remote read "
+                "tells their resolution"
+            )
+        if custom:
+            found.append(f"{custom} native histograms with custom bounds left out")
         return tuple(found)
 
 
