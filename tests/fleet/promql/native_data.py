@@ -137,7 +137,8 @@ QUANTILES = ("0", "0.5", "0.9", "1")
 def native_asks() -> list[Ask]:
     """Range queries with steps and windows on the buckets of a level.
 
-    Windows are asked of one series at a time: of several, 2.42 answers 0 from the second one on.
+    Windows are asked of one family at a time: behind a series of float histograms, 2.42 takes the
+    last of them for every other one.
     """
     asks = []
     for labels, points in native_series():
@@ -169,4 +170,10 @@ def native_asks() -> list[Ask]:
         'absent(h{family="ends"})',
     ):
         asks.append(Ask(query, start, end, 97_000))
+    pool = 'rate(h{family="pool"}[5m])'
+    for query in (
+        f"histogram_quantile(0.9, sum by (family) ({pool}))",
+        f"histogram_sum(sum without (pod) ({pool}))",
+    ):
+        asks.append(Ask(query, START_MS + 300_000, end, 300_000))
     return asks
