@@ -137,6 +137,36 @@ def test_records_come_back_bit_for_bit(small_groups: None) -> None:
     check()
 
 
+def test_records_of_older_parts_are_read() -> None:
+    """They hold the mean itself, not its distance from sum / n."""
+    rows = as_samples([(1, 1, 0.1), (1, 2, 0.2), (1, 3, 1e308), (1, 4, 1e308), (2, 1, 7.5)])
+    for level in (Level.M1, Level.D1):
+        records = roll_up(*rows, level)
+        writer = RecordWriter(level)
+        writer.write(records)
+        table = pq.read_table(io.BytesIO(writer.finish()))
+        assert table.column("mean_off").to_pylist()[1] == 0
+        older = table.drop_columns("mean_off").append_column("mean", [records.mean])
+        for one in (table, older):
+            sink = io.BytesIO()
+            pq.write_table(one, sink)
+            found = open_records(opened(sink.getvalue()), level).read_ids(np.array([1, 2]))
+            assert RollupColumns(*found).mean.tobytes() == records.mean.tobytes()
+
+
+def test_a_record_of_a_day_takes_thirty_bytes() -> None:
+    """Half counters, half gauges of two decimals: what is random in them, and little more."""
+    rng = np.random.default_rng(2)
+    series, count = 2000, 96
+    values = np.round(50 + np.cumsum(rng.normal(0, 0.5, (series, count)), axis=1), 2)
+    values[::2] = np.cumsum(rng.integers(0, 200, (series // 2, count)), axis=1)
+    ids = np.sort(rng.integers(0, 2**62, series))
+    ts_ms = np.tile(900_000 * np.arange(1, count + 1), series)
+    writer = RecordWriter(Level.D1)
+    writer.write(roll_up(np.repeat(ids, count), ts_ms, values.ravel(), Level.D1))
+    assert len(writer.finish()) <= 31 * series
+
+
 def test_a_sample_takes_two_bytes() -> None:
     """Counters and gauges of two decimals, steady but for jitter: the format's promise."""
     rng = np.random.default_rng(5)
