@@ -79,7 +79,7 @@ class Room:
         found = copy(self)
         found.by_workload = self.by_workload.copy()
         found._free = self._free.copy()  # noqa: SLF001 - of this class
-        found._gpus = self._gpus.copy()  # noqa: SLF001 - of this class
+        found._gpus = self._gpus.copy()  # noqa: SLF001
         return found
 
     def shortage(self, shape: Shape) -> str:
