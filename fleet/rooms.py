@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import NamedTuple
 
 from fleet.reports import AgentDeclaration, NodeDeclaration
@@ -63,6 +64,13 @@ class Room:
             self._free = {name: int(free * (1 - head_room)) for name, free in self._free.items()}
         if node.bandwidth_bps == 0:  # none declared: not limited
             del self._free["bandwidth_bps"]
+
+    def copy(self) -> Room:
+        """The same room, from which taking leaves this one as it is."""
+        found = copy(self)
+        found.by_workload = self.by_workload.copy()
+        found._free = self._free.copy()  # noqa: SLF001 - of this class
+        return found
 
     def shortage(self, shape: Shape | AgentDeclaration) -> str:
         """What is lacking for one more agent, in words; empty when it fits."""
