@@ -209,6 +209,7 @@ _RULE = {"type": "Pods", "value": 1, "periodSeconds": 15}
         ({"minReplicas": "3"}, "minReplicas"),
         ({"minReplicas": True}, "minReplicas"),
         ({"maxReplicas": None}, "maxReplicas"),
+        ({"maxReplicas": {}}, "maxReplicas"),
         ({"maxReplicas": 2**31}, "maxReplicas"),
         ({"max": 3}, "max"),
         ({"scaleTargetRef": None}, "scaleTargetRef"),
