@@ -9,7 +9,7 @@ Importing this module loads NumPy: import it where it is used.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,7 +31,7 @@ from fleet.rescaling.batch_states import (
     replace_states,
 )
 from fleet.rescaling.decision import ReplicaDecision
-from fleet.rescaling.hpa import decide_replicas
+from fleet.rescaling.hpa import decide_replicas, unapplied
 from fleet.rescaling.hpa_words import SCALED_TO_ZERO
 
 _ABLE, _ACTIVE, _ZERO = 0, 1, TYPES.index(SCALED_TO_ZERO)
@@ -116,6 +116,28 @@ def decide_many(
     decided = BatchDecision(specs, seen, state, now, desired, after)
     _decide_singly(decided, sorted(single))
     return decided
+
+
+def unapplied_many(decided: BatchDecision, errors: Mapping[int, str]) -> StateBatch:
+    """What is remembered where some changes were not made; as `unapplied` for each of them.
+
+    Args:
+        decided: by `decide_many`.
+        errors: by workload, why its change failed; empty where nobody tried.
+    """
+    state = copy_of(decided.state)
+    indices = sorted(errors)
+    kept = [
+        unapplied(
+            decided.specs.specs[index],
+            decided.decision(index),
+            decided.before.state(decided.specs, index),
+            errors[index],
+        ).state
+        for index in indices
+    ]
+    replace_states(state, indices, kept)
+    return state
 
 
 def _check(specs: SpecBatch, seen: ObservationBatch, state: StateBatch) -> None:

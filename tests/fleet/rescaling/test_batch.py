@@ -11,18 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import InvalidInputError
-from fleet.rescaling.batch import changes, decide_many
+from fleet.rescaling.batch import changes, decide_many, unapplied_many
 from fleet.rescaling.batch_columns import READY_UNKNOWN, observation_batch
 from fleet.rescaling.batch_specs import NONE_US, spec_batch
 from fleet.rescaling.batch_states import empty_state_batch, state_batch
-from fleet.rescaling.hpa import decide_replicas
+from fleet.rescaling.hpa import decide_replicas, unapplied
 from fleet.rescaling.observation import (
     AutoscalerState,
     Condition,
     PodSample,
     WorkloadObservation,
 )
-from fleet.rescaling.spec import AutoscalerSpec, ControllerOptions, TargetType
+from fleet.rescaling.reading_behavior import DEFAULT_DOWN, DEFAULT_UP
+from fleet.rescaling.spec import AutoscalerSpec, Behavior, ControllerOptions, TargetType
 from tests.fleet.rescaling import recordings
 from tests.fleet.rescaling.draw import draw_observation, draw_spec, draw_state
 from tests.fleet.rescaling.workloads import (
@@ -103,6 +104,22 @@ def test_columns_that_do_not_belong_together_are_refused() -> None:
         decide_many(specs, replace(seen, spec_replicas=negative), empty_state_batch(2), NOW)
     with pytest.raises(InvalidInputError, match="observations"):
         observation_batch(specs, [busy(3, 900)])
+
+
+def test_changes_that_were_not_made_are_forgotten_in_columns_too() -> None:
+    """Some fail, some nobody tried: the rest is remembered as made."""
+    spec = autoscaler(behavior=Behavior(DEFAULT_UP, DEFAULT_DOWN))
+    batch = spec_batch([spec] * 3)
+    decided = decide_many(
+        batch, observation_batch(batch, [busy(3, 900)] * 3), empty_state_batch(3), NOW
+    )
+    state = unapplied_many(decided, {0: "away", 2: ""})
+
+    single = decide_replicas(spec, busy(3, 900), AutoscalerState(), NOW)
+    assert state.state(batch, 1) == single.state == decided.state.state(batch, 0)
+    for index, error in ((0, "away"), (2, "")):
+        kept = unapplied(spec, single, AutoscalerState(), error)
+        assert state.state(batch, index) == kept.state
 
 
 @settings(max_examples=5, deadline=None)
