@@ -3,6 +3,10 @@
 Read once, planned for all workloads together, committed by `ScalingStore.apply_scales`; then the
 agents that are new, or that lost their node, are placed. Killed before the commit nothing has
 changed; killed behind it the agents wait, visibly, until the same call is made again.
+
+Agents that are to go are asked first, while their epoch still counts, so that they can save what
+they know. Killed in between, they are down and still wanted: not ready, and so the first to go with
+the next plan. Where the change is refused, they are placed anew.
 """
 
 from __future__ import annotations
@@ -20,6 +24,9 @@ from fleet.rescaling.standing import ScaleChange, ScaledAgent, ScaleResult
 from fleet.rescaling.stop_order import StopFacts
 from fleet.scaling import plan_scale
 
+LetGo = Callable[[Sequence[Placement]], None]
+"""Asks agents to save and end; returns when they have, or cannot be asked."""
+
 NodesOf = Callable[[str], Iterable[Node]]
 """Nodes of a region as the cluster sees them."""
 
@@ -31,6 +38,7 @@ def rescale_in_store(
     sessions: Mapping[str, int],
     nodes_of: NodesOf,
     term: int,
+    let_go: LetGo | None = None,
 ) -> list[ScaleResult]:
     """See `fleet.ports.cluster.FleetScaler.rescale`.
 
@@ -41,6 +49,7 @@ def rescale_in_store(
         sessions: open sessions by agent.
         nodes_of: says which nodes can run agents.
         term: of the rescaling lease.
+        let_go: asks agents to end in order; None: their nodes stop them by the commit alone.
     """
     from resources.local.fleet_declaration import place_unplaced  # plans in numpy
 
@@ -53,9 +62,32 @@ def rescale_in_store(
     facts = _facts(store, by_name, nodes, sessions, {one.region for one in wishes})
     alive = {name for name, node in nodes.items() if node.phase is NodePhase.RUNNING}
     changes = [_change(one, by_name.get(one.workload, ()), facts, alive, clock) for one in wishes]
+    going = {one.key: _going(one, by_name.get(one.workload, ())) for one in changes}
+    store.demand_scaling_term(term)  # before anybody is asked to end
+    if let_go is not None and any(going.values()):
+        let_go([placed for one in going.values() for placed in one])
     results = store.apply_scales(changes, term=term)
+    called_off = [
+        placed for one in results if not one.made for placed in going[one.workload, one.region]
+    ]
+    if let_go is not None and called_off:
+        reason, now = "asked to end, and wanted all the same", clock.now()
+        store.place_agents([one._replace(reason=reason, updated_at=now) for one in called_off])
     place_unplaced(store, clock)
     return results
+
+
+def _going(change: ScaleChange, family: Iterable[ScaledAgent]) -> list[Placement]:
+    """Placements, as they are in force, of agents that the change stops."""
+    stopped = {one.agent_id for one in change.placements if one.desired == "stopped"}
+    return [
+        one.placement
+        for one in family
+        if one.agent.agent_id in stopped
+        and one.placement is not None
+        and one.placement.desired == "running"
+        and one.placement.node_id
+    ]
 
 
 def _by_workload(agents: Iterable[ScaledAgent]) -> dict[str, list[ScaledAgent]]:

@@ -178,6 +178,11 @@ class ScaleChange(NamedTuple):
     reason: str
     """Told in the journal, in the same transaction."""
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """Workload and region."""
+        return self.workload, self.region
+
 
 class ScaleResult(NamedTuple):
     """Outcome of one change of a batch."""
