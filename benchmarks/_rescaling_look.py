@@ -2,7 +2,8 @@
 
 A look reads all agents of scaled workloads with their nodes' reports, sees, decides one by one, and
 keeps what is remembered: one transaction. All of it on SQLite. Beside it, in the same run: reading
-the same agents alone, and the write alone; the rest is what seeing and deciding cost.
+the same agents alone, and the write alone; the rest is what seeing and deciding cost. Figures are
+CPU time: others may be at work on the machine.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def _report(store: ControlStore, agents: int, workloads: int, rounds: int) -> No
         keep_s = _median_s(lambda: store.keep_scaling(standings, [], term=term.term), rounds)
     look_s = _median_s(controller.look, rounds)
     print(f"{agents:,} agents, {workloads:,} workloads in {len(REGIONS)} regions, on SQLite")
-    print(f"read agents and reports   {1e3 * read_s:8.0f} ms")
+    print(f"read agents and reports   {1e3 * read_s:8.0f} ms of CPU")
     print(f"read, and see pods        {1e3 * see_s:8.0f} ms   {see_s / read_s:.2f} of reading")
     print(f"keep {len(standings):,} standings     {1e3 * keep_s:8.0f} ms")
     print(f"a whole look              {1e3 * look_s:8.0f} ms   {look_s / read_s:.2f} of reading")
@@ -90,9 +91,9 @@ def _report(store: ControlStore, agents: int, workloads: int, rounds: int) -> No
 def _median_s(work: Callable[[], object], rounds: int) -> float:
     times = []
     for _ in range(rounds):
-        began_s = time.perf_counter()
+        began_s = time.process_time()
         work()
-        times.append(time.perf_counter() - began_s)
+        times.append(time.process_time() - began_s)
     return statistics.median(times)
 
 

@@ -35,6 +35,7 @@ from fleet.rescaling.standing import (
 )
 from fleet.rescaling.telling import Frame, log_decision, log_hold, log_order, sentence
 from fleet.scaling import REPLICAS_MAX
+from ops.bulk import collector_paused
 from ops.scaling_observation import MetricQueries, Seen, observe
 from resources.leader_lease import LeaderLease
 
@@ -114,6 +115,10 @@ class RescalingController:
         Raises:
             StoreUnavailableError: nothing was decided, or what was is not kept: look again.
         """
+        with collector_paused():
+            return self._look()
+
+    def _look(self) -> Look:
         store, now = self._ports.store, self._ports.clock.now()
         leadership = self._ports.leader.campaign()
         if not leadership.held:
