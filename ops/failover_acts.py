@@ -15,7 +15,7 @@ from fleet.failover.records import Action, ActionKind, NonAction
 from fleet.incident_timeline import SILENT, EntryKind, fact_entry
 from fleet.incidents import IncidentHeader, IncidentKind, IncidentOpening, IncidentState
 from fleet.moments import microseconds
-from fleet.placement import NO_NODE
+from fleet.placement.parking import NO_NODE
 from fleet.ports.control_store import ControlStore
 from fleet.ports.notifier import Alert, Notifier
 

@@ -18,7 +18,7 @@ from fleet.errors import (
     TooLargeError,
 )
 from fleet.inventory import AgentPhase
-from fleet.placement import plan_initial_placements
+from fleet.placement.initial import plan_initial_placements
 from resources.simulated import csv_rows
 from resources.simulated.clock import DEFAULT_START
 from resources.simulated.cluster import SimulatedCluster
