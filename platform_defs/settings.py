@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from fleet.errors import InvalidSettingsError
 from fleet.names import is_name
 from platform_defs.settings_backup_rules import backup_violations
+from platform_defs.settings_costs_rules import cost_violations
 from platform_defs.settings_fleet import RegionSettings, WorkloadSettings
 from platform_defs.settings_keys import default_of, key_fields
 from platform_defs.settings_kinds import NAME_ALLOWED, Kind, RefusedError
@@ -175,6 +176,12 @@ class _Validation:
             *network_violations(built["networks"], built["workloads"]),
             *discovery_violations(single["discovery"]),
             *metric_violations(single["metrics"]),
+            *cost_violations(
+                single["rightsizing"],
+                built["prices"],
+                built["disruption_budgets"],
+                tuple(self.table(("regions",))),
+            ),
         ):
             self.problems.append(Problem(".".join(path), self.place(path), message))
         if not self.tree.get("regions"):

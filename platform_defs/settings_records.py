@@ -17,6 +17,15 @@ from platform_defs.settings_backup import (
     VaultSettings,
     WrappingKeySettings,
 )
+from platform_defs.settings_costs import (
+    BudgetSettings,
+    CapacitySettings,
+    CleanupSettings,
+    ConsolidationSettings,
+    CostSettings,
+    PriceSettings,
+    RightsizingSettings,
+)
 from platform_defs.settings_exporter import ExporterSettings
 from platform_defs.settings_failover import FailoverSettings
 from platform_defs.settings_fleet import (
@@ -204,6 +213,11 @@ class Settings:
     exporter: ExporterSettings
     discovery: DiscoverySettings
     metrics: MetricSettings
+    costs: CostSettings
+    rightsizing: RightsizingSettings
+    consolidation: ConsolidationSettings
+    cleanup: CleanupSettings
+    capacity: CapacitySettings
     regions: tuple[RegionSettings, ...]
     networks: tuple[NetworkSettings, ...]
     workloads: tuple[WorkloadSettings, ...]
@@ -212,6 +226,8 @@ class Settings:
     artefacts: tuple[ArtefactSettings, ...]
     routers: tuple[RouterSettings, ...]
     objectives: tuple[ObjectiveSettings, ...]
+    prices: tuple[PriceSettings, ...]
+    disruption_budgets: tuple[BudgetSettings, ...]
     sources: dict[str, str] = field(repr=False)
     """`section.key` -> `stateroom.toml:12` or `STATEROOM_...`; keys at their default are absent."""
 
@@ -239,6 +255,11 @@ SECTIONS: dict[str, type] = {
     "exporter": ExporterSettings,
     "discovery": DiscoverySettings,
     "metrics": MetricSettings,
+    "costs": CostSettings,
+    "rightsizing": RightsizingSettings,
+    "consolidation": ConsolidationSettings,
+    "cleanup": CleanupSettings,
+    "capacity": CapacitySettings,
 }
 """Tables that exist once."""
 
@@ -251,6 +272,8 @@ NAMED_SECTIONS: dict[str, type] = {
     "artefacts": ArtefactSettings,
     "routers": RouterSettings,
     "objectives": ObjectiveSettings,
+    "prices": PriceSettings,
+    "disruption_budgets": BudgetSettings,
 }
 """Tables of named tables."""
 

@@ -39,6 +39,12 @@ class GpuSlots:
         self.free = [min(GPU_MILLI, max(0, usable - GPU_MILLI * n)) for n in range(count)]
         self.memory = [node.gpu_memory_bytes // count] * count if count else []
 
+    def copy(self) -> GpuSlots:
+        """The same devices, from which taking leaves these as they are."""
+        found = GpuSlots.__new__(GpuSlots)
+        found.free, found.memory = self.free.copy(), self.memory.copy()
+        return found
+
     @property
     def whole(self) -> int:
         """Devices that nobody uses."""
