@@ -242,7 +242,8 @@ def measure_single(scale: int, count: int) -> None:
     print(f"\nsingle decisions on {len(nodes)} nodes, {50 * scale} agents there")
     print(
         f"  index built in {(built - begun) * 1e3:.0f} ms; a decision with its update takes "
-        f"{each * 1e6:.1f} us of CPU ({1 / each:,.0f}/s), {sum(c is None for c in found)} found no node"
+        f"{each * 1e6:.1f} us of CPU ({1 / each:,.0f}/s); "
+        f"{sum(claim is None for claim in found)} found no node"
     )
     print(f"  looking at every node (numpy): {scan * 1e6:.0f} us of CPU; ratio {scan / each:.0f}x")
 
