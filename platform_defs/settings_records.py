@@ -29,13 +29,17 @@ from platform_defs.settings_costs import (
 from platform_defs.settings_exporter import ExporterSettings
 from platform_defs.settings_failover import FailoverSettings
 from platform_defs.settings_fleet import (
-    NetworkSettings,
     RegionSettings,
     RestartSettings,
     WorkloadSettings,
 )
 from platform_defs.settings_keys import key
 from platform_defs.settings_metrics import MetricSettings
+from platform_defs.settings_networks import (
+    NetworkLimitSettings,
+    NetworkQuotaSettings,
+    NetworkSettings,
+)
 from platform_defs.settings_notify import NotifySettings
 from platform_defs.settings_objectives import ObjectiveSettings
 from platform_defs.settings_traffic import DiscoverySettings, RouterSettings
@@ -151,6 +155,11 @@ class NodeSettings:
         "Memory of all GPUs of a node together.",
         default=0,
         unit="MiB",
+    )
+    gpu_model: str = key(
+        kinds.optional_text(),
+        "Model of the GPUs, which workloads may ask for in `gpu_models`; empty: none is promised.",
+        default="",
     )
     heartbeat_interval_s: float = key(
         kinds.number(0.05, 3600, "seconds"),
@@ -268,5 +277,9 @@ NAMED_SECTIONS: dict[str, type] = {
 }
 """Tables of named tables."""
 
-NESTED: dict[tuple[str, str], type] = {("workloads", "restart"): RestartSettings}
+NESTED: dict[tuple[str, str], type] = {
+    ("networks", "quota"): NetworkQuotaSettings,
+    ("networks", "limits"): NetworkLimitSettings,
+    ("workloads", "restart"): RestartSettings,
+}
 """Tables inside a named table."""

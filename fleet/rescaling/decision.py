@@ -9,6 +9,19 @@ from typing import NamedTuple
 from fleet.rescaling.observation import AutoscalerState, Condition, MetricFault
 
 
+class PodCounts(NamedTuple):
+    """How many pods were looked at, and as what they counted."""
+
+    ready: int
+    """With their sample."""
+    unready: int = 0
+    """They start, or were never ready: their sample does not count."""
+    missing: int = 0
+    """Without a sample."""
+    ignored: int = 0
+    """They go away, or have failed."""
+
+
 class Proposal(NamedTuple):
     """What one metric asks for."""
 
@@ -25,6 +38,10 @@ class Proposal(NamedTuple):
     fault: MetricFault | None = None
     note: str = ""
     """What was special, in words: `2 pods without a sample count as idle`."""
+    held_by: str = ""
+    """What kept the count although the ratio is not 1: `tolerance` or `direction`; else empty."""
+    pods: PodCounts | None = None
+    """None where pods were not looked at."""
 
 
 class AppliedRule(NamedTuple):
@@ -55,6 +72,9 @@ class ReplicaDecision:
     at: datetime
     error: str = ""
     """Why nothing could be decided, as the controller words it; the count stays then."""
+    warning: str = ""
+    """Metrics that were left out while the others decided; the controller reports it as an error
+    of the reconcile, and acts."""
 
     @property
     def is_change(self) -> bool:

@@ -70,6 +70,9 @@ class MetricSpec:
     """Label selector as `kubectl` writes it, `queue=inbox,tier!=test`; Pods, Object, External."""
     described_object: str = ""
     """`kind/name` of Object only."""
+    has_target: bool = True
+    """False: `target_type` names a number that is not there. The API lets this through for Object;
+    the metric is then invalid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,8 @@ class ScalingRules:
     """None: the controller's own (300 s down, 0 s up)."""
     tolerance_milli: int | None = None
     """None: the controller's own (100: 10 %)."""
+    tolerance: float | None = None
+    """The same as a ratio where thousandths are too coarse (`500u`); it then counts instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +126,9 @@ class ControllerOptions:
     """Flags of kube-controller-manager that change decisions; defaults are its own."""
 
     tolerance_milli: int = 100
-    downscale_stabilization_s: int = 300
-    cpu_initialization_period_s: int = 300
-    initial_readiness_delay_s: int = 30
+    downscale_stabilization_s: float = 300
+    cpu_initialization_period_s: float = 300
+    initial_readiness_delay_s: float = 30
     scale_to_zero: bool = False
     """Feature gate HPAScaleToZero."""
     configurable_tolerance: bool = True
