@@ -33,11 +33,14 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fleet.metrics.histogram_columns import HistogramSamples, no_histogram_samples
+from fleet.metrics.histogram_records import HistogramRecords
 from fleet.metrics.labels import Labels, Matcher, labels_of, labels_text, metric_of, series_id
 from fleet.metrics.levels import Level
 from fleet.metrics.record import RollupColumns
 from fleet.metrics.rollup_plan import find_dirty
 from fleet.metrics.samples import MetricType, SampleBatch, SeriesInfo
+from fleet.metrics.sketches import SketchColumns, concat_sketches
 from fleet.ports.metric_store import MetricReader, SelectedSeries
 from fleet.promql.engine import PromqlEngine
 from resources.metrics.metric_store import ObjectMetricStore
@@ -108,6 +111,20 @@ class ArrayReader:
         )
 
     def records(self, ids: Any, level: Level, start_ms: int, end_ms: int) -> RollupColumns:
+        """None: no level is said to cover anything."""
+        raise AssertionError(level, ids, start_ms, end_ms)
+
+    def sketches(self, ids: Any, level: Level, start_ms: int, end_ms: int) -> SketchColumns:  # noqa: ARG002
+        """None."""
+        return concat_sketches([])
+
+    def histograms(self, ids: Any, start_ms: int, end_ms: int) -> HistogramSamples:  # noqa: ARG002
+        """None."""
+        return no_histogram_samples()
+
+    def histogram_records(
+        self, ids: Any, level: Level, start_ms: int, end_ms: int
+    ) -> HistogramRecords:
         """None: no level is said to cover anything."""
         raise AssertionError(level, ids, start_ms, end_ms)
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import NamedTuple
 
+from fleet.placement.gpu_slots import GpuSlots
+from fleet.placement.requests import NO_RULES, AgentSize, PlacementRules
 from fleet.reports import AgentDeclaration, NodeDeclaration
 
 
@@ -24,9 +27,16 @@ class Shape(NamedTuple):
     bandwidth_bps: int
     gpu_milli: int
     gpu_memory_bytes: int
+    gpu_models: tuple[str, ...] = ()
+    """Any of these; empty: any."""
+
+    @property
+    def size(self) -> AgentSize:
+        """What each of them is allocated."""
+        return AgentSize(*self[2:7])
 
 
-def shape_of(agent: AgentDeclaration) -> Shape:
+def shape_of(agent: AgentDeclaration, rules: PlacementRules = NO_RULES) -> Shape:
     """What an agent has in common with those that it is dealt with."""
     return Shape(
         agent.region,
@@ -36,6 +46,7 @@ def shape_of(agent: AgentDeclaration) -> Shape:
         agent.bandwidth_bps,
         agent.gpu_milli,
         agent.gpu_memory_bytes,
+        rules.gpu_models,
     )
 
 
@@ -56,26 +67,51 @@ class Room:
             "cpu_milli": node.cpu_milli,
             "memory_bytes": node.memory_bytes,
             "bandwidth_bps": node.bandwidth_bps,
-            "gpu_milli": 1000 * node.gpu_count,
-            "gpu_memory_bytes": node.gpu_memory_bytes,
         }
         if head_room:
             self._free = {name: int(free * (1 - head_room)) for name, free in self._free.items()}
         if node.bandwidth_bps == 0:  # none declared: not limited
             del self._free["bandwidth_bps"]
+        self._gpus = GpuSlots(node, head_room)
 
-    def shortage(self, shape: Shape | AgentDeclaration) -> str:
+    def copy(self) -> Room:
+        """The same room, from which taking leaves this one as it is."""
+        found = copy(self)
+        found.by_workload = self.by_workload.copy()
+        found._free = self._free.copy()  # noqa: SLF001 - of this class
+        found._gpus = self._gpus.copy()  # noqa: SLF001
+        return found
+
+    def shortage(self, shape: Shape) -> str:
         """What is lacking for one more agent, in words; empty when it fits."""
         for quantity, free in self._free.items():
             wanted = getattr(shape, quantity)
             if wanted > free:
                 return f"{self.node.node_id} has {quantity} {free} of {wanted}"
-        return ""
+        size = shape.size
+        if not size.needs_gpu:
+            return ""
+        if shape.gpu_models and self.node.gpu_model not in shape.gpu_models:
+            wanted = " or ".join(shape.gpu_models)
+            return (
+                f"{self.node.node_id} has gpu_model {self.node.gpu_model or 'none'}, not {wanted}"
+            )
+        if self._gpus.find(size) is not None:
+            return ""
+        if self._gpus.free_milli < size.gpu_milli:
+            return f"{self.node.node_id} has gpu_milli {self._gpus.free_milli} of {size.gpu_milli}"
+        return (
+            f"{self.node.node_id} has no device with gpu_milli {size.gpu_milli} and "
+            f"gpu_memory_bytes {size.gpu_memory_bytes} left"
+        )
 
-    def take(self, shape: Shape | AgentDeclaration) -> None:
+    def take(self, shape: Shape) -> None:
         """Reserve what one agent needs, whether or not it is there."""
         for quantity in self._free:
             self._free[quantity] -= getattr(shape, quantity)
+        claim = self._gpus.find(shape.size)
+        if claim is not None:
+            self._gpus.take(claim)
         self.agents += 1
         self.by_workload[shape.workload] += 1
 

@@ -21,7 +21,7 @@ from fleet.inventory import Agent, Node, NodePhase
 from fleet.inventory_checks import HOLDING_PHASES, CheckVerdict, Offender, Severity, judge
 from fleet.leases import Lease
 from fleet.node_health import VIEW_MAX_AGE_S
-from fleet.placement import NO_NODE
+from fleet.placement.parking import NO_NODE
 from fleet.recovery_objectives import EVIDENCE_LEVELS, ObjectivePolicy
 from fleet.recovery_rows import CopyFacts
 from fleet.relocation import RelocationTargets, plan_relocation

@@ -43,6 +43,12 @@ from ops.inventory_jobs import (
 )
 from ops.route_keeping import RouteKeeper
 from platform_defs.build_backups import build_backups
+from platform_defs.build_costs import (
+    CostDeclaration,
+    build_costs,
+    cost_resources,
+    declared_costs,
+)
 from platform_defs.build_failover import build_failover, build_watch
 from platform_defs.build_metrics import build_metrics
 from platform_defs.build_objectives import build_objectives
@@ -106,6 +112,7 @@ class Deployment:
     """None: a folder below `state_dir`."""
     metric_policy: MetricPolicy = field(default_factory=MetricPolicy)
     metric_retention_cron: str = "25 * * * *"
+    costs: CostDeclaration = field(default_factory=CostDeclaration)
 
 
 def deployment_of(settings: Settings) -> Deployment:
@@ -134,6 +141,7 @@ def deployment_of(settings: Settings) -> Deployment:
         metrics=declared_metrics(settings.metrics),
         metric_policy=metric_policy_of(settings.metrics),
         metric_retention_cron=settings.metrics.retention_cron,
+        costs=declared_costs(settings),
     )
 
 
@@ -191,6 +199,7 @@ def build_resources(deployment: Deployment) -> dict[str, Any]:
         "route_keeper": RouteKeeper(traffic_of(deployment), SystemClock()),
         "run_history_policy": deployment.run_history_policy,
         "traffic_declaration": traffic_of(deployment),
+        **cost_resources(deployment.costs),
     }
 
 
@@ -255,12 +264,15 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
     failover = build_failover(deployment.failover, deployment.declaration.regions)
     metrics = build_metrics(metrics_of(deployment), deployment.metric_retention_cron)
     budgets = build_objectives(running=bool(deployment.objectives))
+    declared = deployment.costs
+    costs = build_costs(running=declared.enabled, quoting=declared.quotes.enabled)
     checks = [
         *build_inventory_checks(),
         *backups.checks,
         *failover.checks,
         *metrics.checks,
         *budgets.checks,
+        *costs.checks,
     ]
     check_keys = [key for each in checks for key in each.check_keys]
     return dg.Definitions(
@@ -272,10 +284,18 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *failover.assets,
             *metrics.assets,
             *budgets.assets,
+            *costs.assets,
             *build_upkeep_assets(check_keys),
         ],
         asset_checks=checks,
-        jobs=[*build_jobs(), *backups.jobs, *failover.jobs, *metrics.jobs, *budgets.jobs],
+        jobs=[
+            *build_jobs(),
+            *backups.jobs,
+            *failover.jobs,
+            *metrics.jobs,
+            *budgets.jobs,
+            *costs.jobs,
+        ],
         sensors=[
             build_fleet_change_sensor(),
             *backups.sensors,
@@ -289,6 +309,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *failover.schedules,
             *metrics.schedules,
             *budgets.schedules,
+            *costs.schedules,
         ],
         resources={**resources, **overrides},
         executor=dg.in_process_executor,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fleet.agents import Workload
 from fleet.declaration import WorkloadReplicas
+from fleet.placement.quotas import NetworkLimits
 from fleet.reports import AgentDeclaration, NodeDeclaration
 from platform_defs.settings import Settings
 from platform_defs.settings_fleet import MIB
@@ -22,6 +23,7 @@ def declared_nodes(settings: Settings) -> list[NodeDeclaration]:
             bandwidth_bps=node.bandwidth_mbps * 1_000_000,
             gpu_count=node.gpu_count,
             gpu_memory_bytes=node.gpu_memory_mib * MIB,
+            gpu_model=node.gpu_model or None,
         )
         for region in settings.regions
         for node_id, zone in zip(region.node_ids, region.node_zones, strict=True)
@@ -31,6 +33,12 @@ def declared_nodes(settings: Settings) -> list[NodeDeclaration]:
 def declared_workloads(settings: Settings) -> list[Workload]:
     """Every workload, in the order of the settings."""
     return [workload.workload() for workload in settings.workloads]
+
+
+def declared_limits(settings: Settings) -> list[NetworkLimits]:
+    """Quotas and limits of the networks that have some, in the order of the settings."""
+    found = [network.network_limits() for network in settings.networks]
+    return [one for one in found if one is not None]
 
 
 def declared_replicas(settings: Settings) -> list[WorkloadReplicas]:

@@ -15,10 +15,16 @@ from typing import Any, NamedTuple
 from fleet.errors import InvalidSettingsError
 from fleet.names import is_name
 from platform_defs.settings_backup_rules import backup_violations
-from platform_defs.settings_fleet import NetworkSettings, RegionSettings, WorkloadSettings
+from platform_defs.settings_costs_rules import cost_violations
+from platform_defs.settings_fleet import RegionSettings, WorkloadSettings
 from platform_defs.settings_keys import default_of, key_fields
 from platform_defs.settings_kinds import NAME_ALLOWED, Kind, RefusedError
 from platform_defs.settings_metrics_rules import metric_violations
+from platform_defs.settings_networks import (
+    NetworkSettings,
+    network_violations,
+    with_network_defaults,
+)
 from platform_defs.settings_objectives import objective_violations
 from platform_defs.settings_records import (
     NAMED_SECTIONS,
@@ -152,6 +158,9 @@ class _Validation:
                 self.problems.append(unknown_key((name,), self.place((name,))))
         single = {name: self.record(record, (name,)) for name, record in SECTIONS.items()}
         named: dict[str, Any] = {n: self.named(r, n) for n, r in NAMED_SECTIONS.items()}
+        named["workloads"] = with_network_defaults(
+            named["workloads"], named["networks"], self.sources
+        )
         known_networks = tuple(self.table(("networks",)))
         built = {name: [r for r in records if r is not None] for name, records in named.items()}
         for path, message in (
@@ -164,8 +173,15 @@ class _Validation:
                 known_networks,
                 tuple(self.table(("workloads",))),
             ),
+            *network_violations(built["networks"], built["workloads"]),
             *discovery_violations(single["discovery"]),
             *metric_violations(single["metrics"]),
+            *cost_violations(
+                single["rightsizing"],
+                built["prices"],
+                built["disruption_budgets"],
+                tuple(self.table(("regions",))),
+            ),
         ):
             self.problems.append(Problem(".".join(path), self.place(path), message))
         if not self.tree.get("regions"):

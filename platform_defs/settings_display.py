@@ -89,7 +89,7 @@ def written_default(spec: Field[Any]) -> str:
     value = plain(default)
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    if value in ("", [], {}):
+    if value in (None, "", [], {}):
         return "none"
     return f"`{value}`"
 

@@ -232,6 +232,17 @@ def names() -> Kind:
     return Kind("list of names", "a list of one or more names, none twice", check, _split)
 
 
+def models() -> Kind:
+    """Names of GPU models as drivers tell them, which have blanks; none twice."""
+
+    def check(value: object) -> tuple[str, ...]:
+        if not isinstance(value, list) or len(set(map(str, value))) < len(value):
+            raise RefusedError
+        return tuple(_text(item) for item in value)
+
+    return Kind("list of texts", "a list of GPU models, none twice; may be empty", check, _split)
+
+
 def nodes(count_max: int) -> Kind:
     """A number of nodes (they get names), or a list of their names."""
 

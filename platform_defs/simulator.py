@@ -12,7 +12,12 @@ from datetime import UTC, datetime
 
 from fleet.errors import StateroomError, TransientError
 from fleet.ports.control_store import ControlStore
-from platform_defs.declared_fleet import declared_agents, declared_nodes, declared_workloads
+from platform_defs.declared_fleet import (
+    declared_agents,
+    declared_limits,
+    declared_nodes,
+    declared_workloads,
+)
 from platform_defs.fault_orders import FaultOrders
 from platform_defs.settings import Settings, load_settings
 from platform_defs.stopping import StopAskedError, StopSwitch
@@ -33,7 +38,8 @@ def build_cluster(settings: Settings, store: ControlStore) -> SimulatedCluster:
     """
     clock = SystemClock()
     nodes, agents = declared_nodes(settings), declared_agents(settings)
-    declare_fleet(store, nodes, declared_workloads(settings), agents, clock)
+    workloads, limits = declared_workloads(settings), declared_limits(settings)
+    declare_fleet(store, nodes, workloads, agents, clock, limits)
     placed = [p for p in store.placements() if p.node_id]
     node = settings.node
     return SimulatedCluster(

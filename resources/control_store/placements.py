@@ -22,6 +22,7 @@ from resources.control_store import schema
 from resources.control_store.database import Database, Feature
 from resources.control_store.leadership import hold_leader_term
 from resources.control_store.placement_history import record_placements
+from resources.control_store.placement_limits import keep_within_limits
 from resources.control_store.times import from_us, to_us
 
 _INCOMING = sa.Table(
@@ -82,7 +83,11 @@ class SqlPlacements(Feature):
             )
 
     def place_agents(
-        self, placements: Sequence[Placement], *, leader_term: int | None = None
+        self,
+        placements: Sequence[Placement],
+        *,
+        leader_term: int | None = None,
+        within_limits: bool = False,
     ) -> list[Placement]:
         """Compare-and-swap placements in one transaction, if need be as the leader's order."""
         if leader_term is not None:
@@ -93,6 +98,8 @@ class SqlPlacements(Feature):
         with self._database.write() as connection:
             if leader_term is not None:
                 hold_leader_term(self._database.dialect, connection, leader_term)
+            if within_limits:
+                placements = keep_within_limits(self._database, connection, placements)
             self._database.dialect.begin_put(connection)
             for wave in _waves(placements):
                 epochs = _place(self._database, connection, [placement for _, placement in wave])
@@ -210,7 +217,8 @@ def _workload(row: sa.Row[Any]) -> Workload:
     fields = json.loads(row.specification_json)
     restart = fields.pop("restart")
     restart["mode"] = RestartMode(restart["mode"])
-    fields["command"] = tuple(fields["command"])
+    for name in ("command", "gpu_models"):
+        fields[name] = tuple(fields.get(name, ()))
     return Workload(
         workload=row.workload,
         network_id=row.network_id,

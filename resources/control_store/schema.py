@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Number of the newest migration; raise it with each file added to `migrations/versions`."""
 
 STATES_MOVED = "states_moved"
@@ -108,6 +108,13 @@ workloads = sa.Table(
     METADATA,
     _id("workload", key=True),
     _id("network_id"),
+    _text("specification_json"),
+)
+
+network_limits = sa.Table(
+    "network_limits",
+    METADATA,
+    _id("network_id", key=True),
     _text("specification_json"),
 )
 

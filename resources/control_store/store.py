@@ -18,6 +18,7 @@ from resources.control_store.observers import SqlObservers
 from resources.control_store.operator_orders import SqlOperatorOrders
 from resources.control_store.placement_history import SqlPlacementHistory
 from resources.control_store.placements import SqlPlacements
+from resources.control_store.quotas import SqlQuotas
 from resources.control_store.roster import SqlRoster
 from resources.control_store.schema import store_properties
 from resources.control_store.services import SqlServices
@@ -48,6 +49,7 @@ class SqlControlStore(
     SqlControllerView,
     SqlDecidedMoves,
     SqlStateless,
+    SqlQuotas,
 ):
     """`fleet.ports.ControlStore` on SQLite or PostgreSQL; safe for threads and many processes.
 

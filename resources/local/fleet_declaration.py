@@ -7,15 +7,16 @@ everything in place and continues with the same agents, epochs and states.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from fleet.agents import Placement, Workload
-from fleet.inventory import Agent, Node
+from fleet.inventory import NodePhase
 from fleet.leases import LEADER_LEASE
-from fleet.placement import plan_initial_placements
+from fleet.placement.quotas import NetworkLimits
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.reports import AgentDeclaration, NodeDeclaration
+from resources.placing import place_waiting
 
 
 def declare_fleet(
@@ -24,6 +25,7 @@ def declare_fleet(
     workloads: Sequence[Workload],
     agents: Sequence[AgentDeclaration],
     clock: Clock,
+    limits: Sequence[NetworkLimits] = (),
 ) -> list[Placement]:
     """Bring the store to what is declared, and place the agents that have no node.
 
@@ -36,6 +38,7 @@ def declare_fleet(
         workloads: all workloads.
         agents: all agents.
         clock: stamps the placements.
+        limits: quotas and limits of networks; those that are not named have none.
 
     Returns:
         The placements that were made or changed, with their new epochs; empty on a second call.
@@ -44,70 +47,45 @@ def declare_fleet(
     agent_ids = {agent.agent_id for agent in agents}
     store.declare_nodes(nodes)
     store.declare_workloads(workloads)
+    store.declare_network_limits(limits)
     store.declare_agents(agents)
     undeclared = [a.agent_id for a in store.agents() if a.agent_id not in agent_ids]
     if undeclared:
         store.retire_agents(undeclared)
-    placed = store.place_agents(_plan(store, agents, nodes, clock))
-    # Last, so that no agent is ever placed on a node that does not exist.
     retired = [node.node_id for node in store.nodes() if node.node_id not in node_ids]
+    placed = _place(store, node_ids, clock, retired, agents)
+    # Last, so that no agent is ever placed on a node that does not exist.
     if retired:
         store.retire_nodes(retired)
     return placed
 
 
 def place_unplaced(store: ControlStore, clock: Clock) -> list[Placement]:
-    """Place the agents of the store that have no node, as at the start of the fleet.
+    """Place the agents of the store that wait for a node; nodes that have gone silent take none.
 
     Returns:
-        The placements that were made, with their new epochs.
+        The placements that were made or changed, with their new epochs, ordered by agent_id.
     """
-    agents = [declaration_of(agent) for agent in store.agents()]
-    nodes = [_node_declaration(node) for node in store.nodes()]
-    return store.place_agents(_plan(store, agents, nodes, clock))
+    silent = {NodePhase.UNKNOWN, NodePhase.STOPPED, NodePhase.TERMINATED}
+    alive = [node.node_id for node in store.nodes() if node.phase not in silent]
+    return _place(store, alive, clock)
 
 
-def _plan(
+def _place(
     store: ControlStore,
-    agents: Sequence[AgentDeclaration],
-    nodes: Sequence[NodeDeclaration],
+    node_ids: Collection[str],
     clock: Clock,
+    left: Collection[str] = (),
+    declared: Sequence[AgentDeclaration] | None = None,
 ) -> list[Placement]:
-    """What to place, under the last leader's term.
+    """Place what waits, under the last leader's term.
 
     With a lower one the store refuses an agent that a leader has placed since, also one that was
     retired and is declared again, whose old row nobody sees.
     """
     lease = store.lease(LEADER_LEASE)
     term = 0 if lease is None else lease.term
-    return plan_initial_placements(agents, nodes, store.placements(), now=clock.now(), term=term)
-
-
-def declaration_of(agent: Agent) -> AgentDeclaration:
-    """The shape of an agent, at home in the region where it is placed."""
-    return AgentDeclaration(
-        agent_id=agent.agent_id,
-        network_id=agent.network_id,
-        workload=agent.workload,
-        region=agent.region,
-        cpu_milli=agent.cpu_milli,
-        memory_bytes=agent.memory_bytes,
-        bandwidth_bps=agent.bandwidth_bps,
-        gpu_milli=agent.gpu_milli,
-        gpu_memory_bytes=agent.gpu_memory_bytes,
-        priority=agent.priority,
+    outcome = place_waiting(
+        store, node_ids, now=clock.now(), term=term, left_nodes=left, declared=declared
     )
-
-
-def _node_declaration(node: Node) -> NodeDeclaration:
-    return NodeDeclaration(
-        node_id=node.node_id,
-        region=node.region,
-        zone=node.zone,
-        cpu_milli=node.cpu_milli,
-        memory_bytes=node.memory_bytes,
-        bandwidth_bps=node.bandwidth_bps,
-        gpu_count=node.gpu_count,
-        gpu_memory_bytes=node.gpu_memory_bytes,
-        gpu_model=node.gpu_model,
-    )
+    return sorted([*outcome.placed, *outcome.parked])

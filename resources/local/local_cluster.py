@@ -28,12 +28,13 @@ from fleet.ports.infrastructure import InfrastructureVerdict
 from fleet.scaling import plan_scale
 from resources.local import node_client
 from resources.local.event_log import EventLog
-from resources.local.fleet_declaration import declaration_of, place_unplaced
+from resources.local.fleet_declaration import place_unplaced
 from resources.local.linux_processes import ProcessIdentity, identify, is_alive
 from resources.local.local_faults import START_TIMEOUT_S, LocalFaults
 from resources.local.local_fencer import LocalFencer
 from resources.local.node_launcher import NodeLauncher
 from resources.local.node_spec import NodeRun, NodeSpec, read_run, run_path, write_run
+from resources.placing import declaration_of
 
 WATCH_POLL_S = 0.05
 """Between two looks of a `watch`; a vanished process is told of within this time."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.agents import Placement
-from fleet.placement import NO_NODE
+from fleet.placement.parking import NO_NODE
 from fleet.relocation import Move, RelocationTargets, plan_relocation
 from fleet.reports import AgentDeclaration, NodeDeclaration
 from tests.fleet.test_placement import NOW, REGIONS, node
