@@ -153,6 +153,10 @@ def _check(specs: SpecBatch, seen: ObservationBatch, state: StateBatch) -> None:
             len(seen.row_offsets) - 1,
             f"{len(specs.slot_kind)}, one per metric",
         )
+    lengths = (len(seen.row_value), len(seen.pod_phase))
+    ends = (int(seen.row_offsets[-1]), int(seen.pod_offsets[-1]))
+    if lengths != ends:
+        raise InvalidInputError("ends of rows and pods", ends, f"{lengths}, as many as there are")
     for name, counts in (("spec", seen.spec_replicas), ("status", seen.status_replicas)):
         if (counts < 0).any():
             raise InvalidInputError(f"{name}_replicas", int(counts.min()), "0 or more")

@@ -176,6 +176,7 @@ def test_the_lineage_leads_from_the_declaration_to_the_states() -> None:
         "cleanup_plan": {"metric_samples", "control_store", "agent_inventory", "agent_states"},
         "saving_proposals": {
             "rightsizing_advice",
+            "cost_report",
             "spot_suitability",
             "consolidation_plan",
             "cleanup_plan",

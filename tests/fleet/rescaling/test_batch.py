@@ -102,6 +102,13 @@ def test_columns_that_do_not_belong_together_are_refused() -> None:
     negative = np.array([3, -1], np.int32)
     with pytest.raises(InvalidInputError, match="spec_replicas"):
         decide_many(specs, replace(seen, spec_replicas=negative), empty_state_batch(2), NOW)
+    with pytest.raises(InvalidInputError, match="ends of rows and pods"):
+        decide_many(
+            specs, replace(seen, pod_offsets=np.array([0, 3, 5])), empty_state_batch(2), NOW
+        )
+    moved = replace(seen, row_offsets=np.array([0, 2, 6]))
+    with pytest.raises(InvalidInputError, match="rows of slot 0"):
+        decide_many(specs, moved, empty_state_batch(2), NOW)
     with pytest.raises(InvalidInputError, match="observations"):
         observation_batch(specs, [busy(3, 900)])
 
@@ -127,17 +134,19 @@ def test_changes_that_were_not_made_are_forgotten_in_columns_too() -> None:
 def test_a_source_of_columns_needs_no_records(seed: int) -> None:
     """Decided from bare columns, and explained from them, a workload gets the same count."""
     rng = Random(seed)
-    specs = [draw_spec(rng) for _ in range(20)]
-    batch = spec_batch(specs)
-    states = state_batch([draw_state(rng) for _ in specs])
-    seen = observation_batch(batch, [draw_observation(rng, spec, 6) for spec in specs])
+    drawn = [(spec, draw_observation(rng, spec, 6)) for spec in (draw_spec(rng) for _ in range(20))]
+    strange = observation_batch(
+        spec_batch([spec for spec, _ in drawn]), [one for _, one in drawn]
+    ).irregular
+    regular = [pair for index, pair in enumerate(drawn) if index not in strange]
+    batch = spec_batch([spec for spec, _ in regular])
+    states = state_batch([draw_state(rng) for _ in regular])
+    seen = observation_batch(batch, [one for _, one in regular])
     told = decide_many(batch, seen, states, NOW)
-    columns = replace(seen, records=(), irregular=frozenset())
-    bare = decide_many(batch, columns, states, NOW)
-    regular = [index for index in range(len(specs)) if index not in seen.irregular]
+    bare = decide_many(batch, replace(seen, records=()), states, NOW)
 
-    assert [bare.desired[index] for index in regular] == [told.desired[index] for index in regular]
-    for index in regular:
+    assert bare.desired.tolist() == told.desired.tolist()
+    for index in range(len(regular)):
         assert bare.decision(index).desired == told.desired[index]
 
 

@@ -9,6 +9,7 @@ import pytest
 from fleet.agents import Placement
 from fleet.errors import StoreUnavailableError
 from fleet.leases import LEADER_LEASE
+from fleet.placement.quotas import NetworkLimits, ResourceQuota
 from fleet.rescaling.standing import HOLD, ScalingOrder
 from resources.local.fleet_declaration import declare_fleet, place_unplaced
 from tests.fakes.clock import ManualClock
@@ -149,6 +150,21 @@ def test_a_parked_crash_loop_that_is_declared_anew_runs_again() -> None:
     declare_fleet(store, NODES, WORKLOADS, AGENTS, clock)
     found = {one.agent_id: one for one in store.placements()}[looping.agent_id]
     assert (found.desired, found.epoch) == ("running", 3)
+
+
+def test_a_quota_of_the_settings_parks_what_it_does_not_allow_until_it_is_raised() -> None:
+    """At the start of the fleet, and when it grows; the reason names quota, use and request."""
+    clock = ManualClock()
+    store = InMemoryControlStore(clock)
+    limits = [NetworkLimits("net", ResourceQuota(agents=8))]
+    placed = declare_fleet(store, NODES, WORKLOADS, AGENTS, clock, limits)
+    assert [(p.agent_id, p.desired) for p in placed if not p.node_id] == [("c-1", "parked")]
+    assert declare_fleet(store, NODES, WORKLOADS, AGENTS, clock, limits) == []
+    store.declare_agents(agents_of(shell("d", ""), 1))
+    [refused] = place_unplaced(store, clock)
+    assert refused.reason == "parked: quota of network net: agents 8 of 8 used, 1 requested"
+    placed = declare_fleet(store, NODES, WORKLOADS, AGENTS, clock)
+    assert [(p.agent_id, p.desired) for p in placed] == [("c-1", "running")]
 
 
 def test_a_scaled_workload_keeps_the_agents_that_it_has() -> None:
