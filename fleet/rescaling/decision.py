@@ -9,6 +9,19 @@ from typing import NamedTuple
 from fleet.rescaling.observation import AutoscalerState, Condition, MetricFault
 
 
+class PodCounts(NamedTuple):
+    """How many pods were looked at, and as what they counted."""
+
+    ready: int
+    """With their sample."""
+    unready: int = 0
+    """They start, or were never ready: their sample does not count."""
+    missing: int = 0
+    """Without a sample."""
+    ignored: int = 0
+    """They go away, or have failed."""
+
+
 class Proposal(NamedTuple):
     """What one metric asks for."""
 
@@ -27,6 +40,8 @@ class Proposal(NamedTuple):
     """What was special, in words: `2 pods without a sample count as idle`."""
     held_by: str = ""
     """What kept the count although the ratio is not 1: `tolerance` or `direction`; else empty."""
+    pods: PodCounts | None = None
+    """None where pods were not looked at."""
 
 
 class AppliedRule(NamedTuple):

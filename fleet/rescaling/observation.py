@@ -23,14 +23,16 @@ class Pod(NamedTuple):
     """`Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`."""
     deleting: bool = False
     ready: bool | None = None
-    """Status of its Ready condition; None when it has none."""
+    """Status of its Ready condition; None when it has none, or, with `ready_changed_at`, when it is
+    `Unknown`."""
     started_at: datetime | None = None
     ready_changed_at: datetime | None = None
     """Last transition of the Ready condition."""
     requests: Mapping[str, Mapping[str, int]] = _NONE
     """Container -> resource -> thousandths requested; one that is not requested is absent."""
     pod_requests: Mapping[str, int] = _NO_QUANTITIES
-    """Resource -> thousandths requested for the pod as a whole, where that is declared."""
+    """Resource -> thousandths requested for the pod as a whole, where that is declared for any: of
+    the others then what the scheduler counts. A declared overhead is added."""
 
 
 class PodSample(NamedTuple):
@@ -70,7 +72,8 @@ class WorkloadObservation:
     readings: Sequence[Reading]
     """One for each metric of the spec, in its order."""
     fault: MetricFault | None = None
-    """Why the workload itself could not be looked at."""
+    """Why the workload itself could not be looked at; reason `FailedGetScale`, `UnknownTargetKind`,
+    `InvalidTargetVersion` (no counts), `InvalidSelector`, `AmbiguousSelector` (counts, no pods)."""
 
 
 @dataclass(frozen=True, slots=True)

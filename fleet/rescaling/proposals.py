@@ -22,9 +22,8 @@ from math import ceil
 from typing import NamedTuple
 
 from fleet.errors import InvalidInputError
-from fleet.rescaling.decision import Proposal
+from fleet.rescaling.decision import PodCounts, Proposal
 from fleet.rescaling.go_integers import (
-    INT32_MAX,
     INT64_MAX,
     INT64_MIN,
     ceil_int32,
@@ -212,7 +211,8 @@ def _of_sums(asked: Asked, groups: PodGroups, sums: _Sums, requests: Mapping[str
     """What added-up samples ask for, with pods that have none weighed against a change."""
     current, metric = asked.seen.spec_replicas, asked.metric
     value, ratio = _ratio(metric, sums)
-    found = Proposal("", current, value, metric.target, ratio)
+    pods = PodCounts(groups.ready, *map(len, groups[1:]))
+    found = Proposal("", current, value, metric.target, ratio, pods=pods)
     unready_count = bool(groups.unready) and ratio > 1.0
     if not groups.missing and not unready_count:
         if asked.tolerance.holds(ratio):
@@ -299,8 +299,8 @@ def _of_total(asked: Asked, values: list[int]) -> Proposal:
         return found._replace(held_by=TOLERANCE)
     if not asked.seen.pods:
         raise _InvalidMetricError(NO_READY)
-    wanted = ratio * float(count_ready(asked.seen.pods))
-    return found._replace(replicas=INT32_MAX if wanted > INT32_MAX else ceil_int32(wanted))
+    ready = count_ready(asked.seen.pods)
+    return found._replace(replicas=ceil_int32(ratio * float(ready)), pods=PodCounts(ready))
 
 
 def _of_total_per_pod(asked: Asked, values: list[int]) -> Proposal:
@@ -314,8 +314,6 @@ def _of_total_per_pod(asked: Asked, values: list[int]) -> Proposal:
     if asked.tolerance.holds(ratio):
         return found._replace(held_by=TOLERANCE)
     wanted = divide_float(float(total), float(metric.target))
-    if external and wanted > INT32_MAX:
-        return found._replace(replicas=INT32_MAX)
     return found._replace(replicas=ceil_int32(wanted))
 
 

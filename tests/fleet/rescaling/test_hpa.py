@@ -7,10 +7,17 @@ from dataclasses import replace
 import pytest
 
 from fleet.errors import InvalidInputError
+from fleet.rescaling.decision import PodCounts
 from fleet.rescaling.hpa import decide_replicas, unapplied
-from fleet.rescaling.observation import AutoscalerState, MetricFault, PodSample, ScaleEvent
+from fleet.rescaling.observation import (
+    AutoscalerState,
+    MetricFault,
+    PodSample,
+    Recommendation,
+    ScaleEvent,
+)
 from fleet.rescaling.reading_behavior import DEFAULT_DOWN, DEFAULT_UP
-from fleet.rescaling.spec import Behavior, TargetType
+from fleet.rescaling.spec import Behavior, MetricSpec, TargetType
 from tests.fleet.rescaling.workloads import (
     CPU,
     NOW,
@@ -34,6 +41,7 @@ def test_load_above_target_adds_replicas_and_says_why() -> None:
     assert (decision.current, decision.desired, decision.error) == (3, 6, "")
     (proposal,) = decision.proposals
     assert (proposal.value, proposal.target, proposal.ratio, proposal.replicas) == (90, 50, 1.8, 6)
+    assert proposal.pods == PodCounts(ready=3)
     assert [rule.rule for rule in decision.rules] == ["metrics"]
     assert {one.type: (one.status, one.reason) for one in decision.conditions} == {
         "AbleToScale": (True, "SucceededRescale"),
@@ -74,6 +82,22 @@ def test_a_change_that_was_not_made_leaves_no_trace_but_the_proposal() -> None:
     assert kept.state.recommendations == decision.state.recommendations
     assert kept.error == "failed to rescale Deployment/default/web: the API is away"
     assert kept.conditions[0].reason == "FailedUpdateScale"
+
+
+def test_a_change_that_nobody_tried_shows_what_the_past_said() -> None:
+    """Observed only, the condition is the one from before the change; without one all stays."""
+    lowered = AutoscalerState((Recommendation(later(-60), 8),), seen=True)
+    for spec, before, count, told in (
+        (autoscaler(), NEW, 3, "ReadyForNewScale"),
+        (autoscaler(), lowered, 3, "ScaleDownStabilized"),
+        (autoscaler(most=2), NEW, 3, "SucceededGetScale"),
+    ):
+        decision = decide_replicas(spec, busy(count, 900), before, NOW)
+        kept = unapplied(spec, decision, before)
+        assert (kept.desired, kept.error, kept.conditions[0].reason) == (count, "", told)
+        assert kept.rules[-1].reason == "nobody acted"
+    calm = decide_replicas(autoscaler(), busy(3, 500), NEW, NOW)
+    assert unapplied(autoscaler(), calm, NEW, "no matter") is calm
 
 
 def test_a_metric_that_cannot_be_had_never_counts_as_zero() -> None:
@@ -158,3 +182,24 @@ def test_a_late_sample_of_a_starting_pod_does_not_count() -> None:
         samples = {"web-0": PodSample(900, later(-age_s), window_s=30)}
         decision = decide_replicas(autoscaler(), seen(1, samples, pods=[young]), NEW, NOW)
         assert (decision.error == "") is counts
+
+
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [
+        (CPU, "neither an average utilization target nor an average value (usage) target"),
+        (QUEUE, "invalid external metric source: neither a value target nor an average value"),
+        (REQUESTS, "invalid object metric source: neither a value target nor an average value"),
+    ],
+)
+def test_a_metric_without_the_number_of_its_target_is_invalid(
+    metric: MetricSpec, told: str
+) -> None:
+    """Whoever got such a spec past the API gets the controller's words."""
+    reading = {} if metric is CPU else [1]
+    decision = decide_replicas(
+        autoscaler(replace(metric, has_target=False)), seen(1, reading), NEW, NOW
+    )
+
+    assert told in decision.error
+    assert decision.conditions[-1].reason == f"FailedGet{metric.kind}Metric"

@@ -87,7 +87,7 @@ def _document(**spec: Any) -> dict[str, Any]:
 def test_what_is_not_said_gets_the_defaults_of_the_api() -> None:
     """One replica at least, CPU at 80 %, no rules."""
     cpu = MetricSpec(MetricKind.RESOURCE, "cpu", TargetType.UTILIZATION, 80)
-    assert read_autoscaler(_document()) == AutoscalerSpec(
+    assert read_autoscaler(_document(maxReplicas=10.0)) == AutoscalerSpec(
         "web", (cpu,), 1, 10, None, "shop", "Deployment", "web"
     )
 
@@ -137,9 +137,13 @@ def test_every_kind_of_metric_is_read_in_thousandths() -> None:
 
 def test_an_object_whose_target_names_no_number_is_read_and_invalid() -> None:
     """The API lets it through, so it is no error of the document."""
-    source = dict(_METRICS[3]["object"], target={"type": "AverageValue", "value": "1"})
-    (metric,) = read_autoscaler(_document(metrics=[{"type": "Object", "object": source}])).metrics
-    assert (metric.target_type, metric.has_target) == (TargetType.AVERAGE_VALUE, False)
+    for written, kind in (
+        ("AverageValue", TargetType.AVERAGE_VALUE),
+        ("Utilization", TargetType.VALUE),
+    ):
+        source = dict(_METRICS[3]["object"], target={"type": written, "value": "1"})
+        spec = read_autoscaler(_document(metrics=[{"type": "Object", "object": source}]))
+        assert (spec.metrics[0].target_type, spec.metrics[0].has_target) == (kind, False)
 
 
 def test_yaml_json_several_documents_and_lists_are_taken_apart() -> None:
@@ -147,8 +151,9 @@ def test_yaml_json_several_documents_and_lists_are_taken_apart() -> None:
     one, other = _document(), _document()
     other["metadata"]["name"] = "2026-11-21"
     both = {"apiVersion": "v1", "kind": "List", "items": [one, other]}
+    tabs = json.dumps(both, indent="\t")
     separate = f"---\n{json.dumps(one)}\n---\n---\n{json.dumps(other)}"
-    for text in (json.dumps(both), separate.replace('"2026-11-21"', "2026-11-21")):
+    for text in (json.dumps(both), tabs, separate.replace('"2026-11-21"', "2026-11-21")):
         assert [spec.name for spec in parse_autoscaler(text)] == ["web", "2026-11-21"]
 
 
@@ -159,6 +164,11 @@ def test_yaml_json_several_documents_and_lists_are_taken_apart() -> None:
         ("- 1", "an object of kind"),
         ("kind: List\nitems: [5]", "an object of kind"),
         ("a: [", "YAML or JSON"),
+        ('{"a": 1, "a": 2}', "stands twice"),
+        ('{"a": NaN}', "NaN is no number"),
+        ("[" * 5000, "YAML or JSON"),
+        (f"a: {'9' * 5000}", "YAML or JSON"),
+        ("{a: 1}", "apiVersion"),
         ("a: 1\na: 2", "stands twice"),
         ("&a [*a, *b]", "YAML or JSON"),
     ],
@@ -167,6 +177,15 @@ def test_texts_without_an_autoscaler_are_refused(text: str, told: str) -> None:
     """No YAML, no object, the same key twice: one error, nothing is read."""
     with pytest.raises(InvalidInputError, match=told):
         parse_autoscaler(text)
+
+
+def test_a_document_that_repeats_itself_a_million_times_is_refused_in_a_word() -> None:
+    """References can make a small text stand for a huge one; errors do not spell it out."""
+    lines = ["a0: &a0 [1]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    with pytest.raises(InvalidDocumentError) as caught:
+        parse_autoscaler("\n".join(lines))
+    assert len(str(caught.value)) < 3000
 
 
 def _metric(kind: str, **source: Any) -> dict[str, Any]:
@@ -190,6 +209,7 @@ _RULE = {"type": "Pods", "value": 1, "periodSeconds": 15}
         ({"minReplicas": "3"}, "minReplicas"),
         ({"minReplicas": True}, "minReplicas"),
         ({"maxReplicas": None}, "maxReplicas"),
+        ({"maxReplicas": {}}, "maxReplicas"),
         ({"maxReplicas": 2**31}, "maxReplicas"),
         ({"max": 3}, "max"),
         ({"scaleTargetRef": None}, "scaleTargetRef"),
