@@ -14,7 +14,13 @@ from fleet.errors import InvalidInputError
 from fleet.placement.index import PlacementIndex
 from fleet.placement.node_pool import pools_of
 from fleet.placement.planning import PlacementProblem, PlannedRequest, Present, plan_placements
-from fleet.placement.quotas import NetworkLimits, QuotaLedger, ResourceQuota, ResourceUse
+from fleet.placement.quotas import (
+    LimitRange,
+    NetworkLimits,
+    QuotaLedger,
+    ResourceQuota,
+    ResourceUse,
+)
 from fleet.placement.requests import AgentSize, PlacementRequest, PlacementRules
 from fleet.reports import AgentDeclaration, NodeDeclaration
 from fleet.rooms import Room, deal, shape_of
@@ -326,3 +332,28 @@ def test_a_request_that_cannot_be_meant_is_refused_before_anything_is_planned() 
             plan_placements([request("w", size, agents)], problem([plain_node("n")]))
     with pytest.raises(InvalidInputError, match="each name once"):
         plan_placements([request("w", AgentSize(1, 1))] * 2, problem([plain_node("n")]))
+
+
+def test_a_few_agents_on_many_nodes_go_to_the_emptiest_by_name() -> None:
+    """The short way of dealing gives what the long one does."""
+    nodes = [plain_node(f"n{n:02d}", 9, memory=9) for n in range(40)]
+    given_problem = problem(nodes)
+    pool = given_problem.pools["r"]
+    pool.take(np.array([0, 2]), np.array([1, 1]), AgentSize(1, 1))
+    [planned] = plan_placements([request("w", AgentSize(1, 1), 3)], given_problem)
+    assert on(planned, nodes) == ["n01", "n03", "n04"]
+
+
+def test_an_agent_that_needs_device_memory_alone_shares_a_device() -> None:
+    """And limits of its network refuse it like any other."""
+    nodes = [gpu_node("g1", 2, gpu_memory=40), plain_node("p1")]
+    size = AgentSize(1, 1, 0, 0, 15)
+    limits = [NetworkLimits("strict", limits=LimitRange(cpu_milli_max=0))]
+    requests = [request("w", size, 3), request("x", size, network="strict")]
+    given_problem = PlacementProblem(pools_of(nodes), QuotaLedger(limits, {}))
+    w, x = plan_placements(requests, given_problem)
+    assert (len(w.rows), x.refusal) == (2, "limits of network strict: cpu_milli max 0, has 1")
+    assert w.refusal == (
+        "no node of r has room: g1 has gpu_memory_bytes 5 of 15 on one device; "
+        "p1 has gpu_memory_bytes 0 of 15 on one device"
+    )
