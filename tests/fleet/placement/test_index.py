@@ -155,6 +155,7 @@ def test_a_share_passes_by_devices_whose_node_or_memory_is_full() -> None:
     index.take("g1", AgentSize(1, 1, 0, 500, 10))
     index.take("g2", AgentSize(1, 1, 0, 550, 10))
     assert index.find("r", AgentSize(1, 1, 0, 300, 20)) == "g2"
+    assert index.find("r", AgentSize(1, 1, 0, 300)) == "g1"
 
 
 def test_an_index_says_how_many_nodes_it_can_number(monkeypatch: pytest.MonkeyPatch) -> None:

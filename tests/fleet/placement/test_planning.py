@@ -357,3 +357,36 @@ def test_an_agent_that_needs_device_memory_alone_shares_a_device() -> None:
         "no node of r has room: g1 has gpu_memory_bytes 5 of 15 on one device; "
         "p1 has gpu_memory_bytes 0 of 15 on one device"
     )
+
+
+def test_a_gang_that_its_quota_does_not_allow_whole_is_not_begun() -> None:
+    """Nothing of it is placed, and the quota stays for the others."""
+    gang = PlacementRules(gang="train")
+    limits = NetworkLimits("net", ResourceQuota(agents=3))
+    requests = [
+        request("lead", AgentSize(1, 1), rules=gang, priority=5),
+        request("work", AgentSize(1, 1), 3, rules=gang, priority=4),
+        request("x", AgentSize(1, 1), 3),
+    ]
+    quotas = QuotaLedger([limits], {})
+    given_problem = PlacementProblem(pools_of([plain_node("n1", 9, memory=9)]), quotas)
+    lead, work, x = plan_placements(requests, given_problem)
+    assert (len(lead.rows), len(work.rows)) == (0, 0)
+    assert (
+        lead.refusal
+        == work.refusal
+        == (
+            "gang train needs all 4 of its agents at once; work: "
+            "quota of network net: agents 1 of 3 used, 3 requested"
+        )
+    )
+    assert given_problem.quotas.allowed(AgentDeclaration("a", "net", "w", "r", 1, 1), 9) == (
+        3 - len(x.rows)
+    )
+
+
+def test_a_node_with_room_lacks_nothing() -> None:
+    """For agents with GPUs and without."""
+    pool = pools_of([gpu_node("g1")])["r"]
+    for size in (AgentSize(1, 1), AgentSize(1, 1, 0, 4000), AgentSize(1, 1, 0, 300)):
+        assert pool.shortage(0, size, PlacementRules()) == ""

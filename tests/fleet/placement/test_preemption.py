@@ -224,15 +224,28 @@ def test_a_node_that_holds_more_than_it_has_makes_no_room() -> None:
 
 
 def test_a_victim_does_not_go_to_another_device_of_the_node_that_it_leaves() -> None:
-    """That would be no move; it is parked, or its node left alone."""
+    """Where three hold what two can, a victim's device is not free for the other."""
     nodes = [gpu_node("g1", 2, cpu=99)]
+    share = AgentSize(1, 1, 0, 600)
     running = [
-        Running("a", "g1", AgentSize(1, 1, 0, 400), 0, 1.0),
-        Running("b", "g1", AgentSize(1, 1, 0, 700), 9, 0.0),
-        Running("c", "g1", AgentSize(1, 1, 0, 300), 9, 0.0),
+        Running("a", "g1", share, 0, 0.0),
+        Running("b", "g1", share, 0, 1.0),
+        Running("c", "g1", share, 9, 2.0),
     ]
-    wanted = Preemptor("x", "r", AgentSize(1, 1, 0, 700), 5)
+    wanted = Preemptor("x", "r", AgentSize(1, 1, 0, 500), 5)
     parkable = PreemptionPolicy(victims_max=9, may_park=True)
     [made] = plan_preemptions([wanted], running, nodes, parkable)
-    assert made.victims == ((running[0], None),)
+    assert made.victims == ((running[1], None), (running[0], None))
+    assert plan_preemptions([wanted], running, nodes, POLICY) == []
+
+
+def test_shares_of_more_important_agents_may_leave_no_whole_device() -> None:
+    """There is enough in sum, but not on one device, whoever of the others goes."""
+    nodes = [gpu_node("g1", 2, cpu=99)]
+    running = [
+        Running("a", "g1", AgentSize(1, 1, 0, 600), 9, 0.0),
+        Running("b", "g1", AgentSize(1, 1, 0, 500), 9, 0.0),
+        Running("c", "g1", AgentSize(1, 1, 0, 100), 0, 0.0),
+    ]
+    wanted = Preemptor("x", "r", AgentSize(1, 1, 0, 800), 5)
     assert plan_preemptions([wanted], running, nodes, POLICY) == []
