@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from fleet.gpu_fleet import check_gpus
+from fleet.gpu_fleet import GpuFleetVerdict, check_gpus
 from fleet.gpus import SEVERITY as GPU_SEVERITY
 from fleet.heartbeats import HeartbeatPolicy, Readiness, classify_heartbeat
 from fleet.inventory import Agent, AgentPhase, Gpu, GpuState, Node
@@ -275,6 +275,22 @@ def _silence(node: Node, readiness: Readiness, age_s: float | None) -> str:
     return f"{readiness}, {heard}, phase {node.phase}"
 
 
+def judge_gpus(
+    gpus: Sequence[Gpu],
+    nodes: Sequence[Node],
+    observed_at: Mapping[str, datetime],
+    policy: HeartbeatPolicy,
+) -> GpuFleetVerdict:
+    """The state of every GPU that is reported or declared; arguments as of `check_gpu_health`."""
+    silent = {
+        node.node_id
+        for node in nodes
+        if classify_heartbeat(node, observed_at[node.region], policy).readiness
+        not in {Readiness.READY, Readiness.LATE}
+    }
+    return check_gpus(gpus, nodes, silent_nodes=silent)
+
+
 def check_gpu_health(
     gpus: Sequence[Gpu],
     nodes: Sequence[Node],
@@ -292,13 +308,7 @@ def check_gpu_health(
         observed_at: region -> when its nodes were observed, aware UTC.
         policy: ages of heartbeats in seconds.
     """
-    silent = {
-        node.node_id
-        for node in nodes
-        if classify_heartbeat(node, observed_at[node.region], policy).readiness
-        not in {Readiness.READY, Readiness.LATE}
-    }
-    found = check_gpus(gpus, nodes, silent_nodes=silent)
+    found = judge_gpus(gpus, nodes, observed_at, policy)
     bad = [one for one in found.verdicts if one.state != GpuState.HEALTHY]
     grave = {
         one.gpu_uuid for one in bad if GPU_SEVERITY[one.state] >= GPU_SEVERITY[GpuState.UNHEALTHY]

@@ -22,7 +22,9 @@ from fleet.backup_tables import (
 from fleet.controller_view import ControllerView
 from fleet.errors import LeaseLostError, StateroomError
 from fleet.failover.records import ControllerState
+from fleet.heartbeats import HeartbeatPolicy
 from fleet.incidents import IncidentKind
+from fleet.inventory_checks import judge_gpus
 from fleet.leases import LEADER_LEASE
 from fleet.metrics.exported.automation import RUN_WINDOW_S, automation_readings
 from fleet.metrics.exported.backups import recovery_readings, verification_readings
@@ -35,7 +37,7 @@ from fleet.metrics.exported.fleet import (
     incident_readings,
     unplaced_readings,
 )
-from fleet.metrics.exported.gpus import gpu_readings
+from fleet.metrics.exported.gpus import gpu_readings, gpu_state_readings
 from fleet.metrics.exported.readings import Reading
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
@@ -102,9 +104,23 @@ class Exporter:
             yield from readings
 
 
-def store_sources(store: ControlStore, since: datetime) -> dict[str, Source]:
-    """What the control store knows; incidents that ended are counted from `since` on."""
+def store_sources(
+    store: ControlStore, since: datetime, heartbeats: HeartbeatPolicy
+) -> dict[str, Source]:
+    """What the control store knows.
+
+    Args:
+        store: of the fleet.
+        since: incidents that ended are counted from here on.
+        heartbeats: how old a node's report may be to be believed of its GPUs.
+    """
     ended = FailoverCounts(since)
+
+    def gpus(now: datetime) -> Iterable[Reading]:
+        found, nodes = store.gpus(), store.nodes()
+        yield from gpu_readings(found)
+        observed_at = {node.region: now for node in nodes}
+        yield from gpu_state_readings(judge_gpus(found, nodes, observed_at, heartbeats).verdicts)
 
     def fleet(now: datetime) -> Iterable[Reading]:
         yield from fleet_readings(store.fleet_counts(), now)
@@ -121,7 +137,7 @@ def store_sources(store: ControlStore, since: datetime) -> dict[str, Source]:
         "controller": lambda _: _controller(store),
         "incidents": incidents,
         "circuits": lambda _: circuit_readings(store.breakers()),
-        "gpus": lambda _: gpu_readings(store.gpus()),
+        "gpus": gpus,
     }
 
 

@@ -97,6 +97,7 @@ def _evidence(made: PartitionMade) -> dict[str, Any]:
         "size_bytes": made.size_bytes,
         "shards_made": made.shards,
         "sketches": made.sketches,
+        "native_histograms": made.histograms,
         "conflicts": made.conflicts,
     }
 

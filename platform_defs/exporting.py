@@ -24,6 +24,7 @@ from prometheus_client.core import (
 )
 
 from fleet.errors import AlreadyRunningError, PermanentError
+from fleet.heartbeats import HeartbeatPolicy
 from fleet.metrics.exported.readings import ExportedFamily, Reading
 from fleet.metrics.exported.table import BY_NAME, grouped
 from ops.exporter import Exporter, dagster_sources, lake_sources, store_sources
@@ -77,7 +78,8 @@ def open_exporter(settings: Settings) -> Iterator[Exporter]:
     since = clock.now()
     with ExitStack() as stack:
         store = stack.enter_context(fleet_store(settings))
-        sources = store_sources(store, since) | lake_sources(
+        heartbeats = HeartbeatPolicy(settings.node.heartbeat_late_s, settings.node.heartbeat_lost_s)
+        sources = store_sources(store, since, heartbeats) | lake_sources(
             ParquetLake(DirectoryStore(settings.lake.path))
         )
         home = Path(settings.dagster_home)

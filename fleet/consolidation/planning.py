@@ -37,7 +37,7 @@ def fit_into_rooms(headroom_ratio: float) -> Fits:
         if id(load) not in known:
             room = Room(load.node, headroom_ratio)
             for agent in load.agents:
-                room.take(agent)
+                room.take(shape_of(agent))
             known[id(load)] = (load, room)
         return known[id(load)][1].copy()
 

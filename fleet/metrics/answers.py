@@ -151,7 +151,7 @@ class Windows:
         """
         self.runs = runs
         self.shape = (len(runs.offsets) - 1, len(ends_ms))
-        low, high = _bounds(runs, starts_ms, ends_ms)
+        low, high = window_bounds(runs.offsets, runs.ends_ms, starts_ms, ends_ms)
         self.at = np.flatnonzero(high > low)
         """Which of all windows (series x steps, flat) have rows."""
         self.low, self.high = low[self.at], high[self.at]
@@ -305,22 +305,29 @@ class Windows:
         return found
 
 
-def _bounds(
-    runs: Runs, starts_ms: Int64Array, ends_ms: Int64Array
+def window_bounds(
+    offsets: Int64Array, row_ends_ms: Int64Array, starts_ms: Int64Array, ends_ms: Int64Array
 ) -> tuple[Int64Array, Int64Array]:
-    """First row of each (series, step) window and the one behind its last, flat."""
-    series, rows = len(runs.offsets) - 1, len(runs.ends_ms)
+    """First row of each (series, step) window and the one behind its last, flat.
+
+    Args:
+        offsets: where each series' rows begin, and the end.
+        row_ends_ms: the time by which windows choose, ascending within a series.
+        starts_ms: one per step, excluded.
+        ends_ms: one per step, included.
+    """
+    series, rows = len(offsets) - 1, len(row_ends_ms)
     if not rows or not len(ends_ms):
         nothing = np.zeros(series * len(ends_ms), np.int64)
         return nothing, nothing
-    base = min(int(np.min(runs.ends_ms)), int(np.min(starts_ms)))
-    top = max(int(np.max(runs.ends_ms)), int(np.max(ends_ms)))
+    base = min(int(np.min(row_ends_ms)), int(np.min(starts_ms)))
+    top = max(int(np.max(row_ends_ms)), int(np.max(ends_ms)))
     if len(ends_ms) == 1 and base >= int(starts_ms[0]) and top <= int(ends_ms[0]):
-        return runs.offsets[:-1], runs.offsets[1:]
+        return offsets[:-1], offsets[1:]
     # one ordered key for (series, time), so that one search answers for every series and step
     span = top - base + 1
     of_series = np.arange(series, dtype=np.int64) * span
-    keys = np.repeat(of_series, np.diff(runs.offsets)) + (runs.ends_ms - base)
+    keys = np.repeat(of_series, np.diff(offsets)) + (row_ends_ms - base)
     low, high = (
         np.searchsorted(keys, (of_series[:, None] + (bounds - base)[None, :]).ravel(), "right")
         for bounds in (starts_ms, ends_ms)

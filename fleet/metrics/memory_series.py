@@ -15,7 +15,10 @@ from fleet.metrics.vectors import InstantVector
 from fleet.ports.metric_store import MetricReader, SelectedSeries
 
 if TYPE_CHECKING:
+    from fleet.metrics.histogram_columns import HistogramSamples
+    from fleet.metrics.histogram_records import HistogramRecords
     from fleet.metrics.samples import Int64Array
+    from fleet.metrics.sketches import SketchColumns
 
 
 class _Series:
@@ -127,6 +130,29 @@ class MemorySeries:
             "level", f"{level.text} of {len(ids)} series, {start_ms} to {end_ms}", "raw samples"
         )
 
+    def sketches(self, ids: Int64Array, level: Level, start_ms: int, end_ms: int) -> SketchColumns:
+        """None: no series here is sketched."""
+        from fleet.metrics.sketches import concat_sketches
+
+        del ids, level, start_ms, end_ms
+        return concat_sketches([])
+
+    def histograms(self, ids: Int64Array, start_ms: int, end_ms: int) -> HistogramSamples:
+        """None: what rules record are numbers."""
+        from fleet.metrics.histogram_columns import no_histogram_samples
+
+        del ids, start_ms, end_ms
+        return no_histogram_samples()
+
+    def histogram_records(
+        self, ids: Int64Array, level: Level, start_ms: int, end_ms: int
+    ) -> HistogramRecords:
+        """None, as `histograms`."""
+        from fleet.metrics.histogram_records import ordered_records
+
+        del ids, level, start_ms, end_ms
+        return ordered_records([])
+
     def covers(self, level: Level, start_ms: int, end_ms: int) -> bool:
         """Never: everything is answered from the samples."""
         del level, start_ms, end_ms
@@ -181,6 +207,20 @@ class OverlaidReader:
     def records(self, ids: Int64Array, level: Level, start_ms: int, end_ms: int) -> RollupColumns:
         """Those below; asked only where `covers` holds."""
         return self._below.records(ids, level, start_ms, end_ms)
+
+    def sketches(self, ids: Int64Array, level: Level, start_ms: int, end_ms: int) -> SketchColumns:
+        """Those below."""
+        return self._below.sketches(ids, level, start_ms, end_ms)
+
+    def histograms(self, ids: Int64Array, start_ms: int, end_ms: int) -> HistogramSamples:
+        """Those below: what is held here are numbers."""
+        return self._below.histograms(ids, start_ms, end_ms)
+
+    def histogram_records(
+        self, ids: Int64Array, level: Level, start_ms: int, end_ms: int
+    ) -> HistogramRecords:
+        """Those below."""
+        return self._below.histogram_records(ids, level, start_ms, end_ms)
 
     def covers(self, level: Level, start_ms: int, end_ms: int) -> bool:
         """Whether the level below holds everything: not where rules have recorded since."""

@@ -16,7 +16,10 @@ from fleet.metrics.samples import SampleBatch, SeriesInfo, empty_batch
 from fleet.ports.metric_store import MetricReader, SelectedSeries
 
 if TYPE_CHECKING:
+    from fleet.metrics.histogram_columns import HistogramSamples
+    from fleet.metrics.histogram_records import HistogramRecords
     from fleet.metrics.samples import Int64Array
+    from fleet.metrics.sketches import SketchColumns
 
 HELD_MS = 20 * MINUTE_MS
 """The shipped rules look back 10 minutes and the 5 of an instant selector, and a little more."""
@@ -27,7 +30,8 @@ HELD_MAX = 20_000_000
 class RecentSamples:
     """A `MetricReader` whose newest samples are in memory; for one thread.
 
-    What other writers commit for these minutes (an import) is in the store alone.
+    What other writers commit for these minutes (an import, a collector) is in the store alone:
+    `leave` has it answered there.
 
     Args:
         below: the store.
@@ -82,6 +86,10 @@ class RecentSamples:
             if not self._of_metric[name]:
                 del self._of_metric[name]
 
+    def leave(self, until_ms: int) -> None:
+        """Answer nothing from memory up to a time: the store has samples that are not held here."""
+        self._from_ms = max(self._from_ms, until_ms)
+
     def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> SelectedSeries:
         """See the port; where the range begins before what is held, the store answers."""
         import numpy as np
@@ -112,6 +120,20 @@ class RecentSamples:
     def records(self, ids: Int64Array, level: Level, start_ms: int, end_ms: int) -> RollupColumns:
         """Those of the store; asked only where `covers` holds."""
         return self._below.records(ids, level, start_ms, end_ms)
+
+    def sketches(self, ids: Int64Array, level: Level, start_ms: int, end_ms: int) -> SketchColumns:
+        """Those below."""
+        return self._below.sketches(ids, level, start_ms, end_ms)
+
+    def histograms(self, ids: Int64Array, start_ms: int, end_ms: int) -> HistogramSamples:
+        """Those below: what is held here are numbers."""
+        return self._below.histograms(ids, start_ms, end_ms)
+
+    def histogram_records(
+        self, ids: Int64Array, level: Level, start_ms: int, end_ms: int
+    ) -> HistogramRecords:
+        """Those below."""
+        return self._below.histogram_records(ids, level, start_ms, end_ms)
 
     def covers(self, level: Level, start_ms: int, end_ms: int) -> bool:
         """Whether the store's level covers the range."""

@@ -58,6 +58,8 @@ class CompactionDue(NamedTuple):
     shard: int
     parts: int
     reason: str
+    histograms: bool = False
+    """Whether they are parts of native histograms."""
 
 
 def validate_policy(policy: MetricPolicy) -> MetricPolicy:
@@ -142,24 +144,29 @@ def plan_retention(state: StoreState, policy: MetricPolicy, now_ms: int) -> Rete
     return RetentionPlan(floors[0], dict(zip(Level, floors[1:], strict=True)), tuple(reasons))
 
 
-def plan_compaction(state: StoreState, hour_ms: int, shard: int) -> CompactionDue | None:
+def plan_compaction(
+    state: StoreState, hour_ms: int, shard: int, *, histograms: bool = False
+) -> CompactionDue | None:
     """Whether the parts of an hour and shard should be merged into one now."""
-    parts = [live.part for live in state.parts(hour_ms, shard)]
+    parts = [live.part for live in state.parts(hour_ms, shard, histograms=histograms)]
     if len(parts) < 2:
         return None
     sizes = sorted(part.size_bytes for part in parts)
     if len(parts) >= COMPACT_PARTS:
-        return CompactionDue(hour_ms, shard, len(parts), f"{len(parts)} parts")
+        return CompactionDue(hour_ms, shard, len(parts), f"{len(parts)} parts", histograms)
     if sum(sizes[:-1]) * COMPACT_SHARE >= sizes[-1]:
-        return CompactionDue(hour_ms, shard, len(parts), f"{len(parts)} parts of like size")
+        reason = f"{len(parts)} parts of like size"
+        return CompactionDue(hour_ms, shard, len(parts), reason, histograms)
     return None
 
 
 def find_compactions(state: StoreState, open_from: int) -> list[CompactionDue]:
     """Hours that are worth merging, newest first; open ones only when they have many parts."""
     due = []
-    for hour_ms, shard in sorted(state.raw, reverse=True):
-        one = plan_compaction(state, hour_ms, shard)
+    places = [(*place, False) for place in state.raw]
+    places += [(*place, True) for place in state.histograms]
+    for hour_ms, shard, histograms in sorted(places, reverse=True):
+        one = plan_compaction(state, hour_ms, shard, histograms=histograms)
         if one and (hour_ms < open_from or one.parts >= COMPACT_PARTS):
             due.append(one)
     return due

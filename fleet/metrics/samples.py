@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from fleet.metrics.histogram_columns import HistogramSamples
+
     Int64Array = npt.NDArray[np.int64]
     FloatArray = npt.NDArray[np.float64]
     BoolArray = npt.NDArray[np.bool_]
@@ -60,16 +62,19 @@ class SampleBatch:
         series_ids: int64, the series of each sample.
         ts_ms: int64, milliseconds since 1970 UTC.
         values: float64; stale markers by their bits.
+        histograms: samples that are native histograms, in any order, duplicates allowed; None for
+            none. Their series are explained in `series`, too.
     """
 
     series_ids: Int64Array
     ts_ms: Int64Array
     values: FloatArray
     series: Mapping[int, SeriesInfo] = field(default_factory=dict)
+    histograms: HistogramSamples | None = None
 
     def __len__(self) -> int:
-        """Number of samples."""
-        return len(self.ts_ms)
+        """Number of samples, histograms among them."""
+        return len(self.ts_ms) + (0 if self.histograms is None else len(self.histograms))
 
 
 def stale_marker() -> float:

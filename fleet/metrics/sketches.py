@@ -30,6 +30,8 @@ _LOG_GAMMA = float(np.log(_GAMMA))
 BIN_OFFSET = 40_000
 """Bin of values in (1/g, 1]; every finite double lies within 36,000 bins of it."""
 INFINITY_BIN = 1 << 30
+BINS_AT_ONCE = 4_000_000
+"""Bins of overlapping runs that are laid out at once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,6 +146,55 @@ def quantile(bins: Int32Array, counts: Int64Array, q: float) -> float:
     if lower == upper:
         return float(lower)
     return float(lower * (1 - weight) + upper * weight)
+
+
+def quantiles_of_runs(
+    sketches: SketchColumns, low: Int64Array, high: Int64Array, q: FloatArray
+) -> FloatArray:
+    """The quantile of each run of neighbouring sketches of one series, as if made of their samples.
+
+    Args:
+        sketches: of any number of series.
+        low: the first sketch of each run, ascending.
+        high: the one behind its last; no run is empty.
+        q: one for each run; beyond 0 and 1 the answer is infinite.
+    """
+    found = np.empty(len(low))
+    bins = sketches.offsets[high] - sketches.offsets[low]
+    done, begin = np.cumsum(bins), 0
+    while begin < len(low):
+        before = done[begin - 1] if begin else 0
+        stop = max(int(np.searchsorted(done, before + BINS_AT_ONCE, "right")), begin + 1)
+        part = slice(begin, stop)
+        found[part] = _quantiles_of_runs(sketches, low[part], bins[part], q[part])
+        begin = stop
+    return found
+
+
+def _quantiles_of_runs(
+    sketches: SketchColumns, low: Int64Array, sizes: Int64Array, q: FloatArray
+) -> FloatArray:
+    # the bins of neighbouring sketches are neighbours
+    runs = np.repeat(np.arange(len(low)), sizes)
+    at = np.arange(len(runs)) + np.repeat(sketches.offsets[low] - (np.cumsum(sizes) - sizes), sizes)
+    order = np.lexsort((sketches.bins[at], runs))
+    bins, runs = sketches.bins[at][order], runs[order]
+    upto = np.cumsum(sketches.counts[at][order])
+    ends = upto[np.searchsorted(runs, np.arange(len(low)), "right") - 1]
+    starts = np.concatenate([[0], ends[:-1]])
+    known = np.where(np.isnan(q), 0.0, np.clip(q, 0, 1))
+    rank = known * (ends - starts - 1.0)
+    whole = np.floor(rank)
+    lower, upper = (
+        bin_values(bins[np.searchsorted(upto, starts + beside.astype(np.int64), "right")])
+        for beside in (whole, np.ceil(rank))
+    )
+    weight = rank - whole
+    with np.errstate(invalid="ignore"):
+        between = lower * (1 - weight) + upper * weight
+    values = np.where(lower == upper, lower, between)
+    values = np.where(q < 0, -np.inf, np.where(q > 1, np.inf, values))
+    return np.where(np.isnan(q), np.nan, values)
 
 
 def _collected(

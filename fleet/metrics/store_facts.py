@@ -48,6 +48,7 @@ class PartitionMade(NamedTuple):
     size_bytes: int
     sketches: int
     conflicts: int
+    histograms: int = 0
 
 
 class Damage(NamedTuple):
@@ -102,7 +103,8 @@ class StoreFacts(NamedTuple):
 
 def facts_of(state: StoreState, open_from_ms: int) -> StoreFacts:
     """The facts of a state of the log."""
-    live = [(place, one.part) for place, parts in state.raw.items() for one in parts.values()]
+    raw = [*state.raw.items(), *state.histograms.items()]
+    live = [(place, one.part) for place, parts in raw for one in parts.values()]
     return StoreFacts(
         commits=state.number,
         raw_parts=len(live),

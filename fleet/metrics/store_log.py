@@ -49,6 +49,12 @@ class RollupShard(NamedTuple):
     """None where no series is sketched."""
     conflicts: int = 0
     """Samples of one series and time with different values, of which the last was taken."""
+    histograms: RollupFile | None = None
+    """None where no series is a native histogram."""
+
+    def files(self) -> list[RollupFile]:
+        """All files that were made."""
+        return [one for one in (self.records, self.sketches, self.histograms) if one is not None]
 
 
 class Counted(NamedTuple):
@@ -74,6 +80,8 @@ class SamplesEntry:
     commit: RawCommit
     series: SeriesPart | None
     counted: Counted
+    histograms: tuple[RawPart, ...] = ()
+    """Parts of native histograms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,8 @@ class CompactionEntry:
     sources: tuple[str, ...]
     part: RawPart
     conflicts: int
+    histograms: bool = False
+    """Whether the parts are those of native histograms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +183,10 @@ def _fields(entry: Entry) -> dict[str, Any]:
     match entry:
         case SamplesEntry():
             commit = entry.commit
-            return {
-                "kind": "samples",
+            # a kind of its own, so that a version without histograms stops instead of losing them
+            more = {"histograms": [list(one) for one in entry.histograms]}
+            return (more if entry.histograms else {}) | {
+                "kind": "samples_and_histograms" if entry.histograms else "samples",
                 "at": _text(commit.committed_at),
                 "number": commit.number,
                 "batch_id": commit.batch_id,
@@ -185,7 +197,7 @@ def _fields(entry: Entry) -> dict[str, Any]:
             }
         case CompactionEntry():
             return {
-                "kind": "compaction",
+                "kind": "histogram_compaction" if entry.histograms else "compaction",
                 "at": _text(entry.at),
                 "sources": list(entry.sources),
                 "part": list(entry.part),
@@ -232,18 +244,20 @@ def shard_fields(one: RollupShard) -> list[Any]:
         one.records and list(one.records),
         one.sketches and list(one.sketches),
         one.conflicts,
+        *([list(one.histograms)] if one.histograms else []),
     ]
 
 
 def shard_of(fields: list[Any]) -> RollupShard:
     """The shard again."""
-    shard, inputs, records, sketches, conflicts = fields
+    shard, inputs, records, sketches, conflicts, *histograms = fields
     return RollupShard(
         shard,
         inputs,
         records and RollupFile(*records),
         sketches and RollupFile(*sketches),
         conflicts,
+        RollupFile(*histograms[0]) if histograms else None,
     )
 
 
@@ -256,7 +270,8 @@ def _samples(fields: dict[str, Any]) -> SamplesEntry:
         tuple(RawPart(*one) for one in fields["parts"]),
     )
     series = fields["series"] and SeriesPart(*fields["series"])
-    return SamplesEntry(commit, series, Counted(**fields["counted"]))
+    histograms = tuple(RawPart(*one) for one in fields.get("histograms", ()))
+    return SamplesEntry(commit, series, Counted(**fields["counted"]), histograms)
 
 
 def _compaction(fields: dict[str, Any]) -> CompactionEntry:
@@ -265,6 +280,7 @@ def _compaction(fields: dict[str, Any]) -> CompactionEntry:
         tuple(fields["sources"]),
         RawPart(*fields["part"]),
         fields["conflicts"],
+        fields["kind"] == "histogram_compaction",
     )
 
 
@@ -299,7 +315,9 @@ def _retention(fields: dict[str, Any]) -> RetentionEntry:
 
 _READERS: Mapping[str, Callable[[dict[str, Any]], Entry]] = {
     "samples": _samples,
+    "samples_and_histograms": _samples,
     "compaction": _compaction,
+    "histogram_compaction": _compaction,
     "series_compaction": _series_compaction,
     "rollup": _rollup,
     "discard": _discard,

@@ -34,6 +34,9 @@ BATCHES_REMEMBERED = 100_000
 """Commits whose batch ids are known: two days of eight writers that commit every 15 s."""
 RECENT_COMMITS = 1000
 """Commits that say whether samples come in time now."""
+FORMAT_HISTOGRAMS = 2
+"""Format of a snapshot of a store that has held native histograms: a version that does not know of
+them refuses it."""
 CODE = "1"
 """Version of what computes records; part of every shard's inputs, so that a new one makes all of
 them dirty."""
@@ -70,6 +73,8 @@ class StoreState:
         """Number of the last commit of samples."""
         self.raw: dict[Place, dict[str, LivePart]] = {}
         """(hour, shard) -> key -> live part, in the order of commits."""
+        self.histograms: dict[Place, dict[str, LivePart]] = {}
+        """The same of parts of native histograms."""
         self.versions: dict[Place, int] = {}
         """(hour, shard) -> number of the last commit that touched it."""
         self.series: OrderedDict[str, SeriesPart] = OrderedDict()
@@ -109,9 +114,9 @@ class StoreState:
             case RetentionEntry():
                 self._retention(entry)
 
-    def parts(self, hour_ms: int, shard: int) -> list[LivePart]:
-        """Live parts of an hour and shard, in the order of commits."""
-        found = self.raw.get((hour_ms, shard), {})
+    def parts(self, hour_ms: int, shard: int, *, histograms: bool = False) -> list[LivePart]:
+        """Live parts of an hour and shard, in the order of commits: of samples, or histograms."""
+        found = (self.histograms if histograms else self.raw).get((hour_ms, shard), {})
         return sorted(found.values(), key=lambda live: live.number)
 
     def inputs(self, level: Level, partition_ms: int, shard: int, open_from_ms: int) -> str:
@@ -132,7 +137,9 @@ class StoreState:
             made = self.rollups[below].get((start, shard))
             if made is None or start >= open_from_ms:
                 continue
-            files = (made.records, made.sketches)
+            files = [made.records, made.sketches]
+            if made.histograms is not None:
+                files.append(made.histograms)
             if any(files):
                 found.append(f"{start}:" + ",".join(one.sha256 if one else "-" for one in files))
         if not found:
@@ -147,11 +154,16 @@ class StoreState:
     def to_json(self) -> dict[str, Any]:
         """The whole state, for a snapshot."""
         return {
-            "format": FORMAT,
+            "format": FORMAT_HISTOGRAMS if self._knows_histograms() else FORMAT,
             "entry": self.entry,
             "number": self.number,
             "raw": [
                 [live.number, *live.part] for parts in self.raw.values() for live in parts.values()
+            ],
+            "histograms": [
+                [live.number, *live.part]
+                for parts in self.histograms.values()
+                for live in parts.values()
             ],
             "versions": [[*place, version] for place, version in self.versions.items()],
             "series": [list(one) for one in self.series.values()],
@@ -175,15 +187,17 @@ class StoreState:
         Raises:
             SchemaMismatchError: a newer Stateroom wrote the snapshot.
         """
-        if fields["format"] != FORMAT:
+        if fields["format"] not in {FORMAT, FORMAT_HISTOGRAMS}:
             raise SchemaMismatchError(
-                f"a snapshot of the metric store has format {fields['format']}, not {FORMAT}",
+                f"a snapshot of the metric store has format {fields['format']}, not 1 or 2",
                 hint="Run the version of Stateroom that wrote it, or a newer one.",
             )
         state = cls()
         state.entry, state.number = fields["entry"], fields["number"]
         for number, *part in fields["raw"]:
-            state._live(number, RawPart(*part))
+            state._live(state.raw, number, RawPart(*part))
+        for number, *part in fields.get("histograms", ()):
+            state._live(state.histograms, number, RawPart(*part))
         state.versions = {(hour, shard): one for hour, shard, one in fields["versions"]}
         state.series = OrderedDict((one[0], SeriesPart(*one)) for one in fields["series"])
         for level in Level:
@@ -210,10 +224,15 @@ class StoreState:
     def live_keys(self) -> set[str]:
         """Keys of all objects below `raw/`, `series/`, `rollups/` and `sketches/` that count."""
         keys = {key for parts in self.raw.values() for key in parts} | set(self.series)
+        keys |= {key for parts in self.histograms.values() for key in parts}
         for built in self.rollups.values():
             for made in built.values():
-                keys |= {file.key for file in (made.records, made.sketches) if file is not None}
+                keys |= {file.key for file in made.files()}
         return keys
+
+    def _knows_histograms(self) -> bool:
+        made = (one for built in self.rollups.values() for one in built.values())
+        return bool(self.histograms) or any(one.histograms for one in made)
 
     def _samples(self, entry: SamplesEntry) -> None:
         commit = entry.commit
@@ -222,7 +241,10 @@ class StoreState:
         while len(self.batches) > BATCHES_REMEMBERED:
             self.batches.popitem(last=False)
         for part in commit.parts:
-            self._live(commit.number, part)
+            self._live(self.raw, commit.number, part)
+        for part in entry.histograms:
+            self._live(self.histograms, commit.number, part)
+        for part in (*commit.parts, *entry.histograms):
             self.versions[part.hour_ms, part.shard] = commit.number
             self.suspects[Level.M1].add((part.hour_ms, part.shard))
         if entry.series is not None:
@@ -231,16 +253,21 @@ class StoreState:
         self.recent.append(entry.counted)
 
     def _compaction(self, entry: CompactionEntry) -> None:
-        live = self.raw[entry.part.hour_ms, entry.part.shard]
+        raw = self.histograms if entry.histograms else self.raw
+        live = raw[entry.part.hour_ms, entry.part.shard]
         number = max(live.pop(key).number for key in entry.sources)
-        self._live(number, entry.part)
+        self._live(raw, number, entry.part)
         conflicts = self.counted.conflicts + entry.conflicts
         self.counted = self.counted._replace(conflicts=conflicts)
 
     def _retention(self, entry: RetentionEntry) -> None:
         self.raw_floor_ms = entry.raw_floor_ms
         self.floors_ms = dict(entry.floors_ms)
-        self.raw = {place: one for place, one in self.raw.items() if place[0] >= self.raw_floor_ms}
+        floor = self.raw_floor_ms
+        self.raw = {place: one for place, one in self.raw.items() if place[0] >= floor}
+        self.histograms = {
+            place: one for place, one in self.histograms.items() if place[0] >= floor
+        }
         for level, floor in self.floors_ms.items():
             built = self.rollups[level]
             self.rollups[level] = {place: one for place, one in built.items() if place[0] >= floor}
@@ -249,8 +276,9 @@ class StoreState:
         lowest = self.floors_ms[Level.M1]
         self.versions = {place: one for place, one in self.versions.items() if place[0] >= lowest}
 
-    def _live(self, number: int, part: RawPart) -> None:
-        self.raw.setdefault((part.hour_ms, part.shard), {})[part.key] = LivePart(number, part)
+    @staticmethod
+    def _live(raw: dict[Place, dict[str, LivePart]], number: int, part: RawPart) -> None:
+        raw.setdefault((part.hour_ms, part.shard), {})[part.key] = LivePart(number, part)
 
     def _suspect(self, level: Level, partition_ms: int, shard: int) -> None:
         """Have a shard looked at again, and what is made from it."""

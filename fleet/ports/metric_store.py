@@ -12,7 +12,10 @@ from fleet.metrics.record import RollupColumns
 from fleet.metrics.samples import SampleBatch, SeriesInfo
 
 if TYPE_CHECKING:
+    from fleet.metrics.histogram_columns import HistogramSamples
+    from fleet.metrics.histogram_records import HistogramRecords
     from fleet.metrics.samples import Int64Array
+    from fleet.metrics.sketches import SketchColumns
 
 
 class RawPart(NamedTuple):
@@ -84,6 +87,29 @@ class MetricReader(Protocol):
 
     def records(self, ids: Int64Array, level: Level, start_ms: int, end_ms: int) -> RollupColumns:
         """Records whose bucket lies in (start_ms, end_ms]; both must be multiples of the level."""
+        ...
+
+    def sketches(self, ids: Int64Array, level: Level, start_ms: int, end_ms: int) -> SketchColumns:
+        """Sketches whose bucket lies in (start_ms, end_ms], from 5m on, by (series, end).
+
+        Series whose `sketched` is not set have none; NaN is not counted in them.
+        """
+        ...
+
+    def histograms(self, ids: Int64Array, start_ms: int, end_ms: int) -> HistogramSamples:
+        """Native histograms of series in (start_ms, end_ms], by (series, time), one per pair.
+
+        Stale markers are among them. Most series have none; then the answer is immediate.
+        """
+        ...
+
+    def histogram_records(
+        self, ids: Int64Array, level: Level, start_ms: int, end_ms: int
+    ) -> HistogramRecords:
+        """Records of native histograms whose bucket lies in (start_ms, end_ms].
+
+        Both must be multiples of the level.
+        """
         ...
 
     def covers(self, level: Level, start_ms: int, end_ms: int) -> bool:

@@ -123,6 +123,12 @@ def aggregate(name: str, vector: Vector, grouping: Grouping, semantics: Semantic
     return Vector(labels, values, counts > 0).compact()
 
 
+def dense(name: str, vector: Vector, groups: Groups) -> tuple[FloatArray, BoolArray]:
+    """The same as (groups, steps), and where there is a value."""
+    rows = _sorted(vector, groups)
+    return _OF_GROUP[name](rows), rows.counts() > 0
+
+
 def quantile(q: Scalar, vector: Vector, grouping: Grouping) -> Vector:
     """The quantile of the values of each group."""
     if not len(vector):

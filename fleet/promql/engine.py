@@ -123,5 +123,13 @@ def _answer(expr: str, steps: Steps, value: Value, context: Context) -> Answer:
         there = np.ones(row.shape, np.bool_)
         return Answer(expr, AnswerKind.SCALAR, times, ((),), row, there, uses)
     found = value.compact()
+    if found.histograms is not None:
+        raise InvalidInputError(
+            "query",
+            expr,
+            "an expression that is numbers; this one is native histograms",
+            hint="Put histogram_quantile, histogram_count, histogram_sum, histogram_avg or "
+            "histogram_fraction around it.",
+        )
     labels = found.labels.all_labels()
     return Answer(expr, AnswerKind.VECTOR, times, labels, found.values, found.present, uses)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,20 +12,30 @@ import promql_parser as pp
 from fleet.errors import InvalidInputError, TooLargeError
 from fleet.metrics.answers import Windows, runs_of_points
 from fleet.metrics.labels import Matcher
-from fleet.promql import aggregations, functions, label_functions, matching, operators
+from fleet.promql import (
+    aggregations,
+    functions,
+    label_functions,
+    matching,
+    native_operators,
+    operators,
+)
 from fleet.promql.histograms import histogram_quantile
+from fleet.promql.native_functions import OF_HISTOGRAM, fractions, quantiles
+from fleet.promql.native_windows import LAST, LAST_TIME, NATIVE, NativeFunction
 from fleet.promql.parsing import duration_ms, matchers_of, unwrapped
 from fleet.promql.plan import Need
 from fleet.promql.selectors import (
     Context,
-    WindowContext,
     WindowFunction,
     last_time,
     last_value,
     range_vector,
+    refused_histograms,
     window_times,
 )
-from fleet.promql.values import Scalar, Steps, Text, Vector, empty_vector, single_row
+from fleet.promql.values import Scalar, Steps, Text, Vector, empty_vector, merged, single_row
+from fleet.promql.window_context import WindowContext
 from fleet.promql.window_functions import OVER_TIME
 
 if TYPE_CHECKING:
@@ -58,9 +69,27 @@ class Evaluation:
         )
 
     def vector(self, node: Any, steps: Steps) -> Vector:
-        """A node that is a vector, which the parser has checked."""
+        """A node that is a vector of numbers; that it is a vector the parser has checked.
+
+        Raises:
+            InvalidInputError: it has native histograms.
+        """
+        found = self.mixed(node, steps)
+        if found.histograms is not None:
+            raise refused_histograms(node)
+        return found
+
+    def mixed(self, node: Any, steps: Steps) -> Vector:
+        """A node that is a vector, maybe with native histograms."""
         found = self.value(node, steps)
         assert isinstance(found, Vector)
+        return found
+
+    def _of_numbers(self, node: Any, steps: Steps) -> Value:
+        """A node of any kind, without native histograms."""
+        found = self.value(node, steps)
+        if isinstance(found, Vector) and found.histograms is not None:
+            raise refused_histograms(node)
         return found
 
     def scalar(self, node: Any, steps: Steps) -> Scalar:
@@ -78,15 +107,19 @@ class Evaluation:
         return Scalar(np.full(steps.count, float(node.val)))
 
     def _selector(self, node: Any, steps: Steps) -> Vector:
-        return self._instant_selector(node, steps, last_value)
+        return self._instant_selector(node, steps, last_value, LAST)
 
-    def _instant_selector(self, node: Any, steps: Steps, function: WindowFunction) -> Vector:
+    def _instant_selector(
+        self, node: Any, steps: Steps, function: WindowFunction, native: NativeFunction
+    ) -> Vector:
         lookback = self._context.lookback_ms
         nothing = np.zeros(steps.count)
-        return range_vector(node, lookback, steps, function, nothing, Need.LAST, self._context)
+        return range_vector(
+            node, lookback, steps, function, nothing, Need.LAST, self._context, native
+        )
 
     def _negative(self, node: Any, steps: Steps) -> Value:
-        found = self.value(node.expr, steps)
+        found = self._of_numbers(node.expr, steps)
         if isinstance(found, Scalar):
             return Scalar(-found.values)
         assert isinstance(found, Vector)
@@ -95,6 +128,12 @@ class Evaluation:
     def _binary(self, node: Any, steps: Steps) -> Value:
         op, left, right = str(node.op), self.value(node.lhs, steps), self.value(node.rhs, steps)
         how = _matching(node.modifier)
+        scaled = native_operators.scaled(op, left, right)
+        if scaled is not None:
+            return scaled
+        for side, one in ((left, node.lhs), (right, node.rhs)):
+            if isinstance(side, Vector) and side.histograms is not None:
+                raise refused_histograms(one)
         if isinstance(left, Scalar) and isinstance(right, Scalar):
             values, _ = operators.combined(op, left.values, right.values, as_bool=how.as_bool)
             return Scalar(values)
@@ -110,6 +149,12 @@ class Evaluation:
 
     def _aggregation(self, node: Any, steps: Steps) -> Vector:
         op, grouping = str(node.op), _grouping(node.modifier)
+        if op in native_operators.AGGREGATED:
+            mixed = self.mixed(node.expr, steps)
+            if mixed.histograms is not None:
+                semantics = self._context.semantics
+                return native_operators.aggregate(op, mixed, grouping, semantics)
+            return aggregations.aggregate(op, mixed, grouping, self._context.semantics)
         vector = self.vector(node.expr, steps)
         if op in aggregations.AGGREGATED:
             return aggregations.aggregate(op, vector, grouping, self._context.semantics)
@@ -129,6 +174,11 @@ class Evaluation:
             return vector.computed(functions.ELEMENTWISE[name](vector.values))
         if name in functions.CALENDAR:
             return self._calendar(name, arguments, steps)
+        if name in OF_HISTOGRAM:
+            compute = OF_HISTOGRAM[name]
+            return native_operators.computed(
+                self.mixed(arguments[0], steps), lambda cells: compute(cells.histograms)
+            )
         return _CALLS[name](self, arguments, steps)
 
     def _calendar(self, name: str, arguments: list[Any], steps: Steps) -> Vector:
@@ -154,6 +204,7 @@ class Evaluation:
                 parameter,
                 function.need,
                 self._context,
+                NATIVE.get(name),
             )
         if name == "absent_over_time":
             return functions.absent(found.anywhere(), _asked_for(node))
@@ -201,13 +252,13 @@ class Evaluation:
     # --- functions that are neither of windows nor of single values -------------------------------
 
     def _absent(self, arguments: list[Any], steps: Steps) -> Vector:
-        vector = self.vector(arguments[0], steps)
+        vector = self.mixed(arguments[0], steps)
         return functions.absent(vector.anywhere(), _asked_for(arguments[0]))
 
     def _timestamp(self, arguments: list[Any], steps: Steps) -> Vector:
         inner = unwrapped(arguments[0])
         if isinstance(inner, pp.VectorSelector):
-            return self._instant_selector(inner, steps, last_time).nameless()
+            return self._instant_selector(inner, steps, last_time, LAST_TIME).nameless()
         vector = self.vector(inner, steps)
         seconds = np.broadcast_to(steps.times_ms() / 1000, vector.values.shape)
         return vector.computed(seconds)
@@ -233,16 +284,34 @@ class Evaluation:
         return functions.clamped(self.vector(vector, steps), None, self.scalar(high, steps))
 
     def _histogram_quantile(self, arguments: list[Any], steps: Steps) -> Vector:
-        q, buckets = self.scalar(arguments[0], steps), self.vector(arguments[1], steps)
-        return histogram_quantile(q, buckets, self._context.semantics)
+        q, buckets = self.scalar(arguments[0], steps), self.mixed(arguments[1], steps)
+        semantics = self._context.semantics
+        numbers = replace(buckets, present=buckets.numbers(), histograms=None)
+        found = histogram_quantile(q, numbers.compact(), semantics)
+        if buckets.histograms is None:
+            return found
+        native = native_operators.computed(
+            buckets, lambda cells: quantiles(cells.histograms, q.values[cells.steps], semantics)
+        )
+        return merged(matching.stacked(found, native))
+
+    def _histogram_fraction(self, arguments: list[Any], steps: Steps) -> Vector:
+        lower, upper = (self.scalar(one, steps).values for one in arguments[:2])
+        semantics = self._context.semantics
+        return native_operators.computed(
+            self.mixed(arguments[2], steps),
+            lambda cells: fractions(
+                cells.histograms, lower[cells.steps], upper[cells.steps], semantics
+            ),
+        )
 
     def _label_replace(self, arguments: list[Any], steps: Steps) -> Vector:
         texts = [self._text(argument) for argument in arguments[1:]]
-        return label_functions.label_replace(self.vector(arguments[0], steps), *texts)
+        return label_functions.label_replace(self.mixed(arguments[0], steps), *texts)
 
     def _label_join(self, arguments: list[Any], steps: Steps) -> Vector:
         target, separator, *sources = (self._text(argument) for argument in arguments[1:])
-        vector = self.vector(arguments[0], steps)
+        vector = self.mixed(arguments[0], steps)
         return label_functions.label_join(vector, target, separator, sources)
 
 
@@ -262,6 +331,7 @@ _CALLS: dict[str, Callable[[Evaluation, list[Any], Steps], Value]] = {
     "clamp_min": Evaluation._clamp_min,  # noqa: SLF001
     "clamp_max": Evaluation._clamp_max,  # noqa: SLF001
     "histogram_quantile": Evaluation._histogram_quantile,  # noqa: SLF001
+    "histogram_fraction": Evaluation._histogram_fraction,  # noqa: SLF001
     "label_replace": Evaluation._label_replace,  # noqa: SLF001
     "label_join": Evaluation._label_join,  # noqa: SLF001
     "sort": _sorting(descending=False),

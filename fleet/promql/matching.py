@@ -80,12 +80,13 @@ def set_operation(op: str, left: Vector, right: Vector, matching: Matching) -> V
     if op == "or":
         taken = _anywhere(left, left_keys, count)
         rest = replace(right, present=right.present & ~taken[right_keys]).compact()
-        return merged(_stacked(left, rest))
+        return merged(stacked(left, rest))
     there = _anywhere(right, right_keys, count)[left_keys]
     return replace(left, present=left.present & (there if op == "and" else ~there)).compact()
 
 
-def _stacked(one: Vector, other: Vector) -> Vector:
+def stacked(one: Vector, other: Vector) -> Vector:
+    """The rows of one vector of numbers, then those of another."""
     if not len(other) or not len(one):
         return one if len(one) else other
     return Vector(

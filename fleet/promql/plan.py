@@ -13,7 +13,9 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from fleet.metrics.levels import Level
+import numpy as np
+
+from fleet.metrics.levels import DAY_MS, Level
 from fleet.ports.metric_store import MetricReader
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ class Need(Enum):
     """The last sample and whether the series had ended: only raw samples say so."""
     SAMPLES = "samples"
     """Every sample."""
+    SKETCH = "sketch"
+    """The quantile of the samples; within 1 % from sketches, where the series has them."""
 
 
 class Piece(NamedTuple):
@@ -51,6 +55,12 @@ class Piece(NamedTuple):
 
 
 REMOVED = "retention has removed raw samples"
+SKETCHED = "quantiles of sketches are within 1 % of the value"
+SKETCHED_LEVEL = Level.M5
+"""The finest level that has sketches."""
+SKETCHED_FROM_MS = DAY_MS
+"""Windows at least as long are answered from sketches where there are some: a day of a series at
+15 s is 5,760 samples, or 24 sketches of about 30 bins."""
 
 
 def plan_windows(
@@ -69,7 +79,10 @@ def plan_windows(
     """
     plan = _Plan(reader, starts_ms, ends_ms, need)
     levels = [level for level in sorted(Level, reverse=True) if plan.is_aligned(level)]
-    found = plan.divided(0, len(ends_ms), levels if need is Need.RECORD else [])
+    if need is Need.SKETCH:
+        long = len(ends_ms) > 0 and int(np.min(ends_ms - starts_ms)) >= SKETCHED_FROM_MS
+        levels = [level for level in levels if level >= SKETCHED_LEVEL and long]
+    found = plan.divided(0, len(ends_ms), levels if need in {Need.RECORD, Need.SKETCH} else [])
     return sorted(found)
 
 
@@ -102,7 +115,7 @@ class _Plan:
             if begin == end:
                 waiting.append((first, stop, finer))
                 continue
-            yield Piece(begin, end, level)
+            yield Piece(begin, end, level, SKETCHED if self._need is Need.SKETCH else "")
             waiting.append((first, begin, finer))
             # behind a hole the same level may go on
             waiting.append((end, stop, levels))
@@ -124,12 +137,15 @@ class _Plan:
         if self._need is not Need.SAMPLES:
             for level in sorted(Level):
                 coarse = self._need is Need.LAST and level > Level.M5
+                coarse |= self._need is Need.SKETCH and level < SKETCHED_LEVEL
                 if not coarse and self._covers(level, first, stop):
                     return Piece(first, stop, level, self._reason(level), self.is_aligned(level))
         return Piece(first, stop, None, f"{REMOVED}; what is left of them answers")
 
     def _reason(self, level: Level) -> str:
         moved = f"windows were moved back to the buckets of {level.text}"
+        if self._need is Need.SKETCH:
+            return SKETCHED if self.is_aligned(level) else f"{REMOVED}; {SKETCHED}, and {moved}"
         if self._need is not Need.LAST:
             return f"{REMOVED}; {moved}"
         ended = f"rollups of {level.text} do not say when a series ended"

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fleet.errors import TooLargeError
-from fleet.metrics.answers import Runs, Windows, runs_of_records, runs_of_samples
+from fleet.errors import InvalidInputError, TooLargeError
+from fleet.metrics.answers import Windows
 from fleet.metrics.labels import MatchKind
-from fleet.metrics.levels import HOUR_MS, Level
 from fleet.metrics.samples import is_stale
 from fleet.ports.metric_store import CodedLabels, MetricReader, SelectedSeries
 from fleet.promql.answer import SelectorUse
 from fleet.promql.label_table import LabelTable, table_of
+from fleet.promql.native_cells import HistogramCells, NativeCollector
+from fleet.promql.native_windows import NativeFunction
 from fleet.promql.parsing import duration_ms, fixed_ms, matchers_of
 from fleet.promql.plan import Need, Piece, plan_windows
 from fleet.promql.semantics import Semantics
 from fleet.promql.values import Steps, Vector
+from fleet.promql.window_context import WindowContext
+from fleet.promql.window_reading import (
+    WindowTimes,
+    moved,
+    read_native_windows,
+    read_sketch_windows,
+    read_windows,
+)
 
 if TYPE_CHECKING:
     from fleet.metrics.samples import BoolArray, FloatArray, Int64Array
-
-SAMPLES_AT_ONCE = 20_000_000
-"""Raw samples read in one call, about 500 MB; more series are read in groups."""
-RECORDS_AT_ONCE = 2_000_000
-"""Records of rollups read in one call, about 300 MB."""
-INTERVAL_GUESS_MS = 15_000
-"""Time between samples of a series that does not say it; only sizes of reads depend on it."""
-GAP_MS = HOUR_MS
-"""Windows further apart are read one by one. Raw parts hold an hour: nearer ones share a part."""
 
 
 class Context(NamedTuple):
@@ -50,27 +49,6 @@ class Context(NamedTuple):
     end_ms: int
     uses: list[SelectorUse]
     """Which level answered which selector; grows."""
-
-
-class WindowTimes(NamedTuple):
-    """The windows of a selector, one per step (or one for all steps, where `@` pins it)."""
-
-    starts_ms: Int64Array
-    """Nominal start of each window."""
-    ends_ms: Int64Array
-    at_ms: Int64Array
-    """The step itself, which `offset` and `@` do not move."""
-
-
-class WindowContext(NamedTuple):
-    """What functions of windows know beside the windows; arrays of one value per window."""
-
-    start_ms: Int64Array
-    end_ms: Int64Array
-    at_ms: Int64Array
-    parameter: FloatArray
-    """The scalar argument of the function; 0 where it has none."""
-    semantics: Semantics
 
 
 WindowFunction = Callable[[Windows, WindowContext], "tuple[FloatArray, BoolArray | None]"]
@@ -101,6 +79,7 @@ def range_vector(
     parameter: FloatArray,
     need: Need,
     context: Context,
+    native: NativeFunction | None = None,
 ) -> Vector:
     """A function of the windows of a selector, for every series and step.
 
@@ -112,33 +91,109 @@ def range_vector(
         parameter: its scalar argument, one per step.
         need: what it has to know of a window.
         context: of the query.
+        native: what to compute of windows of native histograms; None where they are refused.
 
     Raises:
+        InvalidInputError: there are native histograms, and the function takes none.
         TooLargeError: more points than the query may have.
     """
     times = window_times(selector, range_ms, steps, context)
     closed = np.int64(1 if context.semantics.left_closed else 0)
     starts = times.starts_ms - closed
     series = select(selector, int(np.min(starts)), int(np.max(times.ends_ms)), steps, context)
-    values = np.zeros((len(series.ids), steps.count))
+    asked = _Asked(selector, times._replace(starts_ms=starts), times, function, parameter, native)
+    if need is Need.SKETCH:
+        values, present, cells = _with_sketches(asked, series, context)
+    else:
+        values, present, cells = _computed(asked, series, need, context)
+    return Vector(_labels(selector, series), values, present, histograms=cells).compact()
+
+
+class _Asked(NamedTuple):
+    """What a selector is asked for."""
+
+    selector: Any
+    read: WindowTimes
+    """The windows as they are read ..."""
+    nominal: WindowTimes
+    """... and as functions know them."""
+    function: WindowFunction
+    parameter: FloatArray
+    native: NativeFunction | None
+
+
+_Computed = tuple["FloatArray", "BoolArray", HistogramCells | None]
+
+
+def _with_sketches(asked: _Asked, series: SelectedSeries, context: Context) -> _Computed:
+    """Series that have sketches, and apart from them those that have none."""
+    sketched = np.array([info.sketched for info in series.infos], np.bool_)
+    if not sketched.any():
+        return _computed(asked, series, Need.SAMPLES, context)
+    shape = (len(series.ids), len(asked.read.ends_ms))
+    values, present = np.zeros(shape), np.zeros(shape, np.bool_)
+    for rows, need in ((sketched, Need.SKETCH), (~sketched, Need.SAMPLES)):
+        at = np.flatnonzero(rows)
+        if len(at):
+            some = SelectedSeries(series.ids[at], [series.infos[row] for row in at.tolist()])
+            values[at], present[at], _ = _computed(asked, some, need, context)
+    return values, present, None
+
+
+def _computed(asked: _Asked, series: SelectedSeries, need: Need, context: Context) -> _Computed:
+    """The function of the windows of some series, as (series, steps)."""
+    read, nominal = asked.read, asked.nominal
+    values = np.zeros((len(series.ids), len(read.ends_ms)))
     present = np.zeros(values.shape, np.bool_)
-    for piece in plan_windows(context.reader, starts, times.ends_ms, need):
+    natives: NativeCollector | None = None
+    for piece in plan_windows(context.reader, read.starts_ms, read.ends_ms, need):
         part = slice(piece.first, piece.stop)
-        _note(context, selector, piece, times, len(series.ids))
-        some = WindowTimes(starts[part], times.ends_ms[part], times.at_ms[part])
-        for rows, columns, windows in _read(context.reader, series, piece, some, need):
+        _note(context, asked.selector, piece, nominal, len(series.ids))
+        some = WindowTimes(read.starts_ms[part], read.ends_ms[part], read.at_ms[part])
+        for rows, columns, native in read_native_windows(context.reader, series, piece, some, need):
+            if asked.native is None:
+                raise refused_histograms(asked.selector)
+            natives = natives or NativeCollector(asked.native, values.shape)
+            first = part.start + columns.start
+            known = _known(asked, piece, native.at % native.steps + first, context)
+            natives.add(native, rows.start, first, known)
+        if need is Need.SKETCH and piece.level is not None:
+            for rows, columns, sketches in read_sketch_windows(context.reader, series, piece, some):
+                into = slice(part.start + columns.start, part.start + columns.stop)
+                found = sketches.quantiles(asked.parameter[into])
+                values[rows, into], present[rows, into] = found
+            continue
+        for rows, columns, windows in read_windows(context.reader, series, piece, some, need):
             into = slice(part.start + columns.start, part.start + columns.stop)
-            step = windows.step + into.start
-            known = WindowContext(
-                _moved(times.starts_ms, piece)[step],
-                _moved(times.ends_ms, piece)[step],
-                times.at_ms[step],
-                parameter[step],
-                context.semantics,
+            known = _known(asked, piece, windows.step + into.start, context)
+            values[rows, into], present[rows, into] = windows.spread(
+                *asked.function(windows, known)
             )
-            found, kept = function(windows, known)
-            values[rows, into], present[rows, into] = windows.spread(found, kept)
-    return Vector(_labels(selector, series), values, present).compact()
+            if natives is not None:
+                natives.saw_numbers(rows, into, windows)
+    cells = None if natives is None else natives.laid_over(values, present)
+    return values, present, cells
+
+
+def refused_histograms(node: Any) -> InvalidInputError:
+    """The error about native histograms where only numbers can be."""
+    return InvalidInputError(
+        "query",
+        node.prettify(),
+        "numbers here; these series are native histograms",
+        hint="Put histogram_quantile, histogram_count, histogram_sum, histogram_avg or "
+        "histogram_fraction around them; docs/promql.md says what takes them.",
+    )
+
+
+def _known(asked: _Asked, piece: Piece, step: Int64Array, context: Context) -> WindowContext:
+    return WindowContext(
+        moved(asked.nominal.starts_ms, piece)[step],
+        moved(asked.nominal.ends_ms, piece)[step],
+        asked.nominal.at_ms[step],
+        asked.parameter[step],
+        context.semantics,
+    )
 
 
 def select(
@@ -176,52 +231,6 @@ def _note(context: Context, selector: Any, piece: Piece, times: WindowTimes, ser
     start, end = int(times.starts_ms[piece.first]), int(times.ends_ms[piece.stop - 1])
     text = selector.prettify()
     context.uses.append(SelectorUse(text, piece.level, start, end, series, piece.reason))
-
-
-def _moved(bounds_ms: Int64Array, piece: Piece) -> Int64Array:
-    if piece.aligned or piece.level is None:
-        return bounds_ms
-    return bounds_ms // piece.level * piece.level
-
-
-def _read(
-    reader: MetricReader, series: SelectedSeries, piece: Piece, times: WindowTimes, need: Need
-) -> Iterator[tuple[slice, slice, Windows]]:
-    """Windows of a piece, as (rows, steps within the piece, windows); bounded in memory."""
-    starts, ends = _moved(times.starts_ms, piece), _moved(times.ends_ms, piece)
-    for columns in _spans(starts, ends):
-        start, end = int(starts[columns.start]), int(ends[columns.stop - 1])
-        if start >= end:
-            continue
-        size = _series_at_once(series, piece.level, end - start)
-        for first in range(0, len(series.ids), size):
-            rows = slice(first, min(first + size, len(series.ids)))
-            runs = _runs(reader, series.ids[rows], piece.level, start, end, need)
-            yield rows, columns, Windows(runs, starts[columns], ends[columns])
-
-
-def _spans(starts: Int64Array, ends: Int64Array) -> Iterator[slice]:
-    """Steps whose windows are read together: neighbours that are not far apart."""
-    apart = np.flatnonzero(starts[1:] - ends[:-1] > GAP_MS) + 1
-    borders = [0, *apart.tolist(), len(ends)]
-    for first, stop in pairwise(borders):
-        yield slice(first, stop)
-
-
-def _series_at_once(series: SelectedSeries, level: Level | None, length_ms: int) -> int:
-    if level is not None:
-        return max(1, RECORDS_AT_ONCE // max(length_ms // level, 1))
-    known = [info.interval_ms for info in series.infos[:100] if info.interval_ms]
-    each = length_ms // min(known, default=INTERVAL_GUESS_MS) + 1
-    return max(1, SAMPLES_AT_ONCE // each)
-
-
-def _runs(
-    reader: MetricReader, ids: Int64Array, level: Level | None, start: int, end: int, need: Need
-) -> Runs:
-    if level is not None:
-        return runs_of_records(ids, reader.records(ids, level, start, end))
-    return runs_of_samples(ids, reader.samples(ids, start, end), stale=need is Need.LAST)
 
 
 def last_value(windows: Windows, _: WindowContext) -> tuple[FloatArray, BoolArray | None]:

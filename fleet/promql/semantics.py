@@ -25,6 +25,11 @@ class Semantics(NamedTuple):
     """Whether stddev and stdvar of one value are 0 also where it is NaN or infinite (2.x)."""
     unmatched_may_meet: bool = False
     """Whether several series may meet one where a comparison leaves at most one of them (2.x)."""
+    histograms_linear: bool = False
+    """Whether quantiles of native histograms are looked for from the lowest bucket on and taken
+    evenly within it (2.x), or from the nearer end and in the logarithm (3.x)."""
+    histograms_reach_before_zero: bool = False
+    """Whether rates of native histograms reach back to before their zero (2.x)."""
 
 
 PROMETHEUS_3 = Semantics()
@@ -34,6 +39,8 @@ PROMETHEUS_2 = Semantics(
     zero_before_threshold=True,
     small_deltas_ignored=False,
     unmatched_may_meet=True,
+    histograms_linear=True,
+    histograms_reach_before_zero=True,
 )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from fleet.errors import InvalidInputError
 from fleet.metrics.labels import METRIC_NAME, labels_text
 from fleet.promql.label_table import Groups, LabelTable, no_labels
+from fleet.promql.native_cells import HistogramCells
 
 if TYPE_CHECKING:
     from fleet.metrics.samples import BoolArray, FloatArray, Int64Array
@@ -50,20 +51,31 @@ class Vector:
         values: (rows, steps); anything where no value is present.
         present: (rows, steps).
         ordered: whether the order of the rows was asked for.
+        histograms: cells that hold a native histogram: present, with NaN as their number.
     """
 
     labels: LabelTable
     values: FloatArray
     present: BoolArray
     ordered: bool = False
+    histograms: HistogramCells | None = None
 
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.values)
 
+    def numbers(self) -> BoolArray:
+        """Where a number is present."""
+        if self.histograms is None:
+            return self.present
+        return self.present & ~self.histograms.mask(self.present.shape)
+
     def take(self, rows: Int64Array) -> Vector:
-        """Some rows, in the given order."""
-        return Vector(self.labels.take(rows), self.values[rows], self.present[rows], self.ordered)
+        """Some rows, each once, in the given order."""
+        cells = self.histograms and self.histograms.of_rows(rows, len(self))
+        return Vector(
+            self.labels.take(rows), self.values[rows], self.present[rows], self.ordered, cells
+        )
 
     def anywhere(self) -> BoolArray:
         """Whether any row is present, per step."""
@@ -91,6 +103,7 @@ class Vector:
         Raises:
             InvalidInputError: as `nameless`.
         """
+        assert self.histograms is None, "numbers are not computed of histograms"
         return replace(self, values=values).nameless()
 
 
@@ -117,7 +130,9 @@ def merged(vector: Vector) -> Vector:
     there = np.where(vector.present, np.arange(len(vector))[:, None], -1)[order]
     rows = np.maximum(np.maximum.reduceat(there, starts, axis=0), 0)
     values = np.take_along_axis(vector.values, rows, axis=0)
-    return Vector(vector.labels.take(groups.firsts), values, counts > 0, vector.ordered)
+    cells = vector.histograms and vector.histograms.moved(groups.codes)
+    labels = vector.labels.take(groups.firsts)
+    return Vector(labels, values, counts > 0, vector.ordered, cells)
 
 
 def group_starts(groups: Groups, order: Int64Array) -> Int64Array:

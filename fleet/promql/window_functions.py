@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 
 from fleet.metrics.answers import Windows
+from fleet.promql.extrapolation import factors
 from fleet.promql.plan import Need
-from fleet.promql.selectors import WindowContext, WindowFunction
+from fleet.promql.selectors import WindowFunction
+from fleet.promql.window_context import WindowContext
 
 if TYPE_CHECKING:
     from fleet.metrics.samples import BoolArray, FloatArray, Int64Array
@@ -46,31 +48,18 @@ def _delta(windows: Windows, context: WindowContext) -> Found:
 def _extrapolated(
     windows: Windows, context: WindowContext, *, is_counter: bool, is_rate: bool
 ) -> Found:
-    """The step over a window, as if the samples reached its borders.
-
-    Samples up to 1.1 average intervals from a border count as reaching it, others half an interval
-    beyond themselves; a counter never reaches back beyond its zero. The order of operations is
-    Prometheus', so that results are equal bit by bit.
-    """
+    """The step over a window, as if the samples reached its borders (`extrapolation`)."""
     step = windows.last - windows.first
     if is_counter:
         step = step + windows.reset_sum
-    sampled = (windows.last_ms - windows.first_ms) / 1000
-    average = sampled / (windows.n - 1)
-    to_start = (windows.first_ms - context.start_ms) / 1000
-    to_end = (context.end_ms - windows.last_ms) / 1000
-    threshold = average * 1.1
-    first = windows.first
-    zero = np.where((step > 0) & (first >= 0), sampled * (first / step), np.inf)
-    if is_counter and context.semantics.zero_before_threshold:
-        to_start = np.where(zero < to_start, zero, to_start)
-    to_start = np.where(to_start < threshold, to_start, average / 2)
-    if is_counter and not context.semantics.zero_before_threshold:
-        to_start = np.where(zero < to_start, zero, to_start)
-    to_end = np.where(to_end < threshold, to_end, average / 2)
-    factor = (sampled + to_start + to_end) / sampled
-    if is_rate:
-        factor = factor / ((context.end_ms - context.start_ms) / 1000)
+    factor = factors(
+        windows.n,
+        windows.first_ms,
+        windows.last_ms,
+        context,
+        is_rate=is_rate,
+        zero=(windows.first, step) if is_counter else None,
+    )
     return step * factor, windows.n > 1
 
 
@@ -87,7 +76,7 @@ def _of_last_two(windows: Windows, *, is_rate: bool) -> Found:
 
 
 def _quantile(windows: Windows, context: WindowContext) -> Found:
-    """The quantile of the samples, interpolated between neighbours."""
+    """The quantile of the samples, interpolated between neighbours; of sketches elsewhere."""
     found = np.empty(len(windows.low))
     for part in windows.laid_out():
         values = windows.runs.last[part.rows]
@@ -177,7 +166,7 @@ OVER_TIME: dict[str, OverTime] = {
     "stddev_over_time": _simple(lambda w: np.sqrt(w.m2 / w.n)),
     "present_over_time": _simple(lambda w: np.ones(len(w.low))),
     "absent_over_time": _simple(lambda w: np.ones(len(w.low))),
-    "quantile_over_time": OverTime(_quantile, Need.SAMPLES),
+    "quantile_over_time": OverTime(_quantile, Need.SKETCH),
     "deriv": OverTime(_deriv, Need.SAMPLES),
     "predict_linear": OverTime(_predict_linear, Need.SAMPLES),
 }

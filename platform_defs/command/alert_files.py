@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fleet.alerts.loading import load_rules
@@ -14,8 +15,10 @@ from fleet.ports.query_engine import QueryEngine
 from platform_defs.settings import Settings
 from platform_defs.settings_objectives import declared_objectives
 
-SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "prometheus" / "rules"
-"""Rules that come with Stateroom."""
+_ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = (_ROOT / "platform_defs" / "shipped" / "rules", _ROOT / "deploy" / "prometheus" / "rules")
+"""Where the rules lie that come with Stateroom: in an installed package, or in a checkout. The
+first place is filled when a wheel is built (`force-include` in pyproject.toml)."""
 
 
 def alert_folder(settings: Settings) -> Path:
@@ -40,9 +43,26 @@ def production_groups(settings: Settings) -> tuple[RuleGroup, ...]:
 
     Raises:
         InvalidDocumentError: a file breaks a rule.
+        NotFoundError: the shipped files are not there.
     """
-    files = {path.name: read_text(path) for path in sorted(SHIPPED.glob("*.yml"))}
+    files = {path.name: read_text(path) for path in shipped_rules()}
     return load_rules(files) + objective_groups(declared_objectives(settings.objectives))
+
+
+def shipped_rules(places: Sequence[Path] = SHIPPED) -> list[Path]:
+    """The rule files that come with Stateroom, by name.
+
+    Raises:
+        NotFoundError: they are in none of the places: no alert would ever fire.
+    """
+    for place in places:
+        found = sorted(place.glob("*.yml"))
+        if found:
+            return found
+    raise NotFoundError(
+        f"no rules of alerts in {' nor in '.join(map(str, places))}",
+        hint="Install Stateroom from a wheel or a whole checkout.",
+    )
 
 
 def run_test_file(path: Path) -> list[CaseResult]:

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fleet.errors import InvalidInputError, LakeUnavailableError
+from fleet.metrics.histogram_columns import HistogramSamples, concat_samples
+from fleet.metrics.histogram_columns import take_samples as taken
+from fleet.metrics.histogram_records import HistogramRecords, ordered_records
 from fleet.metrics.labels import Matcher
 from fleet.metrics.levels import HOUR_MS, Level
 from fleet.metrics.record import RollupColumns
@@ -22,17 +25,28 @@ from fleet.metrics.rolling_up import roll_up
 from fleet.metrics.rollup_plan import covers, open_from_ms
 from fleet.metrics.samples import SampleBatch, SeriesInfo, empty_batch
 from fleet.metrics.sketches import SketchColumns, concat_sketches, merge_sketches
-from fleet.metrics.store_log import RollupFile, SamplesEntry, SeriesPart
-from fleet.metrics.store_state import NEVER_MS, StoreState
+from fleet.metrics.store_log import Counted, RollupFile, SamplesEntry, SeriesPart
+from fleet.metrics.store_state import NEVER_MS, StoreState, add_counted
 from fleet.ports.metric_store import RawCommit, RawPart, SelectedSeries
 from fleet.ports.object_store import ObjectStore
 from resources.metrics.appending import (
-    Accepted,
+    EncodedPart,
     accept,
     nonce,
     split,
     validate_batch,
     validate_identity,
+)
+from resources.metrics.histogram_appending import (
+    accept_histograms,
+    merge_histogram_parts,
+    split_histograms,
+    validate_histogram_samples,
+)
+from resources.metrics.histogram_parts import (
+    read_histogram_records,
+    read_histograms,
+    records_within,
 )
 from resources.metrics.part_files import PartFiles
 from resources.metrics.raw_parts import Samples, merge_samples, open_samples, take_samples
@@ -105,6 +119,8 @@ class ObjectMetricStore:
         if not batch_id:
             raise InvalidInputError("batch_id", batch_id, "a text that names the batch for good")
         ids = validate_batch(batch)
+        if batch.histograms is not None:
+            ids = np.union1d(ids, validate_histogram_samples(batch.histograms))
         for _ in range(_RESTARTS_MAX):
             committed = self._try_append(batch, ids, batch_id)
             if committed is not None:
@@ -117,10 +133,14 @@ class ObjectMetricStore:
     def commits(self, after: int = 0) -> Sequence[RawCommit]:
         """See `fleet.ports.MetricStore.commits`; the last 100,000 are kept."""
         with self.log.reading() as state:
-            first = next((one for one in state.batches.values() if one.number > after), None)
+            last, first = state.entry, None
+            for one in reversed(state.batches.values()):
+                if one.number <= after:
+                    break
+                first = one
         if first is None:
             return []
-        entries = self.log.entries(first.entry - 1)
+        entries = self.log.entries(first.entry - 1, last)
         found = (each.entry.commit for each in entries if isinstance(each.entry, SamplesEntry))
         return [commit for commit in found if commit.number > after]
 
@@ -175,6 +195,29 @@ class ObjectMetricStore:
         ]
         return merge_sketches(concat_sketches(found), level)
 
+    def histograms(self, ids: Int64Array, start_ms: int, end_ms: int) -> HistogramSamples:
+        """See `fleet.ports.MetricReader.histograms`."""
+        wanted = set(np.unique(ids % self.shards).tolist())
+        with self.log.reading() as state:
+            places = sorted(
+                place
+                for place in state.histograms
+                if place[1] in wanted and place[0] < end_ms and place[0] + HOUR_MS > start_ms
+            )
+            parts = [[one.part for one in state.parts(*each, histograms=True)] for each in places]
+        found = [self._histograms_of(one, ids, start_ms, end_ms) for one in parts if one]
+        joined = concat_samples(found)
+        return taken(joined, np.lexsort((joined.ts_ms, joined.series_ids)))
+
+    def histogram_records(
+        self, ids: Int64Array, level: Level, start_ms: int, end_ms: int
+    ) -> HistogramRecords:
+        """See `fleet.ports.MetricReader.histogram_records`."""
+        ids = np.unique(ids)
+        files = self._files(ids, level, start_ms, end_ms, "histograms")
+        found = [read_histogram_records(self.files.open(file)) for file in files]
+        return ordered_records([records_within(one, ids, start_ms, end_ms) for one in found])
+
     def open_records(self, ids: Int64Array, level: Level) -> RollupColumns:
         """Records of the buckets that are not built because they are open, made from samples.
 
@@ -214,17 +257,23 @@ class ObjectMetricStore:
             fresh = self._fresh(batch.series, ids)
         lowest = max(floor_ms, self._first_ms)
         accepted = accept(batch, self.shards, self.now_ms(), lowest, self.open_from_ms())
-        parts = self._store_parts(accepted)
+        counted, parts = accepted.counted, self._store_parts(split(accepted))
+        histograms: tuple[RawPart, ...] = ()
+        if batch.histograms is not None:
+            found = accept_histograms(batch.histograms, self.now_ms(), lowest, self.open_from_ms())
+            counted = add_counted(counted, found.counted)
+            histograms = self._store_parts(split_histograms(found.samples, self.shards))
         series = self._store_series(fresh)
-        return self._commit(batch_id, parts, series, fresh, accepted, floor_ms)
+        return self._commit(batch_id, parts, histograms, series, fresh, counted, floor_ms)
 
     def _commit(
         self,
         batch_id: str,
         parts: tuple[RawPart, ...],
+        histograms: tuple[RawPart, ...],
         series: SeriesPart | None,
         fresh: Mapping[int, SeriesInfo],
-        accepted: Accepted,
+        counted: Counted,
         floor_ms: int,
     ) -> RawCommit | None:
         first: list[int] = []
@@ -239,7 +288,7 @@ class ObjectMetricStore:
             self._sync(state)
             self._catalogue.new_of(fresh)  # raises when another writer took an identity
             commit = RawCommit(state.number + 1, batch_id, self._writer, self.now(), parts)
-            return SamplesEntry(commit, series, accepted.counted)
+            return SamplesEntry(commit, series, counted, histograms)
 
         with self._lock:
             done = self.log.commit(build)
@@ -272,9 +321,9 @@ class ObjectMetricStore:
             self._seen.clear()
         self._seen.update(series)
 
-    def _store_parts(self, accepted: Accepted) -> tuple[RawPart, ...]:
+    def _store_parts(self, encoded: Iterator[EncodedPart]) -> tuple[RawPart, ...]:
         parts = []
-        for part, data in split(accepted):
+        for part, data in encoded:
             with translated():
                 self.objects.create(part.key, data)
             parts.append(part)
@@ -309,6 +358,17 @@ class ObjectMetricStore:
             inside = (samples.ts_ms > start_ms) & (samples.ts_ms <= end_ms)
             found.append(take_samples(samples, inside))
         return merge_samples(found).samples
+
+    def _histograms_of(
+        self, parts: Sequence[RawPart], ids: Int64Array, start_ms: int, end_ms: int
+    ) -> HistogramSamples:
+        """Native histograms of one hour and shard."""
+        found = []
+        for part in parts:
+            samples = read_histograms(self.files.open(part))
+            inside = (samples.ts_ms > start_ms) & (samples.ts_ms <= end_ms)
+            found.append(taken(samples, inside & np.isin(samples.series_ids, ids)))
+        return merge_histogram_parts(found)
 
     def _files(
         self, ids: Int64Array, level: Level, start_ms: int, end_ms: int, what: str

@@ -17,6 +17,7 @@ def open_writer(
     *,
     dictionary: Sequence[str],
     deltas: Sequence[str] = (),
+    splits: Sequence[str] = (),
     statistics: Sequence[str] = (),
 ) -> Any:
     """A `pyarrow.parquet.ParquetWriter`; equal rows in equal row groups give equal bytes.
@@ -26,6 +27,7 @@ def open_writer(
         schema: of the rows.
         dictionary: columns written as codes into a dictionary.
         deltas: columns of whole numbers written as packed differences.
+        splits: columns of doubles written byte by byte, all first bytes, then all second ones ...
         statistics: columns of which each row group says the lowest and highest value.
     """
     from pyarrow import parquet
@@ -37,7 +39,8 @@ def open_writer(
         compression="zstd",
         compression_level=COMPRESSION_LEVEL,
         use_dictionary=list(dictionary),
-        column_encoding=dict.fromkeys(deltas, "DELTA_BINARY_PACKED"),
+        column_encoding=dict.fromkeys(deltas, "DELTA_BINARY_PACKED")
+        | dict.fromkeys(splits, "BYTE_STREAM_SPLIT"),
         data_page_version="2.0",
         write_statistics=list(statistics),
         store_schema=False,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleet.metrics.samples import SampleBatch, SeriesInfo, empty_batch
 from fleet.ports.metric_source import MetricSource
 from fleet.ports.metric_store import MetricStore
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 EVER_MS = (0, 2**53)
 """A range that holds every time after 1970."""
@@ -56,17 +59,25 @@ def merged(batches: Sequence[SampleBatch]) -> SampleBatch:
     series: dict[int, SeriesInfo] = {}
     for batch in batches:
         series.update(batch.series)
+    from fleet.metrics.histogram_columns import concat_samples
+
+    histograms = [batch.histograms for batch in batches if batch.histograms is not None]
     return SampleBatch(
         np.concatenate([batch.series_ids for batch in batches]),
         np.concatenate([batch.ts_ms for batch in batches]),
         np.concatenate([batch.values for batch in batches]),
         series,
+        concat_samples(histograms) if histograms else None,
     )
 
 
 def content_name(source: str, batch: SampleBatch) -> str:
     """A name that any batch with the same samples in the same order has, and no other one."""
     digest = blake2b(digest_size=16)
-    for column in (batch.series_ids, batch.ts_ms, batch.values):
+    columns: list[npt.NDArray[Any]] = [batch.series_ids, batch.ts_ms, batch.values]
+    if batch.histograms is not None:
+        found = batch.histograms
+        columns += [found.series_ids, found.ts_ms, *found.histograms.columns()]
+    for column in columns:
         digest.update(column.tobytes())
     return f"{source}-{digest.hexdigest()}"

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleet.errors import InvalidInputError, NotFoundError
 from fleet.metrics.exposition.families import Family, family_of
 from fleet.metrics.exposition.numbers import normalize_nan
+from fleet.metrics.histogram_columns import HistogramSamples, concat_samples, take_samples
 from fleet.metrics.labels import (
     METRIC_NAME,
     Matcher,
@@ -25,11 +27,22 @@ from fleet.metrics.labels import (
     series_id,
 )
 from fleet.metrics.levels import HOUR_MS
-from fleet.metrics.samples import MetricType, SampleBatch, SeriesInfo
+from fleet.metrics.samples import SampleBatch, SeriesInfo
 from fleet.ports.metric_source import SourcePiece
 from resources.metrics.pieces import content_name
-from resources.metrics.prometheus_api import PrometheusApi, TooMuchAskedError, seconds_text
+from resources.metrics.prometheus_answers import Problems, family, identified
+from resources.metrics.prometheus_api import (
+    ApiAnswer,
+    PrometheusApi,
+    TooMuchAskedError,
+    seconds_text,
+)
 from resources.metrics.prometheus_questions import Place, Question, parts_of_metric
+from resources.metrics.query_histograms import (
+    QueriedHistograms,
+    read_histograms,
+    without_external,
+)
 from resources.metrics.remote_read import (
     BrokenAnswerError,
     ReadSeries,
@@ -48,23 +61,12 @@ PIECE_METRICS = 200
 """Metrics of one piece, so that a question stays short."""
 SPACING_MS = 15_000
 """Distance of samples that is assumed until denser ones are seen."""
-PROBLEMS_MAX = 20
-"""Of one piece that are spelt out."""
 EVERYTHING = (Matcher(METRIC_NAME, MatchKind.REGEX, ".+"),)
 
 _SECONDS_MAX = 2.0**43
 """Beyond it a time in seconds is exact to less than a millisecond no longer."""
 _MALFORMED = (ValueError, TypeError, KeyError, IndexError, OverflowError)
 """What reading JSON of another shape raises."""
-_TYPES = {
-    "counter": MetricType.COUNTER,
-    "gauge": MetricType.GAUGE,
-    "histogram": MetricType.HISTOGRAM,
-    "gaugehistogram": MetricType.GAUGE,
-    "summary": MetricType.SUMMARY,
-    "info": MetricType.GAUGE,
-    "stateset": MetricType.GAUGE,
-}
 
 
 class ReadProtocol(StrEnum):
@@ -262,19 +264,69 @@ class PrometheusSource:
         request = encode_request(matchers, question.start_ms + 1, question.end_ms)
         try:
             body = unpack(self._api.remote_read(request), self._api.answer_max_bytes)
-            return self._found(decode_response(body))
+            read = decode_response(body)
+            return self._found(read, self._left_out(read, question))
         except OverflowError as error:
             raise TooMuchAskedError(str(error)) from error
         except BrokenAnswerError as error:
             raise self._api.broken(str(error)) from error
 
+    def _left_out(self, read: ReadSeries, question: Question) -> QueriedHistograms | None:
+        """Native histograms of series that remote read names without any sample.
+
+        Versions before 2.43 do so; such series are asked for by query, one at a time: of several in
+        one answer 2.42 gives wrong ones behind a float histogram. None where there are none.
+        """
+        import numpy as np
+
+        told = np.concatenate([read.place, read.histograms.series_ids])
+        silent = np.setdiff1d(np.arange(len(read.labels)), told).tolist()
+        if not silent:
+            return None
+        labels = [dict(decode_labels(read.labels[place])) for place in silent]
+        names = sorted({one.get(METRIC_NAME, "") for one in labels})
+        rows = [
+            row
+            for selection in self._series_of(question._replace(names=names))
+            for row in self._rows(self._queried(question, selection).data)
+        ]
+        found = self._histograms(rows, question.start_ms)
+        places = np.array([-1, *silent], np.int64)
+        meant = np.array(without_external(labels, [row["metric"] for row in rows]), np.int64)
+        ids = places[meant[found.samples.series_ids] + 1] if rows else np.empty(0, np.int64)
+        kept = take_samples(replace(found.samples, series_ids=ids), ids >= 0)
+        return found._replace(samples=kept)
+
+    def _histograms(self, rows: Sequence[dict[str, Any]], start_ms: int) -> QueriedHistograms:
+        try:
+            found = read_histograms(rows)
+        except _MALFORMED as error:
+            raise self._api.broken(f"histograms that are none, {error!r}") from error
+        return found._replace(samples=take_samples(found.samples, found.samples.ts_ms > start_ms))
+
+    def _series_of(self, question: Question) -> Iterator[list[Matcher]]:
+        """A selection for each series that the server has by these names."""
+        parameters = {
+            "match[]": matchers_text(self._selection(question.names)),
+            "start": seconds_text(question.start_ms),
+            "end": seconds_text(question.end_ms),
+        }
+        answer = self._api.list("/api/v1/series", parameters)
+        if not isinstance(answer.data, list) or not all(isinstance(e, dict) for e in answer.data):
+            raise self._api.broken("series that are no list of labels")
+        for labels in answer.data:
+            yield [Matcher(name, MatchKind.EQUAL, str(value)) for name, value in labels.items()]
+
     def _ask_query(self, question: Question) -> _Found:
-        span_ms = question.end_ms - question.start_ms
-        selector = matchers_text(self._selection(question.names))
-        parameters = {"query": f"{selector}[{span_ms}ms]", "time": seconds_text(question.end_ms)}
-        answer = self._api.get("/api/v1/query", parameters)
+        answer = self._queried(question, self._selection(question.names))
         found = self._matrix(self._rows(answer.data), question.start_ms)
         return found._replace(problems=found.problems + answer.warnings)
+
+    def _queried(self, question: Question, selection: Sequence[Matcher]) -> ApiAnswer:
+        span_ms = question.end_ms - question.start_ms
+        selector = matchers_text(selection)
+        parameters = {"query": f"{selector}[{span_ms}ms]", "time": seconds_text(question.end_ms)}
+        return self._api.get("/api/v1/query", parameters)
 
     def _rows(self, data: Any) -> list[dict[str, Any]]:
         rows = data.get("result") if isinstance(data, dict) else None
@@ -286,18 +338,24 @@ class PrometheusSource:
 
     # -- reading answers ---------------------------------------------------------------------------
 
-    def _found(self, read: ReadSeries) -> _Found:
+    def _found(self, read: ReadSeries, queried: QueriedHistograms | None) -> _Found:
         """Samples of remote read, by the identities of their series."""
         import numpy as np
 
-        problems = _Problems()
+        problems = Problems()
         ids = np.array([self._identity(one, problems) for one in read.labels], np.int64)
-        columns: list[Int64Array] = [ids[read.place] if len(ids) else read.place]
-        kept = columns[0] >= 0
-        batch = self._batch(columns[0][kept], read.ts_ms[kept], read.values[kept])
-        return _Found(batch, problems.sentences(read.histograms))
+        columns: Int64Array = ids[read.place] if len(ids) else read.place
+        kept = columns >= 0
+        histograms, custom = read.histograms, read.custom
+        if queried is not None:
+            histograms = concat_samples([histograms, queried.samples])
+            custom += queried.custom
+        batch = self._batch(
+            columns[kept], read.ts_ms[kept], read.values[kept], identified(histograms, ids)
+        )
+        return _Found(batch, problems.sentences(custom))
 
-    def _identity(self, labels: bytes, problems: _Problems) -> int:
+    def _identity(self, labels: bytes, problems: Problems) -> int:
         known = self._known.get(labels)
         if known is None:
             known = self._identity_of(dict(decode_labels(labels)), problems)
@@ -305,7 +363,7 @@ class PrometheusSource:
                 self._known[labels] = known
         return known
 
-    def _identity_of(self, labels: dict[str, str], problems: _Problems) -> int:
+    def _identity_of(self, labels: dict[str, str], problems: Problems) -> int:
         """Identity of a series; -1, with the problem noted, where its labels break our rules."""
         name = labels.pop(METRIC_NAME, "")
         try:
@@ -325,13 +383,12 @@ class PrometheusSource:
         """Samples of a query; the one at the start is not asked for, Prometheus 2 gives it."""
         import numpy as np
 
-        problems = _Problems()
-        ids, counts, histograms = [], [], 0
+        problems = Problems()
+        ids, counts = [], []
         times: list[float] = []
         texts: list[str] = []
         try:
             for row in rows:
-                histograms += len(row.get("histograms", ()))
                 values = row.get("values", ())
                 ids.append(self._identity_of(dict(row["metric"]), problems))
                 counts.append(len(values))
@@ -347,16 +404,25 @@ class PrometheusSource:
         ts_ms = np.rint(seconds * 1000).astype(np.int64)
         columns = np.repeat(np.array(ids, np.int64), counts)
         kept = (columns >= 0) & (ts_ms > start_ms)
-        batch = self._batch(columns[kept], ts_ms[kept], read[kept])
-        return _Found(batch, problems.sentences(histograms))
+        queried = self._histograms(rows, start_ms)
+        histograms = identified(queried.samples, np.array(ids, np.int64))
+        batch = self._batch(columns[kept], ts_ms[kept], read[kept], histograms)
+        return _Found(batch, problems.sentences(queried.custom))
 
-    def _batch(self, ids: Int64Array, ts_ms: Int64Array, values: Any) -> SampleBatch:
+    def _batch(
+        self,
+        ids: Int64Array,
+        ts_ms: Int64Array,
+        values: Any,
+        histograms: HistogramSamples | None = None,
+    ) -> SampleBatch:
         """By series and time, so that the same samples always make the same piece."""
         import numpy as np
 
         order = np.lexsort((ts_ms, ids))
-        series = {one: self._series[one] for one in np.unique(ids).tolist()}
-        return SampleBatch(ids[order], ts_ms[order], values[order], series)
+        every = ids if histograms is None else np.concatenate([ids, histograms.series_ids])
+        series = {one: self._series[one] for one in np.unique(every).tolist()}
+        return SampleBatch(ids[order], ts_ms[order], values[order], series, histograms)
 
     def _read_families(self) -> dict[str, Family]:
         """Types, units and help of all metrics; none where the server tells none."""
@@ -367,34 +433,6 @@ class PrometheusSource:
         if not isinstance(answer.data, dict):
             raise self._api.broken("metadata that are no table")
         try:
-            return {name: _family(rows[0]) for name, rows in answer.data.items() if rows}
+            return {name: family(rows[0]) for name, rows in answer.data.items() if rows}
         except (*_MALFORMED, AttributeError) as error:
             raise self._api.broken(f"metadata that are none, {error!r}") from error
-
-
-class _Problems:
-    """Counts what was left out of a piece, and keeps the first sentences."""
-
-    def __init__(self) -> None:
-        self._kept: list[str] = []
-        self._count = 0
-
-    def add(self, sentence: str) -> None:
-        self._count += 1
-        if len(self._kept) < PROBLEMS_MAX:
-            self._kept.append(sentence)
-
-    def sentences(self, histograms: int) -> tuple[str, ...]:
-        """All problems; `histograms` samples could not be handed on."""
-        found = list(self._kept)
-        if self._count > len(found):
-            found.append(f"... and {self._count - len(found)} more series left out")
-        if histograms:
-            found.append(f"{histograms} samples that are native histograms left out")
-        return tuple(found)
-
-
-def _family(row: Mapping[str, Any]) -> Family:
-    word = str(row.get("type", ""))
-    kind = _TYPES.get(word, MetricType.UNKNOWN)
-    return Family(word, kind, str(row.get("unit", "")), str(row.get("help", "")))

@@ -1,13 +1,19 @@
-"""Records as Parquet: row groups of one size, ordered by (series, end), read by series."""
+"""Records as Parquet: row groups of one size, ordered by (series, end), read by series.
+
+What follows from other columns is not stored again: `mean` is written as its distance, in bits,
+from sum / n, which is 0 but where the sum is beyond a double. Older parts have `mean` itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fleet.metrics.decimals import from_decimals, to_shared_decimals
+from fleet.metrics.levels import Level
 from fleet.metrics.record import RollupColumns
 from resources.metrics.parquet_settings import open_writer
 from resources.metrics.row_groups import RowGroupWriter, RowKind
@@ -17,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from fleet.metrics.samples import Int64Array
+    from fleet.metrics.samples import FloatArray, Int64Array
     from resources.metrics.series_ranges import Columns
 
 ROW_GROUP_ROWS = 131_072
@@ -25,9 +31,11 @@ NAMES = tuple(RollupColumns.__dataclass_fields__)
 _DECIMALS = ("minimum", "maximum", "first", "last")
 _DELTAS = ("end", *_DECIMALS)
 _DICTIONARY = (
-    "series_id", "exponent", "n", "expected", "first_ms", "last_ms", "total_low", "reset_sum",
-    "resets", "changes",
+    "exponent", "n", "expected", "first_ms", "last_ms", "resets", "changes", "mean_off",
 )  # fmt: skip
+_REPEATED = ("series_id", "reset_sum", "total_low")
+"""Coded by dictionaries, too, but in parts of days: there each series has one row, and no two the
+same value."""
 
 
 class RecordWriter(RowGroupWriter[RollupColumns]):
@@ -44,17 +52,19 @@ class RecordWriter(RowGroupWriter[RollupColumns]):
             concat_records,
             take_records,
             lambda rows: _to_table(rows, length_ms),
-            _writer,
+            lambda sink: _writer(sink, length_ms),
         )
         super().__init__(kind, ROW_GROUP_ROWS)
 
 
-def _writer(sink: Any) -> Any:
+def _writer(sink: Any, length_ms: int) -> Any:
+    is_day = length_ms == Level.D1
     return open_writer(
         sink,
         _schema(),
-        dictionary=_DICTIONARY,
-        deltas=_DELTAS,
+        dictionary=_DICTIONARY if is_day else (*_DICTIONARY, *_REPEATED),
+        deltas=("series_id", *_DELTAS) if is_day else _DELTAS,
+        splits=("m2", "total_low") if is_day else ("m2",),
         statistics=("series_id", "end"),
     )
 
@@ -105,7 +115,7 @@ def _schema() -> pa.Schema:
         "total": pa.float64(), "total_low": pa.float64(), "minimum": pa.int64(),
         "maximum": pa.int64(), "first_ms": pa.int64(), "first": pa.int64(),
         "last_ms": pa.int64(), "last": pa.int64(), "reset_sum": pa.float64(),
-        "resets": pa.int64(), "changes": pa.int64(), "mean": pa.float64(), "m2": pa.float64(),
+        "resets": pa.int64(), "changes": pa.int64(), "mean_off": pa.int64(), "m2": pa.float64(),
         "exponent": pa.int8(),
     }  # fmt: skip
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in kinds.items()])
@@ -119,6 +129,7 @@ def _to_table(rows: RollupColumns, length_ms: int) -> pa.Table:
     columns["end"] = columns.pop("ends_ms")
     columns["first_ms"] = rows.first_ms - (rows.ends_ms - length_ms)
     columns["last_ms"] = rows.ends_ms - rows.last_ms
+    columns["mean_off"] = rows.mean.view(np.int64) - _plain_mean(rows).view(np.int64)
     shared = tuple(columns[name] for name in _DECIMALS)
     coded = to_shared_decimals(shared, series_starts(rows.series_ids))
     for name, one in zip(_DECIMALS, coded, strict=True):
@@ -138,4 +149,13 @@ def _from_table(table: pa.Table, length_ms: int) -> RollupColumns:
     columns["ends_ms"] = ends
     columns["first_ms"] = columns["first_ms"] + (ends - length_ms)
     columns["last_ms"] = ends - columns["last_ms"]
-    return RollupColumns(**columns)
+    off = columns.pop("mean_off", None)
+    if off is None:
+        return RollupColumns(**columns)
+    rows = RollupColumns(**columns, mean=columns["total"])
+    return replace(rows, mean=(_plain_mean(rows).view(np.int64) + off).view(np.float64))
+
+
+def _plain_mean(rows: RollupColumns) -> FloatArray:
+    with np.errstate(all="ignore"):
+        return (rows.total + rows.total_low) / rows.n

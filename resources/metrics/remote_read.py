@@ -12,7 +12,9 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from fleet.metrics.histogram_columns import HistogramSamples
 from fleet.metrics.labels import Matcher, MatchKind
+from resources.metrics.remote_histograms import HistogramReader, read_varint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,8 +45,10 @@ class ReadSeries(NamedTuple):
     """Which series each sample belongs to."""
     ts_ms: Int64Array
     values: FloatArray
-    histograms: int
-    """Samples that are native histograms; they are not read."""
+    histograms: HistogramSamples
+    """Native histograms; their `series_ids` say which series, as `place` does."""
+    custom: int
+    """Histograms with bounds of their own; they are not read."""
 
 
 def encode_request(matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> bytes:
@@ -71,7 +75,7 @@ def unpack(block: bytes, limit_bytes: int) -> bytes:
     import pyarrow as pa
 
     try:
-        size, _ = _read_varint(block, 0)
+        size, _ = read_varint(block, 0)
     except IndexError as error:
         raise BrokenAnswerError("an empty body") from error
     if size > limit_bytes:
@@ -91,7 +95,7 @@ def decode_response(data: bytes) -> ReadSeries:
     """
     try:
         return _decode(data)
-    except (IndexError, struct.error, ValueError) as error:
+    except (IndexError, struct.error, ValueError, TypeError, OverflowError) as error:
         raise BrokenAnswerError(f"not the protobuf of a ReadResponse: {error}") from error
 
 
@@ -132,13 +136,13 @@ class _Columns:
         """Series, start and end of bytes that look like samples of the usual size only."""
         self._starts: list[int] = []
         self._start_series: list[int] = []
-        self._histograms = 0
+        self._histograms = HistogramReader()
 
     def add(self, start: int, end: int) -> None:
         """Take a series: labels, then samples, then what else there is."""
         data, position = self._data, start
         while position < end and data[position] == _FIRST:
-            size, behind = _read_varint(data, position + 1)
+            size, behind = read_varint(data, position + 1)
             position = behind + size
         series = len(self._labels)
         self._labels.append(data[start:position])
@@ -162,7 +166,8 @@ class _Columns:
             np.concatenate([index, np.array(self._start_series, np.int64)]),
             np.concatenate([ts_ms, walked[0]]),
             np.concatenate([values, walked[1]]),
-            self._histograms,
+            self._histograms.read(),
+            self._histograms.custom,
         )
 
     def _walk(self, series: int, start: int, end: int) -> None:
@@ -173,8 +178,9 @@ class _Columns:
         self._start_series += [series] * (len(self._starts) - before)
         if position > end:
             raise ValueError("samples reach beyond their series")
-        for tag, _, _ in _messages(data, position, end):
-            self._histograms += tag == _HISTOGRAM
+        for tag, begins, ends in _messages(data, position, end):
+            if tag == _HISTOGRAM:
+                self._histograms.add(series, data[begins:ends])
 
     def _read_regions(self) -> tuple[Int64Array, Int64Array, FloatArray]:
         import numpy as np
@@ -264,7 +270,7 @@ def _sample(data: bytes, start: int, end: int) -> tuple[float, int]:
             (value,) = struct.unpack_from("<d", data, position + 1)
             position += 9
         elif tag == 0x10:
-            number, position = _read_varint(data, position + 1)
+            number, position = read_varint(data, position + 1)
             ts_ms = number - (1 << 64) if number >> 63 else number
         else:
             raise ValueError(f"tag {tag} in a sample")
@@ -278,25 +284,11 @@ def _messages(data: bytes, start: int, end: int) -> Iterable[tuple[int, int, int
         tag = data[position]
         if tag & 7 != 2:
             raise ValueError(f"tag {tag} where a message is expected")
-        size, begins = _read_varint(data, position + 1)
+        size, begins = read_varint(data, position + 1)
         position = begins + size
         if position > end:
             raise ValueError("a message reaches beyond its end")
         yield tag, begins, position
-
-
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
-    """A number, and where it ends."""
-    number = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, position
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number of more than 64 bits")
 
 
 def _varint(number: int) -> bytes:

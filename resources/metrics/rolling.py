@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from fleet.metrics.histogram_records import (
+    HistogramRecords,
+    merge_histograms,
+    ordered_records,
+    roll_up_histograms,
+)
 from fleet.metrics.levels import Level
 from fleet.metrics.record import RollupColumns
 from fleet.metrics.rolling_up import merge, roll_up
@@ -22,6 +28,12 @@ from fleet.metrics.store_log import RollupEntry, RollupFile, RollupShard
 from fleet.metrics.store_state import LOWER, StoreState, hour_key
 from fleet.ports.metric_store import RawPart
 from resources.metrics.appending import nonce
+from resources.metrics.histogram_appending import merge_histogram_parts
+from resources.metrics.histogram_parts import (
+    encode_histogram_records,
+    read_histogram_records,
+    read_histograms,
+)
 from resources.metrics.metric_store import ObjectMetricStore
 from resources.metrics.raw_parts import CHUNK_ROWS, open_samples, read_merged, take_samples
 from resources.metrics.record_parts import RecordWriter, open_records
@@ -43,6 +55,7 @@ class _Task(NamedTuple):
     shard: int
     inputs: str
     raw: tuple[RawPart, ...]
+    histograms: tuple[RawPart, ...]
     lower: tuple[RollupShard, ...]
 
 
@@ -51,6 +64,7 @@ class _Made(NamedTuple):
     rows: int
     sketches: SketchColumns | None
     conflicts: int
+    histograms: HistogramRecords | None = None
 
 
 def roll_up_partition(
@@ -76,6 +90,7 @@ def roll_up_partition(
             found = _from_samples(store, sampling, task.raw, chunk_rows)
         else:
             found = _from_records(store, level, task.lower)
+        found = found._replace(histograms=_histograms(store, level, task))
         made.append(_stored(store, level, partition_ms, task, found))
     if made:
         _commit(store, level, partition_ms, tuple(made))
@@ -87,6 +102,7 @@ def roll_up_partition(
         sum(one.records.size_bytes for one in made if one.records),
         sum(one.sketches.rows for one in made if one.sketches),
         sum(one.conflicts for one in made),
+        sum(one.histograms.rows for one in made if one.histograms),
     )
 
 
@@ -102,6 +118,7 @@ def _tasks(store: ObjectMetricStore, level: Level, partition_ms: int) -> list[_T
                 shard,
                 state.inputs(level, partition_ms, shard, open_from),
                 tuple(live.part for live in state.parts(partition_ms, shard)),
+                tuple(live.part for live in state.parts(partition_ms, shard, histograms=True)),
                 _lower(state, level, partition_ms, shard, open_from),
             )
             for shard in dirty[partition_ms].shards
@@ -165,6 +182,20 @@ def _from_records(store: ObjectMetricStore, level: Level, lower: tuple[RollupSha
     return _Made(writer.finish(), writer.rows, found, 0)
 
 
+def _histograms(store: ObjectMetricStore, level: Level, task: _Task) -> HistogramRecords | None:
+    """Records of the native histograms of a shard; None where it has none."""
+    if level == Level.M1:
+        if not task.histograms:
+            return None
+        parts = [read_histograms(store.files.open(part)) for part in task.histograms]
+        return roll_up_histograms(merge_histogram_parts(parts), level)
+    files = [one.histograms for one in task.lower if one.histograms is not None]
+    if not files:
+        return None
+    found = [read_histogram_records(store.files.open(file)) for file in files]
+    return merge_histograms(ordered_records(found), level)
+
+
 def _stored(
     store: ObjectMetricStore, level: Level, partition_ms: int, task: _Task, made: _Made
 ) -> RollupShard:
@@ -175,7 +206,11 @@ def _stored(
     if made.sketches is not None and len(made.sketches):
         data = encode_sketches(made.sketches)
         sketches = _store(store, f"sketches/{place}", data, len(made.sketches))
-    return RollupShard(task.shard, task.inputs, records, sketches, made.conflicts)
+    histograms = None
+    if made.histograms is not None and len(made.histograms):
+        data = encode_histogram_records(made.histograms)
+        histograms = _store(store, f"histograms/{place}", data, len(made.histograms))
+    return RollupShard(task.shard, task.inputs, records, sketches, made.conflicts, histograms)
 
 
 def _store(store: ObjectMetricStore, folder: str, data: bytes, rows: int) -> RollupFile:

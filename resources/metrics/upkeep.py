@@ -29,7 +29,9 @@ from fleet.metrics.store_log import (
 from fleet.metrics.store_state import LOWER, StoreState
 from fleet.ports.metric_keeper import Verified
 from fleet.ports.metric_store import RawPart
-from resources.metrics.appending import raw_part
+from resources.metrics.appending import EncodedPart, raw_part
+from resources.metrics.histogram_appending import histogram_part, merge_histogram_parts
+from resources.metrics.histogram_parts import read_histograms
 from resources.metrics.metric_store import ObjectMetricStore, store_series
 from resources.metrics.raw_parts import SampleWriter, open_samples, read_merged
 from resources.metrics.series_parts import encode_rows, merge_tables, read_rows
@@ -42,7 +44,7 @@ COLLECT_AFTER = timedelta(days=1)
 """Age of an object that no entry names before it is deleted; an append is done long before."""
 SERIES_PARTS_MAX = 64
 """Parts of the catalogue beyond which they are merged into one."""
-_FOLDERS = ("raw/", "series/", "rollups/", "sketches/")
+_FOLDERS = ("raw/", "series/", "rollups/", "sketches/", "histograms/")
 
 
 def compact_hours(store: ObjectMetricStore, limit: int) -> list[CompactionDue]:
@@ -57,35 +59,56 @@ def compact_hours(store: ObjectMetricStore, limit: int) -> list[CompactionDue]:
     """
     with store.log.reading() as state:
         due = find_compactions(state, store.open_from_ms())[:limit]
-    return [one for one in due if compact_hour(store, one.hour_ms, one.shard)]
+    return [
+        one for one in due if compact_hour(store, one.hour_ms, one.shard, histograms=one.histograms)
+    ]
 
 
-def compact_hour(store: ObjectMetricStore, hour_ms: int, shard: int) -> bool:
+def compact_hour(
+    store: ObjectMetricStore, hour_ms: int, shard: int, *, histograms: bool = False
+) -> bool:
     """Merge the live parts of an hour and shard into one; False when others were there first.
 
     Committed by a log entry that is added only while all sources are live.
     """
     with store.log.reading() as state:
-        parts = [live.part for live in state.parts(hour_ms, shard)]
+        parts = [live.part for live in state.parts(hour_ms, shard, histograms=histograms)]
     if len(parts) < 2:
         return False
+    merge = _merged_histograms if histograms else _merged_samples
+    (part, data), conflicts = merge(store, hour_ms, shard, parts)
+    with translated():
+        store.objects.create(part.key, data)
+    sources = tuple(one.key for one in parts)
+
+    def build(state: StoreState) -> CompactionEntry | None:
+        live = (state.histograms if histograms else state.raw).get((hour_ms, shard), {})
+        if not all(key in live for key in sources):
+            return None
+        return CompactionEntry(store.now(), sources, part, conflicts, histograms)
+
+    return store.log.commit(build) is not None
+
+
+def _merged_samples(
+    store: ObjectMetricStore, hour_ms: int, shard: int, parts: list[RawPart]
+) -> tuple[EncodedPart, int]:
+    """One part with the samples of several, and how many contradicted each other."""
     writer, conflicts = SampleWriter(), 0
     for piece in read_merged([open_samples(store.files.open(part)) for part in parts]):
         conflicts += piece.conflicts
         writer.write(piece.samples)
     data = writer.finish()
     part = raw_part(hour_ms, shard, data, writer.rows, (writer.min_ts_ms, writer.max_ts_ms))
-    with translated():
-        store.objects.create(part.key, data)
-    sources = tuple(one.key for one in parts)
+    return EncodedPart(part, data), conflicts
 
-    def build(state: StoreState) -> CompactionEntry | None:
-        live = state.raw.get((hour_ms, shard), {})
-        if not all(key in live for key in sources):
-            return None
-        return CompactionEntry(store.now(), sources, part, conflicts)
 
-    return store.log.commit(build) is not None
+def _merged_histograms(
+    store: ObjectMetricStore, hour_ms: int, shard: int, parts: list[RawPart]
+) -> tuple[EncodedPart, int]:
+    """The same for native histograms; contradictions among them are not counted."""
+    found = [read_histograms(store.files.open(part)) for part in parts]
+    return histogram_part(hour_ms, shard, merge_histogram_parts(found)), 0
 
 
 def compact_series(store: ObjectMetricStore, parts_max: int = SERIES_PARTS_MAX) -> bool:
@@ -173,15 +196,15 @@ def verify_objects(store: ObjectMetricStore, limit: int, offset: int = 0) -> Ver
 
 def _live_objects(state: StoreState) -> list[tuple[Stored, Level | None, tuple[int, int]]]:
     """Every object that counts, by key."""
-    raw: list[RawPart] = [live.part for parts in state.raw.values() for live in parts.values()]
+    places = [*state.raw.values(), *state.histograms.values()]
+    raw: list[RawPart] = [live.part for parts in places for live in parts.values()]
     series: list[SeriesPart] = list(state.series.values())
     objects: list[tuple[Stored, Level | None, tuple[int, int]]] = []
     objects += [(one, None, (0, 0)) for one in raw]
     objects += [(one, None, (0, 0)) for one in series]
     for level, built in state.rollups.items():
         for place, made in built.items():
-            files = (made.records, made.sketches)
-            objects += [(file, level, place) for file in files if file is not None]
+            objects += [(file, level, place) for file in made.files()]
     return sorted(objects, key=lambda each: each[0].key)
 
 
@@ -195,8 +218,7 @@ def _discard(
         floor = state.raw_floor_ms if level == Level.M1 else state.floors_ms[LOWER[level]]
         if made is None or place[0] < floor:
             return None
-        files = (made.records, made.sketches)
-        if key not in {file.key for file in files if file is not None}:
+        if key not in {file.key for file in made.files()}:
             return None
         return DiscardEntry(store.now(), level, *place, reason=reason)
 

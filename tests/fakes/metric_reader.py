@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fleet.metrics.histogram_columns import HistogramSamples, concat_samples, take_samples
+from fleet.metrics.histogram_records import HistogramRecords
 from fleet.metrics.labels import Labels, Matcher, labels_of, series_id
 from fleet.metrics.levels import Level
 from fleet.metrics.record import RollupColumns
 from fleet.metrics.samples import STALE_BITS, SampleBatch, SeriesInfo
+from fleet.metrics.sketches import SketchColumns, bins_of
 from fleet.ports.metric_store import SelectedSeries
+from tests.fleet.metrics.plain_histograms import (
+    HistogramRecord,
+    NativeHistogram,
+    in_columns,
+    records_in_columns,
+    roll_up_histograms,
+)
 
 if TYPE_CHECKING:
     from fleet.metrics.samples import Int64Array
@@ -120,6 +131,11 @@ class InMemoryMetricReader:
     series: dict[int, SeriesInfo] = field(default_factory=dict)
     points: dict[int, list[Point]] = field(default_factory=dict)
     built: dict[Level, dict[int, list[Record]]] = field(default_factory=dict)
+    histogram_points: dict[int, list[tuple[int, NativeHistogram]]] = field(default_factory=dict)
+    columns: dict[int, HistogramSamples] = field(default_factory=dict)
+    histograms_built: dict[tuple[Level, int], dict[int, HistogramRecord]] = field(
+        default_factory=dict
+    )
 
     def add(self, labels: Labels, points: Sequence[Point]) -> None:
         """Add a series with its samples, in order of time."""
@@ -127,6 +143,15 @@ class InMemoryMetricReader:
         self.series[identity] = SeriesInfo(labels)
         self.points[identity] = sorted([*self.points.get(identity, []), *points])
         self.built.clear()
+
+    def add_histograms(self, labels: Labels, points: Sequence[tuple[int, NativeHistogram]]) -> None:
+        """Add a series of native histograms, in order of time."""
+        identity = series_id(labels)
+        self.series[identity] = SeriesInfo(labels)
+        self.points.setdefault(identity, [])
+        self.histogram_points[identity] = list(points)
+        self.columns.clear()
+        self.histograms_built.clear()
 
     def add_metric(self, metric: str, points: Sequence[Point], **labels: str) -> None:
         """Add a series by name and labels."""
@@ -138,7 +163,10 @@ class InMemoryMetricReader:
             identity
             for identity, info in sorted(self.series.items())
             if all(one.matches(dict(info.labels).get(one.name, "")) for one in matchers)
-            and any(start_ms < ts <= end_ms for ts, _ in self.points[identity])
+            and any(
+                start_ms < ts <= end_ms
+                for ts, *_ in (*self.points[identity], *self.histogram_points.get(identity, ()))
+            )
         ]
         return SelectedSeries(np.array(found, np.int64), [self.series[one] for one in found])
 
@@ -171,6 +199,60 @@ class InMemoryMetricReader:
             if start_ms < record.ends_ms <= end_ms
         ]
         return columns_of(rows)
+
+    def sketches(self, ids: Int64Array, level: Level, start_ms: int, end_ms: int) -> SketchColumns:
+        """Sketches in the range, each value put into its bin one by one."""
+        assert level in self.levels - {Level.M1}, f"no sketches at {level.text}"
+        found: dict[tuple[int, int], Counter[int]] = {}
+        for identity in sorted(int(one) for one in ids if self.series[int(one)].sketched):
+            for ts, value in self.points[identity]:
+                end = -(-ts // level) * level
+                if start_ms < end <= end_ms and not math.isnan(value):
+                    number = int(bins_of(np.array([value]))[0])
+                    found.setdefault((identity, end), Counter())[number] += 1
+        rows = sorted(found)
+        bins = [number for row in rows for number in sorted(found[row])]
+        counts = [found[row][number] for row in rows for number in sorted(found[row])]
+        return SketchColumns(
+            np.array([row[0] for row in rows], np.int64),
+            np.array([row[1] for row in rows], np.int64),
+            np.cumsum([0, *(len(found[row]) for row in rows)]).astype(np.int64),
+            np.array(bins, np.int32),
+            np.array(counts, np.int64),
+        )
+
+    def histograms(self, ids: Int64Array, start_ms: int, end_ms: int) -> HistogramSamples:
+        """Native histograms in the range that retention has left."""
+        start_ms = max(start_ms, self.raw_from_ms)
+        found = [self._histograms(int(identity)) for identity in ids]
+        return concat_samples(
+            [take_samples(one, (one.ts_ms > start_ms) & (one.ts_ms <= end_ms)) for one in found]
+        )
+
+    def _histograms(self, identity: int) -> HistogramSamples:
+        """All histograms of a series as columns, made once."""
+        if identity not in self.columns:
+            points = self.histogram_points.get(identity, [])
+            times = np.array([ts for ts, _ in points], np.int64)
+            self.columns[identity] = HistogramSamples(
+                np.full(len(points), identity), times, in_columns([one for _, one in points])
+            )
+        return self.columns[identity]
+
+    def histogram_records(
+        self, ids: Int64Array, level: Level, start_ms: int, end_ms: int
+    ) -> HistogramRecords:
+        """Records of native histograms, made from the samples one by one."""
+        assert level in self.levels, f"no level {level.text}"
+        rows = []
+        for identity in map(int, ids):
+            if (level, identity) not in self.histograms_built:
+                points = self.histogram_points.get(identity, ())
+                there = [(ts, one) for ts, one in points if bits_of(one.total) != STALE_BITS]
+                self.histograms_built[level, identity] = roll_up_histograms(there, level)
+            built = self.histograms_built[level, identity]
+            rows += [(identity, end, one) for end, one in built.items() if start_ms < end <= end_ms]
+        return records_in_columns(rows)
 
     def covers(self, level: Level, start_ms: int, end_ms: int) -> bool:
         """Whether the level exists and is built there."""

@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from fleet.errors import StoreUnavailableError
+from fleet.heartbeats import HeartbeatPolicy
 from fleet.metrics.exported.readings import Reading
 from fleet.metrics.exported.table import grouped
 from ops.exporter import Exporter, dagster_sources, store_sources
@@ -75,7 +76,9 @@ def test_a_store_and_an_instance_without_history_give_declared_families() -> Non
     store = InMemoryControlStore(clock)
     with dg.instance_for_test() as instance:
         exporter = Exporter(
-            store_sources(store, clock.now()) | dagster_sources(instance, clock.now()), clock
+            store_sources(store, clock.now(), HeartbeatPolicy())
+            | dagster_sources(instance, clock.now()),
+            clock,
         )
         found = grouped(exporter.readings())
     ups = {one.labels[0]: one.value for one in found["stateroom_exporter_source_up"]}

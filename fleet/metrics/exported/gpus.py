@@ -6,9 +6,11 @@ MiB, energy in mJ, as there.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-from fleet.inventory import Gpu
+from fleet.gpus import GpuVerdict
+from fleet.inventory import Gpu, GpuState
 from fleet.metrics.exported.readings import ExportedFamily, Reading
 
 LABELS = ("gpu", "UUID", "modelName", "Hostname", "region")
@@ -96,10 +98,29 @@ _METRICS: tuple[tuple[str, str, str, Callable[[Gpu], float | None]], ...] = (
     ),
 )
 
-FAMILIES = tuple(
-    ExportedFamily(name, kind, text, LABELS, "GPUs and MIG instances")
-    for name, kind, text, _ in _METRICS
+FAMILIES = (
+    *(
+        ExportedFamily(name, kind, text, LABELS, "GPUs and MIG instances")
+        for name, kind, text, _ in _METRICS
+    ),
+    ExportedFamily(
+        "stateroom_gpus",
+        "gauge",
+        "GPUs and MIG instances by state, as the inventory judges them; missing ones are lost.",
+        ("region", "state"),
+        "regions x 5",
+    ),
 )
+
+
+def gpu_state_readings(verdicts: Iterable[GpuVerdict]) -> Iterator[Reading]:
+    """How many GPUs of each region are in each state; also those in which none is."""
+    counts: dict[str, Counter[GpuState]] = {}
+    for one in verdicts:
+        counts.setdefault(one.region, Counter())[one.state] += 1
+    for region, found in sorted(counts.items()):
+        for state in GpuState:
+            yield Reading("stateroom_gpus", (region, state), float(found[state]))
 
 
 def gpu_readings(gpus: Iterable[Gpu]) -> Iterator[Reading]:

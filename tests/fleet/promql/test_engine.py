@@ -201,9 +201,9 @@ def test_the_reader_is_asked_in_groups_that_fit_memory(monkeypatch: pytest.Monke
     engine = PromqlEngine(reader)
     queries = ("rate(m[5m])", "rate(m[1m5s])", "m", "quantile_over_time(0.5, m[5m])")
     whole = [engine.range(query, T + 600_000, T + 1_200_000, 300_000) for query in queries]
-    monkeypatch.setattr("fleet.promql.selectors.SAMPLES_AT_ONCE", 120)
-    monkeypatch.setattr("fleet.promql.selectors.RECORDS_AT_ONCE", 5)
-    monkeypatch.setattr("fleet.promql.selectors.GAP_MS", 1000)
+    monkeypatch.setattr("fleet.promql.window_reading.SAMPLES_AT_ONCE", 120)
+    monkeypatch.setattr("fleet.promql.window_reading.RECORDS_AT_ONCE", 5)
+    monkeypatch.setattr("fleet.promql.window_reading.GAP_MS", 1000)
     monkeypatch.setattr("fleet.metrics.answers.EXPANDED_MAX", 10)
     for query, before in zip(queries, whole, strict=True):
         after = engine.range(query, T + 600_000, T + 1_200_000, 300_000)

@@ -22,7 +22,7 @@ from fleet.promql.semantics import PROMETHEUS_2, PROMETHEUS_3, semantics_of
         ("1 + limitk(2, a)", "aggregation 'limitk' at position 4"),
         ("a + fill(0) b", "modifier 'fill' at position 4"),
         ('a{x="1" or y="2"}', "alternative among matchers 'or' at position 8"),
-        ("histogram_count(a)", "'histogram_count' at position 0"),
+        ("histogram_stddev(a)", "'histogram_stddev' at position 0"),
         ("rate(a)", "expected type matrix"),
         ("sum(a) +", "it makes sense up to position 6"),
         ("rate(a[5m]", "unclosed"),

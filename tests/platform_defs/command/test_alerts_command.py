@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,16 +14,23 @@ from fleet.alerts.groups import compile_group, evaluate_group, fresh_state
 from fleet.alerts.loading import load_rules
 from fleet.alerts.rules import AlertingRule, RuleGroup
 from fleet.alerts.state_json import encode_states
+from fleet.errors import NotFoundError
 from fleet.metrics.labels import labels_of
 from fleet.metrics.memory_series import MemorySeries
 from fleet.metrics.vectors import InstantVector
 from fleet.ports.alert_store import STATES
 from fleet.promql.engine import PromqlEngine
-from platform_defs.command.alert_files import alert_folder, production_groups
+from platform_defs.command.alert_files import (
+    SHIPPED,
+    alert_folder,
+    production_groups,
+    shipped_rules,
+)
 from platform_defs.settings import load_settings
 from resources.alerts.directory_store import DirectoryAlertStore
 from tests.platform_defs.command.conftest import SETTINGS, Run
 
+ROOT = Path(__file__).resolve().parents[3]
 DOWN = AlertingRule("Down", "up == 0", annotations=(("summary", "{{ $labels.job }} is down"),))
 SLOW = AlertingRule("Slow", "up == 0", 600_000)
 BROKEN = AlertingRule("Broken", "up", labels=(("job", "same"),))
@@ -168,6 +176,20 @@ def test_objectives_of_the_settings_become_rules(run: Run, fleet_dir: Path) -> N
     groups = production_groups(load_settings())
     assert groups[-1].name == "objective-api"
     assert {"agents", "platform", "backups", "gpus"} <= {one.name for one in groups}
+
+
+def test_shipped_rules_are_found_installed_and_in_a_checkout(tmp_path: Path) -> None:
+    """A wheel holds them where they are looked for; without any, alerts do not silently end."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert {ROOT / source: ROOT / target for source, target in included.items()} == {
+        SHIPPED[1]: SHIPPED[0]
+    }
+    assert shipped_rules() == sorted(SHIPPED[1].glob("*.yml"))
+    (tmp_path / "agents.yml").write_text("groups: []")
+    assert shipped_rules([tmp_path / "none", tmp_path]) == [tmp_path / "agents.yml"]
+    with pytest.raises(NotFoundError, match="no rules of alerts in"):
+        shipped_rules([tmp_path / "none"])
 
 
 def test_objectives_that_make_no_sense_are_settings_errors(run: Run, fleet_dir: Path) -> None:

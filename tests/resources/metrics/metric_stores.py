@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
+from fleet.metrics.histogram_columns import HistogramSamples
 from fleet.metrics.labels import labels_of, series_id
 from fleet.metrics.levels import HOUR_MS, Level
 from fleet.metrics.rollup_plan import find_dirty
@@ -20,6 +22,7 @@ from resources.metrics.rolling import roll_up_partition
 from resources.object_store.directory import DirectoryObjectStore
 from tests.fakes.clock import ManualClock
 from tests.fakes.object_store import InMemoryObjectStore
+from tests.fleet.metrics.plain_histograms import NativeHistogram, in_columns
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOON_MS = int(NOON.timestamp() * 1000)
@@ -76,6 +79,29 @@ def batch(
     )
 
 
+def with_histograms(given: SampleBatch) -> SampleBatch:
+    """The batch with native histograms of some of its series, each minute."""
+    rows = [
+        (one, ts_ms)
+        for one, ts_ms in zip(given.series_ids.tolist(), given.ts_ms.tolist(), strict=True)
+        if one % 3 and ts_ms % 60_000 == 0
+    ]
+    found = HistogramSamples(
+        np.array([row[0] for row in rows], np.int64),
+        np.array([row[1] for row in rows], np.int64),
+        in_columns([histogram_at(ts_ms) for _, ts_ms in rows]),
+    )
+    return replace(given, histograms=found)
+
+
+def histogram_at(ts_ms: int) -> NativeHistogram:
+    """A counter that begins anew every 25 minutes, once with less detail."""
+    life, age = divmod(ts_ms // 60_000, 25)
+    buckets = {at: 1 + age * (at % 3) for at in range(-3, 4)}
+    total = sum(buckets.values()) + age
+    return NativeHistogram(2 - life % 2, 0.001, age, total, age / 4, buckets, {})
+
+
 def steady(nodes: int, start_ms: int, minutes: int) -> list[tuple[int, int, float]]:
     """A sample every 15 s of some nodes, values that differ."""
     return [
@@ -113,7 +139,7 @@ def built_files(store: ObjectMetricStore) -> Mapping[tuple[str, int, int, str], 
     with store.log.reading() as state:
         for level, built in state.rollups.items():
             for (start, shard), made in built.items():
-                for kind in ("records", "sketches"):
+                for kind in ("records", "sketches", "histograms"):
                     file = getattr(made, kind)
                     if file is not None:
                         found[level.text, start, shard, kind] = file.sha256

@@ -28,6 +28,7 @@ from tests.resources.metrics.metric_stores import (
     metric_store,
     rows_of,
     steady,
+    with_histograms,
 )
 
 IDS = np.unique(batch(steady(5, TEN_MS, 1)).series_ids).tolist()
@@ -35,7 +36,10 @@ Work = Callable[[ObjectMetricStore], object]
 
 
 def deliveries() -> list[tuple[str, SampleBatch]]:
-    """Two hours of five nodes in eight batches, one of them late, one with what others said."""
+    """Two hours of five nodes in batches, one of them late, one with what others said.
+
+    All with native histograms.
+    """
     rows = steady(5, TEN_MS, 120)
     rng = random.Random(7)
     late = [row for row in rows if rng.random() < 0.05]
@@ -43,11 +47,12 @@ def deliveries() -> list[tuple[str, SampleBatch]]:
         [row for row in rows if row[1] // 600_000 == at]
         for at in range(TEN_MS // 600_000, NOON_MS // 600_000)
     ]
-    return [
+    found = [
         *((f"b{n}", batch(part, sketched=True)) for n, part in enumerate(parts)),
         ("late", batch(late, sketched=True)),
         ("again", batch(rows[100:140], sketched=True)),
     ]
+    return [(name, with_histograms(one)) for name, one in found]
 
 
 def deliver(store: ObjectMetricStore, order: list[int]) -> None:

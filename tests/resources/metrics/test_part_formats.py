@@ -11,13 +11,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.errors import InvalidInputError
+from fleet.metrics.histogram_columns import (
+    HistogramSamples,
+    concat_histograms,
+    no_histogram_samples,
+    scaled,
+)
+from fleet.metrics.histogram_records import roll_up_histograms
 from fleet.metrics.levels import Level
 from fleet.metrics.record import RollupColumns
 from fleet.metrics.rolling_up import roll_up
+from fleet.metrics.samples import stale_marker
 from fleet.metrics.sketches import sketch
 from resources.metrics import raw_parts, record_parts
-from resources.metrics.histogram_parts import HistogramSample, encode_histograms, read_histograms
+from resources.metrics.histogram_parts import (
+    encode_histogram_records,
+    encode_histograms,
+    read_histogram_records,
+    read_histograms,
+)
 from resources.metrics.raw_parts import (
     Samples,
     SampleWriter,
@@ -29,6 +41,7 @@ from resources.metrics.record_parts import NAMES, RecordWriter, open_records, ta
 from resources.metrics.series_ranges import cuts
 from resources.metrics.sketch_parts import encode_sketches, read_sketches
 from tests.examples import examples
+from tests.fleet.metrics.plain_histograms import NativeHistogram, in_columns, one_by_one
 from tests.fleet.metrics.test_native_histograms import observe
 
 ROWS = st.lists(
@@ -125,6 +138,36 @@ def test_records_come_back_bit_for_bit(small_groups: None) -> None:
     check()
 
 
+def test_records_of_older_parts_are_read() -> None:
+    """They hold the mean itself, not its distance from sum / n."""
+    rows = as_samples([(1, 1, 0.1), (1, 2, 0.2), (1, 3, 1e308), (1, 4, 1e308), (2, 1, 7.5)])
+    for level in (Level.M1, Level.D1):
+        records = roll_up(*rows, level)
+        writer = RecordWriter(level)
+        writer.write(records)
+        table = pq.read_table(io.BytesIO(writer.finish()))
+        assert table.column("mean_off").to_pylist()[1] == 0
+        older = table.drop_columns("mean_off").append_column("mean", [records.mean])
+        for one in (table, older):
+            sink = io.BytesIO()
+            pq.write_table(one, sink)
+            found = open_records(opened(sink.getvalue()), level).read_ids(np.array([1, 2]))
+            assert RollupColumns(*found).mean.tobytes() == records.mean.tobytes()
+
+
+def test_a_record_of_a_day_takes_thirty_bytes() -> None:
+    """Half counters, half gauges of two decimals: what is random in them, and little more."""
+    rng = np.random.default_rng(2)
+    series, count = 2000, 96
+    values = np.round(50 + np.cumsum(rng.normal(0, 0.5, (series, count)), axis=1), 2)
+    values[::2] = np.cumsum(rng.integers(0, 200, (series // 2, count)), axis=1)
+    ids = np.sort(rng.integers(0, 2**62, series))
+    ts_ms = np.tile(900_000 * np.arange(1, count + 1), series)
+    writer = RecordWriter(Level.D1)
+    writer.write(roll_up(np.repeat(ids, count), ts_ms, values.ravel(), Level.D1))
+    assert len(writer.finish()) <= 31 * series
+
+
 def test_a_sample_takes_two_bytes() -> None:
     """Counters and gauges of two decimals, steady but for jitter: the format's promise."""
     rng = np.random.default_rng(5)
@@ -149,15 +192,38 @@ def test_sketches_come_back() -> None:
             assert getattr(back, name).tolist() == getattr(one, name).tolist()
 
 
-def test_native_histograms_come_back() -> None:
-    """By series and time, whatever order they came in."""
-    samples = [
-        HistogramSample(series, ts_ms, observe([0.5 * series, 3.0, -2.0, 0.0] * ts_ms, series))
-        for series in (3, 1)
-        for ts_ms in (2, 1)
-    ]
-    data = encode_histograms(samples)
-    assert read_histograms(opened(data)) == sorted(samples, key=lambda one: one[:2])
-    assert encode_histograms(samples[::-1]) == data
-    with pytest.raises(InvalidInputError, match="one for each"):
-        encode_histograms([samples[0], samples[0]])
+def test_native_histograms_come_back_bit_for_bit() -> None:
+    """Samples and records; whole counts, fractions, stale markers, and none at all."""
+    several = [observe([0.5 * at, 3.0, -2.0, 0.0] * at, at % 4) for at in range(6)]
+    halved = scaled(in_columns(several), np.full(6, 0.5))
+    ended = in_columns([NativeHistogram(0, 0.0, 0, 0, stale_marker(), {}, {})])
+    found = concat_histograms([in_columns(several), halved, ended])
+    ids, times = np.repeat([1, 2], [6, 7]), np.arange(13) * 7
+    for samples in (HistogramSamples(ids, times, found), no_histogram_samples()):
+        data = encode_histograms(samples)
+        back = read_histograms(opened(data))
+        assert encode_histograms(back) == data
+        for one, other in zip(back.histograms.columns(), samples.histograms.columns(), strict=True):
+            assert one.tobytes() == other.tobytes()
+        assert back.ts_ms.tolist() == samples.ts_ms.tolist()
+        records = roll_up_histograms(samples, 30)
+        data = encode_histogram_records(records)
+        again = read_histogram_records(opened(data))
+        assert encode_histogram_records(again) == data
+        for name in ("series_ids", "ends_ms", "n", "first_ms", "last_ms", "resets"):
+            assert getattr(again, name).tolist() == getattr(records, name).tolist()
+        for name in ("first", "last", "reset_sum"):
+            assert one_by_one(getattr(again, name)) == one_by_one(getattr(records, name))
+
+
+def test_a_native_histogram_takes_two_bytes_a_bucket() -> None:
+    """Counters of 20 buckets that grow slowly: the buckets' numbers cost nearly nothing."""
+    rng, now, several = np.random.default_rng(3), np.zeros(20, np.int64), []
+    for _ in range(2000):
+        now = now + rng.poisson(2, 20)
+        buckets = dict(enumerate(now.tolist(), start=5))
+        several.append(NativeHistogram(3, 0.001, 0, int(now.sum()), 1.0, buckets, {}))
+    samples = HistogramSamples(
+        np.zeros(2000, np.int64), 15_000 * np.arange(2000), in_columns(several)
+    )
+    assert len(encode_histograms(samples)) <= 2.0 * 20 * 2000

@@ -292,7 +292,8 @@ def test_types_and_help_come_from_the_servers_metadata(server: ExposingServer) -
         b'{"status":"success","infos":["think again"],"data":{"resultType":"matrix","result":['
         b'{"metric":{"__name__":"a_total"},"values":[[1.001,"5"],[0.5,"1"]]},'
         b'{"metric":{"__name__":"h_bucket","le":"1"},"values":[[1.5,"NaN"]]},'
-        b'{"metric":{"__name__":"z"},"histograms":[[1.5,{"count":"1"}]]},'
+        b'{"metric":{"__name__":"z"},"histograms":[[1.5,{"count":"1",'
+        b'"sum":"2","buckets":[[0,"1","3","1"]]}]]},'
         b'{"metric":{"__name__":"a.b"},"values":[[1.5,"1"]]}]}}'
     )
 
@@ -317,7 +318,7 @@ def test_types_and_help_come_from_the_servers_metadata(server: ExposingServer) -
     assert sorted(piece.batch.ts_ms.tolist()) == [1001, 1500]
     assert len(piece.problems) == 4
     text = " ".join(piece.problems)
-    for part in ("a.b", "1 samples that are native histograms", "half is missing", "think again"):
+    for part in ("a.b", "1 native histograms with custom", "half is missing", "think again"):
         assert part in text
 
 

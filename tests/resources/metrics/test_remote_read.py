@@ -18,7 +18,9 @@ from resources.metrics.remote_read import (
     encode_request,
     unpack,
 )
-from tests.servers.remote_write import _field, _varint
+from tests.fleet.metrics.plain_histograms import NativeHistogram, one_by_one
+from tests.fleet.metrics.test_native_histograms import observe
+from tests.servers.remote_write import _field, _varint, histogram_message
 
 
 def sample(ts_ms: int, value: float) -> bytes:
@@ -35,15 +37,23 @@ _VALUES = st.floats(allow_nan=False) | st.just(0.0) | st.integers(0, 3).map(floa
 _SERIES = st.tuples(
     st.dictionaries(st.text(max_size=200), st.text(max_size=200), max_size=4),
     st.lists(st.tuples(_TIMES, _VALUES), max_size=12),
-    st.integers(0, 2),
+    st.lists(
+        st.builds(
+            observe,
+            st.lists(st.floats(-50, 50), max_size=5),
+            st.integers(-4, 8),
+            st.sampled_from([0.0, 2.0**-128, 0.25]),
+        ),
+        max_size=2,
+    ),
 )
 
 
 @given(st.lists(_SERIES, max_size=6))
 def test_every_sample_is_read_with_its_series(
-    made: list[tuple[dict[str, str], list[tuple[int, float]], int]],
+    made: list[tuple[dict[str, str], list[tuple[int, float]], list[NativeHistogram]]],
 ) -> None:
-    """Values of any size, times of any length, zeros left out, histograms counted, in any mix."""
+    """Values of any size, times of any length, zeros left out, native histograms, in any mix."""
     message = b""
     for labels, samples, histograms in made:
         series = b"".join(
@@ -51,11 +61,17 @@ def test_every_sample_is_read_with_its_series(
             for name, value in labels.items()
         )
         series += b"".join(sample(*one) for one in samples)
-        series += _field(4, b"\x08\x01") * histograms
+        series += b"".join(
+            _field(4, histogram_message(ts_ms, one)) for ts_ms, one in enumerate(histograms)
+        )
         message += _field(1, series)
     found = decode_response(_field(1, message))
     assert [dict(decode_labels(one)) for one in found.labels] == [one[0] for one in made]
-    assert found.histograms == sum(one[2] for one in made)
+    wanted_histograms = [one for _, __, several in made for one in several]
+    assert one_by_one(found.histograms.histograms) == wanted_histograms
+    assert found.histograms.ts_ms.tolist() == [at for *_, some in made for at in range(len(some))]
+    places = [place for place, (*_, some) in enumerate(made) for _ in some]
+    assert found.histograms.series_ids.tolist() == places
     read: dict[int, list[tuple[int, bytes]]] = {number: [] for number in range(len(made))}
     columns = (found.place.tolist(), found.ts_ms.tolist(), found.values)
     for place, ts_ms, value in zip(*columns, strict=True):
@@ -70,9 +86,25 @@ GOOD = _field(
     _field(
         1,
         _field(1, _field(1, b"__name__") + _field(2, b"a"))
-        + b"".join(sample(1_700_000_000_000 + n, n * 1.5) for n in range(20)),
+        + b"".join(sample(1_700_000_000_000 + n, n * 1.5) for n in range(20))
+        + _field(4, histogram_message(1_700_000_000_000, observe([1.0, -3.0, 0.0], 2))),
     ),
 )
+
+
+def test_histograms_that_cannot_be_read_are_counted_or_break_the_answer() -> None:
+    """Custom bounds have no schema here; more or fewer counts than spans are no histogram."""
+    sound = histogram_message(5, observe([1.0], 0))
+    custom = histogram_message(5, observe([1.0], 0)._replace(schema=-53))
+
+    def answer(message: bytes) -> bytes:
+        return _field(1, _field(1, _field(1, _field(1, b"__name__")) + _field(4, message)))
+
+    found = decode_response(answer(custom))
+    assert (found.custom, len(found.histograms)) == (1, 0)
+    for wrong in (sound + _field(12, b"\x02"), sound + _field(11, b"\x10\x09"), b"\x0d1234"):
+        with pytest.raises(BrokenAnswerError):
+            decode_response(answer(wrong))
 
 
 def test_an_answer_that_is_cut_anywhere_is_broken() -> None:

@@ -9,8 +9,10 @@ import pytest
 
 from fleet.backup_tables import ProvenLevel, RecoveryObjective
 from fleet.circuit_breaker import BreakerPhase, BreakerStatus
+from fleet.heartbeats import HeartbeatPolicy
 from fleet.incidents import IncidentHeader, IncidentKind, IncidentState, Severity
-from fleet.inventory import Gpu
+from fleet.inventory import Gpu, GpuState, Node, NodePhase
+from fleet.inventory_checks import judge_gpus
 from fleet.metrics.exported.automation import RunFact, TickFact, automation_readings
 from fleet.metrics.exported.backups import recovery_readings, verification_readings
 from fleet.metrics.exported.ended import EndedRun, FailoverCounts, RunCounts
@@ -20,7 +22,7 @@ from fleet.metrics.exported.fleet import (
     fleet_readings,
     incident_readings,
 )
-from fleet.metrics.exported.gpus import gpu_readings
+from fleet.metrics.exported.gpus import gpu_readings, gpu_state_readings
 from fleet.metrics.exported.readings import NETWORKS_MAX, WORST, Reading
 from fleet.metrics.exported.table import FAMILIES, grouped
 from fleet.names import is_name
@@ -204,6 +206,23 @@ def test_gpus_have_the_names_of_dcgm_and_no_value_that_the_driver_did_not_give()
     assert found["DCGM_FI_DEV_FB_FREE", "GPU-1"] == 900
     assert found["DCGM_FI_DEV_XID_ERRORS", "GPU-1"] == 79
     assert [name for name, uuid in found if uuid == "GPU-2"] == ["stateroom_gpu_lost"]
+
+
+def test_gpus_are_counted_by_state_also_those_that_a_node_should_have() -> None:
+    """Healthy, lost by the driver, and declared but never seen; other states are 0."""
+    phase = NodePhase.RUNNING
+    node = Node("eu-1", "eu", "a", phase, 1000, 2**30, 0, 3, 0, heartbeat_at=NOW)
+    gpus = [
+        Gpu("GPU-1", "eu-1", "eu", 0, memory_used_bytes=1, observed_at=NOW),
+        Gpu("GPU-2", "eu-1", "eu", 1, lost=True, observed_at=NOW),
+    ]
+    found = judge_gpus(gpus, [node], {"eu": NOW}, HeartbeatPolicy()).verdicts
+    counts = {one.labels: one.value for one in gpu_state_readings(found)}
+    wanted = {state.value: 0.0 for state in GpuState} | {"healthy": 1, "lost": 2}
+    assert counts == {("eu", state): count for state, count in wanted.items()}
+    silent = judge_gpus(gpus, [node], {"eu": NOW + timedelta(hours=1)}, HeartbeatPolicy()).verdicts
+    assert {one.labels: one.value for one in gpu_state_readings(silent)}["eu", "unknown"] > 0
+    assert not list(gpu_state_readings([]))
 
 
 def test_ticks_have_ages_and_runs_are_counted_by_job_and_status() -> None:

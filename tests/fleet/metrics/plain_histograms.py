@@ -1,4 +1,4 @@
-"""Native histograms: exponential buckets that are merged without knowing each other's bounds.
+"""Native histograms one by one, in dictionaries: the twin of `fleet.metrics.histogram_columns`.
 
 Bucket i of a schema s holds values in (2^((i-1) / 2^s), 2^(i / 2^s)]. Two histograms are added in
 the smaller schema of both and the larger zero threshold. Counters of them are reset where any
@@ -14,7 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
+
 from fleet.errors import InvalidInputError
+from fleet.metrics.histogram_columns import KEY_OFFSET, Histograms
+from fleet.metrics.histogram_records import HistogramRecords
 
 SCHEMA_MIN, SCHEMA_MAX = -4, 8
 """Exponential schemas. Custom bounds (schema -53) are classic buckets and stored as series."""
@@ -57,25 +61,6 @@ class HistogramRecord(NamedTuple):
     resets: int
 
 
-def validate_histogram(one: NativeHistogram) -> NativeHistogram:
-    """The same histogram when it keeps the rules.
-
-    Raises:
-        InvalidInputError: schema, threshold or a count is out of range, or counts do not add up.
-    """
-    if not SCHEMA_MIN <= one.schema <= SCHEMA_MAX:
-        raise InvalidInputError("schema", one.schema, f"{SCHEMA_MIN} to {SCHEMA_MAX}")
-    if not 0 <= one.zero_threshold < float("inf"):
-        raise InvalidInputError("zero_threshold", one.zero_threshold, "0 or more, finite")
-    counts = [one.zero_count, *one.positive.values(), *one.negative.values()]
-    if min(counts) < 0:
-        raise InvalidInputError("bucket", min(counts), "0 observations or more")
-    if sum(counts) > one.observations:
-        allowed = f"at least {sum(counts)}, as the buckets hold"
-        raise InvalidInputError("observations", one.observations, allowed)
-    return one
-
-
 def target_index(index: int, schema: int, target: int) -> int:
     """The bucket of a coarser schema that holds a bucket of a finer one."""
     return ((index - 1) >> (schema - target)) + 1
@@ -84,6 +69,8 @@ def target_index(index: int, schema: int, target: int) -> int:
 def upper_bound(index: int, schema: int) -> float:
     """Upper bound of a positive bucket; infinite beyond the range of doubles."""
     exponent = index * 2.0**-schema
+    if exponent == 1024:
+        return float(np.finfo(np.float64).max)
     return 2.0**exponent if exponent < 1024 else float("inf")
 
 
@@ -245,26 +232,6 @@ def to_spans(buckets: Mapping[int, int]) -> Spans:
     return Spans(tuple(offsets), tuple(lengths), tuple(deltas))
 
 
-def from_spans(spans: Spans) -> dict[int, int]:
-    """Populated buckets again; those of 0 observations are left out.
-
-    Raises:
-        InvalidInputError: there are more or fewer deltas than the spans' buckets.
-    """
-    if len(spans.offsets) != len(spans.lengths) or sum(spans.lengths) != len(spans.deltas):
-        raise InvalidInputError("spans", spans, "as many deltas as the lengths add up to")
-    buckets: dict[int, int] = {}
-    index, count, deltas = 0, 0, iter(spans.deltas)
-    for offset, length in zip(spans.offsets, spans.lengths, strict=True):
-        index += offset
-        for _step in range(length):
-            count += next(deltas)
-            if count:
-                buckets[index] = count
-            index += 1
-    return buckets
-
-
 def _coarser(buckets: Mapping[int, int], schema: int, target: int) -> dict[int, int]:
     merged: dict[int, int] = {}
     for index, count in buckets.items():
@@ -297,3 +264,59 @@ def _sum_of(*histograms: NativeHistogram | None) -> NativeHistogram | None:
     for one in there:
         total = one if total is None else add(total, one)
     return total
+
+
+def in_columns(several: Sequence[NativeHistogram]) -> Histograms:
+    """Histograms as columns."""
+    buckets = [
+        [(-KEY_OFFSET - index, one.negative[index]) for index in sorted(one.negative)][::-1]
+        + [(KEY_OFFSET + index, one.positive[index]) for index in sorted(one.positive)]
+        for one in several
+    ]
+    offsets = np.cumsum([0, *map(len, buckets)]).astype(np.int64)
+    keys = np.array([key for some in buckets for key, _ in some], np.int64)
+    counts = np.array([count for some in buckets for _, count in some], np.float64)
+    floats = (
+        np.array([getattr(one, name) for one in several], np.float64)
+        for name in ("zero_threshold", "zero_count", "observations", "total")
+    )
+    schemas = np.array([one.schema for one in several], np.int64)
+    return Histograms(schemas, *floats, offsets, keys, counts)
+
+
+def one_by_one(columns: Histograms) -> list[NativeHistogram]:
+    """Columns as histograms."""
+    found = []
+    for at in range(len(columns)):
+        some = slice(columns.offsets[at], columns.offsets[at + 1])
+        pairs = list(zip(columns.keys[some].tolist(), columns.counts[some].tolist(), strict=True))
+        found.append(
+            NativeHistogram(
+                int(columns.schemas[at]),
+                float(columns.zero_thresholds[at]),
+                columns.zero_counts[at],
+                columns.observations[at],
+                float(columns.totals[at]),
+                {key - KEY_OFFSET: count for key, count in pairs if key > 0},
+                {-key - KEY_OFFSET: count for key, count in pairs if key < 0},
+            )
+        )
+    return found
+
+
+NOTHING = NativeHistogram(8, 0.0, 0, 0, 0.0, {}, {})
+"""What `reset_sum` holds in columns where there was no reset."""
+
+
+def records_in_columns(several: Sequence[tuple[int, int, HistogramRecord]]) -> HistogramRecords:
+    """Records as columns: (series, end, record), in order."""
+    whole = [
+        (series, end, one.n, one.first_ms, one.last_ms, one.resets) for series, end, one in several
+    ]
+    columns = np.array(whole, np.int64).reshape(-1, 6).T
+    return HistogramRecords(
+        *(np.ascontiguousarray(column) for column in columns),
+        in_columns([one.first for _, _, one in several]),
+        in_columns([one.last for _, _, one in several]),
+        in_columns([one.reset_sum or NOTHING for _, _, one in several]),
+    )
