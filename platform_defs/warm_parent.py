@@ -11,12 +11,17 @@ from platform_defs.warm_workers import become_warm_parent
 
 MODULES = (
     # what Dagster imports before the first step of a run
-    "dagster._grpc.impl",
-    "dagster._core.storage.sqlite_storage",
+    "dagster._core.execution.plan.active",
+    "dagster._core.executor.in_process",
     "dagster._core.storage.local_compute_log_manager",
     "dagster._core.storage.root",
-    # what the first steps of a failover import
+    "dagster._core.storage.sqlite_storage",
+    "dagster._grpc.impl",
+    "platform_defs.run_coordinator",
+    # what the steps of a failover import
     "resources.control_store.opening",
+    "resources.local.local_cluster",
+    "resources.vault.drills.state_rescue",
 )
 """Imported where they are used elsewhere; here, once for all runs."""
 

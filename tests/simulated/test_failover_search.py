@@ -78,6 +78,11 @@ def test_promises_hold_in_random_histories(first: int) -> None:
         RandomHistory(seed).play_out()
 
 
+def test_an_order_belongs_to_the_incident_that_a_person_has_opened_meanwhile() -> None:
+    """History 1936: ours could not be opened, theirs was, and the move was told nowhere."""
+    RandomHistory(1936).play_out()
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("first", range(1000, 11_000, 50))
 def test_promises_hold_in_many_random_histories(first: int) -> None:
