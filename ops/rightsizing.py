@@ -1,7 +1,7 @@
 """Makes the advice on right-sizing, and records it; applies nothing."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -15,6 +15,7 @@ from fleet.ports.lake import Lake
 from fleet.ports.metric_store import MetricReader
 from fleet.rightsizing.records import (
     ADVICE_TABLE,
+    KILLS_TABLE,
     Resource,
     RightsizingAdvice,
     RightsizingPolicy,
@@ -45,13 +46,16 @@ def advise_rightsizing_op(
     lake: dg.ResourceParam[Lake],
     clock: dg.ResourceParam[Clock],
 ) -> None:
-    """Record a row for each workload and resource; committed by `Lake.write`."""
+    """Record a row for each workload and resource; committed by `Lake.write`.
+
+    Kills that were not seen before are committed first: a run that dies between finds them kept.
+    """
     from resources.lake.records import to_table
 
     now = clock.now()
     with outcomes(context.retry_number):
         agents = read_inventory(lake, AGENTS, fleet_declaration.regions, Agent).records
-        rows = advise_workloads(metric_store, agents, rightsizing_policy, price_book, now)
+        rows = advise_workloads(metric_store, agents, rightsizing_policy, price_book, now, lake)
         committed = lake.write(ADVICE_TABLE, PARTITION, to_table(rows, RightsizingAdvice), now)
     dearest = sorted(rows, key=lambda row: -abs(row.saving_per_hour))
     metadata: dict[str, Any] = {
@@ -70,19 +74,34 @@ def advise_workloads(
     policy: RightsizingPolicy,
     book: PriceBook,
     now: datetime,
+    lake: Lake | None = None,
+    *,
+    keep_kills: bool = True,
 ) -> list[RightsizingAdvice]:
     """Advice on CPU and memory for every workload that has agents.
+
+    Args:
+        reader: of samples.
+        agents: as their nodes last reported them.
+        policy: of the advice.
+        book: prices of what would be saved.
+        now: moment of the look.
+        lake: where kills of earlier looks are kept; None: only those of this look count.
+        keep_kills: whether new ones are kept there.
 
     Raises:
         TransientError: the samples cannot be read now.
         TooLargeError: over a limit of the store.
     """
     from fleet.rightsizing.advice import advise, backtest_violations, judge_cpu, judge_memory
-    from fleet.rightsizing.kills import find_kills
+    from fleet.rightsizing.kills import find_kills, kill_columns
 
     allocations = allocations_of(agents)
     used = read_usage(reader, allocations, policy.history_days, now)
-    kills = find_kills(agents, used.numbers, used.memory, now)
+    found = find_kills(agents, used.numbers, used.memory, now)
+    if lake is not None:
+        found = _with_kept(lake, found, policy, now, keep=keep_kills)
+    kills = kill_columns(found, used.numbers, used.memory)
     cpu = judge_cpu(used.cpu, allocations, used.cpu_step_min, policy)
     memory = judge_memory(used.memory, allocations, used.memory_step_min, policy, kills)
     rows = []
@@ -93,6 +112,25 @@ def advise_workloads(
         tested = backtest_violations(resource, usage, allocations, step_min, policy)
         rows += advise(resource, judged, allocations, policy, book.resource_hour, now, tested)
     return sorted(rows, key=lambda row: (row.network_id, row.workload, row.resource))
+
+
+def _with_kept(
+    lake: Lake, found: Sequence[Any], policy: RightsizingPolicy, now: datetime, *, keep: bool
+) -> list[Any]:
+    """Kills of the whole history, each once; new ones are committed by `Lake.write`."""
+    from fleet.rightsizing.kills import MemoryKill, distinct_kills
+    from resources.lake.records import from_table, to_table
+
+    since = now - timedelta(days=policy.history_days)
+    try:
+        kept = from_table(lake.history(KILLS_TABLE, since, now, PARTITION), MemoryKill)
+    except NotFoundError:
+        kept = []
+    every = distinct_kills([*kept, *found])
+    new = every[len(distinct_kills(kept)) :]
+    if new and keep:
+        lake.write(KILLS_TABLE, PARTITION, to_table(new, MemoryKill), now)
+    return every
 
 
 def read_advice(lake: Lake) -> list[RightsizingAdvice]:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 from fleet.errors import InvalidInputError
 
 ADVICE_TABLE = "rightsizing_advice"
+KILLS_TABLE = "memory_kills"
+"""Kills at the limit of memory, each once: they outlive the row of the agent that shows them."""
 DAY_S = 86_400
 MIB = 1024 * 1024
 

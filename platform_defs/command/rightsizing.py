@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from fleet.rightsizing.records import RightsizingAdvice, Verdict
+from platform_defs.command.lake_access import existing_lake
 from platform_defs.command.metric_access import existing_metric_store
 from platform_defs.command.output import table, to_json
 from platform_defs.command.store_access import fleet_store
@@ -49,6 +50,8 @@ def rightsizing(network: str | None, workload: str | None, changes: bool, as_jso
         declared_rightsizing(settings.rightsizing),
         declared_prices(settings.costs, settings.prices),
         datetime.now(UTC),
+        existing_lake(settings) if settings.lake.path.is_dir() else None,
+        keep_kills=False,
     )
     if changes:
         rows = [row for row in rows if row.verdict in {Verdict.GROW, Verdict.SHRINK}]

@@ -24,8 +24,7 @@ from fleet.rightsizing.backtest import back_test
 from fleet.rightsizing.buckets import CPU_BUCKETS
 from fleet.rightsizing.estimate import Estimate, confidence_days, estimate
 from fleet.rightsizing.histograms import DecayingHistograms
-from fleet.rightsizing.kills import find_kills
-from fleet.rightsizing.memory_peaks import Kills
+from fleet.rightsizing.kills import distinct_kills, find_kills, kill_columns
 from fleet.rightsizing.records import Allocation, Resource, RightsizingPolicy, Verdict
 from tests.fleet.inventory_records import NOW, an_agent
 from tests.fleet.rightsizing.vpa_twin import (
@@ -148,8 +147,10 @@ def test_a_kill_at_the_limit_raises_the_advice() -> None:
         an_agent("well", memory_bytes=64 * MIB, reason="its process runs"),
         an_agent("unmeasured", memory_bytes=64 * MIB, reason="killed by signal 9"),
     ]
-    kills = find_kills(agents, {"drilled": 0, "well": 1, "starved": 2}, usage, NOW)
-    assert kills.agents.tolist() == [2]
+    numbers = {"drilled": 0, "well": 1, "starved": 2}
+    found = find_kills(agents, numbers, usage, NOW)
+    assert [one.agent_id for one in found] == ["starved"]
+    kills = kill_columns(found, numbers, usage)
     judged = judge_memory(usage, ALLOCATIONS, 60, POLICY, kills)
     rows = advise(Resource.MEMORY, judged, ALLOCATIONS, POLICY, BOOK.resource_hour, NOW)
     assert [row.ooms for row in rows] == [0, 0, 1]
@@ -232,6 +233,26 @@ def test_kills_are_dated_by_the_last_sign_of_life() -> None:
     usage = usage_of([[63.0 * MIB] * 10], 60)
     seen = NOW - timedelta(hours=2)
     agent = an_agent("a", memory_bytes=64 * MIB, reason="killed by signal 9", heartbeat_at=seen)
-    kills: Kills = find_kills([agent], {"a": 0}, usage, NOW)
+    kills = kill_columns(find_kills([agent], {"a": 0}, usage, NOW), {"a": 0}, usage)
     assert kills.times_ms.tolist() == [round(seen.timestamp() * 1000)]
     assert kills.limits.tolist() == [64.0 * MIB]
+
+
+def test_a_kill_that_the_cluster_names_counts_however_little_was_seen() -> None:
+    """The reading may have been taken long before; without any, there is nothing to raise."""
+    usage = usage_of([[1.0 * MIB] * 10], 60)
+    agents = [an_agent(name, reason="OOMKilled, exit code 137") for name in ("a", "b")]
+    (kill,) = find_kills(agents, {"a": 0, "b": 1}, usage, NOW)
+    assert (kill.agent_id, kill.limit_bytes) == ("a", 2**30 // 16)
+    other = kill._replace(agent_id="b")
+    assert kill_columns([kill, other], {"a": 0, "b": 1}, usage).agents.tolist() == [0]
+
+
+def test_the_same_kill_is_counted_once_however_often_it_is_seen() -> None:
+    """A failed agent shows it at every look; the next restart is another one."""
+    usage = usage_of([[63.0 * MIB] * 10], 60)
+    agent = an_agent("a", memory_bytes=64 * MIB, reason="killed by signal 9", restarts=3)
+    first = find_kills([agent], {"a": 0}, usage, NOW)
+    later = find_kills([agent], {"a": 0}, usage, NOW + timedelta(hours=1))
+    again = find_kills([agent._replace(restarts=4)], {"a": 0}, usage, NOW)
+    assert distinct_kills([*first, *later, *again]) == [*first, *again]
