@@ -1,6 +1,6 @@
 """Makes the advice on right-sizing, and records it; applies nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from fleet.inventory import Agent
 from fleet.ports.clock import Clock
 from fleet.ports.lake import Lake
 from fleet.ports.metric_store import MetricReader
+from fleet.rescaling.declaration import RescalingDeclaration
 from fleet.rightsizing.records import (
     ADVICE_TABLE,
     KILLS_TABLE,
@@ -21,6 +22,7 @@ from fleet.rightsizing.records import (
     RightsizingPolicy,
     Verdict,
 )
+from fleet.rightsizing.scaled import scaled_resources
 from ops.evidence import column_schema, number_evidence, object_evidence, table_preview
 from ops.inventory import AFTER, AGENTS
 from ops.inventory_reads import read_inventory
@@ -42,6 +44,7 @@ def advise_rightsizing_op(
     metric_store: dg.ResourceParam[MetricReader],
     fleet_declaration: dg.ResourceParam[FleetDeclaration],
     rightsizing_policy: dg.ResourceParam[RightsizingPolicy],
+    rescaling_declaration: dg.ResourceParam[RescalingDeclaration],
     price_book: dg.ResourceParam[PriceBook],
     lake: dg.ResourceParam[Lake],
     clock: dg.ResourceParam[Clock],
@@ -55,7 +58,15 @@ def advise_rightsizing_op(
     now = clock.now()
     with outcomes(context.retry_number):
         agents = read_inventory(lake, AGENTS, fleet_declaration.regions, Agent).records
-        rows = advise_workloads(metric_store, agents, rightsizing_policy, price_book, now, lake)
+        rows = advise_workloads(
+            metric_store,
+            agents,
+            rightsizing_policy,
+            price_book,
+            now,
+            lake,
+            scaled=scaled_resources(rescaling_declaration.workloads.values()),
+        )
         committed = lake.write(ADVICE_TABLE, PARTITION, to_table(rows, RightsizingAdvice), now)
     dearest = sorted(rows, key=lambda row: -abs(row.saving_per_hour))
     metadata: dict[str, Any] = {
@@ -77,6 +88,7 @@ def advise_workloads(
     lake: Lake | None = None,
     *,
     keep_kills: bool = True,
+    scaled: Collection[tuple[str, str]] = (),
 ) -> list[RightsizingAdvice]:
     """Advice on CPU and memory for every workload that has agents.
 
@@ -88,6 +100,7 @@ def advise_workloads(
         now: moment of the look.
         lake: where kills of earlier looks are kept; None: only those of this look count.
         keep_kills: whether new ones are kept there.
+        scaled: (workload, resource) that replicas follow (`scaled_resources`).
 
     Raises:
         TransientError: the samples cannot be read now.
@@ -110,7 +123,8 @@ def advise_workloads(
         (Resource.MEMORY, memory, used.memory, used.memory_step_min),
     ):
         tested = backtest_violations(resource, usage, allocations, step_min, policy)
-        rows += advise(resource, judged, allocations, policy, book.resource_hour, now, tested)
+        price_of = book.resource_hour
+        rows += advise(resource, judged, allocations, policy, price_of, now, tested, scaled)
     return sorted(rows, key=lambda row: (row.network_id, row.workload, row.resource))
 
 

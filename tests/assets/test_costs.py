@@ -26,6 +26,7 @@ from fleet.inventory import Agent, AgentStateInfo, Gpu, Node
 from fleet.metrics.labels import labels_of, series_id
 from fleet.metrics.samples import MetricType, SampleBatch, SeriesInfo
 from fleet.metrics.store_facts import MetricsDeclaration
+from fleet.rescaling.declaration import RescalingDeclaration
 from fleet.rightsizing.records import RightsizingPolicy
 from ops.capacity import read_forecast
 from ops.cleanup import read_cleanup
@@ -138,6 +139,7 @@ class CostRuns:
             "metric_store": samples,
             "price_source": source,
             "region_vaults": region_vaults_resource,
+            "rescaling_declaration": RescalingDeclaration(),
         }
 
     def inventory(self) -> None:

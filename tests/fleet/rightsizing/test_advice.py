@@ -11,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.costs.prices import PriceBook
+from fleet.costs.proposals import rightsizing_proposals
 from fleet.errors import InvalidInputError
+from fleet.rescaling.policy import ScalingMode, WorkloadScaling
+from fleet.rescaling.spec import AutoscalerSpec, MetricKind, MetricSpec, TargetType
 from fleet.rightsizing.advice import (
     Judged,
     Usage,
@@ -26,6 +29,7 @@ from fleet.rightsizing.estimate import Estimate, confidence_days, estimate
 from fleet.rightsizing.histograms import DecayingHistograms
 from fleet.rightsizing.kills import distinct_kills, find_kills, kill_columns
 from fleet.rightsizing.records import Allocation, Resource, RightsizingPolicy, Verdict
+from fleet.rightsizing.scaled import scaled_resources
 from tests.fleet.inventory_records import NOW, an_agent
 from tests.fleet.rightsizing.vpa_twin import (
     DAY_MS,
@@ -111,6 +115,28 @@ def test_what_is_too_much_shrinks_what_is_too_little_grows_the_rest_stays() -> N
     assert "4000 milli is above" in greedy.reason
     assert "600 milli lies within" in fits.reason
     assert (greedy.samples, greedy.confidence_days) == (576, pytest.approx(2, abs=0.01))
+
+
+def test_what_replicas_follow_is_held() -> None:
+    """A target of CPU utilization counts in parts of the allocation; memory may still change."""
+    metrics = (
+        MetricSpec(MetricKind.RESOURCE, "cpu", TargetType.UTILIZATION, 80),
+        MetricSpec(MetricKind.RESOURCE, "memory", TargetType.AVERAGE_VALUE, 10**9),
+        MetricSpec(MetricKind.EXTERNAL, "queue", TargetType.VALUE, 5),
+    )
+    spec = AutoscalerSpec("greedy", metrics, 1, 9)
+    followed = WorkloadScaling("greedy", spec, ScalingMode.APPROVE)
+    watched = WorkloadScaling("starved", spec, ScalingMode.OBSERVE)
+    scaled = scaled_resources([followed, watched])
+    assert scaled == {("greedy", "cpu")}
+    usage = usage_of([[0.5] * 576] * 3, 5)
+    judged = judge_cpu(usage, ALLOCATIONS, 5, POLICY)
+    price_of = BOOK.resource_hour
+    rows = advise(Resource.CPU, judged, ALLOCATIONS, POLICY, price_of, NOW, None, scaled)
+    assert [row.verdict for row in rows] == ["held", "keep", "grow"]
+    assert (rows[0].saving_per_hour, rows[0].target is None) == (0.0, False)
+    assert "its replicas follow its cpu" in rows[0].reason
+    assert rightsizing_proposals(rows, NOW)[0].subject == "net/starved cpu"
 
 
 def test_a_short_history_advises_nothing() -> None:
