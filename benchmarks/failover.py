@@ -6,8 +6,9 @@ next. Times are those of the control store's journal, taken by the machine's clo
 
 * detection: from SIGKILL to the incident. Limit: the sensor's look, four a second, and the gap
   between its ticks (the daemon passes every 5 s).
-* queue and launch: from the decision to the run's first step. Limit: the daemon's queue (1 s) and
-  starting a Python process that imports the definitions, measured in the same run as the floor.
+* queue and launch: from the decision to the run's first step: the sensor daemon makes the run, the
+  code server forks its worker. Compared with a fresh Python process that imports the definitions;
+  `run_start.py` tells the parts apart.
 * fence, plan, restore, move, start, ready: the run's own steps.
 """
 

@@ -74,6 +74,14 @@ class Workload:
     stateless: bool = False
     """Its agents keep nothing and may run twice for a while: those that have stored no state and
     hold no lease are moved off a dead node without waiting for its fence."""
+    gpu_models: tuple[str, ...] = ()
+    """Its agents run on any of these; empty: on any."""
+    spread_zones: bool = False
+    """Its agents are placed evenly over the zones of a region, where room allows."""
+    gang: str = ""
+    """Agents of the network and region with the same gang are placed together or not at all."""
+    pack: bool = False
+    """Without GPUs: on as few nodes as hold them, instead of evenly over all."""
 
 
 class Placement(NamedTuple):

@@ -36,6 +36,8 @@ class DecidedMove(NamedTuple):
     """Concerned when it was decided; None where the decision does not say (an older version's)."""
     age_s: float
     """Since it was first decided, by the store's clock; never negative."""
+    early: bool = False
+    """Only agents that may run twice were moved, ahead of the fence."""
 
 
 class DecisionRow(NamedTuple):
@@ -114,9 +116,10 @@ def _move(row: DecisionRow, fact: dict[str, Any], now_us: int) -> DecidedMove:
     subject = f"node/{row.subject}"
     at_us = _whole(fact.get("decided_us"))
     age_s = (now_us - (row.at_us if at_us is None else at_us)) / 1e6
-    key = move_key(subject, row.incident_id, early=fact.get("early") is True)
+    early = fact.get("early") is True
+    key = move_key(subject, row.incident_id, early=early)
     agents = _whole(fact.get("agents"))
-    return DecidedMove(key, subject, str(fact.get("region", "")), agents, max(0.0, age_s))
+    return DecidedMove(key, subject, str(fact.get("region", "")), agents, max(0.0, age_s), early)
 
 
 def _fact(row: DecisionRow) -> dict[str, Any] | None:

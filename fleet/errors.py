@@ -18,6 +18,7 @@
         ├── InvalidSettingsError      lists everything that is wrong with the settings
         ├── NotFoundError             a node, agent, table ... that does not exist
         ├── TooLargeError             over a documented limit
+        ├── QuotaExceededError        a network may not use so much
         ├── AlreadyRunningError       another process owns this state folder or port
         ├── SchemaMismatchError       the store was written by a newer Stateroom
         ├── CorruptObjectError        stored bytes differ from their checksum
@@ -158,6 +159,10 @@ class NotFoundError(PermanentError):
 
 class TooLargeError(PermanentError):
     """A documented limit on size was passed; nothing was stored."""
+
+
+class QuotaExceededError(PermanentError):
+    """A network's quota does not allow it; the message names quota, use and request."""
 
 
 class AlreadyRunningError(PermanentError):

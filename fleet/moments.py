@@ -9,7 +9,8 @@ _START = datetime(1970, 1, 1, tzinfo=UTC)
 
 def microseconds(moment: datetime) -> int:
     """Exact microseconds since 1970."""
-    return (moment - _START) // timedelta(microseconds=1)
+    since = moment - _START
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def moment_of(microseconds_since: int) -> datetime:

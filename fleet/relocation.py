@@ -13,9 +13,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from fleet.agents import Placement
-from fleet.placement import NO_NODE
+from fleet.placement.parking import NO_NODE
+from fleet.placement.requests import NO_RULES, PlacementRules
 from fleet.reports import AgentDeclaration, NodeDeclaration
-from fleet.rooms import Room, deal, few, shape_of
+from fleet.rooms import Room, Shape, deal, few, shape_of
 
 
 class Move(NamedTuple):
@@ -38,6 +39,8 @@ class RelocationTargets(NamedTuple):
     """Share of each target that stays free, 0 to below 1."""
     at_home: bool = True
     """Whether the region that an agent is in is tried first; not when all of it is left."""
+    rules: Mapping[str, PlacementRules] = {}
+    """By workload: which GPU models its agents need."""
 
 
 def plan_relocation(
@@ -74,10 +77,11 @@ def plan_relocation(
     ]
     for agents in _in_order(moving, shapes):
         region = moving[agents[0].agent_id].region
+        shape = _shape(agents[0], targets)
         order = dict.fromkeys([*([region] if targets.at_home else []), *targets.regions])
         left, lacking = agents, list[str]()
         for one in order:
-            dealt = deal(shape_of(agents[0]), left, rooms.get(one, ()))
+            dealt = deal(shape, left, rooms.get(one, ()))
             lacking += dealt.shortages
             left = list(dealt.left)
             moves += [
@@ -127,14 +131,23 @@ def _rooms(
 ) -> dict[str, list[Room]]:
     """What is left on the targets, by region."""
     rooms = {node.node_id: Room(node, targets.head_room) for node in targets.nodes}
-    for one in staying:
-        room, shape = rooms.get(one.node_id), shapes.get(one.agent_id)
-        if room is not None and shape is not None and one.agent_id not in moving:
-            room.take(shape)
+    present = [
+        (rooms[one.node_id], shapes[one.agent_id])
+        for one in staying
+        if one.node_id in rooms and one.agent_id in shapes and one.agent_id not in moving
+    ]
+    # Devices hold what is there in many orders; the biggest first finds one that fits.
+    present.sort(key=lambda pair: (-pair[1].gpu_milli, -pair[1].gpu_memory_bytes))
+    for room, agent in present:
+        room.take(_shape(agent, targets))
     by_region: dict[str, list[Room]] = defaultdict(list)
     for room in rooms.values():
         by_region[room.node.region].append(room)
     return by_region
+
+
+def _shape(agent: AgentDeclaration, targets: RelocationTargets) -> Shape:
+    return shape_of(agent, targets.rules.get(agent.workload, NO_RULES))
 
 
 def _in_order(

@@ -9,8 +9,11 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import NamedTuple
 
+from fleet.placement.gpu_slots import GpuSlots
+from fleet.placement.requests import NO_RULES, PlacementRules, size_of
 from fleet.reports import AgentDeclaration, NodeDeclaration
 
 
@@ -24,9 +27,11 @@ class Shape(NamedTuple):
     bandwidth_bps: int
     gpu_milli: int
     gpu_memory_bytes: int
+    gpu_models: tuple[str, ...] = ()
+    """Any of these; empty: any."""
 
 
-def shape_of(agent: AgentDeclaration) -> Shape:
+def shape_of(agent: AgentDeclaration, rules: PlacementRules = NO_RULES) -> Shape:
     """What an agent has in common with those that it is dealt with."""
     return Shape(
         agent.region,
@@ -36,6 +41,7 @@ def shape_of(agent: AgentDeclaration) -> Shape:
         agent.bandwidth_bps,
         agent.gpu_milli,
         agent.gpu_memory_bytes,
+        rules.gpu_models,
     )
 
 
@@ -56,13 +62,20 @@ class Room:
             "cpu_milli": node.cpu_milli,
             "memory_bytes": node.memory_bytes,
             "bandwidth_bps": node.bandwidth_bps,
-            "gpu_milli": 1000 * node.gpu_count,
-            "gpu_memory_bytes": node.gpu_memory_bytes,
         }
         if head_room:
             self._free = {name: int(free * (1 - head_room)) for name, free in self._free.items()}
         if node.bandwidth_bps == 0:  # none declared: not limited
             del self._free["bandwidth_bps"]
+        self._gpus = GpuSlots(node, head_room)
+
+    def copy(self) -> Room:
+        """The same room, from which taking leaves this one as it is."""
+        found = copy(self)
+        found.by_workload = self.by_workload.copy()
+        found._free = self._free.copy()  # noqa: SLF001 - of this class
+        found._gpus = self._gpus.copy()  # noqa: SLF001 - of this class
+        return found
 
     def shortage(self, shape: Shape | AgentDeclaration) -> str:
         """What is lacking for one more agent, in words; empty when it fits."""
@@ -70,12 +83,31 @@ class Room:
             wanted = getattr(shape, quantity)
             if wanted > free:
                 return f"{self.node.node_id} has {quantity} {free} of {wanted}"
-        return ""
+        size = size_of(shape)
+        if not size.needs_gpu:
+            return ""
+        models = shape.gpu_models if isinstance(shape, Shape) else ()
+        if models and self.node.gpu_model not in models:
+            wanted = " or ".join(models)
+            return (
+                f"{self.node.node_id} has gpu_model {self.node.gpu_model or 'none'}, not {wanted}"
+            )
+        if self._gpus.find(size) is not None:
+            return ""
+        if self._gpus.free_milli < size.gpu_milli:
+            return f"{self.node.node_id} has gpu_milli {self._gpus.free_milli} of {size.gpu_milli}"
+        return (
+            f"{self.node.node_id} has no device with gpu_milli {size.gpu_milli} and "
+            f"gpu_memory_bytes {size.gpu_memory_bytes} left"
+        )
 
     def take(self, shape: Shape | AgentDeclaration) -> None:
         """Reserve what one agent needs, whether or not it is there."""
         for quantity in self._free:
             self._free[quantity] -= getattr(shape, quantity)
+        claim = self._gpus.find(size_of(shape))
+        if claim is not None:
+            self._gpus.take(claim)
         self.agents += 1
         self.by_workload[shape.workload] += 1
 

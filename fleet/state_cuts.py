@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from fleet.errors import CorruptObjectError
 from fleet.inventory import AgentStateInfo
 from fleet.moments import microseconds
+from fleet.packed_texts import PackedTexts, TextPacker
 
 DIGEST_BYTES = 32
 """Of SHA-256."""
@@ -45,9 +46,9 @@ class CutFacts(NamedTuple):
 
 
 class StateColumns(NamedTuple):
-    """Metadata of many states as columns, each in the same order: a third of records' memory."""
+    """Metadata of many states as columns, each in the same order: 90 bytes an agent, no object."""
 
-    agent_ids: Sequence[str]
+    agent_ids: PackedTexts
     """Ordered, each once."""
     versions: array[int]
     sizes: array[int]
@@ -96,16 +97,16 @@ def state_columns(rows: Iterable[Sequence[Any]]) -> StateColumns:
     Raises:
         CorruptObjectError: a digest is no SHA-256.
     """
-    agent_ids: list[str] = []
+    agent_ids = TextPacker()
     versions, sizes, updated_us = array("q"), array("q"), array("q")
     digests = bytearray()
     for agent_id, version, size_bytes, digest, updated in rows:
-        agent_ids.append(agent_id)
+        agent_ids.add(agent_id)
         versions.append(version)
         sizes.append(size_bytes)
         updated_us.append(updated)
         digests += _digest(digest, agent_id)
-    return StateColumns(agent_ids, versions, sizes, updated_us, bytes(digests))
+    return StateColumns(agent_ids.packed(), versions, sizes, updated_us, bytes(digests))
 
 
 def columns_of(infos: Iterable[AgentStateInfo]) -> StateColumns:

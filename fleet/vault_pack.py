@@ -32,6 +32,7 @@ _MAGIC = b"SRP1"
 _MAGIC_END = b"1PRS"
 _VERSION = 1
 _TABLE_FRAME = 2**32 - 1
+_TABLE_PART_ROWS = 1000
 _RAW, _ZSTD = b"\x00", b"\x01"
 _ZSTD_LEVEL = 3
 _RAW_ABOVE = 0.97
@@ -170,16 +171,22 @@ class PackBuilder:
 
     def finish(self) -> Pack:
         """Append table and trailer; the builder is used up."""
-        table = json.dumps(
-            [[row.blob_id.hex(), *row[1:]] for row in self._rows], separators=(",", ":")
-        ).encode()
-        sealed = self._seal(_ZSTD + _compress(table), _TABLE_FRAME, "table")
+        sealed = self._seal(_ZSTD + _compress(self._table()), _TABLE_FRAME, "table")
         trailer = _TRAILER.pack(len(sealed), _MAGIC_END)
         self._data.write(sealed + trailer)
         data = self._data.getvalue()
         self._data.close()  # while the pack is being stored its bytes are held once
         name = hashlib.sha256(data).hexdigest()
         return Pack(name, data, self._salt, tuple(self._rows), self._keys.dek_id, len(sealed))
+
+    def _table(self) -> bytes:
+        """The list of rows as JSON; in parts, as a pack of tiny blobs has a hundred thousand."""
+        parts = []
+        for start in range(0, len(self._rows), _TABLE_PART_ROWS):
+            rows = self._rows[start : start + _TABLE_PART_ROWS]
+            part = [[row.blob_id.hex(), *row[1:]] for row in rows]
+            parts.append(json.dumps(part, separators=(",", ":"))[1:-1].encode())
+        return b"".join((b"[", b",".join(parts), b"]"))
 
     def _seal(self, body: bytes, frame: int, kind: str) -> bytes:
         bound = _bound_to(self._keys.network_id, self._salt, frame, kind)

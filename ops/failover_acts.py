@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from fleet.decided_moves import FACT, move_fact
-from fleet.errors import StateroomError, TransientError
+from fleet.errors import StateroomError, TransientError, VersionConflictError
 from fleet.failover.explain import explain_action, explain_non_action
 from fleet.failover.records import Action, ActionKind, NonAction
 from fleet.incident_timeline import SILENT, EntryKind, fact_entry
 from fleet.incidents import IncidentHeader, IncidentKind, IncidentOpening, IncidentState
 from fleet.moments import microseconds
-from fleet.placement import NO_NODE
+from fleet.placement.parking import NO_NODE
 from fleet.ports.control_store import ControlStore
 from fleet.ports.notifier import Alert, Notifier
 
@@ -68,7 +68,7 @@ class DecisionActs:
         """
         try:
             if action.kind is ActionKind.OPEN_INCIDENT:
-                self._open(action)
+                action = action._replace(incident=self._open(action))
             elif action.kind is ActionKind.END_INCIDENT:
                 self._end(action)
             elif action.kind is ActionKind.PARK_AGENT:
@@ -114,7 +114,8 @@ class DecisionActs:
         )
         self._store.append_journal([entry])
 
-    def _open(self, action: Action) -> None:
+    def _open(self, action: Action) -> str:
+        """Id of the subject's incident: another than the action's when somebody has opened one."""
         kind, _, name = action.subject.partition("/")
         region = name if kind == "region" else self._regions.get(name, "")
         text = explain_action(action)
@@ -127,8 +128,9 @@ class DecisionActs:
             action.term,
             incident_id=action.incident,
         )
-        self._store.open_incident(opening)
-        self._date_silence(action, name)
+        incident_id = self._store.open_incident(opening).incident_id
+        self._date_silence(action._replace(incident=incident_id), name)
+        return incident_id
 
     def _date_silence(self, action: Action, name: str) -> None:
         """When the last sign of life was seen: what a detection time is counted from."""
@@ -181,7 +183,7 @@ class DecisionActs:
         facts = {}
         if moves and kind == IncidentKind.NODE:
             if self._store.incident(action.incident) is None:  # it could not be opened then
-                self._open(action)
+                self._demand_own(action, self._open(action))
             facts = {FACT: self._move_fact(action, name)}
         entry = fact_entry(
             action.incident,
@@ -197,6 +199,14 @@ class DecisionActs:
         if facts and not is_new:  # decided anew in the same incident: by another leader, or later
             again = f"{entry.step}.{self._stamp()}"
             self._store.append_journal([entry._replace(step=again)])
+
+    @staticmethod
+    def _demand_own(action: Action, opened: str) -> None:
+        if opened != action.incident:
+            raise VersionConflictError(
+                f"{action.subject} has the open incident {opened} already",
+                hint="The next decision takes it over, and orders the move under it.",
+            )
 
     def _stamp(self) -> int:
         """Names the moment, so that the same decision is written down once."""

@@ -15,6 +15,7 @@ from fleet.failover.ages import NEVER, Channel, ReceiverAges
 from fleet.failover.columns import Infrastructure, NodeColumns, node_columns
 from fleet.failover.policy import FailoverPolicy
 from fleet.failover.records import AgentCrashes, Evidence, IncidentFact, LeaderFacts
+from fleet.incidents import IncidentKind
 from fleet.inventory import NodePhase
 from fleet.node_beats import NodeBeat
 from fleet.operator_orders import select_live_maintenances
@@ -117,7 +118,11 @@ class EvidenceReader:
         try:
             evidence = self._read(leader, wanted)
             if leader.held and leader.term != wanted.moves_term:
-                evidence = replace(evidence, earlier_moves=self._earlier_moves())
+                evidence = replace(
+                    evidence,
+                    earlier_moves=self._earlier_moves(),
+                    earlier_evacuations=self._earlier_evacuations(evidence.agents_abroad),
+                )
         except StoreUnavailableError:
             return Evidence(
                 at=self._ports.clock.now(),
@@ -143,6 +148,15 @@ class EvidenceReader:
         except StateroomError:
             _log.exception("moves of earlier leaders cannot be read")
             return None
+
+    def _earlier_evacuations(self, abroad: Mapping[str, int]) -> Mapping[str, str]:
+        """The newest incident of each region whose agents are abroad, where the store has one."""
+        found: dict[str, str] = {}
+        incidents = self._ports.store.incidents(limit=_INCIDENTS_MAX) if abroad else []
+        for one in incidents:
+            if one.kind == IncidentKind.REGION and one.subject in abroad:
+                found.setdefault(one.subject, one.incident_id)
+        return found
 
     def restart(self) -> None:
         """Believe nothing that was seen before: after a freeze, or a pause of our own."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from fleet.failover_moves import PlannedMove, read_plans
 from fleet.incidents import IncidentHeader
 from fleet.inventory import AgentPhase
-from fleet.placement import NO_NODE
+from fleet.placement.parking import NO_NODE
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 

@@ -8,7 +8,8 @@ from fleet.agents import Placement
 from fleet.failover_moves import PLAN, PlannedMove, batches, encode_plan, planned, read_plans
 from fleet.failover_order import FailoverOrder, OrderKind
 from fleet.inventory import Agent, Node, NodePhase
-from fleet.placement import NO_NODE
+from fleet.placement.parking import NO_NODE
+from fleet.placement.requests import rules_of
 from fleet.relocation import RelocationTargets, plan_relocation
 from fleet.reports import AgentDeclaration, NodeDeclaration
 from ops.failover_ports import FailoverPorts
@@ -108,13 +109,14 @@ def propose(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) ->
 def _moves(
     ports: FailoverPorts, order: FailoverOrder, fleet: _Fleet, targets: Sequence[NodeDeclaration]
 ) -> list[PlannedMove]:
+    rules = {one.workload: rules_of(one) for one in ports.store.workloads()}
     moves = planned(
         plan_relocation(
             fleet.leaving,
             fleet.placements.values(),
             {agent_id: _declaration(one) for agent_id, one in fleet.agents.items()},
             RelocationTargets(
-                targets, order.regions, order.head_room, order.kind == OrderKind.NODE
+                targets, order.regions, order.head_room, order.kind == OrderKind.NODE, rules
             ),
             because=order.because,
             now=ports.clock.now(),

@@ -11,7 +11,7 @@ from fleet.errors import CorruptObjectError
 from fleet.failover_moves import PlannedMove
 from fleet.failover_order import FailoverOrder, OrderKind
 from fleet.incident_timeline import Losses
-from fleet.placement import NO_NODE
+from fleet.placement.parking import NO_NODE
 from fleet.ports.state_rescue import RescuedState
 from ops.failover_ports import FailoverPorts
 

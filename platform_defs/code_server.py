@@ -4,6 +4,8 @@ Both in one process, because importing Dagster is most of the cost of either, an
 of a new instance must exist before a second process opens it (two at once leave SQLite's migration
 table with two heads, and nothing starts).
 
+Runs are forked from a process of its own that has the definitions imported (`warm_workers`).
+
     python -m platform_defs.code_server --socket code-server.sock --location-name stateroom
 """
 
@@ -17,6 +19,7 @@ from types import FrameType
 import dagster as dg
 
 from platform_defs.bootstrap import apply_pool_limits
+from platform_defs.warm_workers import serve_warm
 from resources.clock import end_pauses
 
 MODULE = "platform_defs.definitions"
@@ -40,6 +43,7 @@ def main(arguments: list[str]) -> None:
     end_pauses_when_interrupted()
     with dg.DagsterInstance.get() as instance:
         apply_pool_limits(instance)
+    serve_warm()
     sys.argv = ["dagster", "api", "grpc", "--module-name", MODULE, *arguments]
     runpy.run_module("dagster", run_name="__main__")
 

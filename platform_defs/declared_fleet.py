@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fleet.agents import Workload
 from fleet.declaration import WorkloadReplicas
+from fleet.placement.quotas import NetworkLimits
 from fleet.reports import AgentDeclaration, NodeDeclaration
 from platform_defs.settings import Settings
 from platform_defs.settings_fleet import MIB
@@ -22,6 +23,7 @@ def declared_nodes(settings: Settings) -> list[NodeDeclaration]:
             bandwidth_bps=node.bandwidth_mbps * 1_000_000,
             gpu_count=node.gpu_count,
             gpu_memory_bytes=node.gpu_memory_mib * MIB,
+            gpu_model=node.gpu_model or None,
         )
         for region in settings.regions
         for node_id, zone in zip(region.node_ids, region.node_zones, strict=True)
@@ -33,13 +35,29 @@ def declared_workloads(settings: Settings) -> list[Workload]:
     return [workload.workload() for workload in settings.workloads]
 
 
+def declared_limits(settings: Settings) -> list[NetworkLimits]:
+    """Quotas and limits of the networks that have some, in the order of the settings."""
+    found = [network.network_limits() for network in settings.networks]
+    return [one for one in found if one is not None]
+
+
 def declared_replicas(settings: Settings) -> list[WorkloadReplicas]:
     """How many of `declared_agents` each workload has, without making them."""
     nodes = sum(len(region.node_ids) for region in settings.regions)
     return [
-        WorkloadReplicas(workload.network, workload.name, workload.replicas_per_node * nodes)
+        WorkloadReplicas(
+            workload.network,
+            workload.name,
+            workload.replicas_per_node * nodes,
+            is_scaled=workload.scaling is not None,
+        )
         for workload in settings.workloads
     ]
+
+
+def scaled_workloads(settings: Settings) -> frozenset[str]:
+    """Workloads whose number rescaling decides: what is declared is where they begin."""
+    return frozenset(one.name for one in settings.workloads if one.scaling is not None)
 
 
 def declared_agents(settings: Settings) -> list[AgentDeclaration]:

@@ -12,7 +12,13 @@ from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.probing import PROBING_PROFILES
 from platform_defs.declared_failover import declared_policy
-from platform_defs.declared_fleet import declared_agents, declared_nodes, declared_workloads
+from platform_defs.declared_fleet import (
+    declared_agents,
+    declared_limits,
+    declared_nodes,
+    declared_workloads,
+    scaled_workloads,
+)
 from platform_defs.declared_traffic import declared_traffic
 from platform_defs.fault_orders import FaultOrder, carry_out
 from platform_defs.running import Say
@@ -51,14 +57,26 @@ class LocalNodes:
         settings, clock = self._settings, SystemClock()
         nodes, agents = declared_nodes(settings), declared_agents(settings)
         self._store = open_control_store(settings.control_store.url, clock=clock)
-        placed = declare_fleet(self._store, nodes, declared_workloads(settings), agents, clock)
+        placed = declare_fleet(
+            self._store,
+            nodes,
+            declared_workloads(settings),
+            agents,
+            clock,
+            declared_limits(settings),
+            scaled_workloads(settings),
+        )
         specs = node_specs(settings)
         self._cluster = LocalCluster(self._store, settings.fleet.state_dir, clock, specs)
         self._cluster.start_nodes()
         self._cursor = EventLog(settings.fleet.state_dir / "run" / "events.jsonl").cursor()
         self._writers = watch_frozen_writers(settings, self._store, self._cluster, clock)
-        moved = f", {len(placed)} placed anew" if placed else ", all placed as before"
-        return f"{len(nodes)} nodes run {len(agents)} agents{moved}"
+        parked = [one for one in placed if not one.node_id]
+        moved = f", {len(placed) - len(parked)} placed anew" if placed else ", all placed as before"
+        if parked:
+            moved += f", {len(parked)} {parked[0].reason}"
+        wanted = sum(one.desired == "running" for one in self._store.placements())
+        return f"{len(nodes)} nodes run {wanted} agents{moved}"
 
     def watch(self, say: Say) -> None:
         """Say what has happened to nodes; a killed one stays dead, for failover to see."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fleet.agents import RestartMode, RestartPolicy, Workload
 from platform_defs import settings_kinds as kinds
 from platform_defs.settings_keys import key
+from platform_defs.settings_scaling import ScalingSettings
 
 MIB = 1024 * 1024
 NODES_MAX = 10_000
@@ -42,16 +43,6 @@ class RegionSettings:
         """Zone of each node, in the order of `node_ids`; the region itself where it has none."""
         zones = self.zones or (self.name,)
         return tuple(zones[index % len(zones)] for index in range(len(self.node_ids)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkSettings:
-    """A group of agents that belong together."""
-
-    name: str
-    description: str = key(
-        kinds.optional_text(), "What the network is for, in a sentence.", default=""
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +137,24 @@ class WorkloadSettings:
     priority: int = key(
         kinds.whole(-1000, 1000), "Higher is placed first when room is short.", default=0
     )
+    gpu_models: tuple[str, ...] = key(
+        kinds.models(), "GPU models that its agents may run on; empty: any.", default=()
+    )
+    spread_zones: bool = key(
+        kinds.boolean(),
+        "Place its agents evenly over the zones of each region, where room allows.",
+        default=False,
+    )
+    gang: str = key(
+        kinds.optional_name(),
+        "Agents of a network and region with the same gang are placed together or not at all.",
+        default="",
+    )
+    pack: bool = key(
+        kinds.boolean(),
+        "Without GPUs: on as few nodes as hold them, instead of evenly over all.",
+        default=False,
+    )
     stateless: bool = key(
         kinds.boolean(),
         "Agents keep no state and may run twice: failover moves those that have stored none before "
@@ -153,6 +162,7 @@ class WorkloadSettings:
         default=False,
     )
     restart: RestartSettings = field(default_factory=RestartSettings)
+    scaling: ScalingSettings | None = None
 
     def workload(self) -> Workload:
         """The declaration as the core knows it: bytes, bits and a restart policy."""
@@ -171,6 +181,10 @@ class WorkloadSettings:
             gpu_memory_bytes=self.gpu_memory_mib * MIB,
             priority=self.priority,
             stateless=self.stateless,
+            gpu_models=self.gpu_models,
+            spread_zones=self.spread_zones,
+            gang=self.gang,
+            pack=self.pack,
             restart=RestartPolicy(
                 mode=RestartMode(restart.mode),
                 delay_s=restart.delay_s,

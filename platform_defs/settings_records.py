@@ -17,18 +17,32 @@ from platform_defs.settings_backup import (
     VaultSettings,
     WrappingKeySettings,
 )
+from platform_defs.settings_costs import (
+    BudgetSettings,
+    CapacitySettings,
+    CleanupSettings,
+    ConsolidationSettings,
+    CostSettings,
+    PriceSettings,
+    RightsizingSettings,
+)
 from platform_defs.settings_exporter import ExporterSettings
 from platform_defs.settings_failover import FailoverSettings
 from platform_defs.settings_fleet import (
-    NetworkSettings,
     RegionSettings,
     RestartSettings,
     WorkloadSettings,
 )
 from platform_defs.settings_keys import key
 from platform_defs.settings_metrics import MetricSettings
+from platform_defs.settings_networks import (
+    NetworkLimitSettings,
+    NetworkQuotaSettings,
+    NetworkSettings,
+)
 from platform_defs.settings_notify import NotifySettings
 from platform_defs.settings_objectives import ObjectiveSettings
+from platform_defs.settings_scaling import SCALING_TABLES, ScalingSettings
 from platform_defs.settings_traffic import DiscoverySettings, RouterSettings
 
 
@@ -143,6 +157,11 @@ class NodeSettings:
         default=0,
         unit="MiB",
     )
+    gpu_model: str = key(
+        kinds.optional_text(),
+        "Model of the GPUs, which workloads may ask for in `gpu_models`; empty: none is promised.",
+        default="",
+    )
     heartbeat_interval_s: float = key(
         kinds.number(0.05, 3600, "seconds"),
         "Time between two heartbeats of a node.",
@@ -195,6 +214,11 @@ class Settings:
     exporter: ExporterSettings
     discovery: DiscoverySettings
     metrics: MetricSettings
+    costs: CostSettings
+    rightsizing: RightsizingSettings
+    consolidation: ConsolidationSettings
+    cleanup: CleanupSettings
+    capacity: CapacitySettings
     regions: tuple[RegionSettings, ...]
     networks: tuple[NetworkSettings, ...]
     workloads: tuple[WorkloadSettings, ...]
@@ -203,6 +227,8 @@ class Settings:
     artefacts: tuple[ArtefactSettings, ...]
     routers: tuple[RouterSettings, ...]
     objectives: tuple[ObjectiveSettings, ...]
+    prices: tuple[PriceSettings, ...]
+    disruption_budgets: tuple[BudgetSettings, ...]
     sources: dict[str, str] = field(repr=False)
     """`section.key` -> `stateroom.toml:12` or `STATEROOM_...`; keys at their default are absent."""
 
@@ -230,6 +256,11 @@ SECTIONS: dict[str, type] = {
     "exporter": ExporterSettings,
     "discovery": DiscoverySettings,
     "metrics": MetricSettings,
+    "costs": CostSettings,
+    "rightsizing": RightsizingSettings,
+    "consolidation": ConsolidationSettings,
+    "cleanup": CleanupSettings,
+    "capacity": CapacitySettings,
 }
 """Tables that exist once."""
 
@@ -242,8 +273,28 @@ NAMED_SECTIONS: dict[str, type] = {
     "artefacts": ArtefactSettings,
     "routers": RouterSettings,
     "objectives": ObjectiveSettings,
+    "prices": PriceSettings,
+    "disruption_budgets": BudgetSettings,
 }
 """Tables of named tables."""
 
-NESTED: dict[tuple[str, str], type] = {("workloads", "restart"): RestartSettings}
-"""Tables inside a named table."""
+NESTED: dict[tuple[str, ...], type] = {
+    ("networks", "quota"): NetworkQuotaSettings,
+    ("networks", "limits"): NetworkLimitSettings,
+    ("workloads", "restart"): RestartSettings,
+    ("workloads", "scaling"): ScalingSettings,
+    **{("workloads", "scaling", name): record for name, record in SCALING_TABLES.items()},
+}
+"""Tables inside a named table, and inside those: the section, then the path below the name."""
+
+
+def nested_in(path: tuple[str, ...]) -> dict[str, type]:
+    """The tables that may stand in the table at a path, by their key.
+
+    Args:
+        path: of the settings, with the name of what the section names: `workloads`, `cpu`.
+    """
+    inside = (path[0], *path[2:])
+    if path[0] not in NAMED_SECTIONS or len(path) < 2:
+        return {}
+    return {at[-1]: record for at, record in NESTED.items() if at[:-1] == inside}

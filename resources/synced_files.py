@@ -7,6 +7,7 @@ import os
 import re
 from functools import cache
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 
@@ -22,14 +23,19 @@ def write_synced(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def write_new(path: Path, data: bytes) -> None:
+def write_new(path: Path | str, data: bytes) -> None:
     """Write a new file; neither its bytes nor its name are durable yet.
 
     Raises:
         FileExistsError: there is one already; it was left alone.
     """
-    with path.open("xb") as file:
-        file.write(data)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left) :]
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:
@@ -56,6 +62,24 @@ class FileSystemFlush:
     def __init__(self, folder: Path) -> None:
         """Open the folder; Linux reports failed writes since then."""
         self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._early: Thread | None = None
+        self._failed: OSError | None = None
+
+    def start(self) -> None:
+        """Begin to write out what is there, beside the caller; nothing is promised before `flush`.
+
+        The kernel would begin when a tenth of the memory is waiting, and the last flush take all.
+        """
+        if self._early is None or not self._early.is_alive():
+            self._early = Thread(target=self._flush_early, name="early-flush")
+            self._early.start()
+
+    def _flush_early(self) -> None:
+        """A failure is told once by the system: it is kept for `flush`."""
+        try:
+            self._flush()
+        except OSError as error:
+            self._failed = error
 
     def flush(self) -> bool:
         """Write everything out; False where the system cannot: sync each file then.
@@ -63,6 +87,16 @@ class FileSystemFlush:
         Raises:
             OSError: something written since this was made could not reach the disk.
         """
+        self._wait()
+        if self._failed is not None:
+            raise self._failed
+        return self._flush()
+
+    def _wait(self) -> None:
+        if self._early is not None:
+            self._early.join()
+
+    def _flush(self) -> bool:
         syncfs = _reporting_syncfs()
         if syncfs is None:
             return False
@@ -73,6 +107,7 @@ class FileSystemFlush:
 
     def close(self) -> None:
         """Close the folder; a second time does nothing."""
+        self._wait()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

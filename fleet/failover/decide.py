@@ -82,7 +82,7 @@ def decide(
         raise InvalidInputError("evidence.at", evidence.at, "an aware time")
     before = continue_under(state, evidence.clock_id, now_s)
     restarted = before is not state
-    before = count_earlier_moves(before, evidence, now_s)
+    before = count_earlier_moves(before, evidence, policy, now_s)
     before = replace(before, nodes=MarkTable.of(before.nodes, evidence.nodes))
     screen = screen_nodes(evidence, before, policy, now_s, without)
     failures = run_self_test(evidence, screen, before, policy, now_s, without)

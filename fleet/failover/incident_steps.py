@@ -35,7 +35,11 @@ def verdict_rule(mark: NodeMark) -> Rule:
 
 
 def adopt_incidents(draft: Draft) -> None:
-    """Take over what the store holds open for subjects that we know no incident of."""
+    """Take over what the store holds open for subjects that we know no open incident of.
+
+    One that we have named is given up for it when the store does not hold it: it could not be
+    opened, or has ended, and a person's order has opened another one since.
+    """
     nodes = draft.nodes
     for subject, incident in draft.open_by_subject.items():
         kind, _, name = subject.partition("/")
@@ -43,11 +47,12 @@ def adopt_incidents(draft: Draft) -> None:
             row = nodes.row_of(name)
             if row is None:
                 draft.gone.setdefault(name, NodeMark(name, incident=incident))
-            elif nodes.incident_codes.item(row) == 0:
+            elif nodes.incident_ids[nodes.incident_codes.item(row)] not in draft.incidents:
                 nodes.incident_codes[row] = nodes.incident_code(incident)
         elif kind == "region" and name in draft.counts:
             mark = draft.regions.get(name, RegionMark(name))
-            draft.regions[name] = mark._replace(incident=mark.incident or incident)
+            if mark.incident not in draft.incidents:
+                draft.regions[name] = mark._replace(incident=incident)
 
 
 def open_incidents(draft: Draft) -> None:

@@ -171,7 +171,8 @@ class FailoverPolicy:
     @property
     def moves_window_s(self) -> float:
         """How far back any limit looks at moves."""
-        return max(self.blast_window_s, self.rate_window_s * self.partial_rate_divisor)
+        rate_s = self.rate_window_s * self.partial_rate_divisor
+        return max(self.blast_window_s, rate_s, self.cool_down_s)
 
     def node_mode_in(self, region: str) -> Mode:
         """Who lets nodes of this region be failed over."""

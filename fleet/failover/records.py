@@ -172,6 +172,8 @@ class Evidence:
     earlier_moves: tuple[DecidedMove, ...] | None = ()
     """Of any leader within the window of the blast radius; None: they could not be read. Looked at
     in the first tick of a term that is ours (`FailoverState.moves_term`)."""
+    earlier_evacuations: Mapping[str, str] = field(default_factory=dict)
+    """Region with agents abroad -> the newest incident of its loss; read with `earlier_moves`."""
 
 
 class NodeMark(NamedTuple):

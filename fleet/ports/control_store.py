@@ -26,6 +26,8 @@ from fleet.ports.decided_move_store import DecidedMoveStore
 from fleet.ports.home_store import HomeStore
 from fleet.ports.incident_store import IncidentStore, PlacementHistoryStore
 from fleet.ports.observer_store import ObserverStore
+from fleet.ports.quota_store import QuotaStore
+from fleet.ports.scaling_store import ScalingStore
 from fleet.ports.service_registry import ServiceRegistry
 from fleet.ports.stateless_store import StatelessStore
 from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport, RegionCounts
@@ -186,7 +188,11 @@ class PlacementStore(Protocol):
         ...
 
     def place_agents(
-        self, placements: Sequence[Placement], *, leader_term: int | None = None
+        self,
+        placements: Sequence[Placement],
+        *,
+        leader_term: int | None = None,
+        within_limits: bool = False,
     ) -> list[Placement]:
         """Compare-and-swap placements in one transaction.
 
@@ -198,6 +204,12 @@ class PlacementStore(Protocol):
         With `leader_term` the whole batch is refused unless that term leads at this moment: the
         leader lease is locked, judged by the store's clock and kept until the commit. What a leader
         does who was paused past its lease is refused here, whatever its own clock says.
+
+        With `within_limits` what has become impossible since it was planned is left alone, too:
+        placements on a node that is not declared any more, all those on a node whose capacity they
+        would overdraw together, and those of a network that they would take past its quota. Use is
+        counted inside the transaction, so that two placers that have seen the same free place
+        cannot both have it.
 
         Returns:
             The placements that were stored, with their new epochs.
@@ -380,6 +392,8 @@ class ControlStore(
     ControllerViewStore,
     DecidedMoveStore,
     StatelessStore,
+    QuotaStore,
+    ScalingStore,
     Protocol,
 ):
     """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""

@@ -14,7 +14,7 @@ from fleet.controller_view import ControllerView, doubted_nodes
 from fleet.failover_moves import PlannedMove
 from fleet.failover_order import FailoverOrder, OrderKind
 from fleet.inventory import Node, NodePhase
-from fleet.placement import NO_NODE
+from fleet.placement.parking import NO_NODE
 from fleet.ports.clock import PatientClock
 from fleet.ports.cluster import FleetReader
 from fleet.ports.control_store import ControlStore

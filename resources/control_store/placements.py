@@ -22,6 +22,7 @@ from resources.control_store import schema
 from resources.control_store.database import Database, Feature
 from resources.control_store.leadership import hold_leader_term
 from resources.control_store.placement_history import record_placements
+from resources.control_store.placement_limits import keep_within_limits
 from resources.control_store.times import from_us, to_us
 
 _INCOMING = sa.Table(
@@ -82,26 +83,23 @@ class SqlPlacements(Feature):
             )
 
     def place_agents(
-        self, placements: Sequence[Placement], *, leader_term: int | None = None
+        self,
+        placements: Sequence[Placement],
+        *,
+        leader_term: int | None = None,
+        within_limits: bool = False,
     ) -> list[Placement]:
         """Compare-and-swap placements in one transaction, if need be as the leader's order."""
         if leader_term is not None:
             _validate_terms(placements, leader_term)
         if not placements:
             return []
-        stored: dict[int, Placement] = {}
         with self._database.write() as connection:
             if leader_term is not None:
                 hold_leader_term(self._database.dialect, connection, leader_term)
-            self._database.dialect.begin_put(connection)
-            for wave in _waves(placements):
-                epochs = _place(self._database, connection, [placement for _, placement in wave])
-                stored.update(
-                    (index, Placement._make((*placed[:5], epochs[placed[0]], *placed[6:])))
-                    for index, placed in wave
-                    if placed[0] in epochs
-                )
-        return [stored[index] for index in sorted(stored)]
+            if within_limits:
+                placements = keep_within_limits(self._database, connection, placements)
+            return swap_placements(self._database, connection, placements)
 
     def placements(self, node_id: str | None = None, region: str | None = None) -> list[Placement]:
         """Placements, ordered by agent_id; of one node or region when given."""
@@ -125,6 +123,24 @@ _PLACEMENTS = (
     .where(schema.placements.c.retired == 0)
     .order_by(schema.placements.c.agent_id)
 )
+
+
+def swap_placements(
+    database: Database, connection: sa.Connection, placements: Sequence[Placement]
+) -> list[Placement]:
+    """Compare-and-swap in the caller's transaction; the placements that were stored, in order."""
+    if not placements:
+        return []
+    stored: dict[int, Placement] = {}
+    database.dialect.begin_put(connection)
+    for wave in _waves(placements):
+        epochs = _place(database, connection, [placement for _, placement in wave])
+        stored.update(
+            (index, Placement._make((*placed[:5], epochs[placed[0]], *placed[6:])))
+            for index, placed in wave
+            if placed[0] in epochs
+        )
+    return [stored[index] for index in sorted(stored)]
 
 
 def _validate_terms(placements: Sequence[Placement], leader_term: int) -> None:
@@ -210,7 +226,8 @@ def _workload(row: sa.Row[Any]) -> Workload:
     fields = json.loads(row.specification_json)
     restart = fields.pop("restart")
     restart["mode"] = RestartMode(restart["mode"])
-    fields["command"] = tuple(fields["command"])
+    for name in ("command", "gpu_models"):
+        fields[name] = tuple(fields.get(name, ()))
     return Workload(
         workload=row.workload,
         network_id=row.network_id,

@@ -7,15 +7,18 @@ everything in place and continues with the same agents, epochs and states.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from fleet.agents import Placement, Workload
-from fleet.inventory import Agent, Node
+from fleet.inventory import NodePhase
 from fleet.leases import LEADER_LEASE
-from fleet.placement import plan_initial_placements
+from fleet.placement.quotas import NetworkLimits
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.reports import AgentDeclaration, NodeDeclaration
+from fleet.rescaling.standing import HOLD, ScaledAgent
+from fleet.scaling import is_scaled_away
+from resources.placing import place_waiting
 
 
 def declare_fleet(
@@ -24,11 +27,15 @@ def declare_fleet(
     workloads: Sequence[Workload],
     agents: Sequence[AgentDeclaration],
     clock: Clock,
+    limits: Sequence[NetworkLimits] = (),
+    scaled: Collection[str] = (),
 ) -> list[Placement]:
     """Bring the store to what is declared, and place the agents that have no node.
 
     Nodes and agents that are not declared any more are retired; states of retired agents stay, and
-    are theirs again when they come back.
+    are theirs again when they come back. A workload that is scaled, or whose number a person holds,
+    keeps its agents, those that were scaled away too: what is declared of it is where it begins.
+    Once it is scaled no more, the declared number holds again.
 
     Args:
         store: the control store.
@@ -36,78 +43,105 @@ def declare_fleet(
         workloads: all workloads.
         agents: all agents.
         clock: stamps the placements.
+        limits: quotas and limits of networks; those that are not named have none.
+        scaled: workloads whose number rescaling decides.
 
     Returns:
         The placements that were made or changed, with their new epochs; empty on a second call.
     """
+    held = {one.workload for one in store.scaling_orders() if one.kind == HOLD}
+    kept = {*scaled, *held} & {one.workload for one in workloads}
+    agents = with_scaled(agents, store.scaled_agents(sorted(kept)), kept)
     node_ids = {node.node_id for node in nodes}
     agent_ids = {agent.agent_id for agent in agents}
     store.declare_nodes(nodes)
     store.declare_workloads(workloads)
+    store.declare_network_limits(limits)
     store.declare_agents(agents)
     undeclared = [a.agent_id for a in store.agents() if a.agent_id not in agent_ids]
     if undeclared:
         store.retire_agents(undeclared)
-    placed = store.place_agents(_plan(store, agents, nodes, clock))
-    # Last, so that no agent is ever placed on a node that does not exist.
+    store.place_agents(_begun_again(store.placements(), agents, kept, clock))
     retired = [node.node_id for node in store.nodes() if node.node_id not in node_ids]
+    placed = _place(store, node_ids, clock, retired, agents)
+    # Last, so that no agent is ever placed on a node that does not exist.
     if retired:
         store.retire_nodes(retired)
     return placed
 
 
-def place_unplaced(store: ControlStore, clock: Clock) -> list[Placement]:
-    """Place the agents of the store that have no node, as at the start of the fleet.
+def with_scaled(
+    declared: Sequence[AgentDeclaration],
+    present: Sequence[ScaledAgent],
+    scaled: Collection[str],
+) -> list[AgentDeclaration]:
+    """What is declared, with the agents that a scaled workload has by now in place of its own.
 
-    Returns:
-        The placements that were made, with their new epochs.
+    They take the declared shape; a region in which there are none yet begins with those declared.
+
+    Args:
+        declared: all agents of the settings.
+        present: agents of scaled workloads, as the store has them.
+        scaled: workloads whose number is not the settings'.
     """
-    agents = [declaration_of(agent) for agent in store.agents()]
-    nodes = [_node_declaration(node) for node in store.nodes()]
-    return store.place_agents(_plan(store, agents, nodes, clock))
+    shapes: dict[tuple[str, str], AgentDeclaration] = {}
+    for agent in declared:
+        if agent.workload in scaled:
+            shapes.setdefault((agent.workload, agent.region), agent)
+    there = {(one.agent.workload, one.home) for one in present}
+    kept = [agent for agent in declared if (agent.workload, agent.region) not in there]
+    for one in present:
+        shape = shapes.get((one.agent.workload, one.home))
+        if shape is not None:
+            kept.append(shape._replace(agent_id=one.agent.agent_id))
+    return sorted(kept)
 
 
-def _plan(
-    store: ControlStore,
+def _begun_again(
+    placements: Sequence[Placement],
     agents: Sequence[AgentDeclaration],
-    nodes: Sequence[NodeDeclaration],
+    scaled: Collection[str],
     clock: Clock,
 ) -> list[Placement]:
-    """What to place, under the last leader's term.
+    """Agents that were scaled away, of workloads that are scaled no more: they are to run again."""
+    declared = {agent.agent_id for agent in agents}
+    reason = "declared, and scaled no more"
+    return [
+        one._replace(desired="running", reason=reason, updated_at=clock.now())
+        for one in placements
+        if one.desired == "stopped"
+        and one.workload not in scaled
+        and one.agent_id in declared
+        and is_scaled_away(one)
+    ]
+
+
+def place_unplaced(store: ControlStore, clock: Clock) -> list[Placement]:
+    """Place the agents of the store that wait for a node; nodes that have gone silent take none.
+
+    Returns:
+        The placements that were made or changed, with their new epochs, ordered by agent_id.
+    """
+    silent = {NodePhase.UNKNOWN, NodePhase.STOPPED, NodePhase.TERMINATED}
+    alive = [node.node_id for node in store.nodes() if node.phase not in silent]
+    return _place(store, alive, clock)
+
+
+def _place(
+    store: ControlStore,
+    node_ids: Collection[str],
+    clock: Clock,
+    left: Collection[str] = (),
+    declared: Sequence[AgentDeclaration] | None = None,
+) -> list[Placement]:
+    """Place what waits, under the last leader's term.
 
     With a lower one the store refuses an agent that a leader has placed since, also one that was
     retired and is declared again, whose old row nobody sees.
     """
     lease = store.lease(LEADER_LEASE)
     term = 0 if lease is None else lease.term
-    return plan_initial_placements(agents, nodes, store.placements(), now=clock.now(), term=term)
-
-
-def declaration_of(agent: Agent) -> AgentDeclaration:
-    """The shape of an agent, at home in the region where it is placed."""
-    return AgentDeclaration(
-        agent_id=agent.agent_id,
-        network_id=agent.network_id,
-        workload=agent.workload,
-        region=agent.region,
-        cpu_milli=agent.cpu_milli,
-        memory_bytes=agent.memory_bytes,
-        bandwidth_bps=agent.bandwidth_bps,
-        gpu_milli=agent.gpu_milli,
-        gpu_memory_bytes=agent.gpu_memory_bytes,
-        priority=agent.priority,
+    outcome = place_waiting(
+        store, node_ids, now=clock.now(), term=term, left_nodes=left, declared=declared
     )
-
-
-def _node_declaration(node: Node) -> NodeDeclaration:
-    return NodeDeclaration(
-        node_id=node.node_id,
-        region=node.region,
-        zone=node.zone,
-        cpu_milli=node.cpu_milli,
-        memory_bytes=node.memory_bytes,
-        bandwidth_bps=node.bandwidth_bps,
-        gpu_count=node.gpu_count,
-        gpu_memory_bytes=node.gpu_memory_bytes,
-        gpu_model=node.gpu_model,
-    )
+    return sorted([*outcome.placed, *outcome.parked])

@@ -23,6 +23,7 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.control_store import InMemoryControlStore
 from tests.fakes.fleet import FaultyFleet, SeededFleet, declare_fleet
 from tests.fakes.lake import InMemoryLake
+from tests.servers.empty_stores import sqlite_url
 
 
 @dataclass
@@ -90,7 +91,7 @@ def open_runs(instance: dg.DagsterInstance, folder: Path | None) -> Iterator[Inv
     if folder is None:
         store, lake = InMemoryControlStore(clock), InMemoryLake()
     else:
-        store = open_control_store(f"sqlite:///{folder / 'control.db'}", clock=clock)
+        store = open_control_store(sqlite_url(folder), clock=clock)
         lake = ParquetLake(DirectoryStore(str(folder / "lake")))
     try:
         declaration = declare_fleet()

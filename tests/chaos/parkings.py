@@ -16,7 +16,7 @@ from typing import NamedTuple
 from fleet.failover.policy import FailoverPolicy
 from fleet.failover_moves import PLAN, read_plans
 from fleet.journal import JournalEntry
-from fleet.placement import NO_NODE
+from fleet.placement.parking import NO_NODE
 from fleet.placement_history import PlacementRecord
 from tests.chaos.write_ledger import Finding
 

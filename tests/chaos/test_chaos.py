@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from fleet.failover.profiles import EMBEDDED
-from fleet.placement import lacks_room
+from fleet.placement.parking import lacks_room
 from fleet.placement_history import (
     find_double_placements,
     find_missing_epochs,

@@ -6,6 +6,7 @@ import pytest
 
 from fleet.ports.control_store import ControlStore
 from tests.contracts.store_harness import MemoryHarness, SqlHarness, StoreHarness, sqlite_harness
+from tests.servers.empty_stores import postgres_url
 from tests.servers.postgres import PostgresServer
 
 
@@ -16,7 +17,7 @@ def _open(kind: str, request: pytest.FixtureRequest) -> StoreHarness:
         return sqlite_harness(request.getfixturevalue("tmp_path_factory").mktemp("store"))
     server: PostgresServer = request.getfixturevalue("postgres_server")
     name = request.module.__name__.replace(".", "_")
-    return SqlHarness(server.create_database(name), exact_times=False)
+    return SqlHarness(postgres_url(server, name), exact_times=False)
 
 
 POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)

@@ -13,6 +13,7 @@ from resources.control_store.opening import open_control_store
 from resources.control_store.schema import METADATA, agent_states, leases
 from tests.fakes.clock import ManualClock
 from tests.fakes.control_store import InMemoryControlStore
+from tests.servers.empty_stores import sqlite_url
 
 _numbers = itertools.count()
 
@@ -147,4 +148,4 @@ class SqlHarness:
 
 def sqlite_harness(folder: Path) -> SqlHarness:
     """A new file in `folder`."""
-    return SqlHarness(f"sqlite:///{folder}/control-{next(_numbers)}.db", exact_times=True)
+    return SqlHarness(sqlite_url(folder, f"control-{next(_numbers)}.db"), exact_times=True)

@@ -23,6 +23,7 @@ from fleet.placement_history import (
 from fleet.ports.control_store import ControlStore, LeaseWish
 from fleet.reports import AgentDeclaration, AgentReport, NodeDeclaration, NodeReport
 from tests.contracts.store_harness import MemoryHarness, StoreHarness
+from tests.examples import examples
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 AGENTS = st.sampled_from(["a", "b", "c", "a-b", "a.b"])
@@ -214,7 +215,7 @@ def _advance_long(steps: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return [("advance", step[1] * 1000.0) if step[0] == "advance" else step for step in steps]
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(steps=STEPS.map(_advance_long))
 def test_every_history_has_the_same_answers_and_the_same_end(
     harness: StoreHarness, steps: list[tuple[Any, ...]]
@@ -232,7 +233,7 @@ def test_every_history_has_the_same_answers_and_the_same_end(
     assert ours.look() == twin.look()
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(steps=STEPS.map(_advance_long))
 def test_epochs_terms_and_versions_only_rise(
     harness: StoreHarness, steps: list[tuple[Any, ...]]

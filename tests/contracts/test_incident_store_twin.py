@@ -13,6 +13,7 @@ from fleet.errors import StateroomError
 from fleet.incidents import IncidentHeader, IncidentKind, IncidentOpening, IncidentState
 from fleet.ports.control_store import ControlStore
 from tests.contracts.store_harness import MemoryHarness, StoreHarness
+from tests.examples import examples
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 SUBJECTS = st.sampled_from(["n1", "n2"])
@@ -123,7 +124,7 @@ def _seen(header: IncidentHeader) -> IncidentHeader:
     return header._replace(acknowledged_at=AT if header.acknowledged_at else None)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(steps=STEPS)
 def test_every_history_of_incidents_has_the_same_answers_and_the_same_end(
     harness: StoreHarness, steps: list[tuple[Any, ...]]
@@ -137,7 +138,7 @@ def test_every_history_of_incidents_has_the_same_answers_and_the_same_end(
     assert ours.look() == twin.look()
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(steps=STEPS)
 def test_at_most_one_incident_of_a_key_is_open_and_what_has_ended_stays_ended(
     harness: StoreHarness, steps: list[tuple[Any, ...]]

@@ -17,6 +17,7 @@ from fleet.ports.lake import Lake
 from resources.lake.directory_store import DirectoryStore
 from resources.lake.parquet_lake import ParquetLake
 from resources.lake.query import QueryLimits
+from tests.examples import examples
 from tests.fakes.lake import InMemoryLake
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -421,7 +422,9 @@ def test_a_query_over_a_limit_is_ended(make_lake: Callable[[], Lake], sql: str, 
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(25),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     steps=st.lists(

@@ -17,6 +17,7 @@ from fleet.reports import AgentDeclaration, AgentReport, NodeDeclaration, NodeRe
 from resources.control_store.opening import open_control_store
 from tests.fakes.clock import ManualClock
 from tests.fakes.control_store import InMemoryControlStore
+from tests.servers.empty_stores import sqlite_url
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -36,7 +37,7 @@ def store(
     if request.param == "memory":
         opened = InMemoryControlStore(clock)
     else:
-        opened = open_control_store(f"sqlite:///{tmp_path}/control.db", clock=clock)
+        opened = open_control_store(sqlite_url(tmp_path), clock=clock)
     yield opened
     opened.close()
 

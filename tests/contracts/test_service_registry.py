@@ -26,6 +26,7 @@ from resources.service_registry.consul_client import ConsulClient
 from tests.fakes.clock import ManualClock
 from tests.fakes.service_registry import InMemoryServiceRegistry
 from tests.servers.consul import consul_binary, consul_double, real_consul
+from tests.servers.empty_stores import postgres_url, sqlite_url
 from tests.servers.postgres import PostgresServer
 
 KINDS = [
@@ -51,10 +52,10 @@ def opened(request: pytest.FixtureRequest) -> Iterator[object]:
     else:
         if request.param == "sqlite":
             folder = request.getfixturevalue("tmp_path_factory").mktemp("registry")
-            address = f"sqlite:///{folder}/control.db"
+            address = sqlite_url(folder)
         else:
             server: PostgresServer = request.getfixturevalue("postgres_server")
-            address = server.create_database("service_registry_contract")
+            address = postgres_url(server, "service_registry_contract")
         store = open_control_store(address, clock=ManualClock())
         yield store
         store.close()

@@ -14,6 +14,7 @@ from fleet.ports.control_store import ControlStore
 from fleet.state_cuts import ChangeCursor, StateListing, columns_of
 from tests.contracts.store_harness import StoreHarness
 from tests.contracts.test_control_store import place, placed, shape
+from tests.examples import examples
 
 AGENTS = ("a", "b", "c", "d")
 
@@ -229,7 +230,9 @@ def take_step(store: ControlStore, what: str, agent_id: str, cursor: ChangeCurso
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(rounds=st.lists(st.lists(STEPS, max_size=6), min_size=1, max_size=5))
 def test_what_a_cut_does_not_list_has_not_changed(

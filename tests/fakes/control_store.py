@@ -49,6 +49,8 @@ from tests.fakes.controller_view import InMemoryControllerView
 from tests.fakes.home_store import InMemoryHomes
 from tests.fakes.incidents import InMemoryIncidents
 from tests.fakes.observer_store import InMemoryObservers
+from tests.fakes.quotas import InMemoryQuotas
+from tests.fakes.scaling_store import InMemoryScaling
 from tests.fakes.service_registry import InMemoryBreakerStore, InMemoryServiceRegistry
 
 
@@ -59,6 +61,8 @@ class InMemoryControlStore(
     InMemoryServiceRegistry,
     InMemoryBreakerStore,
     InMemoryControllerView,
+    InMemoryQuotas,
+    InMemoryScaling,
 ):
     """`fleet.ports.ControlStore` for tests; one process, lost at its end.
 
@@ -71,6 +75,8 @@ class InMemoryControlStore(
         self.clock = clock or ManualClock()
         InMemoryServiceRegistry.__init__(self)
         InMemoryBreakerStore.__init__(self, self.clock.now)
+        InMemoryQuotas.__init__(self)
+        InMemoryScaling.__init__(self)
         self._lock = RLock()
         self._declared_nodes: dict[str, NodeDeclaration] = {}
         self._reports: dict[str, tuple[NodeReport, datetime]] = {}
@@ -319,33 +325,48 @@ class InMemoryControlStore(
                     self._retired[agent_id] = self._placements.pop(agent_id)
 
     def place_agents(
-        self, placements: Sequence[Placement], *, leader_term: int | None = None
+        self,
+        placements: Sequence[Placement],
+        *,
+        leader_term: int | None = None,
+        within_limits: bool = False,
     ) -> list[Placement]:
         """Compare-and-swap placements."""
-        stored = []
         for placement in placements:
             if leader_term is not None and placement.term != leader_term:
                 raise InvalidInputError("placement.term", placement.term, f"{leader_term}")
         with self._lock:
             if leader_term is not None and placements:
                 self.demand_leader_term(leader_term)
-            for placement in placements:
-                agent_id = placement.agent_id
-                if agent_id not in self._agents:
-                    continue
-                present = self._placements.get(agent_id)
-                last = present or self._retired.get(agent_id)
-                epoch_seen = present.epoch if present else 0
-                if placement.epoch != epoch_seen or (last and last.term > placement.term):
-                    continue
-                placed = placement._replace(epoch=(last.epoch if last else 0) + 1)
+            if within_limits:
+                placements = self._within_limits(placements, self._declared_nodes)
+            swaps = self._swaps(placements)
+            for placed, last in swaps:
                 if last and last.network_id != placed.network_id:
                     self._moves = secrets.token_hex(16)
-                self._retired.pop(agent_id, None)
-                self._placements[agent_id] = placed
+                self._retired.pop(placed.agent_id, None)
+                self._placements[placed.agent_id] = placed
                 self._record_moves([placed])
-                stored.append(placed)
-        return stored
+        return [placed for placed, _ in swaps]
+
+    def _swaps(self, placements: Sequence[Placement]) -> list[tuple[Placement, Placement | None]]:
+        """What is stored of a batch, each with the placement before it."""
+        rows, retired = dict(self._placements), dict(self._retired)
+        swaps = []
+        for placement in placements:
+            agent_id = placement.agent_id
+            if agent_id not in self._agents:
+                continue
+            present = rows.get(agent_id)
+            last = present or retired.get(agent_id)
+            epoch_seen = present.epoch if present else 0
+            if placement.epoch != epoch_seen or (last and last.term > placement.term):
+                continue
+            placed = placement._replace(epoch=(last.epoch if last else 0) + 1)
+            retired.pop(agent_id, None)
+            rows[agent_id] = placed
+            swaps.append((placed, last))
+        return swaps
 
     def placements(self, node_id: str | None = None, region: str | None = None) -> list[Placement]:
         """Placements, ordered by agent_id."""

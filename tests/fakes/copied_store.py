@@ -14,6 +14,7 @@ from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from resources.control_store.opening import open_control_store
 from tests.fakes.control_store import InMemoryControlStore
+from tests.servers.empty_stores import sqlite_url
 
 
 class CopiedStore(Protocol):
@@ -82,7 +83,9 @@ class CopiedSqlite:
     def __init__(self, path: Path, clock: Clock) -> None:
         """A new file."""
         self._path = path
-        self.store: ControlStore = open_control_store(f"sqlite:///{path}", clock=clock)
+        self.store: ControlStore = open_control_store(
+            sqlite_url(path.parent, path.name), clock=clock
+        )
 
     def _run(self, statement: str, *values: object) -> None:
         with closing(sqlite3.connect(self._path)) as side, side:

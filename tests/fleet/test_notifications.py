@@ -20,6 +20,7 @@ from fleet.notifications import (
     plan_notifications,
 )
 from fleet.ports.notifier import Alert, Delivery, FailedReceiver
+from tests.examples import examples
 from tests.fleet.incident_records import ended, header_of, later
 
 POLICY = NotificationPolicy(group_wait_s=1.0, group_interval_s=30.0, remind_every_s=600.0)
@@ -328,7 +329,7 @@ def _is_open(night: Night, name: str) -> bool:
     return name in night.incidents and night.incidents[name].state != IncidentState.ENDED
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(
     st.lists(
         st.tuples(st.sampled_from(sorted(EVENTS)), st.sampled_from(SUBJECTS), st.floats(0, 50)),

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.agents import Placement
-from fleet.placement import NO_NODE, lacks_room, plan_initial_placements
+from fleet.placement.initial import plan_initial_placements
+from fleet.placement.parking import NO_NODE, lacks_room
 from fleet.relocation import RelocationTargets, plan_relocation
 from fleet.reports import AgentDeclaration, NodeDeclaration
 

@@ -24,6 +24,7 @@ from fleet.retention_guards import (
     protect_from_sweep,
 )
 from fleet.snapshot_fitness import Guard, GuardPolicy, SnapshotFacts
+from tests.examples import examples
 from tests.fleet.snapshot_facts import DAY, HOUR, NOW, a_fact, fact_lists, history, unverified
 
 GUARDS = GuardPolicy()
@@ -478,7 +479,7 @@ guard_policies = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 @given(fact_lists(), policies, guard_policies)
 def test_applying_a_plan_and_planning_again_forgets_nothing(
     facts: list[SnapshotFacts], policy: RetentionPolicy, guards: GuardPolicy
@@ -491,7 +492,7 @@ def test_applying_a_plan_and_planning_again_forgets_nothing(
     assert again.refused is None
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 @given(fact_lists(), policies, st.sampled_from(["last", "hourly", "daily", "weekly", "yearly"]))
 def test_a_higher_count_never_forgets_more(
     facts: list[SnapshotFacts], policy: RetentionPolicy, kind: str
@@ -505,7 +506,7 @@ def test_a_higher_count_never_forgets_more(
     assert set(plan(facts, more).forget) <= set(plan(facts, policy).forget)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 @given(fact_lists(), policies, guard_policies)
 def test_what_is_protected_is_never_forgotten(
     facts: list[SnapshotFacts], policy: RetentionPolicy, guards: GuardPolicy
@@ -531,7 +532,7 @@ def test_what_is_protected_is_never_forgotten(
         assert one.scheduled or one.approved or one.failed_at
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 @given(fact_lists(), policies)
 def test_only_eligible_snapshots_have_rules_and_no_rule_exceeds_its_count(
     facts: list[SnapshotFacts], policy: RetentionPolicy
@@ -550,7 +551,7 @@ def test_only_eligible_snapshots_have_rules_and_no_rule_exceeds_its_count(
     assert found.digest == forget_digest(reversed(found.forget))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 @given(fact_lists(), policies, st.randoms(use_true_random=False), st.integers(-14, 14))
 def test_the_plan_depends_neither_on_order_nor_on_zones(
     facts: list[SnapshotFacts], policy: RetentionPolicy, chance: random.Random, offset_h: int
@@ -592,7 +593,7 @@ def test_the_plan_does_not_depend_on_the_zone_of_its_process(
     assert found[0] == found[1] == found[2]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 @given(fact_lists(), policies, st.data())
 def test_a_hold_changes_the_fate_of_nobody_else(
     facts: list[SnapshotFacts], policy: RetentionPolicy, data: st.DataObject

@@ -77,7 +77,7 @@ def test_columns_hold_what_the_records_say() -> None:
         AgentStateInfo(f"agent-{n}", "net", "eu", n, 1, n * 10, f"{n:064x}", AT) for n in (1, 2)
     ]
     columns = columns_of(infos)
-    assert columns.agent_ids == ["agent-1", "agent-2"]
+    assert list(columns.agent_ids) == ["agent-1", "agent-2"]
     assert (list(columns.versions), list(columns.sizes)) == ([1, 2], [10, 20])
     assert columns.digests == bytes(31) + b"\x01" + bytes(31) + b"\x02"
     assert set(columns.updated_us) == {1_795_253_400_000_007}

@@ -19,6 +19,7 @@ from fleet.vault_pack import (
     read_salt,
     read_table,
 )
+from tests.examples import examples
 
 KEYS = PackKeys(b"k" * 32, "2026-11", "net-a")
 SALT = b"s" * 32
@@ -62,7 +63,7 @@ def test_a_pack_is_named_by_the_hash_of_its_bytes() -> None:
     assert hashlib.sha256(pack.data).hexdigest() == pack.sha256
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.integers(0, 2**32), st.integers(0, 7))
 def test_no_flipped_bit_is_ever_returned_as_data(place: int, bit: int) -> None:
     """Whichever bit is flipped, each blob is right or refused, and the scrub sees it."""

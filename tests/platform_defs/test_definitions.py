@@ -159,10 +159,32 @@ def test_the_lineage_leads_from_the_declaration_to_the_states() -> None:
         "rollup_1d": {"rollup_1h"},
         "metric_retention": {"metric_samples"},
         "error_budgets": {"metric_samples"},
+        "scaling_decisions": {"control_store"},
+        "rightsizing_advice": {"metric_samples", "agent_inventory"},
+        "price_quotes": {"fleet_declaration"},
+        "cost_report": {
+            "price_quotes",
+            "node_inventory",
+            "gpu_inventory",
+            "agent_inventory",
+            "agent_states",
+            "backup_replicas",
+        },
+        "spot_suitability": {"control_store", "cost_report", "agent_states"},
+        "consolidation_plan": {"control_store"},
+        "capacity_forecast": {"cost_report", "node_inventory"},
+        "cleanup_plan": {"metric_samples", "control_store", "agent_inventory", "agent_states"},
+        "saving_proposals": {
+            "rightsizing_advice",
+            "cost_report",
+            "spot_suitability",
+            "consolidation_plan",
+            "cleanup_plan",
+        },
     }
 
 
-GROUPS = {"inventory", "backups", "failover", "services", "upkeep", "metrics"}
+GROUPS = {"inventory", "backups", "failover", "services", "upkeep", "metrics", "rescaling"}
 
 
 def test_every_asset_has_owner_group_description_and_freshness() -> None:

@@ -11,6 +11,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from ops.failover_jobs import FAILOVER_CLASS
+from platform_defs.run_coordinator import UrgentRunCoordinator, UrgentRuns
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 
@@ -18,6 +21,7 @@ BIN = Path(sys.executable).parent
 def run(command: Sequence[str], cwd: Path, home: Path) -> str:
     """Output of a command that must succeed, with an instance of its own."""
     environ = {**os.environ, "DAGSTER_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "yes"}
+    environ["PYTHONPATH"] = str(ROOT)  # dagster.yaml names a module of this tree, not of an install
     environ.pop("STATEROOM_CONFIG", None)
     done = subprocess.run(
         [str(BIN / command[0]), *command[1:]],
@@ -60,6 +64,8 @@ def _probe() -> None:
 def test_the_instance_is_set_up_for_quick_failover(home: Path) -> None:
     """The levers that were measured: queue pace, threads, monitoring; and no telemetry."""
     with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert isinstance(instance.run_coordinator, UrgentRunCoordinator)
+        assert instance.run_coordinator.urgent == UrgentRuns(*next(iter(FAILOVER_CLASS.items())), 4)
         assert instance.run_coordinator.dequeue_interval_seconds == 1
         assert instance.get_settings("sensors")["use_threads"] is True
         assert instance.run_monitoring_enabled

@@ -13,6 +13,8 @@ from fleet.agents import RestartMode
 from fleet.errors import InvalidSettingsError, NotFoundError
 from fleet.failover.policy import RegionMode
 from fleet.failover.profiles import EMBEDDED
+from fleet.placement.quotas import LimitRange, NetworkLimits, ResourceQuota
+from fleet.placement.requests import PlacementRules, rules_of
 from fleet.retention import CalendarSpan, RetentionPolicy
 from fleet.service_health import EMBEDDED_SERVICES, PRODUCTION_SERVICES
 from fleet.traffic_declaration import (
@@ -24,6 +26,12 @@ from fleet.traffic_declaration import (
 )
 from platform_defs.declared_backup import declared_backup
 from platform_defs.declared_failover import declared_failover
+from platform_defs.declared_fleet import (
+    declared_agents,
+    declared_limits,
+    declared_nodes,
+    declared_workloads,
+)
 from platform_defs.declared_traffic import declared_traffic
 from platform_defs.local_nodes import node_specs
 from platform_defs.settings import (
@@ -85,6 +93,28 @@ def test_retention_is_declared_by_counts_and_by_spans(tmp_path: Path) -> None:
     assert policy == RetentionPolicy(
         hourly=3, within=CalendarSpan(1, 6), within_daily=CalendarSpan(days=10)
     )
+
+
+def test_networks_have_quotas_limits_and_default_sizes(tmp_path: Path) -> None:
+    """A workload that names no size takes its network's; the source is the network's line."""
+    text = SMALL.replace("[networks.watch]\n", "[networks.watch]\n[networks.watch.quota]\n"
+        "agents = 5\nmemory_mib = 3\n[networks.watch.limits]\ncpu_milli_default = 40\n"
+        "cpu_milli_max = 50\n[networks.free]\n") + (
+        "memory_mib = 2\ngpu_models = ['NVIDIA H100 80GB HBM3']\nspread_zones = true\n"
+        "gang = 'g'\npack = true\n[node]\ngpu_model = 'H100'\n"
+    )  # fmt: skip
+    settings = load_settings(write_settings(tmp_path, text), {})
+    quota, limits = ResourceQuota(5, None, 3 << 20), LimitRange(cpu_milli_max=50)
+    assert declared_limits(settings) == [NetworkLimits("watch", quota, limits)]
+    [workload] = declared_workloads(settings)
+    assert (workload.cpu_milli, workload.memory_bytes) == (40, 2 << 20)
+    models = ("NVIDIA H100 80GB HBM3",)
+    assert rules_of(workload) == PlacementRules(models, True, "g", True)
+    assert {agent.cpu_milli for agent in declared_agents(settings)} == {40}
+    assert {node.gpu_model for node in declared_nodes(settings)} == {"H100"}
+    assert settings.sources["workloads.cpu.cpu_milli"] == "stateroom.toml:13"
+    rows = {row.key: row for row in effective_rows(settings)}
+    assert rows["networks.watch.quota.cpu_milli"].value is None
 
 
 def test_failover_takes_its_numbers_from_the_profile_and_its_targets_from_the_regions(
@@ -327,7 +357,7 @@ def test_every_key_has_a_meaning_and_a_unit_where_its_name_says_so() -> None:
         if key.endswith("_milli"):
             assert spec.metadata["unit"].startswith("thousandths"), key
         default = default_of(spec)
-        if default is not MISSING and default not in ("", (), {}):
+        if default is not MISSING and default not in (None, "", (), {}):
             spec.metadata["kind"].check(list(default) if isinstance(default, tuple) else default)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from platform_defs.settings import load_settings
 from platform_defs.settings_display import effective_rows
 from platform_defs.settings_secrets import MASK, is_secret_name, mask
+from tests.examples import examples
 from tests.platform_defs.settings_files import to_toml, write_settings
 
 NAMES = st.from_regex(r"[a-z0-9](?:[a-z0-9-]{0,6}[a-z0-9])?", fullmatch=True)
@@ -86,7 +87,7 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 @given(trees())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=examples(40))
 def test_any_valid_settings_round_trip_and_keep_their_sources(tree: dict[str, Any]) -> None:
     """What was written is what is effective, each from the file; all else is a default."""
     with tempfile.TemporaryDirectory() as folder:
@@ -99,7 +100,7 @@ def test_any_valid_settings_round_trip_and_keep_their_sources(tree: dict[str, An
 
 
 @given(trees(), st.data())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=examples(40))
 def test_a_variable_wins_over_the_file_whatever_the_file_says(
     tree: dict[str, Any], data: st.DataObject
 ) -> None:

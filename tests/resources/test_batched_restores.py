@@ -19,6 +19,7 @@ from fleet.reports import AgentDeclaration
 from resources.control_store.opening import open_control_store
 from resources.control_store.store import SqlControlStore
 from tests.fakes.clock import ManualClock
+from tests.servers.empty_stores import postgres_url, sqlite_url
 from tests.servers.postgres import PostgresServer
 
 SYNC = ("PRAGMA synchronous", "SET LOCAL synchronous_commit", "BEGIN IMMEDIATE", "COMMIT")
@@ -65,7 +66,7 @@ def synchronous(store: SqlControlStore) -> int:
 
 def test_sqlite_syncs_the_last_batch_and_every_put_in_between(tmp_path: Path) -> None:
     """A connection goes back to the pool as it was; puts of others wait for the disk as ever."""
-    with opened(f"sqlite:///{tmp_path}/control.db") as (store, told):
+    with opened(sqlite_url(tmp_path)) as (store, told):
         for version in range(2):
             store.restore_states([StateRestore("a", version, 1, b"%d" % version)], more=True)
             assert synchronous(store) == 2
@@ -81,7 +82,7 @@ def test_sqlite_syncs_the_last_batch_and_every_put_in_between(tmp_path: Path) ->
 
 def test_a_failed_batch_leaves_no_connection_that_does_not_wait(tmp_path: Path) -> None:
     """Rolled back, and tightened again."""
-    with opened(f"sqlite:///{tmp_path}/control.db") as (store, _):
+    with opened(sqlite_url(tmp_path)) as (store, _):
         with pytest.raises(InvalidInputError, match="64-bit whole numbers"):
             store.restore_states([StateRestore("a", 0, 2**70, b"x")], more=True)
         assert synchronous(store) == 2
@@ -90,7 +91,7 @@ def test_a_failed_batch_leaves_no_connection_that_does_not_wait(tmp_path: Path) 
 
 def test_a_last_batch_that_is_refused_still_makes_the_others_durable(tmp_path: Path) -> None:
     """A commit that changes nothing would wait for nothing."""
-    with opened(f"sqlite:///{tmp_path}/control.db") as (store, told):
+    with opened(sqlite_url(tmp_path)) as (store, told):
         store.restore_states([StateRestore("a", 0, 1, b"kept")], more=True)
         told.clear()
         (refused,) = store.restore_states([StateRestore("b", 7, 1, b"late")])
@@ -105,7 +106,7 @@ def test_a_last_batch_that_is_refused_still_makes_the_others_durable(tmp_path: P
 
 def test_postgresql_relaxes_one_transaction_at_a_time(postgres_server: PostgresServer) -> None:
     """For the batches before the last, and nobody else."""
-    with opened(postgres_server.create_database("batched_restores")) as (store, told):
+    with opened(postgres_url(postgres_server, "batched_restores")) as (store, told):
         store.restore_states([StateRestore("a", 0, 1, b"one")], more=True)
         store.put_states([StatePut("b", 1, 0, b"put")])
         store.restore_states([StateRestore("a", 1, 1, b"last")])

@@ -26,6 +26,7 @@ from resources.control_store.opening import open_control_store
 from resources.control_store.store import SqlControlStore
 from tests.fakes.clock import ManualClock
 from tests.resources.state_writer import placement
+from tests.servers.empty_stores import postgres_url, sqlite_url
 from tests.servers.postgres import PostgresServer
 
 
@@ -44,7 +45,7 @@ def stored_body(store: SqlControlStore, agent_id: str) -> bytes | None:
 @pytest.fixture
 def sqlite_store(tmp_path: Path) -> Iterator[SqlControlStore]:
     """A store on a file, which waits a tenth of a second for locks."""
-    url = f"sqlite:///{tmp_path}/control.db"
+    url = sqlite_url(tmp_path)
     with closing(open_control_store(url, clock=ManualClock(), busy_timeout_s=0.1)) as store:
         place(store, "a", "b")
         yield store
@@ -184,7 +185,7 @@ class TestSqlite:
 
     def test_threads_and_a_whole_fleet_read_do_not_disturb_each_other(self, tmp_path: Path) -> None:
         """Six writers of one agent each and a reader: every put is stored, versions are dense."""
-        url = f"sqlite:///{tmp_path}/threads.db"
+        url = sqlite_url(tmp_path, "threads.db")
         with (
             closing(open_control_store(url, clock=ManualClock())) as store,
             ThreadPoolExecutor(7) as pool,
@@ -234,10 +235,10 @@ def test_processes_that_write_one_agent_never_lose_an_update(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest, start_python: Callable[..., Any]
 ) -> None:
     """Compare-and-swap: the version counts exactly the accepted puts of all processes."""
-    url = f"sqlite:///{tmp_path}/shared.db"
     if kind == "postgres":
-        server: PostgresServer = request.getfixturevalue("postgres_server")
-        url = server.create_database("shared_writers")
+        url = postgres_url(request.getfixturevalue("postgres_server"), "shared_writers")
+    else:
+        url = sqlite_url(tmp_path)
     with closing(open_control_store(url, clock=ManualClock())) as store:
         place(store, "a", "w0", "w1", "w2")
         writers = [start_python(WRITER, url, f"w{number}") for number in range(3)]
@@ -260,7 +261,7 @@ def test_processes_that_write_one_agent_never_lose_an_update(
 @pytest.fixture
 def postgres_store(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[SqlControlStore]:
     """A store in a database of its own; two seconds for locks."""
-    url = postgres_server.create_database(f"faults_{abs(hash(tmp_path))}")
+    url = postgres_url(postgres_server, f"faults_{abs(hash(tmp_path))}")
     with closing(open_control_store(url, clock=ManualClock(), busy_timeout_s=2.0)) as store:
         place(store, "a", "b")
         yield store

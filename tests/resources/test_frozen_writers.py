@@ -17,6 +17,7 @@ from fleet.leases import LEADER_LEASE
 from fleet.reports import AgentDeclaration
 from resources.clock import SystemClock
 from resources.control_store.opening import open_control_store
+from tests.servers.empty_stores import postgres_url, sqlite_url
 from tests.servers.postgres import PostgresServer
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -61,7 +62,7 @@ def test_on_postgresql_a_frozen_writer_delays_a_move_and_does_not_stop_it(
     postgres_server: PostgresServer, start_python: Callable[..., subprocess.Popen[str]]
 ) -> None:
     """The server ends its transaction before those who wait give up; waking, it is refused."""
-    url = postgres_server.create_database("frozen_writer")
+    url = postgres_url(postgres_server, "frozen_writer")
     store = open_control_store(url, clock=SystemClock())
     store.declare_agents([AgentDeclaration("a", "net", "w", "eu", 1, 1)])
     placed = Placement("a", "net", "w", "n1", "eu", 0, 0, "running", "", AT)
@@ -81,7 +82,7 @@ def test_on_sqlite_a_frozen_writer_stops_every_write_until_it_is_killed(
     tmp_path: Path, start_python: Callable[..., subprocess.Popen[str]]
 ) -> None:
     """One file has one write lock: reads go on, writes fail in time, SIGKILL frees them."""
-    url = f"sqlite:///{tmp_path}/control.db"
+    url = sqlite_url(tmp_path)
     store = open_control_store(url, clock=SystemClock(), busy_timeout_s=0.3)
     writer = frozen_writer(start_python, url)
     with pytest.raises(StoreUnavailableError, match="locked"):

@@ -22,6 +22,7 @@ from resources.control_store.opening import open_control_store
 from resources.leader_lease import LeaderLease
 from tests.fakes.clock import ManualClock
 from tests.fakes.control_store import InMemoryControlStore
+from tests.servers.empty_stores import postgres_url, sqlite_url
 from tests.servers.postgres import PostgresServer
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -201,11 +202,11 @@ def test_a_kept_lease_is_renewed_beside_the_work_and_released_at_its_end() -> No
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A new database."""
+    """A new store."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/control.db"
+        return sqlite_url(tmp_path)
     server: PostgresServer = request.getfixturevalue("postgres_server")
-    return server.create_database(f"leader_{abs(hash(tmp_path))}")
+    return postgres_url(server, f"leader_{abs(hash(tmp_path))}")
 
 
 HEAD = """

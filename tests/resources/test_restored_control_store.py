@@ -20,6 +20,7 @@ from fleet.state_cuts import ChangeCursor, StateListing
 from resources.control_store.opening import open_control_store
 from resources.control_store.store import SqlControlStore
 from tests.fakes.clock import ManualClock
+from tests.servers.empty_stores import postgres_url, sqlite_url
 from tests.servers.postgres import PostgresServer
 
 AGENTS = ("a", "b", "c")
@@ -80,7 +81,8 @@ class SqliteCopies(CopiedStore):
     def __init__(self, folder: Path) -> None:
         """A new file."""
         self.live, self.kept = folder / "live", folder / "kept"
-        super().__init__(f"sqlite:///{self.live}/control.db")
+        self.live.mkdir()
+        super().__init__(sqlite_url(self.live))
 
     def copy(self) -> None:
         """The folder, with a log if there is one."""
@@ -99,7 +101,7 @@ class PostgresCopies(CopiedStore):
     def __init__(self, server: PostgresServer, name: str) -> None:
         """A new database."""
         self.server, self.name = server, name
-        super().__init__(server.create_database(name))
+        super().__init__(postgres_url(server, name))
 
     def _run(self, *statements: str) -> None:
         connection = psycopg2.connect(self.server.url("postgres"))

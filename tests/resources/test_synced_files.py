@@ -43,6 +43,25 @@ def test_a_write_that_did_not_reach_the_disk_is_an_error(
     flush.close()
 
 
+def test_what_an_early_flush_lost_is_told_by_the_flush_that_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system tells of a failed write once, and it may be the early one that hears it."""
+    answers = [errno.EIO]
+
+    def flush_once(_: int) -> int:
+        ctypes.set_errno(answers.pop() if answers else 0)
+        return -1 if ctypes.get_errno() else 0
+
+    monkeypatch.setattr(synced_files, "_reporting_syncfs", lambda: flush_once)
+    flush = FileSystemFlush(tmp_path)
+    flush.start()
+    with pytest.raises(OSError, match="Input/output error"):
+        flush.flush()
+    flush.close()
+    assert answers == []
+
+
 @pytest.mark.parametrize(
     ("system", "release", "known"),
     [

@@ -51,6 +51,8 @@ class RunningFleet:
         self.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         self.log_path = folder / "up.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+        """Of the UI, once everything is up."""
 
     def up(self, timeout_s: float = 120.0) -> str:
         """Start; returns the UI's URL once everything is up."""
@@ -63,7 +65,8 @@ class RunningFleet:
             assert self.process.poll() is None, self.log()
             assert time.monotonic() < end_s, self.log()
             time.sleep(0.1)
-        return found.group(1)
+        self.url = found.group(1)
+        return self.url
 
     def log(self) -> str:
         """What `up` has said so far."""

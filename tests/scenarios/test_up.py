@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import time
@@ -13,7 +14,11 @@ from typing import Any
 
 import pytest
 
+from platform_defs.dagster_processes import LOCATION
+from platform_defs.running import ENDED
 from platform_defs.webserver_client import WebserverClient
+from resources.local.linux_processes import child_pids
+from sensors.upkeep import RUN_HISTORY_JOB
 from tests.scenarios.running_fleet import RunningFleet
 
 ASSETS = "{assetNodes{assetKey{path} isMaterializable assetMaterializations(limit: 1){runId}}}"
@@ -58,6 +63,41 @@ def wait_until_collected(fleet: RunningFleet) -> None:
         time.sleep(1.0)
     (targets,) = answered(fleet, "metrics", "query", "count(up == 1)")
     assert targets["values"][0][1] == 5
+
+
+def warm_parent(fleet: RunningFleet) -> tuple[int, int]:
+    """Pid of the process that run workers are forked from, and clock ticks of those that ended."""
+    up = json.loads((fleet.folder / "state/run/up.json").read_text(encoding="utf-8"))
+    for pid in child_pids(up["processes"]["code-server"]):
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+        if "(warm-parent)" in fields:
+            return pid, int(fields.rpartition(")")[2].split()[13])  # cutime of proc(5)
+    raise AssertionError("the code server has no warm parent")
+
+
+def run_job(client: WebserverClient, job: str) -> str:
+    """Status with which a run of it ends."""
+    run_id = client.launch_job(LOCATION, job, {}, {})
+    end_s = time.monotonic() + 120
+    while (status := client.run_status(run_id)) not in ENDED:
+        assert time.monotonic() < end_s, f"{job} does not end: {status}"
+        time.sleep(0.2)
+    return status
+
+
+def run_workers_are_forked_warm(fleet: RunningFleet, url: str) -> None:
+    """The inventory was; and after a SIGKILL of the warm parent so is the next run, by another."""
+    killed, spent = warm_parent(fleet)
+    assert spent > 0
+    os.kill(killed, signal.SIGKILL)
+    assert run_job(WebserverClient(url), RUN_HISTORY_JOB) == "SUCCESS"
+    end_s = time.monotonic() + 60
+    while (found := warm_parent(fleet))[1] == 0:  # the worker ends a little after its run
+        assert time.monotonic() < end_s, "the run was not forked from the warm parent"
+        time.sleep(0.1)
+    assert found[0] != killed
+    log = (fleet.folder / "state/logs/code-server.log").read_text(encoding="utf-8")
+    assert "fresh interpreter" not in log
 
 
 def test_up_serves_refuses_a_second_stops_clean_and_continues(fleet: RunningFleet) -> None:
@@ -105,6 +145,7 @@ def test_up_serves_refuses_a_second_stops_clean_and_continues(fleet: RunningFlee
     runs = WebserverClient(url).query("{runsOrError{... on Runs{count}}}")["runsOrError"]["count"]
     assert runs >= 2
     assert "placed as before" in fleet.log()
+    run_workers_are_forked_warm(fleet, url)
 
     killed = fleet.run("chaos", "kill-node", "eu-central-1-1", "--yes")
     assert killed.returncode == 0, killed.stderr

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
-
-import pytest
 
 from platform_defs.webserver_client import WebserverClient
 from tests.scenarios.running_fleet import RunningFleet
@@ -18,18 +15,6 @@ PATIENCE_S = 180.0
 CHECKS = """{assetNodes(group: {groupName: "backups", repositoryName: "__repository__",
   repositoryLocationName: "stateroom"}){assetChecksOrError{... on AssetChecks{checks{name
   executionForLatestMaterialization{status}}}}}}"""
-
-BACKUP = "\n[backup]\njournal_interval_s = 5\n"
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[RunningFleet]:
-    """A fleet with two regions, not started."""
-    made = RunningFleet(tmp_path)
-    with (tmp_path / "stateroom.toml").open("a", encoding="utf-8") as settings:
-        settings.write(BACKUP)
-    yield made
-    made.end()
 
 
 def eventually(fleet: RunningFleet, what: str, condition: Callable[[], Any]) -> Any:
@@ -67,9 +52,9 @@ def settled(url: str) -> dict[str, str]:
     return found if len(found) >= 12 and "IN_PROGRESS" not in found.values() else {}
 
 
-def test_up_is_followed_by_a_proven_backup_in_every_region(fleet: RunningFleet) -> None:
+def test_up_is_followed_by_a_proven_backup_in_every_region(watched_fleet: RunningFleet) -> None:
     """Snapshot, replica, V1 and objectives come by themselves; keys are announced once."""
-    url = fleet.up()
+    fleet = watched_fleet
     assert "recovery key of the backups made" in fleet.log()
     recovery = fleet.folder / "state" / "keys" / "recovery.key"
     assert recovery.stat().st_mode & 0o077 == 0
@@ -90,7 +75,7 @@ def test_up_is_followed_by_a_proven_backup_in_every_region(fleet: RunningFleet) 
     ]
     assert packs[0] == packs[1] != set()
 
-    judged = eventually(fleet, "objectives were not judged", lambda: settled(url))
+    judged = eventually(fleet, "objectives were not judged", lambda: settled(fleet.url))
     assert set(judged.values()) == {"SUCCEEDED"}, judged
     reach = eventually(fleet, "no journal", lambda: rows(fleet, "state_journal", wanted=2))
     assert {row["network_id"] for row in reach} == {"host-watch"}

@@ -23,6 +23,7 @@ from stateroom_agent.errors import (
     TooLargeError,
     UnreachableError,
 )
+from tests.examples import examples
 from tests.fakes.agent_server import AgentServer, serving
 from tests.fakes.cutting_proxy import cutting
 
@@ -214,7 +215,7 @@ def test_a_full_queue_makes_agents_wait_not_fail(
     assert time.monotonic() - begin_s >= 0.5
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(8))
 @given(seed=st.integers(0, 2**32))
 def test_over_a_bad_connection_every_write_is_stored_exactly_once(seed: int) -> None:
     """Lost requests and lost answers, at random: the agent repeats, the server recognises it."""

@@ -191,4 +191,5 @@ def test_sensor_and_schedules_run_without_being_switched_on(runs: InventoryRuns)
     }
     running = dg.DefaultScheduleStatus.RUNNING
     resting = {one.name for one in repository.schedule_defs if one.default_status != running}
-    assert resting == {"error_budgets_schedule"}  # this fleet has no objectives
+    # this fleet has no objectives, and asks nobody for prices
+    assert resting == {"error_budgets_schedule", "price_quotes_schedule"}

@@ -29,6 +29,7 @@ from tests.ops.kept_world import KeptWorld
 from tests.ops.test_failover_controller import TARGETS, Told, WatchedWorld
 from tests.platform_defs.settings_files import SMALL, write_settings
 from tests.servers.balancers import Balancer, answering, running_haproxy
+from tests.servers.empty_stores import sqlite_url
 
 SERVICE = "cpu"
 
@@ -49,6 +50,8 @@ class Location:
         text = f"{SMALL}[failover]\nenabled = false\n{routers}"
         deployment = deployment_of(load_settings(write_settings(folder, text), {}))
         (folder / "state").mkdir(exist_ok=True)
+        made = sqlite_url(folder / "state")
+        assert deployment.control_store_url == made
         self.clock, self.instance = ManualClock(), instance
         self.store: SqlControlStore = open_control_store(
             deployment.control_store_url, clock=SystemClock()

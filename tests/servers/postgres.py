@@ -40,13 +40,13 @@ class PostgresServer:
         """The URL of one of its databases."""
         return f"postgresql://{_USER}@127.0.0.1:{self.port}/{database}"
 
-    def create_database(self, name: str) -> str:
-        """Create an empty database and return its URL."""
+    def create_database(self, name: str, template: str = "template1") -> str:
+        """Create a database that holds what the template holds, by default nothing; its URL."""
         connection = psycopg2.connect(self.url("postgres"))
         try:
             connection.autocommit = True
             with connection.cursor() as cursor:
-                cursor.execute(f'CREATE DATABASE "{name}"')
+                cursor.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         finally:
             connection.close()
         return self.url(name)
@@ -117,7 +117,8 @@ def _serving(
     try:
         yield PostgresServer(port, _wait_until_ready(process, port, log))
     finally:
-        process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
+        # PostgreSQL's immediate shutdown: the others would write what is thrown away below.
+        process.send_signal(signal.SIGQUIT)
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:

@@ -15,7 +15,7 @@ from fleet.agents import Placement
 from fleet.failover.limit_checks import Violation
 from fleet.inventory import AgentPhase
 from fleet.leases import fence_times
-from fleet.placement import NO_NODE
+from fleet.placement.parking import NO_NODE
 from fleet.relocation import RelocationTargets, plan_relocation
 from ops.failover_planning import WAITING_ATTEMPTS
 from resources.simulated.clock import as_microseconds

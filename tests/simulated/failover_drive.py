@@ -22,7 +22,7 @@ from fleet.failover.rules import Rule
 from fleet.failover_declaration import FailoverDeclaration
 from fleet.failover_order import FailoverOrder
 from fleet.leases import Lease, fence_times, node_lease_name
-from fleet.placement import NO_NODE
+from fleet.placement.parking import NO_NODE
 from fleet.probing import ProbePolicy
 from fleet.reports import AgentDeclaration, AgentReport, NodeDeclaration
 from ops.failover_controller import Tick

@@ -12,13 +12,17 @@ from datetime import datetime
 from typing import Any
 
 from fleet.moments import microseconds
+from fleet.packed_texts import PackedTexts
 
 
 def strings(values: Sequence[str]) -> Any:
-    """Text, without nulls."""
+    """Text, without nulls; packed texts in place."""
     import numpy as np
     import pyarrow as pa
 
+    if isinstance(values, PackedTexts):
+        packed = (pa.py_buffer(values.offsets), pa.py_buffer(values.data))
+        return pa.StringArray.from_buffers(len(values), *packed)
     encoded = [value.encode() for value in values]
     offsets = np.zeros(len(encoded) + 1, np.int32)
     np.cumsum(np.fromiter(map(len, encoded), np.int32, len(encoded)), out=offsets[1:])

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from fleet.backup import STATE_KIND
 from fleet.errors import CorruptObjectError
 from fleet.pack_keys import PackKeys
 from fleet.state_cuts import StateColumns
-from fleet.vault_manifest import SealedManifest, open_manifest, seal_manifest
+from fleet.vault_manifest import ManifestOpener, ManifestSealer, SealedManifest
 from fleet.vault_pack import SALT_BYTES
 from resources.vault.packs.arrow_columns import (
     as_flags,
@@ -42,6 +43,10 @@ _ATTRIBUTES = "attributes"
 _REPEATED = {"kind", "version", "chunk", "pack", "updated_at", "removed"}
 """Columns worth a Parquet dictionary; for the others it costs memory and gains nothing."""
 _FORMAT = 1
+_SLICED_BELOW = 256
+"""Slices of fewer rows on average cost more than copying the rows."""
+_READ_ROWS = 1 << 17
+"""Rows that are decoded at a time."""
 
 
 class PackMove(NamedTuple):
@@ -92,8 +97,8 @@ class Manifest(NamedTuple):
 class StateDiff(NamedTuple):
     """How the live states differ from a base."""
 
-    changed: Sequence[int]
-    """Positions in the listing: new, or of another version or digest."""
+    changed: array[int]
+    """Positions in the listing, ascending: new, or of another version or digest."""
     removed: Any
     """Agent ids of the base that are gone, as an Arrow array."""
 
@@ -142,8 +147,19 @@ def empty_manifest() -> Manifest:
 
 
 def sort_rows(table: Any) -> Any:
-    """Rows in the order in which a manifest holds them."""
-    return table.sort_by([(name, "ascending") for name in ("kind", "item_id", "chunk")])
+    """Rows in the order in which a manifest holds them.
+
+    Column by column: of a table that the caller does not keep, no two columns are held twice.
+    """
+    keys = [(name, "ascending") for name in ("kind", "item_id", "chunk")]
+    order = kernels().sort_indices(table, sort_keys=keys)
+    schema, columns = table.schema, table.columns
+    del table
+    ordered = []
+    for at in range(len(columns)):
+        ordered.append(columns[at].take(order))
+        columns[at] = None
+    return arrow().Table.from_arrays(ordered, schema=schema)
 
 
 def encode_manifest(keys: PackKeys, manifest: Manifest, base: str | None) -> SealedManifest:
@@ -156,7 +172,6 @@ def encode_manifest(keys: PackKeys, manifest: Manifest, base: str | None) -> Sea
     """
     import pyarrow.parquet as pq
 
-    pa = arrow()
     fields = {
         "format": _FORMAT,
         "network_id": keys.network_id,
@@ -168,11 +183,13 @@ def encode_manifest(keys: PackKeys, manifest: Manifest, base: str | None) -> Sea
         # States have none: their manifests stay readable for versions that know no artefacts.
         table = table.drop_columns([_ATTRIBUTES])
     table = table.replace_schema_metadata({_METADATA: json.dumps(fields, sort_keys=True)})
-    sink = pa.BufferOutputStream()
+    sealer: Any = ManifestSealer(keys, os.urandom(SALT_BYTES))
     repeated: Any = [one for one in table.column_names if one in _REPEATED]
-    pq.write_table(table, sink, compression="zstd", row_group_size=1 << 20, use_dictionary=repeated)
-    del table
-    return seal_manifest(keys, memoryview(sink.getvalue()).cast("B"), os.urandom(SALT_BYTES))
+    pq.write_table(
+        table, sealer, compression="zstd", row_group_size=1 << 20, use_dictionary=repeated
+    )
+    sealed: SealedManifest = sealer.sealed()
+    return sealed
 
 
 def _pack_fields(info: PackInfo, first_dek_id: str) -> list[Any]:
@@ -190,10 +207,11 @@ def decode_manifest(keys: PackKeys, data: bytes, name: str, base: str | None) ->
     import pyarrow.parquet as pq
 
     pa = arrow()
-    plain = open_manifest(keys, data, name)
+    opened: Any = ManifestOpener(keys, data, name)
+    del data
     try:
-        # Not `read_table`: its dataset machinery and threads weigh more than a network's rows.
-        table = pq.ParquetFile(pa.BufferReader(plain)).read(use_threads=False).combine_chunks()
+        table = _read_columns(pq.ParquetFile(opened))
+        del opened
         fields = json.loads((table.schema.metadata or {})[_METADATA])
         packs = {
             sha256: PackInfo(owner, bytes.fromhex(salt), size, *dek_id)
@@ -210,29 +228,62 @@ def decode_manifest(keys: PackKeys, data: bytes, name: str, base: str | None) ->
     return Manifest(table, packs)
 
 
-def resolve_chain(chain: Sequence[Manifest]) -> Manifest:
-    """The snapshot that a full manifest and its deltas make up together, without tombstones."""
+def _read_columns(file: Any) -> Any:
+    """A Parquet file's table, read column by column in parts: nothing but the table is large.
+
+    Not `read_table`: its dataset machinery and threads weigh more than a network's rows.
+    """
+    pa = arrow()
+    schema = file.schema_arrow
+    columns = []
+    for one in schema:
+        batches = file.iter_batches(_READ_ROWS, columns=[one.name], use_threads=False)
+        columns.append(pa.chunked_array([batch.column(0) for batch in batches], one.type))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def resolve_chain(chain: list[Manifest]) -> Manifest:
+    """The snapshot that a full manifest and its deltas make up together, without tombstones.
+
+    Args:
+        chain: full one first; emptied, so that rows nobody else keeps are held once.
+    """
     pa, pc = arrow(), kernels()
 
     if len(chain) == 1 and not pc.any(chain[0].table["removed"]).as_py():
-        return chain[0]._replace(packs=packs_of(chain[0].table, chain[0].packs))
-    parts: list[Any] = []
-    seen: list[Any] = []
-    for manifest in reversed(chain):
-        rows = manifest.table
-        items = _items(rows)
-        fresh = rows
-        if seen:
-            known = pc.is_in(items, value_set=pa.concat_arrays(seen))
-            fresh = rows.filter(pc.invert(known))
-        parts.append(fresh.filter(pc.invert(fresh["removed"])))
-        seen.append(items)
-    # Not combined: a network's rows would be held twice for it, and nobody asks for one chunk.
-    table = pa.concat_tables(parts) if parts else empty(manifest_schema())
+        only = chain.pop()
+        return only._replace(packs=packs_of(only.table, only.packs))
     merged: dict[str, PackInfo] = {}
     for manifest in chain:
         merged.update(manifest.packs)
+    parts: list[Any] = []
+    seen: list[Any] = []
+    while chain:
+        rows = chain.pop().table
+        items = _items(rows)
+        wanted = pc.invert(rows["removed"])
+        if seen:
+            known = pc.is_in(items, value_set=pa.concat_arrays(seen))
+            wanted = pc.and_not(wanted, known)
+        if chain:
+            seen.append(items)
+        columns = rows.columns
+        del rows, items
+        parts.append(_filtered(columns, wanted))
+    # Not combined: a network's rows would be held twice for it, and nobody asks for one chunk.
+    table = pa.concat_tables(parts) if parts else empty(manifest_schema())
     return Manifest(table, packs_of(table, merged))
+
+
+def _filtered(columns: list[Any], wanted: Any) -> Any:
+    """The wanted rows; takes the columns away one by one."""
+    if kernels().all(wanted, min_count=0).as_py():
+        return arrow().Table.from_arrays(columns, schema=manifest_schema())
+    kept = []
+    for at in range(len(columns)):
+        kept.append(columns[at].filter(wanted))
+        columns[at] = None
+    return arrow().Table.from_arrays(kept, schema=manifest_schema())
 
 
 def packs_of(table: Any, packs: Mapping[str, PackInfo]) -> dict[str, PackInfo]:
@@ -267,10 +318,22 @@ def of_kinds(manifest: Manifest, *, states: bool) -> Manifest:
 
 
 def without_items(table: Any, item_ids: Any) -> Any:
-    """The rows of all others; `item_ids` is an Arrow array."""
-    pc = kernels()
+    """The rows of all others; `item_ids` is an Arrow array.
 
-    return table.filter(pc.invert(pc.is_in(table["item_id"], value_set=item_ids)))
+    Where few rows go, the others are not copied: the table is what lies between them.
+    """
+    import numpy as np
+
+    pc = kernels()
+    gone = pc.is_in(table["item_id"], value_set=item_ids)
+    at = np.flatnonzero(as_flags(gone))
+    if not 0 < len(at) * _SLICED_BELOW < len(table):
+        return table.filter(pc.invert(gone)) if len(at) else table
+    begins = [0, *(at + 1).tolist()]
+    ends = [*at.tolist(), len(table)]
+    between = zip(begins, ends, strict=True)
+    parts = [table.slice(begin, end - begin) for begin, end in between if begin < end]
+    return arrow().concat_tables(parts)
 
 
 def tombstones(item_ids: Any, kind: str = STATE) -> Any:
@@ -297,26 +360,37 @@ def tombstones(item_ids: Any, kind: str = STATE) -> Any:
 
 
 def diff_states(base: Any, states: StateColumns) -> StateDiff:
-    """Find what has changed since the base, by version and digest, without looking at bytes."""
+    """Find what has changed since the base, by version and digest, without looking at bytes.
+
+    Holds the base's rows once: mostly every item is one blob, and then its columns serve as they
+    are; and where nobody came or went, nobody has to be looked for.
+    """
     import numpy as np
 
     pc = kernels()
-    zero = number(0, arrow().int32())
-
-    compared = base.select(["item_id", "version", "digest"])
-    heads = compared.filter(pc.equal(base["chunk"], zero)).combine_chunks()
+    heads = base.select(["item_id", "version", "digest"])
+    is_head = pc.equal(base["chunk"], number(0, arrow().int32()))
+    if not pc.all(is_head, min_count=0).as_py():
+        heads = heads.filter(is_head)
     base_ids = one_chunk(heads["item_id"])
     agent_ids = strings(states.agent_ids)
-    removed = base_ids.filter(pc.invert(pc.is_in(base_ids, value_set=agent_ids)))
     if not len(agent_ids) or not len(base_ids):
-        return StateDiff(range(len(agent_ids)), removed)
-    found = pc.index_in(agent_ids, value_set=base_ids)
-    at = as_numbers(pc.coalesce(found, zero))
-    same = as_flags(pc.is_valid(found))
-    same &= np.frombuffer(states.versions, np.int64) == as_numbers(heads["version"])[at]
-    words = np.frombuffer(states.digests, np.uint64).reshape(-1, 4)
-    same &= (words == fixed_words(heads["digest"])[at]).all(axis=1)
-    return StateDiff(np.flatnonzero(~same).tolist(), removed)
+        return StateDiff(array("q", range(len(agent_ids))), base_ids)
+    versions, words = as_numbers(heads["version"]), fixed_words(heads["digest"])
+    known: Any = slice(None)
+    removed = base_ids.slice(0, 0)
+    if not base_ids.equals(agent_ids):
+        found = pc.index_in(agent_ids, value_set=base_ids)
+        at, known = as_numbers(found.drop_null()), as_flags(pc.is_valid(found))
+        gone = np.ones(len(base_ids), bool)
+        gone[at] = False
+        removed = base_ids.take(numbers(np.flatnonzero(gone)))
+        versions, words = versions[at], words[at]
+    same = np.zeros(len(agent_ids), bool)
+    same[known] = np.frombuffer(states.versions, np.int64)[known] == versions
+    listed = np.frombuffer(states.digests, np.uint64).reshape(-1, 4)
+    same[known] &= (listed[known] == words).all(axis=1)
+    return StateDiff(array("q", np.flatnonzero(~same).astype(np.int64).tobytes()), removed)
 
 
 def _items(table: Any) -> Any:

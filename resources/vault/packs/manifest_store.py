@@ -65,21 +65,24 @@ class ManifestStore:
     def _resolve(self, refs: tuple[ManifestRef, ...]) -> Manifest:
         parts: list[Manifest] = []
         done = 0
-        if self._resolved is not None and refs[: len(self._resolved[0])] == self._resolved[0]:
-            parts, done = [self._resolved[1]], len(self._resolved[0])
+        resolved, self._resolved = self._resolved, None  # it goes while the next one is made
+        if resolved is not None and refs[: len(resolved[0])] == resolved[0]:
+            parts, done = [resolved[1]], len(resolved[0])
+        del resolved
         self._cache = OrderedDict(
             (one.sha256, self._cache[one.sha256]) for one in refs if one.sha256 in self._cache
         )
         bases = [None, *(one.sha256 for one in refs[:-1])]
         rest = zip(refs[done:], bases[done:], strict=True)
-        return resolve_chain([*parts, *(self._one(ref, base) for ref, base in rest)])
+        parts += (self._one(ref, base) for ref, base in rest)
+        return resolve_chain(parts)
 
     def _one(self, ref: ManifestRef, base: str | None) -> Manifest:
         if ref.sha256 in self._cache:
             self._cache.move_to_end(ref.sha256)
             return self._cache[ref.sha256]
-        data = self._store.get(manifest_key(self._keys.network_id, ref.owner, ref.sha256))
-        manifest = decode_manifest(self._keys, data, ref.sha256, base)
+        key = manifest_key(self._keys.network_id, ref.owner, ref.sha256)
+        manifest = decode_manifest(self._keys, self._store.get(key), ref.sha256, base)
         self._cache[ref.sha256] = manifest
         held = sum(one.table.nbytes for one in self._cache.values())
         while self._cache and held > _CACHED_BYTES:

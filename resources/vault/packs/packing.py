@@ -266,18 +266,27 @@ def _item_table(items: Sequence[_Item], blobs: Sequence[int]) -> Any:
     )
 
 
-def _rows(tables: Sequence[Any], places: BlobPlaces) -> Any:
+def _rows(tables: list[Any], places: BlobPlaces) -> Any:
+    """The rows of items, column by column: the batches are emptied, so none is held twice."""
     pa = arrow()
     schema = manifest_schema()
     if not tables:
         return empty(schema)
-    items = pa.concat_tables(tables).combine_chunks()
-    count = len(items)
+    parts = {name: [one[name] for one in tables] for name in tables[0].column_names}
+    count = sum(map(len, tables))
+    tables.clear()
     columns = {
         "kind": same_text(STATE, count),
         "removed": flags(False, count),
         "attributes": pa.nulls(count, pa.string()),
-        **{name: items[name] for name in items.column_names},
-        **places.columns(as_numbers(items["number"])),
+        **places.columns(as_numbers(_joined(parts.pop("number")))),
     }
-    return pa.table([columns[one.name].cast(one.type) for one in schema], schema=schema)
+    while parts:
+        name, chunks = parts.popitem()
+        columns[name] = _joined(chunks)
+        del chunks
+    return pa.table([columns.pop(one.name).cast(one.type) for one in schema], schema=schema)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    return arrow().concat_arrays([chunk for part in parts for chunk in part.chunks])

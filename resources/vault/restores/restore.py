@@ -1,6 +1,6 @@
 """Point-in-time restore: find, read, prove, keep sealed, and only then switch.
 
-Nothing is handed to the target before everything wanted has been read, opened, compared with its
+Nothing is handed to a live target before everything wanted has been read, opened, compared with its
 digest and kept (`staging`). The switch itself is guarded by versions in the control store and
 committed batch by batch; killed in between and run again, it skips what is there already.
 """
@@ -31,7 +31,9 @@ from resources.vault.restores.staging import (
     LiveHead,
     RestoreTarget,
     SealedStaging,
+    UncommittedTarget,
     switch_items,
+    write_proven,
 )
 from resources.vault.retention.local_holds import hold_locally, release_locally
 from resources.vault.retention.removal import hold, release
@@ -131,7 +133,11 @@ def restore(
     try:
         with SealedStaging(vault.store, staging) as sealed:
             ready = plan.stage(target, newer, sealed)
-            refused = switch_items(target, sealed, vault.keys, ready.manifest, ready.versions)
+            refused = (
+                []
+                if isinstance(target, UncommittedTarget)
+                else switch_items(target, sealed, vault.keys, ready.manifest, ready.versions)
+            )
     finally:
         plan.release()
     moment = ready.moment
@@ -191,7 +197,7 @@ class _Plan:
         self.notes: list[str] = []
 
     def stage(self, target: RestoreTarget, newer: str, staging: SealedStaging) -> _Ready:
-        """Read and prove everything wanted; nothing is handed to the target yet."""
+        """Read and prove everything wanted; only an uncommitted target has been handed anything."""
         moment = self._find()
         self._hold(moment)
         for number in range(_PLANS_MAX):
@@ -202,7 +208,7 @@ class _Plan:
             del heads  # digests of the whole network, of no use any more
             damaged: dict[str, CorruptObjectError] = {}
             staging.forget()
-            manifest, proven = self._prove(manifest, staging, damaged)
+            manifest, proven = self._prove(manifest, target, staging, damaged)
             if not damaged:
                 return _Ready(moment, manifest, proven, versions, unchanged, skipped)
             moment = self._plan_again(moment, damaged, number)
@@ -257,12 +263,18 @@ class _Plan:
                 self.notes.append(f"hold {self._hold_id} was not released, it expires: {error}")
 
     def _prove(
-        self, manifest: Manifest, staging: SealedStaging, damaged: dict[str, CorruptObjectError]
+        self,
+        manifest: Manifest,
+        target: RestoreTarget,
+        staging: SealedStaging,
+        damaged: dict[str, CorruptObjectError],
     ) -> tuple[Manifest, Proven]:
         def note(_: str, agent_ids: Sequence[str], error: CorruptObjectError) -> None:
             damaged.update(dict.fromkeys(agent_ids, error))
 
         keys = self._vault.keys
+        if isinstance(target, UncommittedTarget):
+            return manifest, write_proven(target, self._vault.store, keys, manifest, note)
         manifest = where_to_read(staging, keys, manifest, note)
         return manifest, prove_items(staging, keys, manifest, on_damage=note)
 

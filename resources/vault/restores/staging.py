@@ -6,6 +6,9 @@ them once more (disks fail as well), and hands the states to the target. So noth
 target before everything wanted has been proven, the vault is asked once, no state lies in the
 clear in a temporary file, and the file is as small as the packs are: a third or a fourth of the
 states. Opening twice costs less than writing the plain bytes and reading them again.
+
+A target that counts for nothing before its own commit, as a new folder does, is its own staging:
+one pass proves and writes.
 """
 
 from __future__ import annotations
@@ -15,13 +18,13 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from threading import Lock
 from types import TracebackType
-from typing import NamedTuple, NoReturn, Protocol, Self
+from typing import NamedTuple, NoReturn, Protocol, Self, runtime_checkable
 
 from fleet.errors import CorruptObjectError, StateroomError, StoreUnavailableError
 from fleet.pack_keys import PackKeys
 from fleet.ports.object_store import ReadableStore
 from resources.vault.packs.manifest import Manifest
-from resources.vault.packs.reading import ReadItem, read_items
+from resources.vault.packs.reading import Damaged, Proven, ReadItem, read_items
 
 _BATCH_BYTES = 8 * 1024 * 1024
 _BATCH_AGENTS = 500
@@ -50,6 +53,15 @@ class RestoreTarget(Protocol):
 
         Durable when this returns, unless `more` follows: then with that.
         """
+        ...
+
+
+@runtime_checkable
+class UncommittedTarget(RestoreTarget, Protocol):
+    """A target of which nothing counts before its own commit: it needs no other staging."""
+
+    def begin_anew(self) -> None:
+        """Drop what was written so far."""
         ...
 
 
@@ -170,6 +182,40 @@ def switch_items(
                 refused.append((item.agent_id, str(error)))
         del batch, wanted  # else they are held while the next ones fill
     return refused
+
+
+def write_proven(
+    target: UncommittedTarget,
+    store: ReadableStore,
+    keys: PackKeys,
+    manifest: Manifest,
+    on_damage: Damaged,
+) -> Proven:
+    """Only pass over the rows of an uncommitted target: each state is proven, then written.
+
+    The caller lets the target commit only if nothing was damaged.
+
+    Args:
+        target: where they go; what it held is dropped.
+        store: the vault.
+        keys: of the network.
+        manifest: the rows wanted.
+        on_damage: told of what cannot be read.
+
+    Raises:
+        StateroomError: the target's own, for the first state that it did not take.
+    """
+    target.begin_anew()
+    agents = size_bytes = 0
+    items = read_items(store, keys, manifest, workers=_opening_threads(), on_damage=on_damage)
+    for batch, more in _batches(items):
+        agents += len(batch)
+        size_bytes += sum(len(one.body) for one in batch)
+        for error in target.write([(one, 0) for one in batch], more=more):
+            if error is not None:
+                raise error
+        del batch  # else it is held while the next one fills
+    return Proven(agents, size_bytes)
 
 
 def _opening_threads() -> int:

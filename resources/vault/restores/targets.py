@@ -29,6 +29,8 @@ from resources.vault.restores.restore import ControlStoreTarget, LiveHead, Resto
 
 _SYNCED_EACH_MAX = 100
 """So many files are synced one by one; more by one flush of the file system."""
+_EARLY_FLUSH_BYTES = 256 * 1024 * 1024
+"""After so many more bytes the disk begins to write, beside the reading that goes on."""
 Rename = Callable[[str], str]
 """Gives an agent its id in the other network."""
 
@@ -150,6 +152,7 @@ class DirectoryTarget:
         self._folder = folder
         self._partial = folder.parent / f".{folder.name}.partial-{uuid.uuid4().hex}"
         self._states = _WrittenStates()
+        self._waiting_bytes = 0
         with _written(folder):
             self._partial.mkdir(parents=True)
             self._flush = FileSystemFlush(self._partial)
@@ -164,11 +167,24 @@ class DirectoryTarget:
     ) -> list[StateroomError | None]:
         """One file for each agent; durable with the others, by `commit`."""
         del more
+        partial = str(self._partial)
         with _written(self._folder):
             for item, _ in items:
-                write_new(self._partial / _file_name(item.agent_id), item.body)
+                write_new(f"{partial}/{_file_name(item.agent_id)}", item.body)
                 self._states.add(item)
+                self._waiting_bytes += len(item.body)
+            if self._waiting_bytes > _EARLY_FLUSH_BYTES:
+                self._flush.start()
+                self._waiting_bytes = 0
         return [None] * len(items)
+
+    def begin_anew(self) -> None:
+        """Remove the files written so far; nobody has seen them."""
+        if self._states.agent_ids:
+            with _written(self._folder):
+                shutil.rmtree(self._partial)
+                self._partial.mkdir()
+            self._states = _WrittenStates()
 
     def commit(self, network_id: str, result: RestoreResult) -> None:
         """Write the manifest, and give the folder its name: from here on it is there, whole."""

@@ -106,9 +106,11 @@ class Attempt:
         pa = arrow()
         if not len(fresh) and not len(removed):
             return
-        ids = pa.concat_arrays([fresh["item_id"].unique(), removed])
-        kept = without_items(self.current.table, ids)
-        table = pa.concat_tables([kept, fresh]) if len(kept) else fresh
+        table = fresh
+        if len(self.current.table):
+            ids = pa.concat_arrays([fresh["item_id"].unique(), removed])
+            kept = without_items(self.current.table, ids)
+            table = pa.concat_tables([kept, fresh]) if len(kept) else fresh
         self.current = Manifest(table, packs_of(table, self.current.packs))
 
     def lost_rows(self) -> Any:
@@ -127,7 +129,8 @@ class Attempt:
         vault = self.vault
         if rows is None:
             # Sorted in the place of what was there: a network's rows are held once.
-            manifest = self.current = self.current._replace(table=sort_rows(self.current.table))
+            ordered = sort_rows(self._take_table())
+            manifest = self.current = self.current._replace(table=ordered)
         else:
             manifest = Manifest(sort_rows(rows), packs_of(rows, self.current.packs))
         rows = manifest.table
@@ -137,6 +140,11 @@ class Attempt:
         self.own[sealed.sha256], self.sizes[sealed.sha256] = key, len(sealed.data)
         ref = ManifestRef(self.snapshot_id, sealed.sha256, len(sealed.data), len(rows))
         self.chain = (*base, ref)
+
+    def _take_table(self) -> Any:
+        table = self.current.table
+        self.current = self.current._replace(table=None)
+        return table
 
     def commit(
         self,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from fleet.agents import AgentState, StateChange
-from fleet.state_cuts import ChangeCursor, StateColumns, StateListing, cursor_of
+from fleet.state_cuts import ChangeCursor, StateListing, cursor_of
 from resources.vault.live_states import read_states
 from resources.vault.packs.arrow_columns import empty, number, strings, text
 from resources.vault.packs.manifest import (
@@ -124,12 +124,15 @@ class StateChanges:
             base = select_items(base, listing.states.agent_ids)
         diff = diff_states(base, listing.states)
         del base
-        batches = list(_batches(listing.states, diff.changed))
         self._count_unlogged(listing, diff.changed, diff.removed)
-        del listing  # a network's listing is a large thing in memory, and has been read
-        fresh, gone = self._store(batches)
+        agent_ids, sizes = listing.states.agent_ids, listing.states.sizes
+        del listing  # of a network's listing the rest has been read
+        fresh, gone = self._store(_batches(agent_ids, sizes, diff.changed), len(diff.changed))
+        del agent_ids, sizes
         removed = arrow().concat_arrays([diff.removed, strings(gone)])
-        self.changed, self.removed = len(fresh["item_id"].unique()), len(removed)
+        is_head = kernels().equal(fresh["chunk"], number(0, arrow().int32()))
+        self.changed = kernels().sum(is_head).as_py() or 0
+        self.removed = len(removed)
         attempt.replace(fresh, removed)
         return [fresh, tombstones(removed)]
 
@@ -158,17 +161,16 @@ class StateChanges:
         wanted = set(lost)
         listed = self._source.cut_states(self._attempt.vault.network_id, None).states
         numbers = [at for at, agent_id in enumerate(listed.agent_ids) if agent_id in wanted]
-        batches = list(_batches(listed, numbers))
+        fresh, _ = self._store(_batches(listed.agent_ids, listed.sizes, numbers), len(numbers))
         del listed
-        fresh, _ = self._store(batches)
         self._cursor = None
         self._attempt.replace(fresh, strings(lost))
         return len(numbers)
 
-    def _store(self, batches: Sequence[list[str]]) -> tuple[Any, list[str]]:
-        """Store the live states of these agents; their rows, and who has none any more."""
+    def _store(self, batches: Iterator[list[str]], count: int) -> tuple[Any, list[str]]:
+        """Store the live states of so many agents; their rows, and who has none any more."""
         gone: list[str] = []
-        if not batches:
+        if not count:
             return empty(manifest_schema()), gone
         with self._attempt.writer(STATE) as writer:
             for batch in batches:
@@ -182,16 +184,18 @@ class StateChanges:
         return fresh, gone
 
 
-def _batches(states: StateColumns, numbers: Iterable[int]) -> Iterator[list[str]]:
-    """Agent ids in batches of bounded bytes."""
+def _batches(
+    agent_ids: Sequence[str], sizes: Sequence[int], numbers: Iterable[int]
+) -> Iterator[list[str]]:
+    """The agent ids of these positions, in batches of bounded bytes."""
     batch: list[str] = []
     size = 0
     for at in numbers:
-        size_bytes = states.sizes[at]
+        size_bytes = sizes[at]
         if batch and (size + size_bytes > _BATCH_BYTES or len(batch) >= _BATCH_AGENTS):
             yield batch
             batch, size = [], 0
-        batch.append(states.agent_ids[at])
+        batch.append(agent_ids[at])
         size += size_bytes
     if batch:
         yield batch

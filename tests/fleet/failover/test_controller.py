@@ -10,7 +10,7 @@ import pytest
 from fleet.decided_moves import DecidedMove, move_key
 from fleet.errors import InvalidInputError
 from fleet.failover.decide import decide
-from fleet.failover.policy import Mode
+from fleet.failover.policy import Mode, RegionMode
 from fleet.failover.profiles import PRODUCTION
 from fleet.failover.records import (
     DESTRUCTIVE,
@@ -292,6 +292,40 @@ def test_what_we_remember_ourselves_is_not_counted_twice_and_not_forgotten() -> 
     fleet.tick()
     assert sorted(fleet.state.moves) == sorted(notes)
     assert fleet.state.moves_term == 9
+
+
+def test_a_node_that_an_earlier_leader_moved_cools_down_under_the_next() -> None:
+    """Moved 100 s before the change in an incident that has ended: its next move waits out 300."""
+    fleet = WatchedFleet(policy=replace(PRODUCTION, rate_nodes_min=9))
+    fleet.leader, fleet.earlier_moves = LEADING._replace(term=8), (_moved("eu-00", 10, 100.0),)
+    fleet.tick()
+    fleet.earlier_moves = ()
+    fleet["eu-00"].die()
+    fleet.run(150)
+    assert fleet.done(ActionKind.MOVE_NODE) == []
+    assert fleet.refused(Rule.COOL_DOWN)[-1].wait_s == pytest.approx(45.0, abs=6.0)
+    fleet.run(60)
+    assert len(fleet.done(ActionKind.MOVE_NODE)) == 1
+
+
+def test_a_region_that_an_earlier_leader_evacuated_counts_as_evacuated() -> None:
+    """The next leader may propose its way home, and asks a person before it gives up another."""
+    auto = replace(PRODUCTION, region_mode=RegionMode.AUTO, blast_fraction=1.0)
+    fleet = WatchedFleet(policy=auto)
+    fleet.abroad, fleet.earlier_evacuations = {"eu": 30}, {"eu": "inc-9"}
+    fleet.leader = LEADING._replace(term=8)
+    fleet.tick()
+    fleet.earlier_evacuations = {}
+    for node in fleet.region("us"):
+        node.die()
+    fleet.run(400)
+    assert fleet.done(ActionKind.EVACUATE_REGION) == []
+    assert [one.seen for one in fleet.refused(Rule.SECOND_REGION)[-1].reasons] == ["eu"]
+    for node in fleet.region("us"):
+        node.live()
+    fleet.run(auto.fail_back_calm_s + 300)
+    homeward = [one.action for one in fleet.refused(Rule.FAIL_BACK_REHEARSAL)]
+    assert (homeward[-1].subject, homeward[-1].incident) == ("region/eu", "inc-9")
 
 
 def test_who_leads_and_cannot_read_what_was_moved_changes_nothing() -> None:

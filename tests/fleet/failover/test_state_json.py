@@ -21,6 +21,7 @@ from fleet.failover.records import (
 )
 from fleet.failover.rules import Rule
 from fleet.failover.state_json import decode_state, encode_state
+from tests.examples import examples
 from tests.fleet.failover.rule_scenarios import SCENARIOS, lawful
 
 names = st.text(ascii_lowercase, min_size=1, max_size=8)
@@ -63,7 +64,7 @@ states = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(states)
 def test_a_state_reads_back_as_it_was_written(state: FailoverState) -> None:
     """And equal states give equal text."""

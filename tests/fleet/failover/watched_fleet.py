@@ -6,6 +6,7 @@ to an invariant checker. Nothing here decides anything.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -104,6 +105,7 @@ class WatchedFleet:
     clock_id: str = "boot-1"
     abroad: dict[str, int] = field(default_factory=dict)
     earlier_moves: tuple[DecidedMove, ...] | None = ()
+    earlier_evacuations: Mapping[str, str] = field(default_factory=dict)
     incidents: dict[str, str] = field(default_factory=dict)
     pending: dict[str, int] = field(default_factory=dict)
     history: list[tuple[float, Decision]] = field(default_factory=list)
@@ -175,6 +177,7 @@ class WatchedFleet:
             ),
             agents_abroad=dict(self.abroad),
             earlier_moves=self.earlier_moves,
+            earlier_evacuations=self.earlier_evacuations,
         )
 
     def tick(self, step_s: float | None = None) -> Decision:

@@ -14,6 +14,7 @@ from fleet.metrics.levels import Level
 from fleet.metrics.record import RollupColumns
 from fleet.metrics.rolling_up import Intervals, compensated_sums, merge, merge_runs, roll_up
 from fleet.metrics.samples import stale_marker
+from tests.examples import examples
 from tests.fleet.metrics.plain_records import Plain, assert_alike, plain_of, plain_roll_up, same
 
 Sample = tuple[int, int, float]
@@ -96,7 +97,7 @@ def test_a_sum_keeps_what_doubles_lose() -> None:
     assert merged.total[0] + merged.total_low[0] == 2.0
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=200), st.integers(0, 3))
 def test_sums_of_long_and_short_runs_are_equally_exact(values: list[float], more: int) -> None:
     """Runs that are finished value by value agree with those added by columns."""

@@ -17,6 +17,7 @@ from fleet.errors import InvalidInputError
 from fleet.metrics.labels import Labels, labels_of
 from fleet.promql.engine import PromqlEngine
 from fleet.promql.semantics import PROMETHEUS_2
+from tests.examples import examples
 from tests.fakes.metric_reader import InMemoryMetricReader
 from tests.fleet.promql.oracle import (
     Rows,
@@ -34,7 +35,7 @@ __all__ = ["prometheus_programs"]
 
 SPAN_MS = 40 * 60_000
 TOLERANCE = 1e-9
-EXAMPLES = int(os.environ.get("STATEROOM_PROMQL_EXAMPLES", "300"))
+EXAMPLES = int(os.environ.get("STATEROOM_PROMQL_EXAMPLES", "0")) or examples(300)
 FROZEN = Path(__file__).parents[2] / "golden" / "promql_expressions.json"
 FROZEN_EXAMPLES = 250
 """Expressions that are kept with their answers, for machines without Prometheus."""

@@ -18,6 +18,7 @@ from resources.clock import SystemClock
 from resources.control_store.opening import open_control_store
 from resources.local.node_spec import DEFAULT_GPU_PROBE
 from tests.platform_defs.settings_files import SMALL, write_settings
+from tests.servers.empty_stores import sqlite_url
 
 ENVIRON = {
     "STATEROOM_FLEET__CLUSTER": "simulated",
@@ -37,6 +38,8 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def store(settings: Settings) -> Iterator[ControlStore]:
     """An empty store."""
+    made = sqlite_url(settings.fleet.state_dir)
+    assert settings.control_store.url == made
     opened = open_control_store(settings.control_store.url, clock=SystemClock())
     yield opened
     opened.close()

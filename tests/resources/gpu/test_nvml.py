@@ -26,6 +26,7 @@ from resources.gpu.readings import (
     clock_reasons,
 )
 from resources.gpu.xid_watcher import XIDS_KEPT
+from tests.examples import examples
 from tests.fakes.nvml import GIB, FakeGpu, FakeMig, FakeNvml
 
 T0 = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -655,7 +656,7 @@ def _is_sound(plan: dict[str, object]) -> bool:
     return not plan["faults"] and plan["calls_until_lost"] is None and not plan["migs"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(st.lists(st.lists(plans, min_size=1, max_size=4), min_size=1, max_size=3), st.data())
 def test_no_plan_of_faults_makes_the_probe_raise_invent_or_forget(
     rounds: list[list[dict[str, object]]], data: st.DataObject

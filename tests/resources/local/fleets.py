@@ -19,6 +19,7 @@ from resources.control_store.opening import open_control_store
 from resources.local.fleet_declaration import declare_fleet
 from resources.local.local_cluster import LocalCluster
 from resources.local.node_spec import NodeRun, NodeSpec, read_run, run_path
+from tests.servers.empty_stores import sqlite_url
 
 T = TypeVar("T")
 
@@ -123,7 +124,7 @@ def open_fleet() -> Iterator[Fleet]:
     with TemporaryDirectory(prefix="sr-") as folder:  # short, as unix sockets need
         state_dir = Path(folder)
         (state_dir / "lake").mkdir()
-        url = f"sqlite:///{state_dir}/control.db"
+        url = sqlite_url(state_dir)
         store = open_control_store(url, clock=SystemClock())
         fleet = Fleet(state_dir, store, url, LocalCluster(store, state_dir, SystemClock()))
         try:

@@ -21,6 +21,7 @@ from fleet.errors import CorruptObjectError, StoreUnavailableError
 from fleet.names import is_name
 from resources.local import agent_requests
 from resources.local.agent_requests import UploadBudget
+from tests.examples import examples
 from tests.fakes.agent_server import AgentServer, serving
 from tests.fakes.agent_states import InMemoryAgentStates
 from tests.fakes.documented_client import DocumentedClient, problem_of
@@ -475,7 +476,9 @@ def test_a_defect_is_a_500_problem_and_the_server_lives_on(
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(name=st.text(st.characters(min_codepoint=0, max_codepoint=0x24F), min_size=1, max_size=20))
 def test_no_text_in_the_path_gets_through_unless_it_is_a_name(

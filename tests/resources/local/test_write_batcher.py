@@ -23,6 +23,7 @@ from fleet.errors import (
 from fleet.ports.control_store import PutResult
 from resources.clock import SystemClock
 from resources.local.write_batcher import BatchLimits, WriteBatcher
+from tests.examples import examples
 from tests.fakes.agent_states import FailingAgentStates, InMemoryAgentStates
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -290,7 +291,7 @@ def _run_agent(
     return states, acknowledged, refused
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15))
 @given(
     seed=st.integers(0, 2**32),
     failure_rate=st.sampled_from([0.0, 0.2, 0.6]),

@@ -40,6 +40,7 @@ from resources.metrics.raw_parts import (
 from resources.metrics.record_parts import NAMES, RecordWriter, open_records, take_records
 from resources.metrics.series_ranges import cuts
 from resources.metrics.sketch_parts import encode_sketches, read_sketches
+from tests.examples import examples
 from tests.fleet.metrics.plain_histograms import NativeHistogram, in_columns, one_by_one
 from tests.fleet.metrics.test_native_histograms import observe
 
@@ -71,7 +72,7 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_samples_come_back_by_ranges_of_any_size(small_groups: None) -> None:
     """Bit for bit, several parts as one, the later part deciding; no series is divided."""
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=examples(40))
     @given(st.lists(ROWS, min_size=1, max_size=3), st.integers(1, 30))
     def check(parts: list[list[tuple[int, int, float]]], chunk_rows: int) -> None:
         readers = [open_samples(opened(encode_samples(as_samples(part)))) for part in parts if part]
@@ -89,7 +90,7 @@ def test_samples_come_back_by_ranges_of_any_size(small_groups: None) -> None:
 def test_the_bytes_of_a_part_do_not_depend_on_the_pieces(small_groups: None) -> None:
     """So that equal inputs give equal files, however they were read."""
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=examples(30))
     @given(ROWS, st.lists(st.integers(0, 60), max_size=5))
     def check(rows: list[tuple[int, int, float]], places: list[int]) -> None:
         samples = as_samples(rows)
@@ -113,7 +114,7 @@ def test_the_bytes_of_a_part_do_not_depend_on_the_pieces(small_groups: None) -> 
 def test_records_come_back_bit_for_bit(small_groups: None) -> None:
     """Whole, by ranges, and of some series."""
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=examples(30))
     @given(ROWS)
     def check(rows: list[tuple[int, int, float]]) -> None:
         records = roll_up(*as_samples(rows), Level.M5)

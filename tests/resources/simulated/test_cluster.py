@@ -16,7 +16,7 @@ from fleet.errors import (
     StateroomError,
 )
 from fleet.inventory import AgentPhase, NodePhase
-from fleet.placement import plan_initial_placements
+from fleet.placement.initial import plan_initial_placements
 from fleet.ports.cluster import Cluster, FaultInjector
 from fleet.reports import NodeDeclaration
 from resources.simulated.cluster import SimulatedCluster

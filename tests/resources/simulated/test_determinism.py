@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fleet.faults import random_fault_script
 from resources.simulated.cluster import SimulatedCluster
+from tests.examples import examples
 from tests.resources.simulated.fleets import dealt_fleet
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -41,7 +42,7 @@ def fingerprint(cluster: SimulatedCluster) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25))
 @given(st.integers(0, 2**32), st.lists(st.integers(0, DURATION_S * 10), max_size=20))
 def test_slicing_and_looking_change_nothing(seed: int, looks: list[int]) -> None:
     """One advance equals any number of advances with looks between them."""

@@ -18,7 +18,7 @@ from fleet.errors import (
     TooLargeError,
 )
 from fleet.inventory import AgentPhase
-from fleet.placement import plan_initial_placements
+from fleet.placement.initial import plan_initial_placements
 from resources.simulated import csv_rows
 from resources.simulated.clock import DEFAULT_START
 from resources.simulated.cluster import SimulatedCluster
@@ -29,6 +29,7 @@ from resources.simulated.recorded import (
     RecordedCluster,
     load_recorded_cluster,
 )
+from tests.examples import examples
 
 NODE_HEADER = ",".join(NODE_COLUMNS)
 TASK_HEADER = ",".join(TASK_COLUMNS)
@@ -242,7 +243,7 @@ def test_regions_must_be_names_and_zones_letters(
         )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(st.binary(max_size=300), st.booleans())
 def test_no_bytes_make_the_loader_fail_otherwise(
     tmp_path_factory: pytest.TempPathFactory, tail: bytes, with_header: bool

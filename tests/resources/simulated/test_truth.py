@@ -13,6 +13,7 @@ from fleet.fault_script import parse_fault_script
 from fleet.faults import Fault, random_fault_script
 from fleet.inventory import AgentPhase
 from resources.simulated.cluster import SimulatedCluster
+from tests.examples import examples
 from tests.resources.simulated.fleets import HOMES, REGION_OF, dealt_fleet, four_nodes, placed
 
 NO_ZOMBIES = ["crash", "skew", "slow", "capacity-loss"]
@@ -42,7 +43,7 @@ def wander(cluster: SimulatedCluster, seed: int, steps: int = 40) -> list[str]:
     return doubled
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 @given(st.integers(0, 2**32))
 def test_no_agent_runs_on_two_nodes_unless_its_old_node_could_not_know(seed: int) -> None:
     """Without partitions, pauses and flapping there are no zombies, whatever is placed where."""
@@ -61,7 +62,7 @@ def test_partitions_do_make_zombies() -> None:
     assert found > 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 @given(st.integers(0, 2**32))
 def test_after_the_last_fault_every_agent_runs_exactly_where_it_is_placed(seed: int) -> None:
     """Any script heals: once all is repaired, truth equals placements, epochs included."""
@@ -78,7 +79,7 @@ def test_after_the_last_fault_every_agent_runs_exactly_where_it_is_placed(seed: 
         assert held == [(placement.node_id, placement.epoch, True)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 @given(st.floats(1.0, 3000.0), st.sampled_from(["store", "controller", "regions", "all"]))
 def test_a_partition_hides_a_node_but_does_not_stop_it(duration_s: float, peer: str) -> None:
     """The cut-off node works for as long as its neighbour does; only heartbeats are missing."""
@@ -97,7 +98,7 @@ def test_a_partition_hides_a_node_but_does_not_stop_it(duration_s: float, peer: 
         assert age_s <= 1.0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 @given(st.integers(0, 2**32), st.floats(-1e6, 1e6), st.integers(0, 2000))
 def test_skew_never_changes_when_something_is_received(seed: int, skew_s: float, at_s: int) -> None:
     """With and without skew, the same heartbeats are heard at the same moments."""

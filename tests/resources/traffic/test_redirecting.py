@@ -16,6 +16,7 @@ from resources.traffic.haproxy import HaproxyRouter
 from resources.traffic.haproxy_client import HaproxyClient
 from tests.fakes.clock import ManualClock
 from tests.servers.balancers import answering, running_haproxy
+from tests.servers.empty_stores import sqlite_url
 
 
 def test_requests_follow_a_moved_agent_and_its_zombie_is_refused_everywhere(
@@ -23,7 +24,7 @@ def test_requests_follow_a_moved_agent_and_its_zombie_is_refused_everywhere(
 ) -> None:
     """Fenced at once, redirected when its successor is ready, never back."""
     clock = ManualClock()
-    store = open_control_store(f"sqlite:///{tmp_path}/control.db", clock=clock)
+    store = open_control_store(sqlite_url(tmp_path), clock=clock)
     breakers = CircuitBreakers(clock)
     registry = GuardedServiceRegistry(store, breakers, "control-store")
     directory = ServiceDirectory(registry, EMBEDDED_SERVICES, clock, lambda: True)

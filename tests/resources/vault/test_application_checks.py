@@ -28,6 +28,7 @@ from resources.control_store.opening import open_control_store
 from resources.vault.verification.application_checks import ApplicationCheck, check_artefact
 from resources.vault.verification.artefact_checks import CHECKS, PROBE_NEIGHBOURS
 from tests.resources.state_writer import placement
+from tests.servers.empty_stores import sqlite_url
 
 
 def make_sqlite(folder: Path) -> Path:
@@ -110,13 +111,12 @@ def make_lake(folder: Path) -> Path:
 
 def make_control_store(folder: Path) -> Path:
     """Two agents, one with a state, on one node."""
-    path = folder / "control.db"
-    with closing(open_control_store(f"sqlite:///{path}", clock=SystemClock())) as store:
+    with closing(open_control_store(sqlite_url(folder), clock=SystemClock())) as store:
         store.declare_nodes([NodeDeclaration("n", "eu", "eu-a", 1, 1)])
         store.declare_agents([AgentDeclaration(one, "net", "w", "eu", 1, 1) for one in "ab"])
         store.place_agents([placement(one, 0) for one in "ab"])
         store.put_states([StatePut("a", 1, 0, b"state")])
-    return path
+    return folder / "control.db"
 
 
 MAKERS: dict[str, Callable[[Path], Path]] = {

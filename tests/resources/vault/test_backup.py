@@ -18,6 +18,7 @@ from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.packs.manifest import FULL_BELOW_ROWS
 from resources.vault.restores.restore import ControlStoreTarget, restore
 from resources.vault.snapshots.backup import back_up
+from tests.examples import examples
 from tests.fakes.control_store import InMemoryControlStore
 from tests.fakes.crashing_store import CrashingStore
 from tests.fakes.vault_fleet import VaultFleet, body_of
@@ -76,7 +77,7 @@ def test_each_snapshot_restores_what_was_live_when_it_was_taken(
 
 
 @pytest.mark.parametrize("plan", ["whole", "deltas"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25))
 @given(
     rounds=st.lists(
         st.dictionaries(

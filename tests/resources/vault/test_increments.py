@@ -19,6 +19,7 @@ from resources.vault.network import NetworkVault
 from resources.vault.replicas.promote import promote
 from resources.vault.retention.removal import forget, undelete
 from resources.vault.snapshots.backup import BackupResult, back_up
+from tests.examples import examples
 from tests.fakes.clock import ManualClock
 from tests.fakes.control_store import InMemoryControlStore
 from tests.fakes.copied_store import CopiedMemory, CopiedSqlite, CopiedStore, HookedSource
@@ -214,7 +215,7 @@ def test_an_increment_is_what_comparing_everything_gives(
 ) -> None:
     """Random histories of everything that happens to states, on what keeps them."""
 
-    @settings(max_examples=80 if kind == "memory" else 15, deadline=None)
+    @settings(max_examples=examples(80 if kind == "memory" else 15))
     @given(rounds=st.lists(ROUND, min_size=1, max_size=6))
     def histories(rounds: list[tuple[list[tuple[str, str]], str, list[str]]]) -> None:
         clock = ManualClock(AT)

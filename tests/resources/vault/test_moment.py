@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import NotFoundError
+from tests.examples import examples
 from tests.fakes.journaled_fleet import JournaledFleet
 
 AGENTS = 3
@@ -64,7 +65,7 @@ def demand(fleet: JournaledFleet, at: datetime) -> None:
             assert fleet.only_seen and "nothing proves" in str(error)  # noqa: PT017, PT018
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80))
 @given(histories)
 @example([("write", 0), ("snapshot", 0), ("pause", 1), ("write", 0), ("write", 0), ("tick", 0)])
 def test_a_restore_at_any_moment_is_the_newest_version_by_then_or_says_so(
@@ -87,7 +88,7 @@ def test_a_restore_at_any_moment_is_the_newest_version_by_then_or_says_so(
     assert fleet.exact == fleet.expected_at(None).keys()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80))
 @given(jumping)
 @example([("write", 0), ("tick", 0), ("jump", -86_400), ("write", 0), ("tick", 0)])
 @example([("jump", -90), ("write", 0), ("pause", 400), ("snapshot", 0)])
@@ -100,7 +101,7 @@ def test_a_clock_that_is_set_back_hides_nothing(actions: list[Action]) -> None:
     fleet.check(None)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(histories, histories)
 def test_before_the_journal_begins_restores_are_as_coarse_as_snapshots_and_say_so(
     before: list[Action], behind: list[Action]

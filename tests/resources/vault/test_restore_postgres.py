@@ -19,6 +19,7 @@ from resources.vault.restores.targets import RenamedTarget, prefixed
 from resources.vault.snapshots.backup import back_up
 from tests.fakes.object_store import InMemoryObjectStore
 from tests.fakes.vault_fleet import AT, VaultFleet, body_of
+from tests.servers.empty_stores import postgres_url
 from tests.servers.postgres import PostgresServer
 
 pytestmark = pytest.mark.postgres
@@ -66,7 +67,7 @@ class PostgresFleet:
 @pytest.fixture
 def world(postgres_server: PostgresServer) -> Iterator[PostgresFleet]:
     """In a database of its own."""
-    url = postgres_server.create_database(f"restore_{uuid.uuid4().hex}")
+    url = postgres_url(postgres_server, f"restore_{uuid.uuid4().hex}")
     with closing(open_control_store(url, clock=VaultFleet(1).clock)) as store:
         yield PostgresFleet(store)
 
@@ -94,7 +95,7 @@ def test_a_network_comes_back_into_an_empty_database(
     world: PostgresFleet, postgres_server: PostgresServer
 ) -> None:
     """After the loss of the server: declared and placed anew, every state as it was."""
-    url = postgres_server.create_database(f"restore_{uuid.uuid4().hex}")
+    url = postgres_url(postgres_server, f"restore_{uuid.uuid4().hex}")
     with closing(open_control_store(url, clock=world.fleet.clock)) as empty:
         lost, world.store = world.store, empty
         world.place("net", world.ids)

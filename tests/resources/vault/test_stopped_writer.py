@@ -30,6 +30,7 @@ from resources.vault.retention.removal import collect_garbage, forget, sweep
 from resources.vault.snapshots.backup import back_up
 from resources.vault.verification.verify import verify_content, verify_structure
 from tests.fakes.vault_fleet import AT, KEYS, VaultFleet, body_of
+from tests.servers.empty_stores import sqlite_url
 
 ROOT = Path(__file__).resolve().parents[3]
 NOW = timedelta(0)
@@ -41,7 +42,7 @@ class SleepersVault:
 
     def __init__(self, folder: Path) -> None:
         """Back up twice; then one more agent changes, so that the sleeper has something to do."""
-        self.url = f"sqlite:///{folder / 'control.db'}"
+        self.url = sqlite_url(folder)
         self.folder = folder / "vault"
         self.store = DirectoryObjectStore(self.folder)
         self.clock = SystemClock()

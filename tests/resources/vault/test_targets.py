@@ -20,7 +20,7 @@ from resources.vault.restores.targets import (
 )
 from tests.fakes.journaled_fleet import JournaledFleet
 from tests.fakes.vault_fleet import AT
-from tests.resources.vault.test_journal import step
+from tests.resources.vault.test_journal import segments, step
 
 
 @pytest.fixture
@@ -69,6 +69,29 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path, fleet: JournaledFl
     assert (folder / "mine").read_text() == "x"
     with pytest.raises(PermanentError, match="Not a directory"):
         DirectoryTarget(folder / "mine" / "below")
+
+
+def test_a_folder_that_met_damage_begins_anew_and_holds_one_version_of_each(
+    tmp_path: Path, fleet: JournaledFleet
+) -> None:
+    """What the first pass wrote beside the damaged state is gone; the older version is told."""
+    step(fleet, "agent-0001", "agent-0002")
+    key = segments(fleet.objects)[-1]
+    (listed,) = [one for one in fleet.opened().journal.refresh() if one.key == key]
+    data = bytearray(fleet.objects.get(key))
+    data[fleet.opened().journal.read(listed).frames[0].offset + 3] ^= 1
+    fleet.objects.replace(key, bytes(data))
+    fleet.reader = None
+    with pytest.raises(CorruptObjectError, match="1 agents cannot be restored: agent-0001"):
+        restore_into_directory(fleet.opened(), tmp_path / "old")
+    assert list(tmp_path.iterdir()) == []
+    done = restore_into_directory(fleet.opened(), tmp_path / "old", best_effort=True)
+    assert (done.restored, [one.agent_id for one in done.substitutions]) == (3, ["agent-0001"])
+    listed_agents = json.loads((tmp_path / "old" / "manifest.json").read_text())["agents"]
+    versions = {one["agent_id"]: one["version"] for one in listed_agents}
+    live = {one.agent_id: one.version for one in fleet.expected_at(None).values()}
+    assert versions == live | {"agent-0001": live["agent-0001"] - 1}
+    assert len(list((tmp_path / "old").glob("*.state"))) == 3
 
 
 def test_until_its_commit_a_folder_is_not_there(tmp_path: Path, fleet: JournaledFleet) -> None:

@@ -14,6 +14,7 @@ from fleet.errors import InvalidInputError
 from fleet.metrics.exposition.numbers import ExpositionFormat
 from fleet.metrics.exposition.parser import ExpositionParser
 from fleet.metrics.samples import MetricType
+from tests.examples import examples
 from tests.fleet.metrics.exposition.reading import (
     OPENMETRICS,
     TEXT,
@@ -55,7 +56,7 @@ def test_types_units_and_help_are_those_of_the_family(made: list[Metric]) -> Non
         assert info.help == family.documentation
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(families(), min_size=1, max_size=6), st.sampled_from([TEXT, OPENMETRICS]))
 def test_a_parser_that_remembers_reads_what_a_new_one_reads(
     bodies: list[list[Metric]], form: str
@@ -111,7 +112,7 @@ def outcome(parser: ExpositionParser, body: bytes) -> object:
         return "refused"
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(
     st.sampled_from([TEXT, OPENMETRICS]),
     st.lists(

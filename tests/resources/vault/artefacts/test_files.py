@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from resources.vault.artefacts.tree import LiveFile
 from resources.vault.verification.verify import verify_content
+from tests.examples import examples
 from tests.fakes.artefact_vault import ArtefactVault, outcome, tree
 
 MIB = 1024 * 1024
@@ -438,7 +439,7 @@ EDITS = st.tuples(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(script=st.lists(st.lists(EDITS, max_size=8), min_size=1, max_size=4))
 def test_every_snapshot_of_any_tree_comes_back_bit_for_bit(script: list[list[Edit]]) -> None:
     """Random trees, edited between snapshots; each restores what stood there at its moment."""

@@ -194,11 +194,11 @@ def test_manifests_of_states_alone_are_as_they_were_before_artefacts(tmp_path: P
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from fleet.vault_manifest import open_manifest
+    from fleet.vault_manifest import ManifestOpener
 
     fleet, store = VaultFleet(3), DirectoryObjectStore(tmp_path)
     back_up(fleet.vault(store), fleet.store)
     (listed,) = store.list_objects("manifests/")
     name = listed.key.rpartition("/")[2].removesuffix(".manifest")
-    plain = open_manifest(fleet.vault(store).keys, store.get(listed.key), name)
+    plain = ManifestOpener(fleet.vault(store).keys, store.get(listed.key), name).read()
     assert "attributes" not in pq.read_schema(pa.BufferReader(plain)).names

@@ -22,14 +22,10 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@pytest.fixture
+def ui(watched_fleet: RunningFleet) -> str:
     """URL of a running fleet's UI."""
-    fleet = RunningFleet(tmp_path_factory.mktemp("browser"))
-    try:
-        yield fleet.up()
-    finally:
-        fleet.end()
+    return watched_fleet.url
 
 
 @pytest.fixture

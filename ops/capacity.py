@@ -1,0 +1,144 @@
+"""Forecasts when regions are full, from the hourly cost reports; records, and changes nothing."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from fleet.capacity import (
+    FORECAST_TABLE,
+    CapacityForecast,
+    CapacityPoint,
+    CapacityPolicy,
+    forecast,
+)
+from fleet.costs.report import COST_TABLE, IDLE, UNPAID
+from fleet.declaration import FleetDeclaration
+from fleet.errors import NotFoundError
+from fleet.inventory import Node
+from fleet.ports.clock import Clock
+from fleet.ports.lake import Lake
+from ops.evidence import column_schema, number_evidence, object_evidence, table_preview
+from ops.inventory import AFTER, NODES
+from ops.inventory_reads import read_inventory
+from ops.outcomes import outcomes
+
+PARTITION = "all"
+RESOURCES = ("cpu_milli", "memory_bytes", "gpu_milli")
+PREVIEW = ("region", "resource", "used_ratio", "days_to_full", "holds_loss", "reason")
+Points = Mapping[tuple[str, str], Sequence[CapacityPoint]]
+"""By region and resource, oldest first."""
+
+
+@dg.op(
+    ins=AFTER,
+    out=dg.Out(dg.Nothing),
+    description="Forecast when each region is full, and whether it could lose a node.",
+)
+def forecast_capacity_op(
+    context: dg.OpExecutionContext,
+    fleet_declaration: dg.ResourceParam[FleetDeclaration],
+    capacity_policy: dg.ResourceParam[CapacityPolicy],
+    lake: dg.ResourceParam[Lake],
+    clock: dg.ResourceParam[Clock],
+) -> None:
+    """Record a row for each region and resource; committed by `Lake.write`."""
+    from resources.lake.records import to_table
+
+    now = clock.now()
+    with outcomes(context.retry_number):
+        rows = forecast_regions(lake, fleet_declaration.regions, capacity_policy, now)
+        committed = lake.write(FORECAST_TABLE, PARTITION, to_table(rows, CapacityForecast), now)
+    metadata: dict[str, Any] = {
+        **number_evidence(forecast_numbers(rows)),
+        **object_evidence(committed),
+        "preview": table_preview(rows, PREVIEW),
+        "dagster/table_name": FORECAST_TABLE,
+        "dagster/column_schema": column_schema(CapacityForecast),
+    }
+    context.add_output_metadata(metadata)
+
+
+def forecast_regions(
+    lake: Lake, regions: Sequence[str], policy: CapacityPolicy, now: datetime
+) -> list[CapacityForecast]:
+    """A row for each region and resource that it has any of.
+
+    Raises:
+        CorruptObjectError: an object of the history is damaged.
+    """
+    points = read_points(lake, now - timedelta(days=policy.history_days), now)
+    nodes = read_inventory(lake, NODES, regions, Node).records
+    largest = largest_nodes(nodes, policy.nodes_lost)
+    return [
+        forecast(region, resource, seen, largest.get((region, resource), 0.0), policy, now)
+        for (region, resource), seen in sorted(points.items())
+        if seen[-1].capacity > 0
+    ]
+
+
+def largest_nodes(nodes: Sequence[Node], count: int) -> dict[tuple[str, str], float]:
+    """Capacity of the `count` largest nodes of each region, by resource."""
+    amounts: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for node in nodes:
+        if node.phase not in UNPAID:
+            amounts[node.region, "cpu_milli"].append(node.cpu_milli)
+            amounts[node.region, "memory_bytes"].append(node.memory_bytes)
+            amounts[node.region, "gpu_milli"].append(1000 * node.gpu_count)
+    return {
+        key: float(sum(sorted(values, reverse=True)[:count])) for key, values in amounts.items()
+    }
+
+
+def read_points(lake: Lake, since: datetime, until: datetime) -> Points:
+    """What regions had and had allocated at each look of the cost report, added up by the engine.
+
+    Raises:
+        CorruptObjectError: an object of the history is damaged.
+    """
+    if not lake.objects(COST_TABLE):
+        return {}
+    sums = ", ".join(
+        f"sum({name}) FILTER (workload <> '{IDLE}') AS used_{name}, sum({name}) AS all_{name}"
+        for name in RESOURCES
+    )
+    answer = lake.query(
+        f"SELECT tick, region, {sums} FROM {COST_TABLE}_history "  # noqa: S608 - our own names and times
+        f"WHERE node_id <> '' AND tick >= TIMESTAMPTZ '{since.isoformat()}' "
+        f"AND tick <= TIMESTAMPTZ '{until.isoformat()}' GROUP BY tick, region ORDER BY tick"
+    )
+    found: dict[tuple[str, str], list[CapacityPoint]] = defaultdict(list)
+    for row in answer.to_pylist():
+        for name in RESOURCES:
+            used, whole = float(row[f"used_{name}"] or 0), float(row[f"all_{name}"])
+            found[row["region"], name].append(
+                CapacityPoint(row["tick"].astimezone(UTC), used, whole)
+            )
+    return found
+
+
+def read_forecast(lake: Lake) -> list[CapacityForecast]:
+    """The newest forecast; none when there never was any."""
+    from resources.lake.records import from_table
+
+    try:
+        return from_table(lake.read_latest(FORECAST_TABLE, PARTITION), CapacityForecast)
+    except NotFoundError:
+        return []
+
+
+def forecast_numbers(rows: Sequence[CapacityForecast]) -> dict[str, int | float]:
+    """What plots: how full the fullest region is, and how soon the first one will be."""
+    numbers: dict[str, int | float] = {
+        "rows": len(rows),
+        "used_ratio_max": max((row.used_ratio for row in rows), default=0.0),
+        "not_holding_a_loss": sum(not row.holds_loss for row in rows),
+    }
+    ahead = [row.days_to_full for row in rows if row.days_to_full is not None]
+    if ahead:
+        numbers["days_to_full_min"] = min(ahead)
+    for row in rows[:30]:
+        numbers[f"used_ratio of {row.region} {row.resource}"] = row.used_ratio
+    return numbers

@@ -1,0 +1,199 @@
+"""Plans which nodes could be given back, looks twice, and records proposals; never acts."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from fleet.consolidation.planning import fit_into_rooms, plan_consolidation
+from fleet.consolidation.records import (
+    PLAN_TABLE,
+    ConsolidationPolicy,
+    ConsolidationProposal,
+    NodeLoad,
+    Standing,
+)
+from fleet.consolidation.validation import carried_out, validate_proposals
+from fleet.costs.prices import PriceBook, RateTable
+from fleet.costs.quotes import QuotePolicy
+from fleet.costs.report import UNPAID
+from fleet.declaration import FleetDeclaration
+from fleet.errors import NotFoundError, StoreUnavailableError
+from fleet.heartbeats import HeartbeatPolicy, Readiness, classify_heartbeat
+from fleet.inventory import Agent, Node
+from fleet.inventory_checks import HOLDING_PHASES
+from fleet.operator_orders import select_live_maintenances
+from fleet.ports.clock import PatientClock
+from fleet.ports.control_store import ControlStore
+from fleet.ports.lake import Lake
+from fleet.reports import AgentDeclaration, NodeDeclaration
+from ops.evidence import column_schema, number_evidence, object_evidence, table_preview
+from ops.inventory import AFTER
+from ops.outcomes import outcomes
+from ops.price_quotes import quoted_book
+
+PARTITION = "all"
+PREVIEW = ("kind", "region", "nodes", "agents_moved", "saving_per_hour", "standing", "reason")
+
+
+@dg.op(
+    ins=AFTER,
+    out=dg.Out(dg.Nothing),
+    description="Plan which nodes could be given back, and look again some seconds later.",
+)
+def plan_consolidation_op(
+    context: dg.OpExecutionContext,
+    control_store: dg.ResourceParam[ControlStore],
+    fleet_declaration: dg.ResourceParam[FleetDeclaration],
+    consolidation_policy: dg.ResourceParam[ConsolidationPolicy],
+    price_book: dg.ResourceParam[PriceBook],
+    quote_policy: dg.ResourceParam[QuotePolicy],
+    lake: dg.ResourceParam[Lake],
+    clock: dg.ResourceParam[PatientClock],
+) -> None:
+    """Record every proposal with its standing; committed by `Lake.write` after the second look."""
+    from resources.lake.records import to_table
+
+    heartbeats = fleet_declaration.heartbeats
+    with outcomes(context.retry_number):
+        book = quoted_book(lake, price_book, quote_policy)
+        rows = propose_consolidation(
+            control_store, lake, consolidation_policy, book, heartbeats, clock
+        )
+        now = clock.now()
+        committed = lake.write(PLAN_TABLE, PARTITION, to_table(rows, ConsolidationProposal), now)
+    metadata: dict[str, Any] = {
+        **number_evidence(plan_numbers(rows)),
+        **object_evidence(committed),
+        "preview": table_preview(rows, PREVIEW),
+        "dagster/table_name": PLAN_TABLE,
+        "dagster/column_schema": column_schema(ConsolidationProposal),
+    }
+    context.add_output_metadata(metadata)
+
+
+def propose_consolidation(
+    store: ControlStore,
+    lake: Lake,
+    policy: ConsolidationPolicy,
+    book: PriceBook,
+    heartbeats: HeartbeatPolicy,
+    clock: PatientClock,
+) -> list[ConsolidationProposal]:
+    """Plan, wait, look again.
+
+    Raises:
+        StoreUnavailableError: the process was asked to end while it waited; nothing is proposed.
+    """
+    fits = fit_into_rooms(policy.headroom_ratio)
+    now = clock.now()
+    loads = look_at_loads(store, book, heartbeats, now)
+    past = read_past(lake, policy, now)
+    planned = plan_consolidation(loads, carried_out(past, loads), policy, fits, now)
+    if not planned:
+        return []
+    if not clock.pause(policy.validate_after_s):
+        raise StoreUnavailableError("asked to end before the second look")
+    now = clock.now()
+    loads = look_at_loads(store, book, heartbeats, now)
+    return validate_proposals(planned, loads, carried_out(past, loads), policy, fits, now)
+
+
+def look_at_loads(
+    store: ControlStore, book: PriceBook, heartbeats: HeartbeatPolicy, now: datetime
+) -> list[NodeLoad]:
+    """Every node that is paid for, with its agents; three listings of the store."""
+    worked_on = {one.subject for one in select_live_maintenances(store.maintenances(), now)}
+    rates = RateTable(book)
+    held: dict[str, list[AgentDeclaration]] = defaultdict(list)
+    for agent in store.agents():
+        if agent.node_id and agent.phase in HOLDING_PHASES:
+            held[agent.node_id].append(_declared(agent))
+    found = []
+    for node in store.nodes():
+        if node.phase in UNPAID:
+            continue
+        ready = classify_heartbeat(node, now, heartbeats).readiness is Readiness.READY
+        marked = {f"node/{node.node_id}", f"region/{node.region}"} & worked_on
+        found.append(
+            NodeLoad(
+                _node(node),
+                tuple(held[node.node_id]),
+                rates.of(node).node_hour,
+                ready and not marked,
+                node.started_at,
+            )
+        )
+    return found
+
+
+def _declared(agent: Agent) -> AgentDeclaration:
+    return AgentDeclaration(
+        agent.agent_id,
+        agent.network_id,
+        agent.workload,
+        agent.region,
+        agent.cpu_milli,
+        agent.memory_bytes,
+        agent.bandwidth_bps,
+        agent.gpu_milli,
+        agent.gpu_memory_bytes,
+        agent.priority,
+    )
+
+
+def _node(node: Node) -> NodeDeclaration:
+    return NodeDeclaration(
+        node.node_id,
+        node.region,
+        node.zone,
+        node.cpu_milli,
+        node.memory_bytes,
+        node.bandwidth_bps,
+        node.gpu_count,
+        node.gpu_memory_bytes,
+        node.gpu_model,
+    )
+
+
+def read_past(
+    lake: Lake, policy: ConsolidationPolicy, now: datetime
+) -> list[ConsolidationProposal]:
+    """Proposals of the longest window that counts; none when nothing was ever proposed."""
+    from resources.lake.records import from_table
+
+    longest = max([policy.settle_s, *(budget.window_s for budget in policy.budgets)])
+    try:
+        table = lake.history(PLAN_TABLE, now - timedelta(seconds=longest), now, PARTITION)
+    except NotFoundError:
+        return []
+    return from_table(table, ConsolidationProposal)
+
+
+def read_plan(lake: Lake) -> list[ConsolidationProposal]:
+    """The newest proposals; none when nothing was ever proposed."""
+    from resources.lake.records import from_table
+
+    try:
+        return from_table(lake.read_latest(PLAN_TABLE, PARTITION), ConsolidationProposal)
+    except NotFoundError:
+        return []
+
+
+def plan_numbers(rows: Sequence[ConsolidationProposal]) -> dict[str, int | float]:
+    """What plots: proposals by standing, and what the validated ones would save."""
+    validated = [row for row in rows if row.standing == Standing.VALIDATED]
+    return {
+        "proposals": len(rows),
+        **_counts(rows),
+        "nodes": sum(len(row.nodes) for row in validated),
+        "agents_moved": sum(row.agents_moved for row in validated),
+        "saving_per_hour": sum(row.saving_per_hour for row in validated),
+    }
+
+
+def _counts(rows: Iterable[ConsolidationProposal]) -> dict[str, int]:
+    counts = Counter(row.standing for row in rows)
+    return {standing.value: counts[standing.value] for standing in Standing}

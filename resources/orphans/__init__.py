@@ -1,0 +1,1 @@
+"""What belongs to nothing any more: adapters of `fleet.ports.orphan_reader`."""

@@ -1,0 +1,1 @@
+"""Prices that providers quote: adapters of `fleet.ports.price_source`."""
