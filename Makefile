@@ -43,11 +43,15 @@ test: $(STAMP)  ## Run the tests (under 10 minutes on 2 cores)
 test-all: $(STAMP)  ## Run the tests, also the long ones, each property with all its examples
 	@$(BIN)/pytest -n 2 --dist worksteal --hypothesis-profile=thorough
 
-.PHONY: check
-check: $(STAMP)  ## Lint, format, types, import contracts
+.PHONY: check check_style check_types check_imports
+check: $(STAMP)  ## Lint, format, types, import contracts: all at once, and all that is wrong
+	@$(MAKE) --no-print-directory --keep-going --jobs=3 check_types check_imports check_style
+check_style: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+check_types: $(STAMP)
 	@$(BIN)/mypy
+check_imports: $(STAMP)
 	@$(BIN)/lint-imports
 
 .PHONY: bench

@@ -67,7 +67,7 @@ DESCRIPTIONS = {
     PROPOSALS_TABLE: (
         "Every change that would save money, with what it was tested on and what an operator would "
         "do; proposals overlap, so their savings do not add up.\n\nGrain: one row per proposal and "
-        "look. Source: the four plans. Freshness: hourly."
+        "look. Source: the four plans, and the history of `cost_report`. Freshness: hourly."
     ),
 }
 
@@ -113,13 +113,17 @@ def build_cost_assets() -> list[dg.AssetsDefinition]:
 
     @dg.graph_asset(
         **_catalogue(PROPOSALS_TABLE),
-        ins=after(ADVICE_TABLE, SPOT_TABLE, PLAN_TABLE, CLEANUP_TABLE),
+        ins=after(ADVICE_TABLE, COST_TABLE, SPOT_TABLE, PLAN_TABLE, CLEANUP_TABLE),
     )
     def saving_proposals(
-        rightsizing_advice: Any, spot_suitability: Any, consolidation_plan: Any, cleanup_plan: Any
+        rightsizing_advice: Any,
+        cost_report: Any,
+        spot_suitability: Any,
+        consolidation_plan: Any,
+        cleanup_plan: Any,
     ) -> Any:
-        upstream = [rightsizing_advice, spot_suitability, consolidation_plan, cleanup_plan]
-        return gather_savings_op(upstream)
+        plans = [rightsizing_advice, spot_suitability, consolidation_plan, cleanup_plan]
+        return gather_savings_op([*plans, cost_report])
 
     hourly = [
         cost_report,

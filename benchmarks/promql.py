@@ -1,10 +1,12 @@
-"""How fast PromQL is answered over 100,000 series, against DuckDB's own scan and a real Prometheus.
+"""How fast PromQL is answered over 100,000 series, against DuckDB, Prometheus and VictoriaMetrics.
 
-Usage: python benchmarks/promql.py [--quick] [--series N] [--no-prometheus]
+Usage: python benchmarks/promql.py [--quick] [--series N] [--no-prometheus] [--no-victoria]
 
 A counter of as many series as asked for and a histogram of half as many, a sample every 15 s for
 15 minutes, in the metric store (a directory), in memory, in Parquet for DuckDB, and where
-`promtool` and `prometheus` are installed in a real server. Prints medians of rounds that alternate,
+`promtool` and `prometheus` are installed in a real server, and where `victoria-metrics` is
+(Debian: apt install victoria-metrics) in one of these, too. Its answers are not compared: its rate
+and increase do not extrapolate. Prints medians of rounds that alternate,
 by the clock and of processor time (a busy machine stretches the first, not the second), and what
 each takes of the second as a multiple of ours on the store. The answers are compared before
 anything is timed.
@@ -48,6 +50,7 @@ from resources.metrics.part_files import PartFiles
 from resources.metrics.rolling import roll_up_partition
 from resources.object_store.directory import DirectoryObjectStore
 from tests.servers.prometheus import backfill, running_prometheus
+from tests.servers.victoria_metrics import MISSING, running_victoria_metrics
 
 HOUR = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR_MS = round(HOUR.timestamp() * 1000)
@@ -217,8 +220,12 @@ def parquet_of(folder: Path, batch: SampleBatch) -> Path:
     return path
 
 
+Ask = Callable[[str, int | None], Any]
+"""Asks a server a query: at the end, or in ten steps of so many milliseconds."""
+
+
 @contextmanager
-def prometheus(batch: SampleBatch) -> Iterator[Callable[[str, int | None], Any] | None]:
+def prometheus(batch: SampleBatch) -> Iterator[Ask | None]:
     """Asks a real server that holds the same samples; None where none is installed."""
     if shutil.which("prometheus") is None or shutil.which("promtool") is None:
         yield None
@@ -241,6 +248,42 @@ def prometheus(batch: SampleBatch) -> Iterator[Callable[[str, int | None], Any] 
                 )
 
             yield ask
+
+
+@contextmanager
+def victoria(batch: SampleBatch) -> Iterator[Ask | None]:
+    """The same of VictoriaMetrics; None, and the reason said, where none is installed."""
+    with running_victoria_metrics() as server:
+        if server is None:
+            print(f"VictoriaMetrics left out: {MISSING}")
+            yield None
+            return
+        started = time.perf_counter()
+        for first in range(0, len(batch), 5000 * SAMPLES):
+            server.import_lines(documents(batch, first, min(first + 5000 * SAMPLES, len(batch))))
+        taken = time.perf_counter() - started
+        size = server.size_bytes() / len(batch)
+        print(f"VictoriaMetrics took its samples in {taken:.0f} s, {size:.2f} B/sample on disk")
+
+        def ask(query: str, step_ms: int | None = None) -> Any:
+            if step_ms is None:
+                return server.get("/api/v1/query", {"query": query, "time": f"{END_MS / 1000}"})
+            parameters = {"start": f"{(END_MS - 9 * step_ms) / 1000}", "end": f"{END_MS / 1000}"}
+            step = f"{step_ms / 1000}"
+            return server.get("/api/v1/query_range", {"query": query, "step": step, **parameters})
+
+        yield ask
+
+
+def documents(batch: SampleBatch, first: int, stop: int) -> Iterator[dict[str, Any]]:
+    """Series as VictoriaMetrics imports them."""
+    for n in range(first, stop, SAMPLES):
+        part = slice(n, n + SAMPLES)
+        yield {
+            "metric": dict(batch.series[int(batch.series_ids[n])].labels),
+            "values": batch.values[part].tolist(),
+            "timestamps": batch.ts_ms[part].tolist(),
+        }
 
 
 def openmetrics(batch: SampleBatch) -> str:
@@ -303,7 +346,7 @@ def say(title: str, found: dict[str, Taken]) -> None:
     print(f"{title}: {'; '.join(parts)}", flush=True)
 
 
-def compare(engine: PromqlEngine, ask: Callable[[str, int | None], Any]) -> None:
+def compare(engine: PromqlEngine, ask: Ask) -> None:
     """Stop where an answer is not Prometheus'."""
     for title, query in INSTANT.items():
         theirs = {
@@ -320,7 +363,7 @@ def compare(engine: PromqlEngine, ask: Callable[[str, int | None], Any]) -> None
 
 
 def measure(readers: dict[str, MetricReader], samples: Path, labels: Path,
-            ask: Callable[[str, int | None], Any] | None, rounds: int) -> None:  # fmt: skip
+            peers: dict[str, Ask], rounds: int) -> None:  # fmt: skip
     """All queries on all of them."""
     engines = {name: PromqlEngine(reader) for name, reader in readers.items()}
     scan = duckdb.connect()
@@ -334,8 +377,9 @@ def measure(readers: dict[str, MetricReader], samples: Path, labels: Path,
         if title.startswith("sum"):
             calls["DuckDB, increase in SQL"] = lambda: scan.execute(SQL.format(**span)).fetchall()
             calls["DuckDB, plain scan"] = lambda: scan.execute(PLAIN_SQL.format(**span)).fetchall()
-        if ask is not None:
-            calls["Prometheus"] = lambda query=query: ask(query, None)
+        calls |= {
+            name: (lambda ask=ask, query=query: ask(query, None)) for name, ask in peers.items()
+        }
         say(title, medians(rounds, calls))
     for title, query in RANGE.items():
         calls = {
@@ -346,8 +390,9 @@ def measure(readers: dict[str, MetricReader], samples: Path, labels: Path,
             )
             for name, engine in engines.items()
         }
-        if ask is not None:
-            calls["Prometheus"] = lambda query=query: ask(query, 60_000)
+        calls |= {
+            name: (lambda ask=ask, query=query: ask(query, 60_000)) for name, ask in peers.items()
+        }
         say(title, medians(rounds, calls))
 
 
@@ -356,14 +401,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="10,000 series, 3 rounds")
     parser.add_argument("--series", type=int, help="how many")
-    parser.add_argument("--no-prometheus", action="store_true", help="without a server")
+    parser.add_argument("--no-prometheus", action="store_true", help="without this server")
+    parser.add_argument("--no-victoria", action="store_true", help="without this server")
     options = parser.parse_args()
     count = options.series or (10_000 if options.quick else 100_000)
     rounds = 3 if options.quick else 7
     batch = batch_of(series_of(count))
     print(json.dumps({"series": len(batch.series), "samples": len(batch)}))
     server = nullcontext() if options.no_prometheus else prometheus(batch)
-    with tempfile.TemporaryDirectory() as folder, server as ask:
+    other = nullcontext() if options.no_victoria else victoria(batch)
+    with tempfile.TemporaryDirectory() as folder, server as ask, other as ask_victoria:
         store = metric_store(Path(folder) / "raw", batch)
         rolled = metric_store(Path(folder) / "rolled", batch)
         roll_up_all(rolled)
@@ -381,7 +428,9 @@ def main() -> None:
         if ask is not None:
             compare(PromqlEngine(store), ask)
             compare(PromqlEngine(rolled), ask)
-        measure(readers, samples, labels, ask, rounds)
+        asks = {"Prometheus": ask, "VictoriaMetrics": ask_victoria}
+        peers = {name: one for name, one in asks.items() if one is not None}
+        measure(readers, samples, labels, peers, rounds)
 
 
 if __name__ == "__main__":

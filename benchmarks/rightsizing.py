@@ -109,12 +109,12 @@ def report(title: str, trace: Trace, given: float, unit: str, scale: float, kind
 
 
 def median_s(work: Callable[[], object], rounds: int) -> float:
-    """Median of the time that some work takes."""
+    """Median of the CPU time that some work takes: it has one thread, and others run beside it."""
     taken = []
     for _ in range(rounds):
-        begun = time.perf_counter()
+        begun = time.process_time()
         work()
-        taken.append(time.perf_counter() - begun)
+        taken.append(time.process_time() - begun)
     return statistics.median(taken)
 
 
@@ -157,7 +157,7 @@ def measure(agents: int, workloads: int, hours: int, rounds: int) -> None:
     some = min(readings, 20_000)
     loop_s = median_s(lambda: one_by_one(usage, some), rounds) * readings / some
     print(f"advice on CPU: {agents} agents, {workloads} workloads, {hours} hourly readings each")
-    print(f"  {whole_s:.3f} s, {readings / whole_s / 1e6:.1f} M readings/s")
+    print(f"  {whole_s:.3f} s of CPU, {readings / whole_s / 1e6:.1f} M readings/s")
     print(f"  a percentile of every workload {ask_s * 1000:.1f} ms")
     print(f"  {loop_s / whole_s:.0f} x quicker than a loop ({loop_s:.1f} s, from {some} readings)")
     print(f"  {whole_s / bare_s:.0f} x one bare pass over the same columns ({bare_s:.3f} s)")

@@ -112,6 +112,17 @@ def fit_trend(hours: FloatArray, values: FloatArray) -> Trend | None:
     return Trend(slope * DAY_H, float(same.mean()), float(np.quantile(rest, PEAK_QUANTILE)))
 
 
+def looks_held(points: Sequence[CapacityPoint], removed: float) -> int:
+    """At how many looks what was allocated then would have fit into what is left now.
+
+    Args:
+        points: looks of one resource of a region; the last one is the present.
+        removed: capacity that would be given back.
+    """
+    left = points[-1].capacity - removed if points else 0.0
+    return sum(one.allocated <= left for one in points)
+
+
 def forecast(
     region: str,
     resource: str,

@@ -13,7 +13,7 @@ from copy import copy
 from typing import NamedTuple
 
 from fleet.placement.gpu_slots import GpuSlots
-from fleet.placement.requests import NO_RULES, AgentSize, PlacementRules
+from fleet.placement.requests import NO_RULES, PlacementRules, size_of
 from fleet.reports import AgentDeclaration, NodeDeclaration
 
 
@@ -29,11 +29,6 @@ class Shape(NamedTuple):
     gpu_memory_bytes: int
     gpu_models: tuple[str, ...] = ()
     """Any of these; empty: any."""
-
-    @property
-    def size(self) -> AgentSize:
-        """What each of them is allocated."""
-        return AgentSize(*self[2:7])
 
 
 def shape_of(agent: AgentDeclaration, rules: PlacementRules = NO_RULES) -> Shape:
@@ -79,20 +74,21 @@ class Room:
         found = copy(self)
         found.by_workload = self.by_workload.copy()
         found._free = self._free.copy()  # noqa: SLF001 - of this class
-        found._gpus = self._gpus.copy()  # noqa: SLF001
+        found._gpus = self._gpus.copy()  # noqa: SLF001 - of this class
         return found
 
-    def shortage(self, shape: Shape) -> str:
+    def shortage(self, shape: Shape | AgentDeclaration) -> str:
         """What is lacking for one more agent, in words; empty when it fits."""
         for quantity, free in self._free.items():
             wanted = getattr(shape, quantity)
             if wanted > free:
                 return f"{self.node.node_id} has {quantity} {free} of {wanted}"
-        size = shape.size
+        size = size_of(shape)
         if not size.needs_gpu:
             return ""
-        if shape.gpu_models and self.node.gpu_model not in shape.gpu_models:
-            wanted = " or ".join(shape.gpu_models)
+        models = shape.gpu_models if isinstance(shape, Shape) else ()
+        if models and self.node.gpu_model not in models:
+            wanted = " or ".join(models)
             return (
                 f"{self.node.node_id} has gpu_model {self.node.gpu_model or 'none'}, not {wanted}"
             )
@@ -105,11 +101,11 @@ class Room:
             f"gpu_memory_bytes {size.gpu_memory_bytes} left"
         )
 
-    def take(self, shape: Shape) -> None:
+    def take(self, shape: Shape | AgentDeclaration) -> None:
         """Reserve what one agent needs, whether or not it is there."""
         for quantity in self._free:
             self._free[quantity] -= getattr(shape, quantity)
-        claim = self._gpus.find(shape.size)
+        claim = self._gpus.find(size_of(shape))
         if claim is not None:
             self._gpus.take(claim)
         self.agents += 1

@@ -7,7 +7,7 @@ plan it, backups are judged by the age of their evidence, and the controller by 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from fleet.agents import Placement
@@ -22,6 +22,7 @@ from fleet.inventory_checks import HOLDING_PHASES, CheckVerdict, Offender, Sever
 from fleet.leases import Lease
 from fleet.node_health import VIEW_MAX_AGE_S
 from fleet.placement.parking import NO_NODE
+from fleet.placement.requests import PlacementRules
 from fleet.recovery_objectives import EVIDENCE_LEVELS, ObjectivePolicy
 from fleet.recovery_rows import CopyFacts
 from fleet.relocation import RelocationTargets, plan_relocation
@@ -63,6 +64,8 @@ class TakeoverFacts:
     breakers: Sequence[BreakerStatus]
     """Of all processes, reported lately."""
     now: datetime
+    rules: Mapping[str, PlacementRules] = field(default_factory=dict)
+    """By workload: which GPU models its agents need."""
 
 
 def judge_takeover(facts: TakeoverFacts, region: str) -> list[ReadinessRow]:
@@ -120,7 +123,9 @@ def _capacity(facts: TakeoverFacts, region: str) -> _Judged:
         leaving,
         [_placement(one, facts.now) for one in agents if one.region != region and one.node_id],
         {one.agent_id: _declaration(one) for one in agents},
-        RelocationTargets(nodes, targets, facts.failover.head_room, at_home=False),
+        RelocationTargets(
+            nodes, targets, facts.failover.head_room, at_home=False, rules=facts.rules
+        ),
         because=f"region {region} was lost",
         now=facts.now,
         term=0,

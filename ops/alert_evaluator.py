@@ -12,6 +12,7 @@ from fleet.alerts.groups import (
     GroupProgram,
     GroupState,
     compile_group,
+    ended_alerts,
     evaluate_group,
     fresh_state,
 )
@@ -115,6 +116,7 @@ class AlertEvaluator:
         problems: list[str] = []
         if not self._states:
             self._start(problems)
+            self._end_removed(now_ms, problems)
         evaluated, changed = self._evaluate(now_ms, problems)
         failed_before = len(problems)
         passed_on, told = self._pass_on(evaluated, now_ms, problems)
@@ -152,6 +154,21 @@ class AlertEvaluator:
             )
             for program in self._programs
         ]
+
+    def _end_removed(self, now_ms: int, problems: list[str]) -> None:
+        """End the series of alerts whose rule was there before the start, and is no more.
+
+        Those of recording rules end by themselves when nobody looks back so far: what they wrote
+        last is not kept.
+        """
+        kept = {(one.group.key, rule.name) for one in self._programs for rule in one.group.rules}
+        gone = [one.alert for one in self._before.alerts if (one.group, one.rule) not in kept]
+        if not gone:
+            return
+        try:
+            self._sink.write(ended_alerts(gone, now_ms))
+        except StateroomError as error:
+            problems.append(f"the series of {len(gone)} alerts of removed rules go on: {error}")
 
     def _evaluate(self, now_ms: int, problems: list[str]) -> tuple[list[int], bool]:
         """Evaluate the groups whose slot has come; which, and whether any alert has moved."""

@@ -60,6 +60,8 @@ class MetricCollection:
         store: where samples are kept.
         recent: is given every batch, too, so that rules need not read the store.
         clock: names batches.
+        writer: name of `store` in its commits; those of others are looked at, so that rules see
+            what they brought.
         waiting_max: samples that may wait.
     """
 
@@ -69,11 +71,15 @@ class MetricCollection:
         recent: RecentSamples,
         clock: Clock,
         *,
+        writer: str = "",
         waiting_max: int = WAITING_MAX,
     ) -> None:
         """Nothing taken yet."""
         self._store, self._recent = store, recent
         self._clock, self._waiting_max = clock, waiting_max
+        self._writer = writer
+        self._seen: int | None = None
+        """Number of the last commit that was looked at; None before the first of its own."""
         self._lock = threading.Lock()
         self._taken: list[ScrapeResult] = []
         self._waiting: list[Waiting] = []
@@ -102,7 +108,7 @@ class MetricCollection:
         while self._waiting:
             first = self._waiting[0]
             try:
-                self._store.append(first.batch, first.name)
+                commit = self._store.append(first.batch, first.name)
             except PermanentError as error:
                 self._waiting[:1] = self._without_refused(first, error)
                 continue
@@ -110,11 +116,32 @@ class MetricCollection:
                 problem = str(error)
                 self._count(commits_failed=1)
                 break
+            self._seen = commit.number if self._seen is None else self._seen
             del self._waiting[0]
             self._count(samples=len(first.batch))
+        if not problem:
+            problem = self._look_at_others()
         if problem != self._problem:
             _log.warning("metric store: %s", problem or "takes samples again")
         self._problem = problem
+
+    def _look_at_others(self) -> str:
+        """Have the store answer for times of which another writer has committed samples since.
+
+        Returns:
+            Why the log could not be read; '' when it could.
+        """
+        if self._seen is None:
+            return ""
+        try:
+            commits = self._store.commits(self._seen)
+        except StateroomError as error:
+            return str(error)
+        for commit in commits:
+            self._seen = commit.number
+            if commit.writer != self._writer:
+                self._recent.leave(max((part.max_ts_ms for part in commit.parts), default=0))
+        return ""
 
     def _without_refused(self, refused: Waiting, error: PermanentError) -> list[Waiting]:
         """Two halves of a batch, so that one wrong series keeps no other out; none of a single one.

@@ -1,12 +1,14 @@
 """Gathers every proposal that saves money into one list, dearest first."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
-from fleet.cleanup import CleanupProposal
+from fleet.capacity import looks_held
+from fleet.cleanup import CleanupProposal, LeftKind
 from fleet.consolidation.records import ConsolidationProposal, Standing
 from fleet.costs.proposals import (
     PROPOSALS_TABLE,
@@ -16,18 +18,23 @@ from fleet.costs.proposals import (
     rightsizing_proposals,
     spot_proposals,
 )
+from fleet.costs.report import CostRow
 from fleet.costs.spot import SPOT_TABLE, SpotSuitability
 from fleet.errors import NotFoundError
 from fleet.ports.clock import Clock
 from fleet.ports.lake import Lake
+from ops.capacity import RESOURCES, Points, read_points
 from ops.cleanup import read_cleanup
 from ops.consolidation import read_plan
+from ops.costs import read_costs
 from ops.evidence import column_schema, number_evidence, object_evidence, table_preview
 from ops.inventory import AFTER
 from ops.outcomes import outcomes
 from ops.rightsizing import read_advice
 
 PARTITION = "all"
+TESTED_DAYS = 14
+"""Of the past, that giving nodes back is tested on."""
 PREVIEW = ("kind", "subject", "saving_per_month", "tested", "reason")
 _REMOVALS = {
     "idle_agent": "Lower the workload's replicas, or stop the agent.",
@@ -62,10 +69,12 @@ def gather_savings_op(
 
 def gather_savings(lake: Lake, now: datetime) -> list[SavingProposal]:
     """Every proposal of the newest plans; they overlap, so their savings do not add up."""
+    points = read_points(lake, now - timedelta(days=TESTED_DAYS), now)
+    sizes = _node_sizes(read_costs(lake))
     found = [
         *rightsizing_proposals(read_advice(lake), now),
         *spot_proposals(read_spot(lake), now),
-        *(consolidation_saving(one, now) for one in read_plan(lake) if _stands(one)),
+        *(consolidation_saving(one, points, sizes, now) for one in read_plan(lake) if _stands(one)),
         *(cleanup_saving(one, now) for one in read_cleanup(lake) if not one.held),
     ]
     return sorted(found, key=lambda one: (-one.saving_per_hour, one.kind, one.subject))
@@ -75,7 +84,37 @@ def _stands(one: ConsolidationProposal) -> bool:
     return one.standing == Standing.VALIDATED
 
 
-def consolidation_saving(one: ConsolidationProposal, now: datetime) -> SavingProposal:
+def _node_sizes(rows: Iterable[CostRow]) -> dict[str, Counter[str]]:
+    """Capacity of each node by resource, as the report adds it up."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        if row.node_id:
+            found[row.node_id].update({name: getattr(row, name) for name in RESOURCES})
+    return found
+
+
+def back_test_loss(
+    one: ConsolidationProposal, points: Points, sizes: Mapping[str, Mapping[str, int]]
+) -> str:
+    """On the recorded looks: whether the other nodes would have had room for the region."""
+    held, looks = 0, 0
+    for resource in RESOURCES:
+        seen = points.get((one.region, resource), ())
+        removed = sum(sizes.get(name, {}).get(resource, 0) for name in one.nodes)
+        fitting = looks_held(seen, removed)
+        held = fitting if not looks else min(held, fitting)
+        looks = max(looks, len(seen))
+    if not looks:
+        return "two looks, apart in time; no report has recorded the region yet"
+    return f"two looks; the other nodes had room at {held} of {looks} recorded looks"
+
+
+def consolidation_saving(
+    one: ConsolidationProposal,
+    points: Points,
+    sizes: Mapping[str, Mapping[str, int]],
+    now: datetime,
+) -> SavingProposal:
     """Nodes that could be given back, as a proposal."""
     names = ", ".join(one.nodes[:5]) + (", ..." if len(one.nodes) > 5 else "")
     return make_proposal(
@@ -83,7 +122,7 @@ def consolidation_saving(one: ConsolidationProposal, now: datetime) -> SavingPro
         ",".join(one.nodes),
         one.region,
         one.saving_per_hour,
-        "two looks at the placements, apart in time",
+        back_test_loss(one, points, sizes),
         one.reason,
         f"Move their agents away (`stateroom failover node NAME --approve`): {names}.",
         now,
@@ -97,7 +136,7 @@ def cleanup_saving(one: CleanupProposal, now: datetime) -> SavingProposal:
         f"{one.kind} {one.region} {one.subject}".replace("  ", " "),
         one.region,
         one.saving_per_hour,
-        "the newest listing",
+        "its own samples of that time" if one.kind == LeftKind.IDLE_AGENT else "the newest listing",
         one.reason,
         _REMOVALS[one.kind],
         now,

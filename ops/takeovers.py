@@ -11,6 +11,7 @@ from fleet.failover_declaration import FailoverDeclaration
 from fleet.failover_tables import READINESS, Readiness, ReadinessRow
 from fleet.inventory import Agent, Node
 from fleet.leases import LEADER_LEASE
+from fleet.placement.requests import rules_of
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
@@ -103,4 +104,5 @@ class _Reader(NamedTuple):
             services=len(self.store.services()),
             breakers=self.store.breakers(),
             now=self.clock.now(),
+            rules={one.workload: rules_of(one) for one in self.store.workloads()},
         )

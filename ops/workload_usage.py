@@ -7,7 +7,7 @@ rollups where there are any, and time is cut into pieces that fit into memory.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -103,25 +103,23 @@ def _series_count(reader: MetricReader, metric: str, start_ms: int, end_ms: int)
 
 def _readings(
     reader: MetricReader, query: str, step_min: int, days: int, end_ms: int, series: int
-) -> list[Answer]:
+) -> Iterator[Answer]:
     """Answers of pieces of the time, oldest first; steps lie on multiples of the step."""
     from fleet.promql.engine import PromqlEngine
 
     if not series:
-        return []
+        return
     engine = PromqlEngine(reader)
     step_ms = step_min * MINUTE_MS
     last = end_ms // step_ms * step_ms
     first = last - days * 24 * 60 * MINUTE_MS + step_ms
     piece = max(1, min(ANSWER_MAX // series, 10_000)) * step_ms
-    return [
-        engine.range(query, begin, min(begin + piece - step_ms, last), step_ms)
-        for begin in range(first, last + 1, piece)
-    ]
+    for begin in range(first, last + 1, piece):
+        yield engine.range(query, begin, min(begin + piece - step_ms, last), step_ms)
 
 
 def _columns(
-    answers: Sequence[Answer], rows: dict[tuple[str, str], int], numbers: dict[str, int]
+    answers: Iterable[Answer], rows: dict[tuple[str, str], int], numbers: dict[str, int]
 ) -> Usage:
     """Answers as columns in order of time; series of unknown workloads are left out."""
     import numpy as np

@@ -87,13 +87,14 @@ def open_collector(settings: Settings) -> Iterator[Collector]:
     """
     clock = SystemClock()
     interval_s = settings.metrics.scrape_interval_s
+    writer = f"collector-{socket.gethostname()}-{os.getpid()}"
     store = open_metric_store(
         declared_metrics(settings.metrics),
         clock.now,
-        writer="collector",
+        writer=writer,
         settle_s=settings.metrics.settle_s,
     )
-    collection = _collection(settings, store, clock)
+    collection = _collection(settings, store, writer, clock)
     scraping = ScrapeLoop(clock, collection.take)
 
     def facts() -> tuple[int, int]:
@@ -114,12 +115,13 @@ def open_collector(settings: Settings) -> Iterator[Collector]:
             yield Collector(control, collection, scraping, target, interval_s)
 
 
-def _collection(settings: Settings, store: ObjectMetricStore, clock: Clock) -> MetricCollection:
+def _collection(
+    settings: Settings, store: ObjectMetricStore, writer: str, clock: Clock
+) -> MetricCollection:
     """Samples in memory and in the store, and the rules on both."""
     receivers = NotifierResource(**asdict(settings.notify) | {"alertmanager_url": ""})
     recent = RecentSamples(store, now_ms(clock))
-    collection = MetricCollection(store, recent, clock)
-    writer = f"{socket.gethostname()}-{os.getpid()}"
+    collection = MetricCollection(store, recent, clock, writer=writer)
     collection.evaluator = open_alert_evaluator(
         settings,
         RuleSamples(store, writer, recent, recent.add),

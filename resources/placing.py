@@ -7,6 +7,7 @@ round is one transaction: a crash leaves whole rounds, and the next call goes on
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -15,11 +16,10 @@ from fleet.agents import Placement
 from fleet.failover.policy import FailoverPolicy
 from fleet.inventory import Agent, Node
 from fleet.placement.initial import PlacementTerms, WaitingPlan, plan_waiting
-from fleet.placement.parking import waits
 from fleet.placement.preempting import is_preempted, preempt
 from fleet.placement.preemption import PreemptionPolicy
 from fleet.placement.queue import LifecycleQueue
-from fleet.placement.requests import rules_of
+from fleet.placement.requests import NO_RULES, rules_of
 from fleet.ports.control_store import ControlStore
 from fleet.reports import AgentDeclaration, NodeDeclaration
 
@@ -64,7 +64,8 @@ def place_waiting(
         now: stamps the placements.
         term: under which to place; below the one that an agent was last placed under, it is
             raised to that.
-        limit: at most so many agents; None: all. By priority, which rises with the time waited.
+        limit: at most so many agents get a node in one call, by priority, which rises with the
+            time waited; a gang comes whole, alone if it is bigger. None: all.
         leader_term: place as the leader of this term; then it must be `term`.
         left_nodes: nodes about to be retired: their agents wait, too.
         declared: all agents with their homes; None reads them from the store, where an agent is at
@@ -80,8 +81,6 @@ def place_waiting(
     lost = 0
     for number in range(1, ROUNDS_MAX + 1):
         reading = _read(store, frozenset(nodes_alive), frozenset(left_nodes), declared)
-        if only is None and limit is not None:
-            only = _choose(reading, now, limit)
         plan = plan_waiting(
             reading.agents,
             reading.open_nodes,
@@ -92,6 +91,8 @@ def place_waiting(
             only=only,
             closed_nodes=reading.closed_nodes,
         )
+        if only is None and limit is not None:
+            plan = _most_important(plan, reading, now, limit)
         planned = _with_preemptions(plan, reading, now, term)
         if not planned:
             return PlacementOutcome(placed, parked, 0, number)
@@ -196,14 +197,28 @@ def _read(
     )
 
 
-def _choose(reading: _Reading, now: datetime, limit: int) -> set[str]:
-    """The agents whose turn it is."""
-    known = reading.closed_nodes.union(node.node_id for node in reading.open_nodes)
+def _most_important(plan: WaitingPlan, reading: _Reading, now: datetime, limit: int) -> WaitingPlan:
+    """The plan with at most so many agents that get a node, gangs whole; parkings all stay.
+
+    Chosen among those who have a place, so that who fits nowhere holds nobody up.
+    """
     stored = {one.agent_id: one for one in reading.placements}
+    priorities = {one.agent_id: one.priority for one in reading.agents}
+    gangs = defaultdict[tuple[str, ...], list[Placement]](list)
     queue = LifecycleQueue()
-    for agent in reading.agents:
-        placed = stored.get(agent.agent_id)
-        if placed is None or waits(placed, known):
-            since = now if placed is None else placed.updated_at
-            queue.put(agent.agent_id, agent.priority, since.timestamp())
-    return {one.agent_id for one in queue.take(now.timestamp(), limit)}
+    for one in plan.changes:
+        if one.node_id:
+            gang = reading.terms.rules.get(one.workload, NO_RULES).gang
+            gangs[(one.network_id, one.region, gang) if gang else (one.agent_id,)].append(one)
+            since = stored[one.agent_id].updated_at if one.agent_id in stored else now
+            queue.put(one.agent_id, priorities[one.agent_id], since.timestamp())
+    group_of = {one.agent_id: group for group, members in gangs.items() for one in members}
+    chosen: dict[str, Placement] = {}
+    for waiting in queue.take(now.timestamp(), len(group_of)):
+        group = gangs[group_of[waiting.agent_id]]
+        if len(chosen) + len(group) <= limit or not chosen:
+            chosen |= {one.agent_id: one for one in group}
+        if len(chosen) >= limit:
+            break
+    kept = [one for one in plan.changes if not one.node_id or one.agent_id in chosen]
+    return plan._replace(changes=kept)

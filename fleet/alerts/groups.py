@@ -6,13 +6,14 @@ ALERTS_FOR_STATE. A series that an evaluation no longer yields gets a stale mark
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 
 from fleet.alerts.rules import AlertingRule, RecordingRule, Rule, RuleGroup
 from fleet.alerts.states import (
+    ActiveAlert,
     AlertProgram,
     AlertState,
     RuleOutcome,
@@ -202,6 +203,15 @@ def _alert_series(
         series[waited] = known.get(waited) or _put(alert.labels, {METRIC_NAME: FOR_STATE})
         values.append(float(alert.active_at_ms // 1000))
     return series, values
+
+
+def ended_alerts(alerts: Iterable[ActiveAlert], at_ms: int) -> InstantVector:
+    """Stale markers for the series of alerts whose rule is there no more."""
+    import numpy as np
+
+    state = RuleState({alert.labels: alert for alert in alerts})
+    labels = list(_alert_series(state, None)[0].values())
+    return InstantVector(labels, np.full(len(labels), STALE_BITS, np.uint64).view(float), at_ms)
 
 
 def _put(labels: Labels, more: Mapping[str, str]) -> Labels:

@@ -30,7 +30,8 @@ HELD_MAX = 20_000_000
 class RecentSamples:
     """A `MetricReader` whose newest samples are in memory; for one thread.
 
-    What other writers commit for these minutes (an import) is in the store alone.
+    What other writers commit for these minutes (an import, a collector) is in the store alone:
+    `leave` has it answered there.
 
     Args:
         below: the store.
@@ -84,6 +85,10 @@ class RecentSamples:
             self._of_metric[name].discard(identity)
             if not self._of_metric[name]:
                 del self._of_metric[name]
+
+    def leave(self, until_ms: int) -> None:
+        """Answer nothing from memory up to a time: the store has samples that are not held here."""
+        self._from_ms = max(self._from_ms, until_ms)
 
     def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> SelectedSeries:
         """See the port; where the range begins before what is held, the store answers."""

@@ -6,7 +6,6 @@ need one. Which device an agent really gets is its node's affair; plans only hav
 
 from __future__ import annotations
 
-from copy import copy
 from typing import NamedTuple
 
 from fleet.placement.requests import GPU_MILLI, AgentSize
@@ -42,7 +41,7 @@ class GpuSlots:
 
     def copy(self) -> GpuSlots:
         """The same devices, from which taking leaves these as they are."""
-        found = copy(self)
+        found = GpuSlots.__new__(GpuSlots)
         found.free, found.memory = self.free.copy(), self.memory.copy()
         return found
 

@@ -94,8 +94,8 @@ class _Planner:
         self._open: dict[str, Flags] = {}
         self._cpu_per_gpu: dict[str, float] = {}
         self._done: dict[str, PlannedRequest] = {}
-        self._taken: list[tuple[NodePool, Taken]] = []
-        """Of the gang that is being placed."""
+        self._taken: list[tuple[NodePool, Taken]] | None = None
+        """Of the gang that is being placed, to be put back."""
 
     def plan(self, requests: Sequence[PlacementRequest]) -> list[PlannedRequest]:
         admitted = self._admit(requests)
@@ -282,29 +282,42 @@ class _Planner:
 
     def _take(self, pool: NodePool, fill: Fill, size: AgentSize) -> None:
         if len(fill.rows):
-            self._taken.append((pool, pool.take(fill.rows, fill.counts, size)))
+            taken = pool.take(fill.rows, fill.counts, size)
+            if self._taken is not None:
+                self._taken.append((pool, taken))
 
     def _place_gang(self, gang: GangKey, members: Sequence[PlacementRequest]) -> None:
         """All of a gang's requests or none: what was taken for some is given back."""
-        self._taken = []
         wanted = sum(self._done[one.name].request.agents for one in members)
         held = {one.name: one.agents for one in members}  # of quotas
+        taken = self._taken = []
         if wanted == sum(held.values()):
             for one in sorted(members, key=lambda one: (*self._class_key(one)[:2], one.name)):
                 self._place_class([one])
                 held[one.name] = len(self._done[one.name].rows)
-            if wanted == sum(held.values()):
-                return
-        for pool, taken in reversed(self._taken):
-            pool.put_back(taken)
+        self._taken = None
+        if wanted == sum(held.values()):
+            return
+        for pool, part in reversed(taken):
+            pool.put_back(part)
+        self._refuse_gang(gang, members, wanted, held)
+
+    def _refuse_gang(
+        self,
+        gang: GangKey,
+        members: Sequence[PlacementRequest],
+        wanted: int,
+        held: Mapping[str, int],
+    ) -> None:
+        """Say to all members what one of them lacks, and give their quota back."""
         lacking = next(one for one in members if self._done[one.name].refusal)
         why = self._done[lacking.name].refusal
         refusal = gang_refusal(gang, wanted, lacking.workload or lacking.name, why)
         for one in members:
             self._problem.quotas.take(_agent_of(one), -held[one.name])
             asked = self._done[one.name].request
-            why = refusal if asked.agents else ""
-            self._done[one.name] = PlannedRequest(asked, NOTHING.rows, "", why)
+            said = refusal if asked.agents else ""
+            self._done[one.name] = PlannedRequest(asked, NOTHING.rows, "", said)
 
 
 def _order(key: tuple[object, ...]) -> tuple[object, ...]:

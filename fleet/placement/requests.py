@@ -7,11 +7,10 @@ them are two.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from fleet.agents import Workload
 from fleet.errors import InvalidInputError
-from fleet.reports import AgentDeclaration
 
 GPU_MILLI = 1000
 """One whole device."""
@@ -76,7 +75,22 @@ class PlacementRequest(NamedTuple):
     workload: str = ""
 
 
-def size_of(agent: AgentDeclaration) -> AgentSize:
+class Sized(Protocol):
+    """Whatever is allocated to an agent: a declaration, a shape."""
+
+    @property
+    def cpu_milli(self) -> int: ...  # noqa: D102
+    @property
+    def memory_bytes(self) -> int: ...  # noqa: D102
+    @property
+    def bandwidth_bps(self) -> int: ...  # noqa: D102
+    @property
+    def gpu_milli(self) -> int: ...  # noqa: D102
+    @property
+    def gpu_memory_bytes(self) -> int: ...  # noqa: D102
+
+
+def size_of(agent: Sized) -> AgentSize:
     """What an agent is allocated, as declared."""
     return AgentSize(
         agent.cpu_milli,

@@ -9,7 +9,7 @@ Importing this module loads NumPy: import it where it is used.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,7 +31,7 @@ from fleet.rescaling.batch_states import (
     replace_states,
 )
 from fleet.rescaling.decision import ReplicaDecision
-from fleet.rescaling.hpa import decide_replicas
+from fleet.rescaling.hpa import decide_replicas, unapplied
 from fleet.rescaling.hpa_words import SCALED_TO_ZERO
 
 _ABLE, _ACTIVE, _ZERO = 0, 1, TYPES.index(SCALED_TO_ZERO)
@@ -118,6 +118,28 @@ def decide_many(
     return decided
 
 
+def unapplied_many(decided: BatchDecision, errors: Mapping[int, str]) -> StateBatch:
+    """What is remembered where some changes were not made; as `unapplied` for each of them.
+
+    Args:
+        decided: by `decide_many`.
+        errors: by workload, why its change failed; empty where nobody tried.
+    """
+    state = copy_of(decided.state)
+    indices = sorted(errors)
+    kept = [
+        unapplied(
+            decided.specs.specs[index],
+            decided.decision(index),
+            decided.before.state(decided.specs, index),
+            errors[index],
+        ).state
+        for index in indices
+    ]
+    replace_states(state, indices, kept)
+    return state
+
+
 def _check(specs: SpecBatch, seen: ObservationBatch, state: StateBatch) -> None:
     """Refuse columns that do not belong together."""
     sizes = (len(specs), len(seen), len(state), len(seen.pod_offsets) - 1)
@@ -131,6 +153,10 @@ def _check(specs: SpecBatch, seen: ObservationBatch, state: StateBatch) -> None:
             len(seen.row_offsets) - 1,
             f"{len(specs.slot_kind)}, one per metric",
         )
+    lengths = (len(seen.row_value), len(seen.pod_phase))
+    ends = (int(seen.row_offsets[-1]), int(seen.pod_offsets[-1]))
+    if lengths != ends:
+        raise InvalidInputError("ends of rows and pods", ends, f"{lengths}, as many as there are")
     for name, counts in (("spec", seen.spec_replicas), ("status", seen.status_replicas)):
         if (counts < 0).any():
             raise InvalidInputError(f"{name}_replicas", int(counts.min()), "0 or more")

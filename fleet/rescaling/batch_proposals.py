@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fleet.errors import InvalidInputError
 from fleet.rescaling.batch_columns import (
     NO_CONDITION,
     NO_REQUEST,
@@ -38,6 +39,9 @@ from fleet.rescaling.go_integers import INT32_MAX, INT32_MIN, INT64_MAX
 from fleet.rescaling.spec import MetricKind, TargetType
 
 _PENDING, _RUNNING, _FAILED = (PHASES.index(name) for name in ("Pending", "Running", "Failed"))
+_COUNTS, _IGNORED, _WAITS, _EARLY, _UNREADY = range(5)
+"""What a pod counts as: with its sample; not; as unready; for CPU by the age of its sample; for CPU
+as unready."""
 _UTILIZATION = TARGETS.index(TargetType.UTILIZATION)
 _AVERAGE = TARGETS.index(TargetType.AVERAGE_VALUE)
 _EXTERNAL, _OBJECT = KINDS.index(MetricKind.EXTERNAL), KINDS.index(MetricKind.OBJECT)
@@ -72,8 +76,9 @@ def propose_all(specs: SpecBatch, seen: ObservationBatch, now_us: int) -> Propos
     usable[faulty] = False
     proposed.told[~specs.slot_has_target] = Told.NO_TARGET
     usable &= specs.slot_has_target
-    if seen.irregular:
-        usable &= ~np.isin(specs.slot_workload, list(seen.irregular))
+    apart = [*seen.irregular, *seen.workload_faults]
+    if apart:
+        usable &= ~np.isin(specs.slot_workload, apart)
     outside = (specs.slot_kind == _EXTERNAL) | (specs.slot_kind == _OBJECT)
     totals = np.flatnonzero(usable & outside)
     if totals.size:
@@ -93,14 +98,13 @@ class _Sums(NamedTuple):
 
 
 class _Segments:
-    """Rows of some slots, one after the other; adds them up by slot."""
+    """Rows of slots, one after the other; adds them up by slot."""
 
     def __init__(self, count: Int64s) -> None:
         """Take the number of rows of each slot."""
         self.count = count
-        self.before = np.cumsum(count) - count
         self.filled = np.flatnonzero(count)
-        self.starts = self.before[self.filled]
+        self.starts = (np.cumsum(count) - count)[self.filled]
 
     def sum(self, values: Int64s | Bools) -> Int64s:
         """Sum by slot; 0 for a slot without rows, which `reduceat` would give its neighbour's."""
@@ -108,11 +112,6 @@ class _Segments:
         if self.starts.size:
             found[self.filled] = np.add.reduceat(values, self.starts, dtype=np.int64)
         return found
-
-    def within(self) -> Int64s:
-        """Place of each row in its slot."""
-        total = int(self.count.sum())
-        return np.arange(total, dtype=np.int64) - np.repeat(self.before, self.count)
 
 
 class _Samples(NamedTuple):
@@ -125,11 +124,13 @@ class _Samples(NamedTuple):
     missing: Bools
     unready: Bools
 
-    def of(self, chosen: Bools) -> _Samples:
-        """Only the rows of some slots."""
-        rows = np.repeat(chosen, self.segments.count)
+    def of(self, slots: Places) -> _Samples:
+        """Only the rows of some slots, which stand in their order."""
+        chosen = np.zeros(len(self.segments.count), np.bool_)
+        chosen[slots] = True
+        rows = np.flatnonzero(np.repeat(chosen, self.segments.count))
         return _Samples(
-            _Segments(self.segments.count[chosen]),
+            _Segments(self.segments.count[slots]),
             self.value[rows],
             self.request[rows],
             self.kept[rows],
@@ -139,26 +140,20 @@ class _Samples(NamedTuple):
 
 
 def _propose_pods(
-    specs: SpecBatch,
-    seen: ObservationBatch,
-    slots: Places,
-    proposed: Proposed,
-    now_us: int,
+    specs: SpecBatch, seen: ObservationBatch, slots: Places, proposed: Proposed, now_us: int
 ) -> Places:
     """Fill in what samples of pods ask for; the slots whose error names a pod come back."""
     samples = _samples(specs, seen, slots, now_us)
     segments, kept = samples.segments, samples.kept
     is_percent = specs.slot_target_type[slots] == _UTILIZATION
-    entries = segments.sum(kept)
-    sums = _Sums(
-        segments.sum(np.where(kept, samples.value, 0)),
-        segments.sum(np.where(kept, samples.request, 0)),
-        entries,
-    )
+    entries = segments.sum(kept)[slots]
+    usage = segments.sum(np.where(kept, samples.value, 0))[slots]
+    requests = segments.sum(np.where(kept, samples.request, 0))[slots]
+    sums = _Sums(usage, requests, entries)
     told = np.full(len(slots), Told.VALID, np.int8)
-    told[is_percent & (sums.requests == 0)] = Told.NO_MATCH
+    told[is_percent & (requests == 0)] = Told.NO_MATCH
     told[entries == 0] = Told.NO_SAMPLES
-    told[segments.count == 0] = Told.NO_PODS
+    told[segments.count[slots] == 0] = Told.NO_PODS
     replicas, again = _replicas(specs, seen, slots, samples, sums)
     told[(told == Told.VALID) & again] = Told.NO_MATCH
     proposed.replicas[slots] = replicas
@@ -166,50 +161,65 @@ def _propose_pods(
     absent = samples.request == NO_REQUEST
     if not absent.any():
         return np.zeros(0, np.intp)
-    named: Places = slots[is_percent & (segments.sum(absent) > 0) & (entries > 0)]
+    named: Places = slots[is_percent & (segments.sum(absent)[slots] > 0) & (entries > 0)]
     return named
 
 
 def _samples(specs: SpecBatch, seen: ObservationBatch, slots: Places, now_us: int) -> _Samples:
-    """The rows of slots that read samples of pods; as `readiness.group_pods`."""
-    first = seen.row_offsets[slots]
-    segments = _Segments(seen.row_offsets[slots + 1] - first)
-    within = segments.within()
-    rows = within + np.repeat(first, segments.count)
-    pods = within + np.repeat(seen.pod_offsets[specs.slot_workload[slots]], segments.count)
-    phase = seen.pod_phase
-    ignored = (seen.pod_deleting | (phase == _FAILED))[pods]
-    unready = ((phase == _PENDING) & ~seen.pod_deleting)[pods]
-    missing = (seen.row_at_us[rows] == NONE_US) & ~ignored & ~unready
-    is_cpu = specs.slot_is_cpu[slots]
-    if is_cpu.any():
-        counts = np.repeat(is_cpu, segments.count) & ~ignored & ~missing
-        unready |= counts & _is_unready(specs, seen, rows, pods, now_us)
-    kept = ~(ignored | missing | unready)
-    return _Samples(segments, seen.row_value[rows], seen.row_request[rows], kept, missing, unready)
+    """What each row counts as; as `readiness.group_pods`.
+
+    All rows are gone through, also those of other slots: what comes of them nobody looks at, and
+    nothing has to be copied.
+    """
+    first = seen.row_offsets[:-1]
+    segments = _Segments(seen.row_offsets[1:] - first)
+    of_pods = np.zeros(len(first), np.bool_)
+    of_pods[slots] = True
+    pod_count = np.diff(seen.pod_offsets)[specs.slot_workload]
+    wrong = np.flatnonzero(of_pods & (segments.count != pod_count))
+    if wrong.size:
+        found, allowed = int(segments.count[wrong[0]]), f"{pod_count[wrong[0]]}, one for each pod"
+        raise InvalidInputError(f"rows of slot {wrong[0]}", found, allowed)
+    shift = np.where(of_pods, seen.pod_offsets[specs.slot_workload], 0) - first
+    pods = np.arange(len(seen.row_at_us), dtype=np.int64)
+    pods += np.repeat(shift, segments.count)
+    codes = np.append(_pod_codes(specs, seen, now_us), np.int8(_IGNORED))
+    code = np.take(codes, pods, mode="clip")
+    sampled = seen.row_at_us != NONE_US
+    there = code != _IGNORED
+    unready = code == _WAITS
+    missing = there & ~sampled & ~unready
+    starting = np.flatnonzero((code >= _EARLY) & sampled)
+    if starting.size:
+        slot = np.searchsorted(seen.row_offsets[1:], starting, side="right")
+        starting = starting[(specs.slot_is_cpu & of_pods)[slot]]
+        since = seen.pod_ready_changed_us[pods[starting]]
+        early = seen.row_at_us[starting] < since + seen.row_window_us[starting]
+        unready[starting[early | (code[starting] == _UNREADY)]] = True
+    kept = there & sampled & ~unready
+    return _Samples(segments, seen.row_value, seen.row_request, kept, missing, unready)
 
 
-def _is_unready(
-    specs: SpecBatch, seen: ObservationBatch, rows: Places, pods: Places, now_us: int
-) -> Bools:
-    """Rows whose pod starts or was never ready; as `readiness._is_unready`."""
-    options = specs.options
-    started, changed = seen.pod_started_us, seen.pod_ready_changed_us
-    unknown = (seen.pod_ready == NO_CONDITION) | (started == NONE_US)
-    not_ready = seen.pod_ready == NOT_READY
-    started = np.where(unknown, 0, started)
-    starts = started + round(options.cpu_initialization_period_s * MICROS) > now_us
-    unchanged = changed == NONE_US
-    delay_us = round(options.initial_readiness_delay_s * MICROS)
-    never = not_ready & (unchanged | (started + delay_us > changed))
-    unready_pods = unknown | np.where(starts, not_ready, never)
-    found: Bools = unready_pods[pods]
-    maybe_early = starts & ~unchanged & ~unready_pods
-    if maybe_early.any():
-        young = np.flatnonzero(maybe_early[pods])
-        since = changed[pods[young]]
-        found[young] = seen.row_at_us[rows[young]] < since + seen.row_window_us[rows[young]]
-    return found
+def _pod_codes(specs: SpecBatch, seen: ObservationBatch, now_us: int) -> Int8s:
+    """What each pod counts as, whatever the metric; as `readiness.group_pods`, `_is_unready`."""
+    options, ready = specs.options, seen.pod_ready
+    codes = np.full(len(ready), _COUNTS, np.int8)
+    started = seen.pod_started_us
+    young_us = now_us - round(options.cpu_initialization_period_s * MICROS)
+    some = np.flatnonzero((ready != READY) | (started > young_us) | (started == NONE_US))
+    if some.size:
+        unknown = (ready[some] == NO_CONDITION) | (started[some] == NONE_US)
+        not_ready = ready[some] == NOT_READY
+        began, changed = np.where(unknown, 0, started[some]), seen.pod_ready_changed_us[some]
+        delay_us = round(options.initial_readiness_delay_s * MICROS)
+        never = (changed == NONE_US) | (began + delay_us > changed)
+        is_young = began > young_us
+        codes[some[is_young & (changed != NONE_US)]] = _EARLY
+        codes[some[unknown | (not_ready & (is_young | never))]] = _UNREADY
+    waits = seen.pod_phase == _PENDING
+    codes[waits] = _WAITS
+    codes[seen.pod_deleting | (seen.pod_phase == _FAILED)] = _IGNORED
+    return codes
 
 
 def _replicas(
@@ -228,12 +238,13 @@ def _replicas(
     replicas = ceil_int32(ratio * sums.entries)
     held = (low <= ratio) & (ratio <= high)
     again = np.zeros(len(slots), np.bool_)
-    missing = samples.segments.sum(samples.missing) > 0
-    weighed = missing | ((samples.segments.sum(samples.unready) > 0) & (ratio > 1.0))
+    missing = samples.segments.sum(samples.missing)[slots] > 0
+    unready = samples.segments.sum(samples.unready)[slots] > 0
+    weighed = missing | (unready & (ratio > 1.0))
     if weighed.any():
         first, kind = ratio[weighed], is_percent[weighed]
         some = _Sums(*(column[weighed] for column in sums))
-        filled = _filled(samples.of(weighed), some, first, target[weighed], kind)
+        filled = _filled(samples.of(slots[weighed]), some, first, target[weighed], kind)
         again[weighed] = kind & (filled.requests == 0)
         second = _ratio(kind, target[weighed], filled)
         wanted = ceil_int32(second * filled.entries)

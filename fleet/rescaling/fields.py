@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fleet.errors import InvalidDocumentError, InvalidInputError, Problem
+from fleet.rescaling.documents import shown
 from fleet.rescaling.go_integers import INT32_MAX, INT32_MIN
 
-_SHOWN_CHARS = 120
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 
@@ -27,7 +27,7 @@ class Problems:
 
     def add(self, path: str, value: object, allowed: str) -> None:
         """Note one problem; `path` as in `spec.metrics[1].resource.target`."""
-        self.found.append(Problem(self.document, path, str(value)[:_SHOWN_CHARS], allowed))
+        self.found.append(Problem(self.document, path, shown(value), allowed))
 
     def raise_any(self) -> None:
         """Refuse the document if anything was noted.

@@ -25,9 +25,12 @@ from fleet.rescaling.decision import AppliedRule, Proposal, ReplicaDecision
 from fleet.rescaling.hpa_words import (
     ABLE_TO_SCALE,
     DISABLED,
+    GOT_SCALE,
     READY_FOR_NEW_SCALE,
     SCALED_TO_ZERO,
     SELECTOR_REASONS,
+    STABILIZED_DOWN,
+    STABILIZED_UP,
     TARGET_ERRORS,
     Limit,
     failed_get_scale,
@@ -37,7 +40,7 @@ from fleet.rescaling.hpa_words import (
     valid_metric,
 )
 from fleet.rescaling.metric_words import first_error
-from fleet.rescaling.observation import AutoscalerState, WorkloadObservation
+from fleet.rescaling.observation import AutoscalerState, Condition, WorkloadObservation
 from fleet.rescaling.proposals import TOLERANCE, Asked, Tolerance, propose, tolerance_of
 from fleet.rescaling.settling import stabilized, within_limits
 from fleet.rescaling.spec import AutoscalerSpec, ControllerOptions
@@ -104,13 +107,14 @@ def unapplied(
 
     Args:
         spec: that it was decided for.
-        decision: with a change.
+        decision: one without a change comes back as it is.
         before: the state that it was decided from.
         error: why the change failed; empty when nobody tried.
     """
-    told = failed_update(error) if error else READY_FOR_NEW_SCALE
+    if not decision.is_change:
+        return decision
     conditions = {condition.type: condition for condition in decision.conditions}
-    conditions[ABLE_TO_SCALE] = told
+    conditions[ABLE_TO_SCALE] = failed_update(error) if error else _able_before(decision)
     zeroed = [one for one in before.conditions if one.type == SCALED_TO_ZERO]
     if zeroed:
         conditions[SCALED_TO_ZERO] = zeroed[0]
@@ -131,6 +135,15 @@ def unapplied(
         state=state,
         error=f"failed to rescale {reference_of(spec)}: {error}" if error else "",
     )
+
+
+def _able_before(decision: ReplicaDecision) -> Condition:
+    """What was told before the change was made: that the past allows it, or has changed it."""
+    by_past = {told.message: told for told in (STABILIZED_UP, STABILIZED_DOWN)}
+    for rule in decision.rules:
+        if rule.reason in by_past:
+            return by_past[rule.reason]
+    return READY_FOR_NEW_SCALE if decision.proposals else GOT_SCALE
 
 
 def _check(spec: AutoscalerSpec, seen: WorkloadObservation) -> None:

@@ -10,11 +10,11 @@ Source: Kubernetes v1.36, `pkg/apis/autoscaling/v2/defaults.go`, `validation/val
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from fleet.errors import InvalidInputError
+from fleet.rescaling.documents import parsed_documents, shown
 from fleet.rescaling.fields import Fields, Problems, is_label, is_subdomain
 from fleet.rescaling.reading_behavior import read_behavior
 from fleet.rescaling.reading_metrics import read_metrics, read_reference
@@ -60,10 +60,10 @@ def parse_autoscaler(
             lists all that is wrong with one. Correct the document.
     """
     specs: list[AutoscalerSpec] = []
-    for index, parsed in enumerate(_parsed(text, document)):
+    for index, parsed in enumerate(parsed_documents(text, document)):
         name = document if not index else f"{document} (document {index + 1})"
         if not isinstance(parsed, Mapping):
-            raise InvalidInputError(name, parsed, f"an object of kind {KIND}")
+            raise InvalidInputError(name, shown(parsed), f"an object of kind {KIND}")
         items = parsed.get("items") if parsed.get("kind") in _LISTS else [parsed]
         objects = items if isinstance(items, list) else [parsed]
         specs.extend(read_autoscaler(one, options, name) for one in objects)
@@ -89,7 +89,7 @@ def read_autoscaler(
             `spec.metrics[1].resource.target`.
     """
     if not isinstance(document, Mapping):
-        raise InvalidInputError(name, document, f"an object of kind {KIND}")
+        raise InvalidInputError(name, shown(document), f"an object of kind {KIND}")
     problems = Problems(name)
     top = Fields(problems, "", document)
     _check_head(top)
@@ -103,39 +103,6 @@ def read_autoscaler(
     problems.raise_any()
     assert read is not None, "a spec that is not there is a problem"
     return read
-
-
-def _parsed(text: str, document: str) -> list[Any]:
-    """The documents of a text that are not empty."""
-    import yaml
-
-    try:
-        documents = list(yaml.load_all(text, _loader()))  # of PyYAML's safe kind
-    except yaml.YAMLError as error:
-        raise InvalidInputError(document, str(error), "YAML or JSON") from error
-    return [parsed for parsed in documents if parsed is not None]
-
-
-def _loader() -> Any:
-    """A safe loader that refuses a key that stands twice, where YAML takes the last."""
-    import yaml
-
-    class _StrictLoader(yaml.SafeLoader):
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            keys = [str(self.construct_object(key, deep=True)) for key, _ in node.value]
-            twice = [key for key, times in Counter(keys).items() if times > 1]
-            if twice:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {twice[0]} stands twice", node.start_mark
-                )
-            return super().construct_mapping(node, deep=deep)
-
-    # times and dates stay texts: JSON knows none, and a name may look like one
-    _StrictLoader.yaml_implicit_resolvers = {
-        first: [(tag, form) for tag, form in found if not tag.endswith(":timestamp")]
-        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    return _StrictLoader
 
 
 def _check_head(top: Fields) -> None:

@@ -133,10 +133,14 @@ class ObjectMetricStore:
     def commits(self, after: int = 0) -> Sequence[RawCommit]:
         """See `fleet.ports.MetricStore.commits`; the last 100,000 are kept."""
         with self.log.reading() as state:
-            first = next((one for one in state.batches.values() if one.number > after), None)
+            last, first = state.entry, None
+            for one in reversed(state.batches.values()):
+                if one.number <= after:
+                    break
+                first = one
         if first is None:
             return []
-        entries = self.log.entries(first.entry - 1)
+        entries = self.log.entries(first.entry - 1, last)
         found = (each.entry.commit for each in entries if isinstance(each.entry, SamplesEntry))
         return [commit for commit in found if commit.number > after]
 

@@ -108,9 +108,14 @@ class StoreLog:
                 hint="Let fewer writers commit, and each less often.",
             )
 
-    def entries(self, after: int) -> Iterator[Committed]:
-        """Entries with a greater number, as far as they are kept, in order."""
-        numbers = self._listed(after)
+    def entries(self, after: int, upto: int | None = None) -> Iterator[Committed]:
+        """Entries with a greater number, as far as they are kept, in order.
+
+        Args:
+            after: number of the entry before the first.
+            upto: number of the last, where it is known; else the log is listed.
+        """
+        numbers = self._listed(after) if upto is None else list(range(after + 1, upto + 1))
         with translated(), ThreadPoolExecutor(_READERS, thread_name_prefix="metric-log") as pool:
             for number, data in zip(numbers, pool.map(self._get, numbers), strict=True):
                 if data is not None:

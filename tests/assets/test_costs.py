@@ -273,6 +273,9 @@ def test_what_could_go_is_listed_and_left(tmp_path: Path) -> None:
         assert [info.agent_id for info in runs.store.state_infos()] == ["eu-1-a1"]
         kinds = Counter(row.kind for row in gather_savings(runs.lake, runs.clock.now()))
         assert (kinds["consolidation"], kinds["cleanup"]) == (2, 2)
+        proposals = gather_savings(runs.lake, runs.clock.now())
+        (tested, *_) = [row.tested for row in proposals if row.kind == "consolidation"]
+        assert tested == "two looks; the other nodes had room at 1 of 1 recorded looks"
 
 
 def test_quotes_are_asked_once_a_day_and_a_refusal_fails_only_its_own_run(tmp_path: Path) -> None:

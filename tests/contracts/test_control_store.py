@@ -395,7 +395,10 @@ class TestPlacements:
     def test_workloads_are_read_back_as_declared(self, store: ControlStore) -> None:
         """Also the nested restart policy; a second declaration replaces the first."""
         policy = RestartPolicy(RestartMode.ALWAYS, 0.5, 60.0, 3, 120.0)
-        one = Workload("b", "net", function="m:f", arguments={"k": "v"}, restart=policy)
+        one = Workload(
+            "b", "net", function="m:f", arguments={"k": "v"}, restart=policy,
+            gpu_models=("NVIDIA H100", "A"), spread_zones=True, gang="g", pack=True,
+        )  # fmt: skip
         two = Workload("a", "net", command=("sh", "-c", "true"), gpu_milli=250, priority=-1)
         store.declare_workloads([one, Workload("a", "old", function="x:y"), two])
         assert store.workloads() == [two, one]

@@ -23,6 +23,9 @@ from tests.resources.local.fleets import (
     shell,
 )
 
+AGENTS = 16
+"""More than the contract has tests."""
+
 
 @dataclass
 class LocalWorld:
@@ -52,16 +55,26 @@ class LocalWorld:
         return [n.heartbeat_at for n in self.fleet.store.nodes() if n.heartbeat_at]
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
-    """One agent under epoch 1 on the first of two nodes, which has reported it."""
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[Fleet, Iterator[Placement]]]:
+    """Two nodes that report, for all tests, and the agents that they run, each for one test."""
     work = shell("work", "exec sleep 1000")
     with open_fleet() as fleet:
-        cluster = fleet.start([node("n1"), node("n2")], [work], agents_of(work))
-        (placement,) = fleet.store.placements()
-        other = ({"n1", "n2"} - {placement.node_id}).pop()
-        eventually(lambda: fleet.agent("work-0").phase == AgentPhase.RUNNING, "the agent runs")
-        yield LocalWorld(fleet, cluster, REGION, placement, other)
+        fleet.start([node("n1"), node("n2")], [work], agents_of(work, AGENTS))
+        eventually(
+            lambda: all(one.phase == AgentPhase.RUNNING for one in fleet.store.agents()),
+            "all agents run",
+        )
+        yield fleet, iter(fleet.store.placements())
+
+
+@pytest.fixture
+def world(running: tuple[Fleet, Iterator[Placement]]) -> World:
+    """An agent that no other test has touched, under epoch 1 on the first of two nodes."""
+    fleet, untouched = running
+    placement = next(untouched)
+    other = ({"n1", "n2"} - {placement.node_id}).pop()
+    return LocalWorld(fleet, fleet.cluster, REGION, placement, other)
 
 
 class TestLocalCluster(ClusterContract):

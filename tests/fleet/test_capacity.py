@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.capacity import CapacityPoint, CapacityPolicy, fit_trend, forecast
+from fleet.capacity import CapacityPoint, CapacityPolicy, fit_trend, forecast, looks_held
 from fleet.costs.checks import check_forecast, check_loss
 from fleet.errors import InvalidInputError
 
@@ -125,3 +125,10 @@ def test_very_long_histories_are_thinned_out() -> None:
     found = fit_trend(hours, 3 * hours / 24)
     assert found is not None
     assert found.slope_per_day == pytest.approx(3.0)
+
+
+def test_a_loss_is_tested_on_every_recorded_look() -> None:
+    """Of 1,000 now, 300 less hold what was allocated at two of three looks."""
+    looks = points([600.0, 800.0, 700.0])
+    assert [looks_held(looks, removed) for removed in (0, 200, 300, 400.5, 1000)] == [3, 3, 2, 0, 0]
+    assert looks_held([], 5.0) == 0

@@ -13,6 +13,7 @@ import pytest
 from fleet.consolidation.planning import fit_into_rooms, plan_consolidation
 from fleet.consolidation.records import ConsolidationPolicy, ConsolidationProposal, NodeLoad
 from fleet.consolidation.validation import carried_out, validate_proposals
+from fleet.costs.checks import check_validated
 from fleet.disruption_budgets import Disruption, DisruptionBudget
 from fleet.reports import AgentDeclaration, NodeDeclaration
 
@@ -195,6 +196,14 @@ def test_only_what_was_carried_out_counts_against_a_budget() -> None:
     assert (gone.node_id, gone.reason, gone.taken_by) == ("n1", "underutilized", ("n2",))
     (emptied,) = carried_out(validated, [load("n1"), *first[1:]])
     assert emptied.node_id == "n1"
+
+
+def test_a_proposal_that_was_only_looked_at_once_fails_the_check() -> None:
+    """Validated and dropped ones were looked at twice."""
+    loads = [load("n1", 1), load("n2", 6), load("n3", 6)]
+    planned = plan(loads)
+    assert not check_validated(planned).passed
+    assert check_validated([*check(planned, loads), *check(planned, loads[1:])]).passed
 
 
 def test_regions_are_planned_apart() -> None:

@@ -86,3 +86,12 @@ def test_a_budget_that_means_nothing_is_refused(budget: DisruptionBudget, named:
     """The field is named."""
     with pytest.raises(InvalidInputError, match=rf"disruption_budgets\.b\.{named}"):
         validate_budget(budget)
+
+
+def test_a_budget_that_means_something_is_taken_as_it_is() -> None:
+    """With and without a schedule."""
+    for budget in (
+        DisruptionBudget("b", 1, reasons=("empty", "underutilized")),
+        DisruptionBudget("b", percent=5.0, schedule="0 9 * * 1-5", duration_s=3600),
+    ):
+        assert validate_budget(budget) is budget

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fleet.agents import Placement
 from fleet.placement.parking import NO_NODE
+from fleet.placement.requests import PlacementRules
 from fleet.relocation import Move, RelocationTargets, plan_relocation
 from fleet.reports import AgentDeclaration, NodeDeclaration
 from tests.fleet.test_placement import NOW, REGIONS, node
@@ -151,3 +152,28 @@ def test_an_agent_that_is_not_declared_any_more_is_parked_and_says_so() -> None:
     """Nobody knows what it needs."""
     (move,) = plan([on("n0", "a")], [], RelocationTargets([node("e1")], []))
     assert move.after.reason == "node n0 was lost; parked: it is not declared any more"
+
+
+def test_agents_move_only_to_nodes_with_their_gpu_model_and_whole_devices() -> None:
+    """Three devices in part used are no whole GPU; another model is none at all."""
+    rules = {"w": PlacementRules(gpu_models=("H",))}
+    nodes = [
+        node("n1")._replace(gpu_count=3, gpu_model="H"),
+        node("n2")._replace(gpu_count=2, gpu_model="A"),
+    ]
+    shapes = {name: agent(name)._replace(gpu_milli=600) for name in ("s1", "s2", "s3")}
+    shapes["big"] = agent("big")._replace(gpu_milli=1000)
+    staying = [on("n1", name) for name in ("s1", "s2", "s3")]
+    [move] = plan_relocation(
+        [on("gone", "big")], staying, shapes, RelocationTargets(nodes, (), rules=rules),
+        because="node gone was lost", now=NOW, term=2,
+    )  # fmt: skip
+    assert move.after.reason == (
+        "node gone was lost; parked: no node of east has room: n1 has no device with gpu_milli "
+        "1000 and gpu_memory_bytes 0 left; n2 has gpu_model A, not H"
+    )
+    [move] = plan_relocation(
+        [on("gone", "big")], staying[:1], shapes, RelocationTargets(nodes, (), rules=rules),
+        because="node gone was lost", now=NOW, term=2,
+    )  # fmt: skip
+    assert move.after.node_id == "n1"

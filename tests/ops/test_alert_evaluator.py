@@ -122,6 +122,20 @@ class World:
         return values
 
 
+def test_alerts_of_a_rule_that_is_removed_end_at_the_next_start(tmp_path: Path) -> None:
+    """Their series get a stale marker; those of rules that stay go on."""
+    world = World(tmp_path, DOWN, LONG)
+    world.minutes(1)
+    world.up["a"] = 0.0
+    world.minutes(3)
+    assert world.value("count(ALERTS) by (alertname)") == [1.0, 1.0]
+    world.group = world.group._replace(rules=(LONG,))
+    world.start()
+    world.minutes(1)
+    assert world.value('count({__name__=~"ALERTS.*",alertname="Down"}) or vector(0)') == [0.0]
+    assert world.value('ALERTS_FOR_STATE{alertname="Long"}') == [START_MS // 1000 + 60.0]
+
+
 def test_a_group_is_evaluated_once_in_its_interval_and_its_alerts_are_passed_on(
     tmp_path: Path,
 ) -> None:

@@ -15,7 +15,7 @@ from fleet.metrics.recent_samples import RecentSamples
 from fleet.metrics.samples import SampleBatch, SeriesInfo
 from fleet.metrics.scraped_target import ScrapeResult
 from fleet.metrics.vectors import InstantVector
-from fleet.ports.metric_store import RawCommit
+from fleet.ports.metric_store import RawCommit, RawPart
 from ops.alert_evaluator import AlertTick
 from ops.metric_collection import MetricCollection
 from ops.rule_samples import RuleSamples
@@ -35,6 +35,7 @@ class Store(MemorySeries):
         self.answer_is_lost = False
         self.names: list[str] = []
         self.committed: list[SampleBatch] = []
+        self.log: list[RawCommit] = []
 
     def append(self, batch: SampleBatch, batch_id: str) -> RawCommit:
         """Keep a batch once."""
@@ -48,11 +49,18 @@ class Store(MemorySeries):
         if self.answer_is_lost:
             self.answer_is_lost = False
             raise LakeUnavailableError("connection lost")
-        return RawCommit(len(self.names), batch_id, "test", ManualClock().now(), ())
+        self.log.append(RawCommit(len(self.log) + 1, batch_id, "own", ManualClock().now(), ()))
+        return self.log[-1]
+
+    def append_by(self, writer: str, ts_ms: int, value: float) -> None:
+        """What another process commits."""
+        self.put(UP, ts_ms, value)
+        part = RawPart("key", 0, 0, 1, 1, "", ts_ms, ts_ms)
+        self.log.append(RawCommit(len(self.log) + 1, "x", writer, ManualClock().now(), (part,)))
 
     def commits(self, after: int = 0) -> Sequence[RawCommit]:
-        """Not asked here."""
-        raise AssertionError(after)
+        """As the port says."""
+        return self.log[after:]
 
 
 class World:
@@ -65,7 +73,7 @@ class World:
         self.now_ms = round(self.clock.now().timestamp() * 1000)
         self.recent = RecentSamples(self.store, self.now_ms)
         self.collection = MetricCollection(
-            self.store, self.recent, self.clock, waiting_max=waiting_max
+            self.store, self.recent, self.clock, writer="own", waiting_max=waiting_max
         )
 
     def scrape(self, value: float = 1.0) -> None:
@@ -73,6 +81,25 @@ class World:
         self.clock.advance(1.0)
         self.now_ms += 1000
         self.collection.take(ScrapeResult(batch(self.now_ms, value), up=True))
+
+
+def test_rules_see_what_another_writer_commits_for_these_minutes() -> None:
+    """From the next commit on, the store answers for the times that it has more of."""
+    world = World()
+    ids = np.array([series_id(UP)])
+
+    def seen(start_ms: int) -> list[float]:
+        return world.recent.samples(ids, start_ms, world.now_ms).values.tolist()
+
+    world.scrape()
+    world.collection.commit()
+    began_ms = world.now_ms - 1000
+    world.scrape(2.0)
+    world.store.append_by("other", world.now_ms - 500, 7.0)
+    assert seen(began_ms) == [1.0]
+    world.collection.commit()
+    assert seen(began_ms) == [7.0], "the store of this test keeps what others put alone"
+    assert seen(world.now_ms - 500) == [2.0]
 
 
 def batch(ts_ms: int, value: float) -> SampleBatch:

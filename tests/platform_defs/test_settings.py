@@ -268,7 +268,7 @@ def test_every_value_knows_its_source(tmp_path: Path) -> None:
     sources = {row.key: row.source for row in effective_rows(settings)}
     assert sources["fleet.name"] == "stateroom.toml:2"
     assert sources["regions.us-west-2.nodes"] == "stateroom.toml:6"
-    assert sources["workloads.cpu.function"] == "stateroom.toml:13"
+    assert sources["workloads.cpu.function"] == "stateroom.toml:12"
     assert sources["web.port"] == "STATEROOM_WEB__PORT"
     assert sources["web.host"] == "default"
     assert sources["workloads.cpu.restart.mode"] == "default"

@@ -157,6 +157,18 @@ def test_a_limited_call_places_the_most_important_first() -> None:
     assert sorted(where(store)) == ["a", "b", "c"]
 
 
+def test_who_fits_nowhere_holds_nobody_up_and_a_gang_comes_whole() -> None:
+    """A limit of one: the big one is parked, the gang of two is more than the limit, but alone."""
+    store = fleet(agent("big", 99, 9), agent("g1", 1, 5, "gang"), agent("g2", 1, 5, "gang"))
+    store.declare_agents([agent("a", 1)])
+    store.declare_workloads([Workload("gang", "net", function="m:f", gang="g")])
+    outcome = place_waiting(store, NODES, now=NOW, term=0, limit=1)
+    assert [p.agent_id for p in outcome.placed] == ["g1", "g2"]
+    assert [p.agent_id for p in outcome.parked] == ["big"]
+    outcome = place_waiting(store, NODES, now=NOW, term=0, limit=1)
+    assert [p.agent_id for p in outcome.placed] == ["a"]
+
+
 def test_a_more_important_agent_makes_room_in_the_same_batch() -> None:
     """The victim has another node; the blast radius allows a quarter of the agents."""
     store = fleet(agent("a", 3), agent("b", 2), agent("c", 1), agent("d", 1))

@@ -176,7 +176,8 @@ def test_used_and_wasted_follow_the_readings() -> None:
 def test_nodes_that_are_gone_cost_nothing_and_silent_ones_go_on_costing() -> None:
     """The bill does not stop because nobody answers."""
     nodes = [a_node(phase.value, phase=phase) for phase in NodePhase]
-    rows = report_costs(nodes, [an_agent(node_id="terminated")], [], [], BOOK, {}, NOW)
+    agents = [an_agent(node_id="terminated"), an_agent("parked", "")]
+    rows = report_costs(nodes, agents, [], [a_gpu(utilization_percent=None)], BOOK, {}, NOW)
     assert {row.node_id for row in rows} == {"running", "stopped", "unknown"}
 
 

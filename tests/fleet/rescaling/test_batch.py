@@ -11,18 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import InvalidInputError
-from fleet.rescaling.batch import changes, decide_many
+from fleet.rescaling.batch import changes, decide_many, unapplied_many
 from fleet.rescaling.batch_columns import READY_UNKNOWN, observation_batch
 from fleet.rescaling.batch_specs import NONE_US, spec_batch
 from fleet.rescaling.batch_states import empty_state_batch, state_batch
-from fleet.rescaling.hpa import decide_replicas
+from fleet.rescaling.hpa import decide_replicas, unapplied
 from fleet.rescaling.observation import (
     AutoscalerState,
     Condition,
     PodSample,
     WorkloadObservation,
 )
-from fleet.rescaling.spec import AutoscalerSpec, ControllerOptions, TargetType
+from fleet.rescaling.reading_behavior import DEFAULT_DOWN, DEFAULT_UP
+from fleet.rescaling.spec import AutoscalerSpec, Behavior, ControllerOptions, TargetType
 from tests.fleet.rescaling import recordings
 from tests.fleet.rescaling.draw import draw_observation, draw_spec, draw_state
 from tests.fleet.rescaling.workloads import (
@@ -101,8 +102,31 @@ def test_columns_that_do_not_belong_together_are_refused() -> None:
     negative = np.array([3, -1], np.int32)
     with pytest.raises(InvalidInputError, match="spec_replicas"):
         decide_many(specs, replace(seen, spec_replicas=negative), empty_state_batch(2), NOW)
+    with pytest.raises(InvalidInputError, match="ends of rows and pods"):
+        decide_many(
+            specs, replace(seen, pod_offsets=np.array([0, 3, 5])), empty_state_batch(2), NOW
+        )
+    moved = replace(seen, row_offsets=np.array([0, 2, 6]))
+    with pytest.raises(InvalidInputError, match="rows of slot 0"):
+        decide_many(specs, moved, empty_state_batch(2), NOW)
     with pytest.raises(InvalidInputError, match="observations"):
         observation_batch(specs, [busy(3, 900)])
+
+
+def test_changes_that_were_not_made_are_forgotten_in_columns_too() -> None:
+    """Some fail, some nobody tried: the rest is remembered as made."""
+    spec = autoscaler(behavior=Behavior(DEFAULT_UP, DEFAULT_DOWN))
+    batch = spec_batch([spec] * 3)
+    decided = decide_many(
+        batch, observation_batch(batch, [busy(3, 900)] * 3), empty_state_batch(3), NOW
+    )
+    state = unapplied_many(decided, {0: "away", 2: ""})
+
+    single = decide_replicas(spec, busy(3, 900), AutoscalerState(), NOW)
+    assert state.state(batch, 1) == single.state == decided.state.state(batch, 0)
+    for index, error in ((0, "away"), (2, "")):
+        kept = unapplied(spec, single, AutoscalerState(), error)
+        assert state.state(batch, index) == kept.state
 
 
 @settings(max_examples=5, deadline=None)
@@ -110,17 +134,19 @@ def test_columns_that_do_not_belong_together_are_refused() -> None:
 def test_a_source_of_columns_needs_no_records(seed: int) -> None:
     """Decided from bare columns, and explained from them, a workload gets the same count."""
     rng = Random(seed)
-    specs = [draw_spec(rng) for _ in range(20)]
-    batch = spec_batch(specs)
-    states = state_batch([draw_state(rng) for _ in specs])
-    seen = observation_batch(batch, [draw_observation(rng, spec, 6) for spec in specs])
+    drawn = [(spec, draw_observation(rng, spec, 6)) for spec in (draw_spec(rng) for _ in range(20))]
+    strange = observation_batch(
+        spec_batch([spec for spec, _ in drawn]), [one for _, one in drawn]
+    ).irregular
+    regular = [pair for index, pair in enumerate(drawn) if index not in strange]
+    batch = spec_batch([spec for spec, _ in regular])
+    states = state_batch([draw_state(rng) for _ in regular])
+    seen = observation_batch(batch, [one for _, one in regular])
     told = decide_many(batch, seen, states, NOW)
-    columns = replace(seen, records=(), irregular=frozenset())
-    bare = decide_many(batch, columns, states, NOW)
-    regular = [index for index in range(len(specs)) if index not in seen.irregular]
+    bare = decide_many(batch, replace(seen, records=()), states, NOW)
 
-    assert [bare.desired[index] for index in regular] == [told.desired[index] for index in regular]
-    for index in regular:
+    assert bare.desired.tolist() == told.desired.tolist()
+    for index in range(len(regular)):
         assert bare.decision(index).desired == told.desired[index]
 
 

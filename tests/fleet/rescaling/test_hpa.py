@@ -9,7 +9,13 @@ import pytest
 from fleet.errors import InvalidInputError
 from fleet.rescaling.decision import PodCounts
 from fleet.rescaling.hpa import decide_replicas, unapplied
-from fleet.rescaling.observation import AutoscalerState, MetricFault, PodSample, ScaleEvent
+from fleet.rescaling.observation import (
+    AutoscalerState,
+    MetricFault,
+    PodSample,
+    Recommendation,
+    ScaleEvent,
+)
 from fleet.rescaling.reading_behavior import DEFAULT_DOWN, DEFAULT_UP
 from fleet.rescaling.spec import Behavior, MetricSpec, TargetType
 from tests.fleet.rescaling.workloads import (
@@ -76,6 +82,22 @@ def test_a_change_that_was_not_made_leaves_no_trace_but_the_proposal() -> None:
     assert kept.state.recommendations == decision.state.recommendations
     assert kept.error == "failed to rescale Deployment/default/web: the API is away"
     assert kept.conditions[0].reason == "FailedUpdateScale"
+
+
+def test_a_change_that_nobody_tried_shows_what_the_past_said() -> None:
+    """Observed only, the condition is the one from before the change; without one all stays."""
+    lowered = AutoscalerState((Recommendation(later(-60), 8),), seen=True)
+    for spec, before, count, told in (
+        (autoscaler(), NEW, 3, "ReadyForNewScale"),
+        (autoscaler(), lowered, 3, "ScaleDownStabilized"),
+        (autoscaler(most=2), NEW, 3, "SucceededGetScale"),
+    ):
+        decision = decide_replicas(spec, busy(count, 900), before, NOW)
+        kept = unapplied(spec, decision, before)
+        assert (kept.desired, kept.error, kept.conditions[0].reason) == (count, "", told)
+        assert kept.rules[-1].reason == "nobody acted"
+    calm = decide_replicas(autoscaler(), busy(3, 500), NEW, NOW)
+    assert unapplied(autoscaler(), calm, NEW, "no matter") is calm
 
 
 def test_a_metric_that_cannot_be_had_never_counts_as_zero() -> None:

@@ -151,8 +151,9 @@ def test_yaml_json_several_documents_and_lists_are_taken_apart() -> None:
     one, other = _document(), _document()
     other["metadata"]["name"] = "2026-11-21"
     both = {"apiVersion": "v1", "kind": "List", "items": [one, other]}
+    tabs = json.dumps(both, indent="\t")
     separate = f"---\n{json.dumps(one)}\n---\n---\n{json.dumps(other)}"
-    for text in (json.dumps(both), separate.replace('"2026-11-21"', "2026-11-21")):
+    for text in (json.dumps(both), tabs, separate.replace('"2026-11-21"', "2026-11-21")):
         assert [spec.name for spec in parse_autoscaler(text)] == ["web", "2026-11-21"]
 
 
@@ -163,6 +164,11 @@ def test_yaml_json_several_documents_and_lists_are_taken_apart() -> None:
         ("- 1", "an object of kind"),
         ("kind: List\nitems: [5]", "an object of kind"),
         ("a: [", "YAML or JSON"),
+        ('{"a": 1, "a": 2}', "stands twice"),
+        ('{"a": NaN}', "NaN is no number"),
+        ("[" * 5000, "YAML or JSON"),
+        (f"a: {'9' * 5000}", "YAML or JSON"),
+        ("{a: 1}", "apiVersion"),
         ("a: 1\na: 2", "stands twice"),
         ("&a [*a, *b]", "YAML or JSON"),
     ],
@@ -171,6 +177,15 @@ def test_texts_without_an_autoscaler_are_refused(text: str, told: str) -> None:
     """No YAML, no object, the same key twice: one error, nothing is read."""
     with pytest.raises(InvalidInputError, match=told):
         parse_autoscaler(text)
+
+
+def test_a_document_that_repeats_itself_a_million_times_is_refused_in_a_word() -> None:
+    """References can make a small text stand for a huge one; errors do not spell it out."""
+    lines = ["a0: &a0 [1]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    with pytest.raises(InvalidDocumentError) as caught:
+        parse_autoscaler("\n".join(lines))
+    assert len(str(caught.value)) < 3000
 
 
 def _metric(kind: str, **source: Any) -> dict[str, Any]:
@@ -194,6 +209,7 @@ _RULE = {"type": "Pods", "value": 1, "periodSeconds": 15}
         ({"minReplicas": "3"}, "minReplicas"),
         ({"minReplicas": True}, "minReplicas"),
         ({"maxReplicas": None}, "maxReplicas"),
+        ({"maxReplicas": {}}, "maxReplicas"),
         ({"maxReplicas": 2**31}, "maxReplicas"),
         ({"max": 3}, "max"),
         ({"scaleTargetRef": None}, "scaleTargetRef"),

@@ -141,9 +141,22 @@ def test_a_report_is_only_as_good_as_the_lease_of_its_boot(fleet: Fleet) -> None
     )
 
 
-def test_a_node_looks_for_others_at_declared_nodes_only(fleet: Fleet) -> None:
-    """No address is taken from outside; a dead node is a finding, an unknown one an error."""
+def test_a_node_counts_its_probes_and_looks_for_others_at_declared_nodes_only(
+    fleet: Fleet,
+) -> None:
+    """No address is taken from outside; a dead node is a finding, an unknown one an error.
+
+    The metrics count by outcome, without naming the node that was looked for.
+    """
     cluster = fleet.start(nodes("eu", "us"), probing=QUICK)
+    wanted = 'stateroom_node_probes_total{node="n1",outcome="answered",region="eu"}'
+
+    def counted() -> bool:
+        text = get(fleet, "/metrics")[1].decode()
+        found = [line for line in text.splitlines() if line.startswith(wanted)]
+        return bool(found) and float(found[0].rpartition(" ")[2]) > 0
+
+    eventually(counted, "probes are counted", 40.0)
     status, body = get(fleet, "/probe?node=n2")
     answer = json.loads(body)
     assert status == 200
@@ -155,19 +168,6 @@ def test_a_node_looks_for_others_at_declared_nodes_only(fleet: Fleet) -> None:
     status, body = get(fleet, "/probe?node=n2")
     assert (status, json.loads(body)["answered"]) == (200, False)
     assert json.loads(body)["reason"]
-
-
-def test_probes_are_counted_in_the_metrics(fleet: Fleet) -> None:
-    """By outcome, without naming a node."""
-    fleet.start(nodes("eu", "us"), probing=QUICK)
-    wanted = 'stateroom_node_probes_total{node="n1",outcome="answered",region="eu"}'
-
-    def counted() -> bool:
-        text = get(fleet, "/metrics")[1].decode()
-        found = [line for line in text.splitlines() if line.startswith(wanted)]
-        return bool(found) and float(found[0].rpartition(" ")[2]) > 0
-
-    eventually(counted, "probes are counted", 40.0)
 
 
 class Misled:
