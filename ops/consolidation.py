@@ -25,6 +25,7 @@ from fleet.heartbeats import HeartbeatPolicy, Readiness, classify_heartbeat
 from fleet.inventory import Agent, Node
 from fleet.inventory_checks import HOLDING_PHASES
 from fleet.operator_orders import select_live_maintenances
+from fleet.placement.requests import rules_of
 from fleet.ports.clock import PatientClock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
@@ -87,7 +88,8 @@ def propose_consolidation(
     Raises:
         StoreUnavailableError: the process was asked to end while it waited; nothing is proposed.
     """
-    fits = fit_into_rooms(policy.headroom_ratio)
+    rules = {(one.network_id, one.workload): rules_of(one) for one in store.workloads()}
+    fits = fit_into_rooms(policy.headroom_ratio, rules)
     now = clock.now()
     loads = look_at_loads(store, book, heartbeats, now)
     past = read_past(lake, policy, now)
