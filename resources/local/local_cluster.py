@@ -200,6 +200,13 @@ class LocalCluster(LocalFaults):
         placements = {placed.agent_id: placed for placed in self._store.placements()}
         plan = plan_scale(workload, region, replicas, agents, placements, now)
         self._store.declare_agents(plan.declared)
+        self._let_go(
+            [
+                placements[one.agent_id]
+                for one in plan.changed
+                if one.desired == "stopped" and one.node_id
+            ]
+        )
         self._store.place_agents(plan.changed)
         place_unplaced(self._store, self._clock)
         self._nudge()

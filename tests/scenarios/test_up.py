@@ -97,7 +97,7 @@ def run_workers_are_forked_warm(fleet: RunningFleet, url: str) -> None:
         time.sleep(0.1)
     assert found[0] != killed
     log = (fleet.folder / "state/logs/code-server.log").read_text(encoding="utf-8")
-    assert "fresh interpreter" not in log
+    assert "fresh interpreters" not in log
 
 
 def test_up_serves_refuses_a_second_stops_clean_and_continues(fleet: RunningFleet) -> None:
