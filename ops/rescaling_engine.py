@@ -10,6 +10,7 @@ from fleet.ports.control_store import ControlStore
 from fleet.rescaling.context import ScalingContext
 from fleet.rescaling.decision import ReplicaDecision
 from fleet.rescaling.engine import decide_scaling
+from fleet.rescaling.foresight import Forecast
 from fleet.rescaling.observation import AutoscalerState
 from fleet.rescaling.pods import WorkloadAgents
 from fleet.rescaling.policy import WorkloadScaling
@@ -65,6 +66,7 @@ def ask_engine(
     state: AutoscalerState,
     ledger: QuotaLedger,
     prices: Prices,
+    foreseen: Forecast | None,
     now: datetime,
 ) -> ReplicaDecision:
     """The engine's decision; what it adds is taken from the quota.
@@ -75,6 +77,7 @@ def ask_engine(
         state: what is remembered of it.
         ledger: what quotas still allow; changed.
         prices: of agents.
+        foreseen: of this workload in this region; None: nothing is.
         now: moment of the look.
     """
     wanted, back = seen.agents.wanted, seen.agents.stopped
@@ -87,6 +90,7 @@ def ask_engine(
     context = ScalingContext(
         is_gpu=shape is not None and shape.gpu_milli > 0,
         price_per_hour=prices.of(scaling, wanted),
+        forecast=foreseen,
         quota_room=room,
         options=ControllerOptions(scale_to_zero=scaling.activation is not None),
     )
