@@ -39,7 +39,7 @@ PREVIEW = ("kind", "subject", "saving_per_month", "tested", "reason")
 _REMOVALS = {
     "idle_agent": "Lower the workload's replicas, or stop the agent.",
     "retired_state": "No command removes it; an agent of this name would go on from it.",
-    "undeclared_backups": "Declare the network once more, then `stateroom keys shred --network NAME`.",
+    "undeclared_backups": "Declare it once more, then `stateroom keys shred --network NAME`.",
     "lake_partition": "`stateroom costs cleanup --approve ID` removes the rows.",
 }
 

@@ -47,8 +47,9 @@ FORK_TIMEOUT_S = 45.0
 interpreter, which has the same to import, would be no faster. Leaves time for one within the minute
 that the daemon waits for the answer of a launch."""
 
-PAUSE_S = 60.0
-"""Without trying to start warm, after a warm parent has failed."""
+PAUSE_S = 600.0
+"""Without trying to start warm, after a warm parent has failed to load: it would fail again, and
+each try makes a run wait."""
 
 _log = logging.getLogger("dagster.code_server")
 
@@ -109,7 +110,8 @@ class WarmProcess(context.ForkServerProcess):
             try:
                 return WarmPopen(process_obj)
             except (OSError, EOFError) as error:
-                WarmProcess.cold_until_s = time.monotonic() + PAUSE_S
+                if not isinstance(error, ConnectionError):  # killed just now: the next run's is new
+                    WarmProcess.cold_until_s = time.monotonic() + PAUSE_S
                 _log.warning("No warm worker (%r): runs start in fresh interpreters.", error)
         return popen_spawn_posix.Popen(process_obj)
 

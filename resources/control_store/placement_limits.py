@@ -3,7 +3,8 @@
 The rows of the nodes and of the networks' limits are locked until the commit, in this order and by
 name, so that of two placers the second counts what the first has taken. Five queries, whatever the
 size of the batch; they add up the agents on its nodes, and those of its networks that have a quota:
-5,000 agents on as many nodes of a fleet of 100,000 take 0.6 s of CPU, ten of them milliseconds.
+of a fleet of 100,000 in 50 networks 5,000 take 0.6 s of CPU more than without, ten of one network
+10 ms.
 """
 
 from __future__ import annotations

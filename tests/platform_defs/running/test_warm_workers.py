@@ -111,6 +111,20 @@ said["new warm parent"] = warm_pid()
     assert codes == [0, -15, 255, 0]  # 255: what Python says of a process it has lost track of
 
 
+def test_the_definitions_and_what_runs_import_first_load_without_a_thread() -> None:
+    """The real warm parent gets ready: with two threads it would refuse to."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import platform_defs.warm_parent; print('ready')"],
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'sdk'}"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "ready\n"), done.stderr
+
+
 @pytest.mark.parametrize(
     ("load", "timeout_s", "reason"),
     [
