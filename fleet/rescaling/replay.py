@@ -44,6 +44,8 @@ _CPU = "cpu"
 _REQUEST_MILLI = 1000
 _REQUESTS = {"agent": {_CPU: _REQUEST_MILLI}}
 _ROUNDING = 1e-9
+_RESOURCES = frozenset({MetricKind.RESOURCE, MetricKind.CONTAINER_RESOURCE})
+_OUTSIDE = frozenset({MetricKind.OBJECT, MetricKind.EXTERNAL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,18 @@ def peak_replicas(trace: LoadTrace, model: ServiceModel) -> int:
     return max(1, ceil(trace.peak / model.replica_capacity - _ROUNDING))
 
 
+def smallest_static(trace: LoadTrace, model: ServiceModel) -> int:
+    """The fewest replicas, always there, without late work: a queue needs fewer than the peak."""
+    low, high = 1, peak_replicas(trace, model)
+    while low < high:
+        middle = (low + high) // 2
+        if replay_static(trace, model, middle, "").violated_s:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
 def _check_model(model: ServiceModel) -> None:
     if not 0 < model.replica_capacity < float("inf"):
         raise InvalidInputError("replica_capacity", model.replica_capacity, "more than 0")
@@ -180,10 +194,6 @@ def _check_wish(wish: WorkloadScaling) -> None:
             raise InvalidInputError(
                 f"metrics of {spec.name}", metric.name, "what follows load", hint=hint
             )
-
-
-_RESOURCES = frozenset({MetricKind.RESOURCE, MetricKind.CONTAINER_RESOURCE})
-_OUTSIDE = frozenset({MetricKind.OBJECT, MetricKind.EXTERNAL})
 
 
 def _first_count(wish: WorkloadScaling, trace: LoadTrace, model: ServiceModel) -> int:
