@@ -35,6 +35,7 @@ from fleet.rescaling.standing import (
     live_orders,
     next_pending,
 )
+from fleet.rescaling.start_watch import Starts, watch_starts
 from fleet.rescaling.telling import Frame, log_decision, log_hold, log_order, sentence
 from fleet.scaling import REPLICAS_MAX
 from ops.bulk import collector_paused
@@ -89,6 +90,7 @@ class _Case(NamedTuple):
     scaling: WorkloadScaling
     seen: Seen
     standing: ScalingStanding
+    starts: Starts
     hold: ScalingOrder | None
     approval: ScalingOrder | None
     brake: str
@@ -120,6 +122,7 @@ class RescalingController:
         self._forecasts = Forecasts(ports.open_lake, declaration)
         self._ordered: set[str] = set()
         self._logged: dict[Key, tuple[LoggedDecision, datetime]] = {}
+        self._starts: dict[Key, Starts] = {}
 
     def look(self) -> Look:
         """Decide for all workloads, and keep it.
@@ -168,12 +171,17 @@ class RescalingController:
         declaration = with_ordered(self._declaration, {workload for workload, _ in holds})
         brakes = brakes_of(store, declaration)
         seen = observe(store, declaration, queries, now)
+        self._starts = {
+            key: watch_starts(self._starts.get(key, Starts()), one.agents, now)
+            for key, one in seen.items()
+        }
         return [
             _Case(
                 key,
                 declaration.workloads[key[0]],
                 one,
                 standings.get(key, ScalingStanding(*key, AutoscalerState())),
+                self._starts[key],
                 holds.get(key),
                 approvals.get(key),
                 brakes.on(key[1], ordered=key in holds),
@@ -284,7 +292,10 @@ def _decided(
     if case.hold is not None:
         return _held_by_hand(case, kept, now)
     try:
-        decision = ask_engine(case.scaling, case.seen, before.state, ledger, prices, foreseen, now)
+        starts_s = case.starts.measured_s
+        decision = ask_engine(
+            case.scaling, case.seen, before.state, ledger, prices, foreseen, starts_s, now
+        )
     except InvalidInputError as error:  # of one workload: the others go on
         told = log_hold(frame, now, case.current, f"held: {error}", "invalid")
         return kept._replace(pending=None), told

@@ -67,6 +67,7 @@ def ask_engine(
     ledger: QuotaLedger,
     prices: Prices,
     foreseen: Forecast | None,
+    start_times_s: Sequence[float],
     now: datetime,
 ) -> ReplicaDecision:
     """The engine's decision; what it adds is taken from the quota.
@@ -78,6 +79,7 @@ def ask_engine(
         ledger: what quotas still allow; changed.
         prices: of agents.
         foreseen: of this workload in this region; None: nothing is.
+        start_times_s: how long its agents took from their order to readiness, as far as measured.
         now: moment of the look.
     """
     wanted, back = seen.agents.wanted, seen.agents.stopped
@@ -89,6 +91,7 @@ def ask_engine(
         room = back + ledger.allowed(shape, REPLICAS_MAX)
     context = ScalingContext(
         is_gpu=shape is not None and shape.gpu_milli > 0,
+        start_times_s=start_times_s,
         price_per_hour=prices.of(scaling, wanted),
         forecast=foreseen,
         quota_room=room,
