@@ -5,20 +5,22 @@ lease. A change is then ordered and made by a run; until it is made it is pendin
 with every look.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
-from fleet.errors import LeaseLostError
+from fleet.errors import InvalidInputError, LeaseLostError
 from fleet.placement.quotas import QuotaLedger
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
+from fleet.ports.lake import Lake
 from fleet.ports.query_engine import QueryEngine
 from fleet.rescaling.brakes import Brakes, read_brakes
-from fleet.rescaling.decision import AppliedRule, ReplicaDecision
+from fleet.rescaling.calendar import calendar_limits
 from fleet.rescaling.declaration import RescalingDeclaration
-from fleet.rescaling.hpa import decide_replicas, unapplied
+from fleet.rescaling.foresight import Forecast
+from fleet.rescaling.hpa import unapplied
 from fleet.rescaling.observation import AutoscalerState
 from fleet.rescaling.policy import ScalingMode, WorkloadScaling
 from fleet.rescaling.scale_order import ScaleOrder, identity_of, order_of
@@ -35,6 +37,9 @@ from fleet.rescaling.standing import (
 )
 from fleet.rescaling.telling import Frame, log_decision, log_hold, log_order, sentence
 from fleet.scaling import REPLICAS_MAX
+from ops.bulk import collector_paused
+from ops.rescaling_engine import Prices, ask_engine, read_ledger
+from ops.rescaling_foresight import Forecasts
 from ops.scaling_observation import MetricQueries, Seen, observe
 from resources.leader_lease import LeaderLease
 
@@ -73,6 +78,8 @@ class RescalingPorts(NamedTuple):
     leader: LeaderLease
     engine: QueryEngine | None
     """None: there are no metrics beside what nodes report."""
+    open_lake: Callable[[], Lake] | None = None
+    """For forecasts; None: there are none."""
 
 
 class _Case(NamedTuple):
@@ -90,9 +97,14 @@ class _Case(NamedTuple):
     def current(self) -> int:
         return self.seen.observation.spec_replicas
 
-    def frame(self) -> Frame:
-        spec = self.scaling.spec
+    def frame(self, now: datetime) -> Frame:
+        """What it is written down with: limits as the calendar has them now."""
+        spec, windows = self.scaling.spec, self.scaling.calendar
         limits = (spec.min_replicas, spec.max_replicas)
+        if windows:
+            open_now = calendar_limits(windows, spec.max_replicas, now)
+            most = spec.max_replicas if open_now.maximum is None else open_now.maximum
+            limits = (max(spec.min_replicas, open_now.floor), most)
         return Frame(*self.key, self.scaling.mode, *limits, self.seen.agents.ready)
 
 
@@ -105,6 +117,7 @@ class RescalingController:
     def __init__(self, ports: RescalingPorts, declaration: RescalingDeclaration) -> None:
         """Look at nothing yet."""
         self._ports, self._declaration = ports, declaration
+        self._forecasts = Forecasts(ports.open_lake, declaration)
         self._ordered: set[str] = set()
         self._logged: dict[Key, tuple[LoggedDecision, datetime]] = {}
 
@@ -114,15 +127,27 @@ class RescalingController:
         Raises:
             StoreUnavailableError: nothing was decided, or what was is not kept: look again.
         """
+        with collector_paused():
+            return self._look()
+
+    def _look(self) -> Look:
         store, now = self._ports.store, self._ports.clock.now()
         leadership = self._ports.leader.campaign()
         if not leadership.held:
             return Look(False, leadership.reason or f"{leadership.holder} leads")
         queries = MetricQueries(self._ports.engine, now)
         cases = self._cases(queries, now)
-        ledger = _ledger(store, cases)
+        ledger = read_ledger(store, [case.seen.agents for case in cases])
+        prices = Prices(store, self._declaration.prices)
         found = {
-            case.key: _decided(case, ledger, now, leadership.term)
+            case.key: _decided(
+                case,
+                ledger,
+                prices,
+                self._forecasts.of(case.key, now),
+                now,
+                leadership.term,
+            )
             for case in sorted(cases, key=_by_priority)
         }
         standings = [found[key][0] for key in sorted(found)]
@@ -133,7 +158,7 @@ class RescalingController:
             return Look(False, str(error))
         allowed = {case.key: _may_act(case, found[case.key][0].pending) for case in cases}
         orders, waiting = self._orders(standings, allowed, leadership.term, now)
-        problems = tuple(sorted(set(queries.problems.values())))
+        problems = tuple(sorted({*queries.problems.values(), self._forecasts.problem} - {""}))
         return Look(True, "", decisions, orders, waiting, problems)
 
     def _cases(self, queries: MetricQueries, now: datetime) -> list[_Case]:
@@ -242,27 +267,27 @@ def _by_priority(case: _Case) -> tuple[int, Key]:
     return (-wanted[0].agent.priority if wanted else 0, case.key)
 
 
-def _ledger(store: ControlStore, cases: Iterable[_Case]) -> QuotaLedger:
-    networks = {
-        case.seen.agents.wanted[0].agent.network_id for case in cases if case.seen.agents.wanted
-    }
-    limits = [one for one in store.network_limits() if one.network_id in networks]
-    uses = store.network_uses(sorted(one.network_id for one in limits)) if limits else {}
-    return QuotaLedger(limits, uses)
-
-
 def _decided(
-    case: _Case, ledger: QuotaLedger, now: datetime, term: int
+    case: _Case,
+    ledger: QuotaLedger,
+    prices: Prices,
+    foreseen: Forecast | None,
+    now: datetime,
+    term: int,
 ) -> tuple[ScalingStanding, LoggedDecision]:
     """What is remembered of a case, and what is written down."""
-    before, frame = case.standing, case.frame()
+    before, frame = case.standing, case.frame(now)
     kept = before._replace(decided_at=now, term=term)
     if case.brake:
         told = log_hold(frame, now, case.current, f"held: {case.brake}", "brake")
         return kept._replace(pending=None), told
     if case.hold is not None:
         return _held_by_hand(case, kept, now)
-    decision = _within_quota(case, ledger, now)
+    try:
+        decision = ask_engine(case.scaling, case.seen, before.state, ledger, prices, foreseen, now)
+    except InvalidInputError as error:  # of one workload: the others go on
+        told = log_hold(frame, now, case.current, f"held: {error}", "invalid")
+        return kept._replace(pending=None), told
     logged = log_decision(frame, decision, case.scaling.spec.metrics)
     if decision.desired == case.current:
         return kept._replace(state=decision.state, pending=None), logged
@@ -282,35 +307,12 @@ def _held_by_hand(
     assert hold is not None, "asked only with one"
     until = f" until {hold.until.isoformat(timespec='minutes')}" if hold.until else ""
     why = f"{hold.ordered_by} holds {hold.replicas} replicas{until}: {hold.reason}"
-    told = log_order(case.frame(), now, case.current, hold.replicas, why)
+    told = log_order(case.frame(now), now, case.current, hold.replicas, why)
     pending = None
     if hold.replicas != case.current:
         fresh = Pending(case.current, hold.replicas, now, kept.state, why)
         pending = next_pending(kept.pending, fresh)
     return kept._replace(pending=pending), told
-
-
-def _within_quota(case: _Case, ledger: QuotaLedger, now: datetime) -> ReplicaDecision:
-    """The engine's decision, asked for no more than the network's quota lets be placed."""
-    scaling, wanted = case.scaling, case.seen.agents.wanted
-    spec = scaling.spec
-    most = spec.max_replicas
-    if wanted and most > case.current:
-        shape = wanted[0].declaration
-        back = case.seen.agents.stopped  # these are counted as used already
-        fresh = max(0, most - case.current - back)
-        most = case.current + min(back, most - case.current) + ledger.allowed(shape, fresh)
-    if most < spec.max_replicas:
-        limited = replace(spec, max_replicas=most, min_replicas=min(spec.min_replicas, most))
-        scaling = replace(scaling, spec=limited)
-    decision = decide_replicas(scaling.spec, case.seen.observation, case.standing.state, now)
-    if decision.desired > case.current and wanted:
-        ledger.take(wanted[0].declaration, decision.desired - case.current)
-    if most < spec.max_replicas and decision.desired == most:
-        why = ledger.refusal(wanted[0].declaration, spec.max_replicas - most)
-        told = AppliedRule("quota", most, most, why)
-        decision = replace(decision, rules=(*decision.rules, told))
-    return decision
 
 
 def _may_act(case: _Case, pending: Pending | None) -> bool:

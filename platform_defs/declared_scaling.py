@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fleet.errors import InvalidInputError, StateroomError
+from fleet.rescaling.calendar import check_window, zone_of
 from fleet.rescaling.declaration import RescalingDeclaration
 from fleet.rescaling.metric_queries import expression_of, is_series
 from fleet.rescaling.policy import (
@@ -31,6 +32,7 @@ from fleet.rescaling.spec import (
     ScalingRules,
     TargetType,
 )
+from platform_defs.settings_costs import declared_prices
 from platform_defs.settings_fleet import WorkloadSettings
 from platform_defs.settings_records import Settings
 from platform_defs.settings_rules import Violation
@@ -67,6 +69,7 @@ def declared_scaling(settings: Settings) -> RescalingDeclaration:
             one.name: workload_scaling(one, folder) for one in settings.workloads if one.scaling
         },
         sample_age_max_s=max(60.0, 4 * settings.metrics.scrape_interval_s),
+        prices=declared_prices(settings.costs, settings.prices),
         failover_enabled=settings.failover.enabled,
     )
 
@@ -117,7 +120,11 @@ def _predictive(found: ScalingSettings) -> PredictiveFloor | None:
     one = found.predictive
     if one is None:
         return None
-    return PredictiveFloor(one.quantile, one.weeks, one.weekly_decay, one.error_max)
+    try:
+        zone_of(one.timezone)
+    except InvalidInputError as error:
+        raise InvalidInputError("predictive", error.value, error.allowed) from error
+    return PredictiveFloor(one.quantile, one.weeks, one.weekly_decay, one.error_max, one.timezone)
 
 
 def _panic(found: ScalingSettings) -> Panic | None:
@@ -139,7 +146,7 @@ def _cost_ceiling(found: ScalingSettings) -> CostCeiling | None:
 
 def _window(table: dict[str, object]) -> CalendarWindow:
     most = table.get("max_replicas")
-    return CalendarWindow(
+    window = CalendarWindow(
         str(table["name"]),
         str(table["start"]),
         str(table["end"]),
@@ -147,6 +154,11 @@ def _window(table: dict[str, object]) -> CalendarWindow:
         int(str(table["min_replicas"])),
         None if most is None else int(str(most)),
     )
+    try:
+        check_window(window)
+    except InvalidInputError as error:
+        raise InvalidInputError("calendar", error.value, error.allowed) from error
+    return window
 
 
 def _spec(workload: str, found: ScalingSettings, folder: Path) -> AutoscalerSpec:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from fleet.costs.prices import PriceBook
 from fleet.rescaling.policy import WorkloadScaling
 
 TICK_S = 15.0
@@ -27,5 +28,7 @@ class RescalingDeclaration:
     ready_timeout_s: float = 120.0
     """How long a run waits for the agents that it has started."""
     tick_s: float = TICK_S
+    prices: PriceBook | None = None
+    """For cost ceilings; None: nothing is known of prices."""
     failover_enabled: bool = True
     """Whether a controller of failover watches: what it says of regions is heeded then."""

@@ -22,6 +22,7 @@ from fleet.rescaling.standing import (
 from fleet.rescaling.telling import explain_decision
 from platform_defs.command.operator_input import by_option, demand_reason, json_option, person
 from platform_defs.command.output import age, cell_text, colours_wanted, table, to_json
+from platform_defs.command.scaling_simulate import simulate
 from platform_defs.command.scaling_subjects import complete_workload, demand_keys
 from platform_defs.command.store_access import fleet_store
 from platform_defs.settings import Settings, load_settings
@@ -44,7 +45,11 @@ def scaling() -> None:
       stateroom scaling status
       stateroom scaling explain chat --region eu-central-1
       stateroom scaling approve chat --reason "looks right"
+      stateroom scaling simulate --workload chat --load day.csv
     """  # noqa: D301
+
+
+scaling.add_command(simulate)
 
 
 @scaling.command()

@@ -28,6 +28,7 @@ from fleet.ports.clock import Clock
 from fleet.ports.cluster import ClusterEvent, FleetSnapshot, ScaleWish
 from fleet.ports.control_store import ControlStore
 from fleet.ports.infrastructure import InfrastructureVerdict
+from fleet.reports import declaration_of
 from fleet.rescaling.standing import ScaleResult
 from fleet.scaling import plan_scale
 from resources.local import node_client
@@ -193,7 +194,6 @@ class LocalCluster(LocalFaults):
         """
         # here, because they plan with NumPy, which a failover that moves agents does not need
         from resources.local.fleet_declaration import place_unplaced
-        from resources.placing import declaration_of
 
         if region not in self.regions():
             raise NotFoundError(f"region {region} has no node", hint="stateroom.toml names them.")
@@ -202,6 +202,13 @@ class LocalCluster(LocalFaults):
         placements = {placed.agent_id: placed for placed in self._store.placements()}
         plan = plan_scale(workload, region, replicas, agents, placements, now)
         self._store.declare_agents(plan.declared)
+        self._let_go(
+            [
+                placements[one.agent_id]
+                for one in plan.changed
+                if one.desired == "stopped" and one.node_id
+            ]
+        )
         self._store.place_agents(plan.changed)
         place_unplaced(self._store, self._clock)
         self._nudge()

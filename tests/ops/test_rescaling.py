@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from fleet.controller_view import ControllerView
+from fleet.costs.prices import PriceBook, ResourceRates
 from fleet.errors import LeaseLostError
 from fleet.failover.records import ControllerState
 from fleet.incidents import IncidentKind, IncidentOpening
 from fleet.leases import RESCALING_LEASE
 from fleet.placement.quotas import NetworkLimits, ResourceQuota
-from fleet.rescaling.policy import ScalingMode
+from fleet.rescaling.policy import CostCeiling, ScalingMode
 from fleet.rescaling.scale_order import batch_key
 from fleet.rescaling.standing import APPROVAL, HOLD, ScalingOrder
 from ops.rescaling_run import recheck, scale, wait_ready
@@ -318,9 +320,23 @@ def test_a_quota_bounds_what_is_asked_for() -> None:
     world.queue(45)
     look = world.controller().look()
     assert look.decisions[0].desired == 3
-    assert "quota of network net" in look.decisions[0].reason
+    assert look.decisions[0].limited_by == "quota"
+    assert "the quota has room for 1 more" in look.decisions[0].reason
     world.carry_out(look)
     assert len(world.wanted()) == 3
+
+
+def test_a_cost_ceiling_is_held_by_the_price_book() -> None:
+    """An agent of a tenth of a core at 10 an hour for each core costs 1."""
+    rates = ResourceRates(cpu_core_hour=10.0, memory_gib_hour=0.0)
+    world = ScalingWorld(scaling(cost_ceiling=CostCeiling(4.0)))
+    world.queue(60)
+    unknown = world.controller().look().decisions[0]
+    assert unknown.desired == 6
+    assert "not known" in unknown.reason
+    world.declaration = replace(world.declaration, prices=PriceBook(rates))
+    (decided,) = world.controller().look().decisions
+    assert (decided.desired, decided.limited_by) == (4, "cost-ceiling")
 
 
 def test_two_copies_of_an_agent_count_once() -> None:
