@@ -1,4 +1,4 @@
-"""What rescaling costs: `decide` thousands of workloads at once.
+"""What rescaling costs: `decide` thousands of workloads at once, `look` at a whole fleet.
 
 Run as `python benchmarks/rescaling.py [--quick] [part ...]`; without a part all are run. Each part
 is a module beside this one and says what it measures, and against what.
@@ -14,8 +14,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import _rescaling_decide
+import _rescaling_look
 
-PARTS: dict[str, Callable[..., None]] = {"decide": _rescaling_decide.measure}
+PARTS: dict[str, Callable[..., None]] = {
+    "decide": _rescaling_decide.measure,
+    "look": _rescaling_look.measure,
+}
 
 
 def main() -> None:

@@ -17,6 +17,8 @@ class WorkloadReplicas(NamedTuple):
     network_id: str
     workload: str
     replicas: int
+    is_scaled: bool = False
+    """`replicas` is where it begins; how many there are to be is rescaling's to say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,14 +89,17 @@ def check_declared_agents(
 
     A missing replica is an error. One too many is a warning, and so is an agent of a workload that
     is not declared. An agent on a silent node is not missing: it may run, and is another check's
-    concern.
+    concern. How many agents a scaled workload has is not claimed here.
 
     Args:
         agents: of all regions.
         declared: each workload once; empty when nothing is declared of agents, and then nothing is
             claimed.
     """
-    wanted = {(each.network_id, each.workload): each.replicas for each in declared}
+    wanted = {
+        (each.network_id, each.workload): each.replicas for each in declared if not each.is_scaled
+    }
+    scaled = {(each.network_id, each.workload) for each in declared if each.is_scaled}
     phases = Counter((agent.network_id, agent.workload, agent.phase) for agent in agents)
     present: Counter[tuple[str, str]] = Counter()
     ended: dict[tuple[str, str], list[str]] = {}
@@ -110,8 +113,9 @@ def check_declared_agents(
         "present": present.total(),
         "completed": sum(n for (*_, phase), n in phases.items() if phase == AgentPhase.COMPLETED),
     }
+    present = Counter({key: count for key, count in present.items() if key not in scaled})
     if not wanted:
-        reason = f"no workload is declared; {present.total()} agents are there"
+        reason = f"no workload is declared; {numbers['present']} agents are there"
         return judge(reason, 0, (), numbers=numbers)
     return _judge_replicas(wanted, present, ended, numbers)
 

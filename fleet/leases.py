@@ -30,6 +30,10 @@ LEADER_LEASE = "controller"
 """Name of the lease whose holder alone may move agents; its term goes into every such order."""
 
 
+RESCALING_LEASE = "rescaling"
+"""Name of the lease whose holder alone may scale; a controller of its own, with its own term."""
+
+
 def node_lease_name(node_id: str) -> str:
     """Name of the lease that a node's supervisor holds while it serves."""
     return f"node/{node_id}"

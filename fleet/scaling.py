@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
 from fleet.agents import Placement
 from fleet.errors import InvalidInputError, NotFoundError
 from fleet.reports import AgentDeclaration
+from fleet.rescaling.stop_order import StopFacts, order_stops
 
 REPLICAS_MAX = 1_000_000
 """Ten times the largest fleet that is measured: refuses a slip of the keyboard."""
+
+
+_SCALED = "scaled to"
 
 
 class ScalePlan(NamedTuple):
@@ -31,8 +35,26 @@ def plan_scale(
     agents: Mapping[str, AgentDeclaration],
     placements: Mapping[str, Placement],
     now: datetime,
+    *,
+    facts: Mapping[str, StopFacts] | None = None,
+    nodes: Collection[str] | None = None,
 ) -> ScalePlan:
     """Plan a change of scale; an agent counts for the region where it is placed, else its home.
+
+    Fewer: those go whose end costs least (`fleet.rescaling.stop_order`). More: those that were
+    stopped come back first, on their node when it is still there, and then new ones are declared.
+
+    Args:
+        workload: to scale.
+        region: where.
+        replicas: that there are to be.
+        agents: declared ones, of this workload at least.
+        placements: as stored, of these.
+        now: becomes `updated_at`.
+        facts: what is known of agents that may go; without them the last by name go first, those
+            that have no node before all others.
+        nodes: that can run agents; one that comes back and was on another waits for a place. None:
+            all of them can.
 
     Raises:
         InvalidInputError: `replicas` out of range.
@@ -52,18 +74,15 @@ def plan_scale(
         if (agent.region if placed is None else placed.region) == region:
             here[agent.agent_id] = placed
     wanted = [agent_id for agent_id, placed in here.items() if _is_wanted(placed)]
-    reason = f"scaled to {replicas} in {region}"
+    reason = f"{_SCALED} {replicas} in {region}"
     if replicas <= len(wanted):
-        unplaced_last = sorted(wanted, key=lambda agent_id: here[agent_id] is None)
-        surplus = unplaced_last[replicas:]
+        known = _with_places(wanted, here, facts or {})
+        surplus = sorted(order_stops(wanted, known, now)[: len(wanted) - replicas])
         stop = [_placement_of(agents[a], here[a], "stopped", reason, now) for a in surplus]
         return ScalePlan([], stop, reason)
     missing = replicas - len(wanted)
     idle = [p for p in here.values() if p is not None and p.desired == "stopped"]
-    revived = [
-        placed._replace(desired="running", reason=reason, updated_at=now)
-        for placed in idle[:missing]
-    ]
+    revived = [_revived(placed, nodes, reason, now) for placed in idle[:missing]]
     missing -= len(revived)
     shape = agents[min(here)] if here else min(family)
     declared: list[AgentDeclaration] = []
@@ -74,6 +93,38 @@ def plan_scale(
         if agent_id not in agents:
             declared.append(shape._replace(agent_id=agent_id, region=region))
     return ScalePlan(declared, revived, f"{reason}; not placed yet")
+
+
+def is_scaled_away(placed: Placement) -> bool:
+    """Whether an agent was stopped by a change of scale, and by nothing else."""
+    return placed.desired == "stopped" and placed.reason.startswith(f"{_SCALED} ")
+
+
+def _with_places(
+    wanted: Collection[str],
+    here: Mapping[str, Placement | None],
+    facts: Mapping[str, StopFacts],
+) -> dict[str, StopFacts]:
+    """The facts, with what the placements themselves say: who has no node has nothing to lose."""
+    known = {}
+    for agent_id in wanted:
+        placed = here[agent_id]
+        at_work = placed is not None and placed.desired == "running"
+        known[agent_id] = facts.get(agent_id, StopFacts())._replace(placed=at_work)
+    return known
+
+
+def _revived(
+    placed: Placement, nodes: Collection[str] | None, reason: str, now: datetime
+) -> Placement:
+    """One that was stopped, wanted again: where it was, or waiting for a place."""
+    stays = nodes is None or placed.node_id in nodes
+    return placed._replace(
+        node_id=placed.node_id if stays else "",
+        desired="running",
+        reason=reason if stays else f"{reason}; its node {placed.node_id or 'none'} is gone",
+        updated_at=now,
+    )
 
 
 def _is_wanted(placed: Placement | None) -> bool:

@@ -32,6 +32,7 @@ from fleet.lake import LakePolicy
 from fleet.metrics.rollup_plan import MetricPolicy
 from fleet.metrics.store_facts import MetricsDeclaration
 from fleet.objectives import Objective
+from fleet.rescaling.declaration import RescalingDeclaration
 from fleet.run_history import RunHistoryPolicy
 from fleet.traffic_declaration import TrafficDeclaration
 from ops.inventory import TABLES
@@ -52,6 +53,7 @@ from platform_defs.build_costs import (
 from platform_defs.build_failover import build_failover, build_watch
 from platform_defs.build_metrics import build_metrics
 from platform_defs.build_objectives import build_objectives
+from platform_defs.build_rescaling import build_rescaling, build_rescaling_watch
 from platform_defs.declared_backup import (
     backup_crons,
     declared_artefacts,
@@ -60,6 +62,7 @@ from platform_defs.declared_backup import (
 )
 from platform_defs.declared_failover import declared_failover
 from platform_defs.declared_fleet import declared_nodes, declared_replicas
+from platform_defs.declared_scaling import declared_scaling
 from platform_defs.declared_traffic import declared_traffic, simple_traffic
 from platform_defs.settings import Settings
 from platform_defs.settings_metrics import declared_metrics, metric_policy_of
@@ -112,6 +115,7 @@ class Deployment:
     """None: a folder below `state_dir`."""
     metric_policy: MetricPolicy = field(default_factory=MetricPolicy)
     metric_retention_cron: str = "25 * * * *"
+    rescaling: RescalingDeclaration = field(default_factory=RescalingDeclaration)
     costs: CostDeclaration = field(default_factory=CostDeclaration)
 
 
@@ -141,6 +145,7 @@ def deployment_of(settings: Settings) -> Deployment:
         metrics=declared_metrics(settings.metrics),
         metric_policy=metric_policy_of(settings.metrics),
         metric_retention_cron=settings.metrics.retention_cron,
+        rescaling=declared_scaling(settings),
         costs=declared_costs(settings),
     )
 
@@ -196,6 +201,14 @@ def build_resources(deployment: Deployment) -> dict[str, Any]:
         "objectives": deployment.objectives,
         "progress": SilentProgress(),
         "region_vaults": region_vaults_resource,
+        "rescaling_declaration": deployment.rescaling,
+        "rescaling_watch": build_rescaling_watch(
+            deployment.rescaling,
+            deployment.control_store_url,
+            metrics_of(deployment),
+            deployment.lake_path,
+            notifier,
+        ),
         "route_keeper": RouteKeeper(traffic_of(deployment), SystemClock()),
         "run_history_policy": deployment.run_history_policy,
         "traffic_declaration": traffic_of(deployment),
@@ -264,6 +277,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
     failover = build_failover(deployment.failover, deployment.declaration.regions)
     metrics = build_metrics(metrics_of(deployment), deployment.metric_retention_cron)
     budgets = build_objectives(running=bool(deployment.objectives))
+    rescaling = build_rescaling(deployment.rescaling)
     declared = deployment.costs
     costs = build_costs(running=declared.enabled, quoting=declared.quotes.enabled)
     checks = [
@@ -272,6 +286,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
         *failover.checks,
         *metrics.checks,
         *budgets.checks,
+        *rescaling.checks,
         *costs.checks,
     ]
     check_keys = [key for each in checks for key in each.check_keys]
@@ -284,6 +299,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *failover.assets,
             *metrics.assets,
             *budgets.assets,
+            *rescaling.assets,
             *costs.assets,
             *build_upkeep_assets(check_keys),
         ],
@@ -294,6 +310,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *failover.jobs,
             *metrics.jobs,
             *budgets.jobs,
+            *rescaling.jobs,
             *costs.jobs,
         ],
         sensors=[
@@ -301,6 +318,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *backups.sensors,
             *failover.sensors,
             *metrics.sensors,
+            *rescaling.sensors,
         ],
         schedules=[
             build_inventory_schedule(),
@@ -309,6 +327,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *failover.schedules,
             *metrics.schedules,
             *budgets.schedules,
+            *rescaling.schedules,
             *costs.schedules,
         ],
         resources={**resources, **overrides},

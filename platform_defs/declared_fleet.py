@@ -45,9 +45,19 @@ def declared_replicas(settings: Settings) -> list[WorkloadReplicas]:
     """How many of `declared_agents` each workload has, without making them."""
     nodes = sum(len(region.node_ids) for region in settings.regions)
     return [
-        WorkloadReplicas(workload.network, workload.name, workload.replicas_per_node * nodes)
+        WorkloadReplicas(
+            workload.network,
+            workload.name,
+            workload.replicas_per_node * nodes,
+            is_scaled=workload.scaling is not None,
+        )
         for workload in settings.workloads
     ]
+
+
+def scaled_workloads(settings: Settings) -> frozenset[str]:
+    """Workloads whose number rescaling decides: what is declared is where they begin."""
+    return frozenset(one.name for one in settings.workloads if one.scaling is not None)
 
 
 def declared_agents(settings: Settings) -> list[AgentDeclaration]:

@@ -17,6 +17,7 @@ from platform_defs.declared_fleet import (
     declared_limits,
     declared_nodes,
     declared_workloads,
+    scaled_workloads,
 )
 from platform_defs.declared_traffic import declared_traffic
 from platform_defs.fault_orders import FaultOrder, carry_out
@@ -63,6 +64,7 @@ class LocalNodes:
             agents,
             clock,
             declared_limits(settings),
+            scaled_workloads(settings),
         )
         specs = node_specs(settings)
         self._cluster = LocalCluster(self._store, settings.fleet.state_dir, clock, specs)
@@ -73,7 +75,8 @@ class LocalNodes:
         moved = f", {len(placed) - len(parked)} placed anew" if placed else ", all placed as before"
         if parked:
             moved += f", {len(parked)} {parked[0].reason}"
-        return f"{len(nodes)} nodes run {len(agents)} agents{moved}"
+        wanted = sum(one.desired == "running" for one in self._store.placements())
+        return f"{len(nodes)} nodes run {wanted} agents{moved}"
 
     def watch(self, say: Say) -> None:
         """Say what has happened to nodes; a killed one stays dead, for failover to see."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from fleet.errors import InvalidSettingsError
 from fleet.names import is_name
+from platform_defs.declared_scaling import scaling_violations
 from platform_defs.settings_backup_rules import backup_violations
 from platform_defs.settings_costs_rules import cost_violations
 from platform_defs.settings_fleet import RegionSettings, WorkloadSettings
@@ -28,7 +29,6 @@ from platform_defs.settings_networks import (
 from platform_defs.settings_objectives import objective_violations
 from platform_defs.settings_records import (
     NAMED_SECTIONS,
-    NESTED,
     SECTIONS,
     ControlStoreSettings,
     FleetSettings,
@@ -36,6 +36,7 @@ from platform_defs.settings_records import (
     NodeSettings,
     Settings,
     WebSettings,
+    nested_in,
 )
 from platform_defs.settings_rules import violations
 from platform_defs.settings_secrets import mask
@@ -176,6 +177,7 @@ class _Validation:
             *network_violations(built["networks"], built["workloads"]),
             *discovery_violations(single["discovery"]),
             *metric_violations(single["metrics"]),
+            *scaling_violations(built["workloads"], self.path.parent),
             *cost_violations(
                 single["rightsizing"],
                 built["prices"],
@@ -227,9 +229,9 @@ class _Validation:
             return None
         values = dict(given)
         specs = key_fields(record)
-        nested = {inner: r for (section, inner), r in NESTED.items() if section == path[0]}
+        nested = nested_in(path)
         for name in raw:
-            if name not in specs and not (name in nested and len(path) == 2):
+            if name not in specs and name not in nested:
                 self.problems.append(unknown_key((*path, name), self.place((*path, name))))
         meant = {nearest(name, specs) for name in raw if name not in specs}
         for name, spec in specs.items():
@@ -239,7 +241,7 @@ class _Validation:
                 message = f"missing; allowed: {spec.metadata['kind'].allowed}"
                 self.problems.append(Problem(".".join((*path, name)), self.place(path), message))
         for inner, inner_record in nested.items():
-            if len(path) == 2 and inner in raw:
+            if inner in raw:
                 values[inner] = self.record(inner_record, (*path, inner))
         return record(**values) if len(self.problems) == before else None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from platform_defs.settings_keys import default_of, key_fields
-from platform_defs.settings_records import NAMED_SECTIONS, NESTED, SECTIONS, Settings
+from platform_defs.settings_records import NAMED_SECTIONS, NESTED, SECTIONS, Settings, nested_in
 from platform_defs.settings_secrets import mask
 
 
@@ -48,9 +48,10 @@ def _record_rows(settings: Settings, path: tuple[str, ...], record: Any) -> Iter
         key = ".".join((*path, name))
         value = mask(name, plain(getattr(record, name)))
         yield Row(key, value, settings.sources.get(key, "default"))
-    for section, inner in NESTED:
-        if section == path[0] and hasattr(record, inner):
-            yield from _record_rows(settings, (*path, inner), getattr(record, inner))
+    for inner in nested_in(path):
+        found = getattr(record, inner)
+        if found is not None:
+            yield from _record_rows(settings, (*path, inner), found)
 
 
 def plain(value: Any) -> Any:
@@ -69,9 +70,9 @@ def described_keys() -> list[Described]:
         keys += _described(section, record)
     for section, record in NAMED_SECTIONS.items():
         keys += _described(f"{section}.<name>", record)
-        for (outer, inner), nested in NESTED.items():
+        for (outer, *inner), nested in NESTED.items():
             if outer == section:
-                keys += _described(f"{section}.<name>.{inner}", nested)
+                keys += _described(f"{section}.<name>.{'.'.join(inner)}", nested)
     return keys
 
 

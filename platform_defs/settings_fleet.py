@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fleet.agents import RestartMode, RestartPolicy, Workload
 from platform_defs import settings_kinds as kinds
 from platform_defs.settings_keys import key
+from platform_defs.settings_scaling import ScalingSettings
 
 MIB = 1024 * 1024
 NODES_MAX = 10_000
@@ -161,6 +162,7 @@ class WorkloadSettings:
         default=False,
     )
     restart: RestartSettings = field(default_factory=RestartSettings)
+    scaling: ScalingSettings | None = None
 
     def workload(self) -> Workload:
         """The declaration as the core knows it: bytes, bits and a restart policy."""

@@ -208,6 +208,59 @@ def cron() -> Kind:
     return Kind("cron", allowed, check, str)
 
 
+_WINDOW_KEYS = {"name", "start", "end", "timezone", "min_replicas", "max_replicas"}
+
+
+def calendar() -> Kind:
+    """A list of tables, each a window of wall-clock time with limits of its own."""
+    is_cron, is_named = cron().check, name().check
+
+    def window(table: object) -> dict[str, object]:
+        needed = _WINDOW_KEYS - {"max_replicas"}
+        if not isinstance(table, dict) or not needed <= table.keys() <= _WINDOW_KEYS:
+            raise RefusedError
+        is_named(table["name"])
+        for one in ("min_replicas", "max_replicas"):
+            whole(0, 1_000_000).check(table.get(one, 0))
+        return {
+            **table,
+            "start": is_cron(table["start"]),
+            "end": is_cron(table["end"]),
+            "timezone": _zone(table["timezone"]),
+        }
+
+    def check(value: object) -> tuple[dict[str, object], ...]:
+        if not isinstance(value, list | tuple):
+            raise RefusedError
+        windows = tuple(window(one) for one in value)
+        if len({one["name"] for one in windows}) < len(windows):
+            raise RefusedError
+        return windows
+
+    def from_text(value: str) -> object:
+        import json
+
+        return json.loads(value)
+
+    allowed = (
+        "a list of tables with name, start and end (cron of five fields), timezone (as "
+        "Europe/Berlin), min_replicas and, where it is another, max_replicas; no name twice"
+    )
+    return Kind("list of tables", allowed, check, from_text)
+
+
+def _zone(value: object) -> str:
+    from zoneinfo import ZoneInfo
+
+    if not isinstance(value, str) or not value:
+        raise RefusedError
+    try:
+        ZoneInfo(value)
+    except (ValueError, OSError, KeyError):  # a path outside, a folder, a zone that nobody knows
+        raise RefusedError from None
+    return value
+
+
 def _is_cron_item(item: str, low: int, high: int) -> bool:
     found = _CRON_ITEM.fullmatch(item)
     if not found:

@@ -42,6 +42,7 @@ from platform_defs.settings_networks import (
 )
 from platform_defs.settings_notify import NotifySettings
 from platform_defs.settings_objectives import ObjectiveSettings
+from platform_defs.settings_scaling import SCALING_TABLES, ScalingSettings
 from platform_defs.settings_traffic import DiscoverySettings, RouterSettings
 
 
@@ -277,9 +278,23 @@ NAMED_SECTIONS: dict[str, type] = {
 }
 """Tables of named tables."""
 
-NESTED: dict[tuple[str, str], type] = {
+NESTED: dict[tuple[str, ...], type] = {
     ("networks", "quota"): NetworkQuotaSettings,
     ("networks", "limits"): NetworkLimitSettings,
     ("workloads", "restart"): RestartSettings,
+    ("workloads", "scaling"): ScalingSettings,
+    **{("workloads", "scaling", name): record for name, record in SCALING_TABLES.items()},
 }
-"""Tables inside a named table."""
+"""Tables inside a named table, and inside those: the section, then the path below the name."""
+
+
+def nested_in(path: tuple[str, ...]) -> dict[str, type]:
+    """The tables that may stand in the table at a path, by their key.
+
+    Args:
+        path: of the settings, with the name of what the section names: `workloads`, `cpu`.
+    """
+    inside = (path[0], *path[2:])
+    if path[0] not in NAMED_SECTIONS or len(path) < 2:
+        return {}
+    return {at[-1]: record for at, record in NESTED.items() if at[:-1] == inside}

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from fleet.errors import InvalidSettingsError, NotFoundError
 from platform_defs.settings_keys import key_fields
-from platform_defs.settings_records import NAMED_SECTIONS, NESTED, SECTIONS
+from platform_defs.settings_records import NAMED_SECTIONS, NESTED, SECTIONS, nested_in
 from platform_defs.settings_secrets import mask
 
 FILE_NAME = "stateroom.toml"
@@ -147,14 +147,17 @@ def known_keys(path: KeyPath) -> tuple[str, ...]:
     """Names that may stand below a path of the settings; empty below a value."""
     if not path:
         return (*SECTIONS, *NAMED_SECTIONS)
+    record = record_at(path)
+    return () if record is None else (*key_fields(record), *nested_in(path))
+
+
+def record_at(path: KeyPath) -> type | None:
+    """The record of the table at a path; None where no table stands."""
     if path[0] in SECTIONS:
-        return tuple(key_fields(SECTIONS[path[0]])) if len(path) == 1 else ()
-    if path[0] in NAMED_SECTIONS and len(path) == 2:
-        nested = tuple(inner for section, inner in NESTED if section == path[0])
-        return (*key_fields(NAMED_SECTIONS[path[0]]), *nested)
-    if len(path) == 3 and (path[0], path[2]) in NESTED:
-        return tuple(key_fields(NESTED[path[0], path[2]]))
-    return ()
+        return SECTIONS[path[0]] if len(path) == 1 else None
+    if path[0] not in NAMED_SECTIONS or len(path) < 2:
+        return None
+    return NAMED_SECTIONS[path[0]] if len(path) == 2 else NESTED.get((path[0], *path[2:]))
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:
@@ -225,11 +228,8 @@ def _set(source: Source, path: KeyPath, variable: str, text: str) -> list[Proble
         return [Problem(".".join(path), variable, message)]
     if path[-1] not in known_keys(path[:-1]):
         return [unknown_key(path, variable)]
-    record = (
-        SECTIONS[path[0]]
-        if path[0] in SECTIONS
-        else (NAMED_SECTIONS[path[0]] if len(path) == 3 else NESTED[path[0], path[2]])
-    )
+    record = record_at(path[:-1])
+    assert record is not None, "a key of it is known"
     kind = key_fields(record)[path[-1]].metadata["kind"]
     try:
         value = kind.from_text(text)

@@ -17,13 +17,14 @@ from platform_defs.declared_fleet import (
     declared_limits,
     declared_nodes,
     declared_workloads,
+    scaled_workloads,
 )
 from platform_defs.fault_orders import FaultOrders
 from platform_defs.settings import Settings, load_settings
 from platform_defs.stopping import StopAskedError, StopSwitch
 from resources.clock import SystemClock
 from resources.control_store.opening import open_control_store
-from resources.local.fleet_declaration import declare_fleet
+from resources.local.fleet_declaration import declare_fleet, with_scaled
 from resources.simulated.clock import VirtualClock
 from resources.simulated.cluster import SimulatedCluster
 from resources.simulated.publishing import StorePublisher
@@ -39,8 +40,10 @@ def build_cluster(settings: Settings, store: ControlStore) -> SimulatedCluster:
     clock = SystemClock()
     nodes, agents = declared_nodes(settings), declared_agents(settings)
     workloads, limits = declared_workloads(settings), declared_limits(settings)
-    declare_fleet(store, nodes, workloads, agents, clock, limits)
+    scaled = scaled_workloads(settings)
+    declare_fleet(store, nodes, workloads, agents, clock, limits, scaled)
     placed = [p for p in store.placements() if p.node_id]
+    agents = with_scaled(agents, store.scaled_agents(sorted(scaled)), scaled)
     node = settings.node
     return SimulatedCluster(
         nodes,

@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 
 from fleet.errors import InvalidInputError
-from fleet.ports.cluster import PlacementFollower
+from fleet.ports.cluster import FleetScaler
 from resources.reported_fleet import ReportedFleet
 
 KINDS = ("local", "simulated")
@@ -23,7 +23,7 @@ KINDS = ("local", "simulated")
     },
     description="Looks at the fleet: this machine's processes, or what a simulator reports.",
 )
-def cluster_resource(context: dg.InitResourceContext) -> PlacementFollower:
+def cluster_resource(context: dg.InitResourceContext) -> FleetScaler:
     """A reader of the fleet.
 
     A local cluster also sees which nodes' processes have vanished. A simulator is a process that

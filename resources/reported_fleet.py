@@ -6,18 +6,20 @@ machine and on others. A node that died is seen when its heartbeat is overdue.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fleet.agents import Placement
 from fleet.errors import NodeUnavailableError
 from fleet.inventory import Node
 from fleet.ports.clock import Clock
-from fleet.ports.cluster import FleetSnapshot
+from fleet.ports.cluster import FleetSnapshot, ScaleWish
 from fleet.ports.control_store import ControlStore
+from fleet.rescaling.standing import ScaleResult
+from resources.store_scaling import rescale_in_store
 
 
 class ReportedFleet:
-    """Implements `fleet.ports.PlacementFollower` on the control store."""
+    """Implements `fleet.ports.cluster.FleetScaler` on the control store."""
 
     def __init__(self, store: ControlStore, clock: Clock) -> None:
         """Read `store`; `clock` dates the observations."""
@@ -45,6 +47,12 @@ class ReportedFleet:
 
     def apply_placements(self, placements: Sequence[Placement]) -> None:
         """Nothing to do: nodes read what is stored with every heartbeat, and hear nothing else."""
+
+    def rescale(
+        self, wishes: Sequence[ScaleWish], sessions: Mapping[str, int], *, term: int
+    ) -> list[ScaleResult]:
+        """See `fleet.ports.cluster.FleetScaler`; nodes read it with their next heartbeat."""
+        return rescale_in_store(self._store, self._clock, wishes, sessions, self.nodes, term)
 
     def evict(self, agent_id: str, epoch: int, grace_s: float) -> None:
         """Nodes cannot be asked through the store; their leases are waited for.

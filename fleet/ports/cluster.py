@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from fleet.agents import Placement
 from fleet.inventory import Agent, Gpu, Node
+from fleet.rescaling.observation import AutoscalerState
+from fleet.rescaling.standing import ScaleResult
 
 
 class ClusterEvent(NamedTuple):
@@ -59,6 +61,46 @@ class PlacementFollower(FleetReader, Protocol):
 
         Raises:
             NodeUnavailableError: nobody can ask its node.
+        """
+        ...
+
+
+class ScaleWish(NamedTuple):
+    """One workload's number in one region, as a controller of rescaling wants it now."""
+
+    workload: str
+    region: str
+    replicas: int
+    scales: int
+    """Changes that had been made when this was decided: it is refused after another one."""
+    state: AutoscalerState
+    """What the autoscaler remembers once it is done."""
+    reason: str
+
+
+class FleetScaler(PlacementFollower, Protocol):
+    """The part of a cluster that a run of rescaling uses."""
+
+    def rescale(
+        self, wishes: Sequence[ScaleWish], sessions: Mapping[str, int], *, term: int
+    ) -> list[ScaleResult]:
+        """Set the wanted numbers of many workloads at once, and place what is new.
+
+        The change is committed as one, under the rescaling lease (`ScalingStore.apply_scales`);
+        new agents are placed after it. Called again after a crash in between, it places those that
+        wait, also when the changes themselves were made before.
+
+        Args:
+            wishes: each workload and region once.
+            sessions: open sessions by agent, as far as they are known: who has fewest goes first.
+            term: of the rescaling lease.
+
+        Returns:
+            One result for each wish, in the given order.
+
+        Raises:
+            LeaseLostError: the term does not hold the lease (any more); nothing was changed.
+            NotFoundError: a workload has no agent anywhere to take the shape from.
         """
         ...
 

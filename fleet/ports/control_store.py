@@ -27,6 +27,7 @@ from fleet.ports.home_store import HomeStore
 from fleet.ports.incident_store import IncidentStore, PlacementHistoryStore
 from fleet.ports.observer_store import ObserverStore
 from fleet.ports.quota_store import QuotaStore
+from fleet.ports.scaling_store import ScalingStore
 from fleet.ports.service_registry import ServiceRegistry
 from fleet.ports.stateless_store import StatelessStore
 from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport, RegionCounts
@@ -392,6 +393,7 @@ class ControlStore(
     DecidedMoveStore,
     StatelessStore,
     QuotaStore,
+    ScalingStore,
     Protocol,
 ):
     """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""

@@ -25,6 +25,7 @@ class FallbackBehavior(StrEnum):
     """What holds while metrics are missing; spelled as KEDA spells it."""
 
     STATIC = "static"
+    """The number of the fallback, also when that is lower; rate limits hold."""
     CURRENT = "currentReplicas"
     CURRENT_IF_HIGHER = "currentReplicasIfHigher"
     CURRENT_IF_LOWER = "currentReplicasIfLower"
@@ -42,7 +43,10 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """After `failures` reconciles without any valid metric the count is at least this."""
+    """What holds after `failures` reconciles in a row without a metric.
+
+    While other metrics can be had it only raises. An error never removes the last replica.
+    """
 
     failures: int
     replicas: int
@@ -72,6 +76,8 @@ class PredictiveFloor:
     """Weight of a week by its age in weeks, 0 to 1."""
     error_max: float = 0.3
     """Switched off while the last week's back-test was worse."""
+    timezone: str = "UTC"
+    """IANA name of the zone whose hours of the week are compared: people work by the clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +127,6 @@ class WorkloadScaling:
     """At least so long a window before GPU agents go: loading a model again is dear."""
     ignore_below: float = 0.0
     """Changes of less than so many replicas are left (0: none)."""
+    per_revision: bool = False
+    """During a rollout each revision asks for its own pods: an average over old and new ones would
+    hide that one of them is overloaded."""

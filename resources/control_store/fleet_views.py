@@ -21,7 +21,7 @@ from resources.control_store.report_codec import decode_agents
 from resources.control_store.schema import agents, leases, node_reports, nodes, placements
 from resources.control_store.times import from_us, from_us_or_none
 
-_DECLARED = sa.select(
+DECLARED = sa.select(
     *(agents.c[name] for name in AgentDeclaration._fields),
     *(placements.c[name] for name in Placement._fields[3:]),
 ).select_from(
@@ -30,9 +30,11 @@ _DECLARED = sa.select(
         sa.and_(placements.c.agent_id == agents.c.agent_id, placements.c.retired == 0),
     )
 )
+"""Declared agents with their placements: the former's columns, then the latter's from `node_id`."""
 
 
-def _is_live(now: int) -> sa.ColumnElement[bool]:
+def is_live(now: int) -> sa.ColumnElement[bool]:
+    """Whether a node's lease runs at `now`, microseconds."""
     return sa.and_(leases.c.holder != NOBODY, leases.c.expires_at > now)
 
 
@@ -41,36 +43,36 @@ class SqlFleetViews(Feature):
 
     def agents(self, region: str | None = None) -> list[Agent]:
         """Agents joined with placements and node reports, ordered by agent_id."""
-        declared = _DECLARED.order_by(agents.c.agent_id)
+        declared = DECLARED.order_by(agents.c.agent_id)
         if region is not None:
             declared = declared.where(_region() == region)
         with self._database.read() as connection:
             now = self._database.dialect.now_us(connection)
             reported = sa.select(
-                nodes.c.node_id, node_reports.c.agents_json, sa.func.coalesce(_is_live(now), False)
+                nodes.c.node_id, node_reports.c.agents_json, sa.func.coalesce(is_live(now), False)
             ).select_from(REPORTED_NODES)
             if region is not None:
                 reported = reported.where(_may_host(region))
-            reports = _rows(connection, reported)
-            rows = _rows(connection, declared)
+            reports = driver_rows(connection, reported)
+            rows = driver_rows(connection, declared)
         silent = frozenset(node_id for node_id, _, live in reports if not live)
         heard = {node_id: decode_agents(text) for node_id, text, _ in reports}
-        return merge_agents(_pairs(rows), heard, silent)
+        return merge_agents(shapes_and_placements(rows), heard, silent)
 
     def fleet_counts(self) -> list[RegionCounts]:
         """Counts by region, ordered by region."""
         with self._database.read() as connection:
             now = self._database.dialect.now_us(connection)
-            by_node = {row[0]: row[1:] for row in _rows(connection, _node_counts(now))}
-            declared = dict(_rows(connection, _count_by(agents.c.region)))
+            by_node = {row[0]: row[1:] for row in driver_rows(connection, _node_counts(now))}
+            declared = dict(driver_rows(connection, _count_by(agents.c.region)))
             placed = dict(
-                _rows(
+                driver_rows(
                     connection,
                     _count_by(placements.c.region).where(placements.c.retired == 0),
                 )
             )
-            silent = [row[0] for row in _rows(connection, _silent_nodes(now))]
-            unknown = dict(_rows(connection, self._placed_on(silent))) if silent else {}
+            silent = [row[0] for row in driver_rows(connection, _silent_nodes(now))]
+            unknown = dict(driver_rows(connection, self._placed_on(silent))) if silent else {}
         nothing = (0, 0, 0, 0, 0, None, None)
         return [
             _region_counts(
@@ -98,14 +100,17 @@ def _may_host(region: str) -> sa.ColumnElement[bool]:
     return sa.or_(nodes.c.region == region, nodes.c.node_id.in_(named))
 
 
-def _rows(connection: sa.Connection, statement: sa.Executable) -> list[tuple[Any, ...]]:
-    """The driver's own tuples: SQLAlchemy's rows cost as much again at 100,000."""
+def driver_rows(connection: sa.Connection, statement: sa.Executable) -> list[tuple[Any, ...]]:
+    """All rows as the driver's own tuples: SQLAlchemy's rows cost as much again at 100,000."""
     cursor = connection.execute(statement).cursor
     assert cursor is not None, "a SELECT has a cursor"
     return list(cursor.fetchall())
 
 
-def _pairs(rows: list[tuple[Any, ...]]) -> Iterator[tuple[AgentDeclaration, Placement]]:
+def shapes_and_placements(
+    rows: list[tuple[Any, ...]],
+) -> Iterator[tuple[AgentDeclaration, Placement]]:
+    """Rows of `DECLARED` as records; an agent that nobody has placed has `unplaced`'s."""
     for row in rows:
         shape = AgentDeclaration(*row[:10])
         if row[10] is None:
@@ -115,7 +120,7 @@ def _pairs(rows: list[tuple[Any, ...]]) -> Iterator[tuple[AgentDeclaration, Plac
 
 
 def _node_counts(now: int) -> sa.Select[Any]:
-    live = _is_live(now)
+    live = is_live(now)
     reported = node_reports.c.node_id.is_not(None)
     silent = sa.and_(reported, sa.not_(sa.func.coalesce(live, False)))
     return (
@@ -148,7 +153,7 @@ def _silent_nodes(now: int) -> sa.Select[str]:
     return (
         sa.select(nodes.c.node_id)
         .select_from(REPORTED_NODES)
-        .where(sa.not_(sa.func.coalesce(_is_live(now), False)))
+        .where(sa.not_(sa.func.coalesce(is_live(now), False)))
     )
 
 

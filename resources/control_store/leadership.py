@@ -26,14 +26,8 @@ class SqlLeadership(Feature):
 
     def demand_leader_term(self, term: int) -> None:
         """Return when `term` leads at this moment."""
-        dialect = self._database.dialect
         with self._database.read() as connection:
-            found = connection.execute(
-                sa.select(leases.c.holder, leases.c.term, leases.c.expires_at).where(
-                    leases.c.name == LEADER_LEASE
-                )
-            ).one_or_none()
-            _judge(None if found is None else tuple(found), term, dialect.now_us(connection))
+            look_for_leader_term(self._database.dialect, connection, term)
 
     def fence_nodes(self, node_ids: Sequence[str], leader_term: int) -> list[str]:
         """End the leases of nodes that have run out; committed when this returns."""
@@ -58,16 +52,38 @@ class SqlLeadership(Feature):
         return sorted(name.removeprefix(node_lease_name("")) for name, _ in ended)
 
 
-def hold_leader_term(dialect: Dialect, connection: sa.Connection, term: int) -> int:
+def hold_leader_term(
+    dialect: Dialect, connection: sa.Connection, term: int, lease: str = LEADER_LEASE
+) -> int:
     """Keep `term` leading until this transaction ends; returns the store's time, microseconds.
+
+    Args:
+        dialect: of the database.
+        connection: in a transaction that writes.
+        term: that is to lead.
+        lease: what its holder leads: the failover, or something else that has a leader of its own.
 
     Raises:
         LeaseLostError: it does not lead.
     """
-    rows = _LEADER.rows(dialect, connection, name=LEADER_LEASE)
+    rows = _LEADER.rows(dialect, connection, name=lease)
     now = dialect.now_us(connection)  # after the lock was had: whoever held it has decided
     _judge(rows[0] if rows else None, term, now)
     return now
+
+
+def look_for_leader_term(
+    dialect: Dialect, connection: sa.Connection, term: int, lease: str = LEADER_LEASE
+) -> None:
+    """Return when `term` leads at this moment; nothing keeps it leading.
+
+    Raises:
+        LeaseLostError: it does not lead.
+    """
+    found = connection.execute(
+        sa.select(leases.c.holder, leases.c.term, leases.c.expires_at).where(leases.c.name == lease)
+    ).one_or_none()
+    _judge(None if found is None else tuple(found), term, dialect.now_us(connection))
 
 
 def _judge(row: tuple[str, int, int] | None, term: int, now: int) -> None:

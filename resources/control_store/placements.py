@@ -94,21 +94,12 @@ class SqlPlacements(Feature):
             _validate_terms(placements, leader_term)
         if not placements:
             return []
-        stored: dict[int, Placement] = {}
         with self._database.write() as connection:
             if leader_term is not None:
                 hold_leader_term(self._database.dialect, connection, leader_term)
             if within_limits:
                 placements = keep_within_limits(self._database, connection, placements)
-            self._database.dialect.begin_put(connection)
-            for wave in _waves(placements):
-                epochs = _place(self._database, connection, [placement for _, placement in wave])
-                stored.update(
-                    (index, Placement._make((*placed[:5], epochs[placed[0]], *placed[6:])))
-                    for index, placed in wave
-                    if placed[0] in epochs
-                )
-        return [stored[index] for index in sorted(stored)]
+            return swap_placements(self._database, connection, placements)
 
     def placements(self, node_id: str | None = None, region: str | None = None) -> list[Placement]:
         """Placements, ordered by agent_id; of one node or region when given."""
@@ -132,6 +123,24 @@ _PLACEMENTS = (
     .where(schema.placements.c.retired == 0)
     .order_by(schema.placements.c.agent_id)
 )
+
+
+def swap_placements(
+    database: Database, connection: sa.Connection, placements: Sequence[Placement]
+) -> list[Placement]:
+    """Compare-and-swap in the caller's transaction; the placements that were stored, in order."""
+    if not placements:
+        return []
+    stored: dict[int, Placement] = {}
+    database.dialect.begin_put(connection)
+    for wave in _waves(placements):
+        epochs = _place(database, connection, [placement for _, placement in wave])
+        stored.update(
+            (index, Placement._make((*placed[:5], epochs[placed[0]], *placed[6:])))
+            for index, placed in wave
+            if placed[0] in epochs
+        )
+    return [stored[index] for index in sorted(stored)]
 
 
 def _validate_terms(placements: Sequence[Placement], leader_term: int) -> None:

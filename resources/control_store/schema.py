@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """Number of the newest migration; raise it with each file added to `migrations/versions`."""
 
 STATES_MOVED = "states_moved"
@@ -346,4 +346,55 @@ circuit_breakers = sa.Table(
     _text("reason"),
     _number("changed_at"),
     _number("reported_at"),
+)
+
+scaling_standings = sa.Table(
+    "scaling_standings",
+    METADATA,
+    _id("workload", key=True),
+    _id("region", key=True),
+    _text("state_json"),
+    # Changes that were made: who plans says how many there were when he looked.
+    _number("scales"),
+    _text("pending_json"),
+    _number("decided_at", null=True),
+    _number("term"),
+)
+
+scaling_orders = sa.Table(
+    "scaling_orders",
+    METADATA,
+    _id("workload", key=True),
+    _id("region", key=True),
+    _id("kind", key=True),
+    _number("replicas"),
+    _text("ordered_by"),
+    _text("reason"),
+    _number("ordered_at"),
+    _number("until", null=True),
+)
+
+scaling_decisions = sa.Table(
+    "scaling_decisions",
+    METADATA,
+    sa.Column("decision_id", SERIAL, primary_key=True, autoincrement=True),
+    _id("workload"),
+    _id("region"),
+    _text("mode"),
+    _number("first_at"),
+    _number("last_at"),
+    _number("times"),
+    _number("current"),
+    _number("desired"),
+    _number("min_replicas"),
+    _number("max_replicas"),
+    _number("ready"),
+    _real("load", null=True),
+    _text("limited_by"),
+    _text("verdict"),
+    _text("reason"),
+    _text("detail"),
+    sa.Index("scaling_decisions_by_workload", "workload", "region", "decision_id"),
+    sa.Index("scaling_decisions_by_time", "last_at", "decision_id"),
+    sqlite_autoincrement=True,
 )

@@ -20,6 +20,8 @@ from resources.control_store.placement_history import SqlPlacementHistory
 from resources.control_store.placements import SqlPlacements
 from resources.control_store.quotas import SqlQuotas
 from resources.control_store.roster import SqlRoster
+from resources.control_store.scaling import SqlScaling
+from resources.control_store.scaling_orders import SqlScalingOrders
 from resources.control_store.schema import store_properties
 from resources.control_store.services import SqlServices
 from resources.control_store.state_cuts import SqlStateCuts
@@ -50,6 +52,8 @@ class SqlControlStore(
     SqlDecidedMoves,
     SqlStateless,
     SqlQuotas,
+    SqlScaling,
+    SqlScalingOrders,
 ):
     """`fleet.ports.ControlStore` on SQLite or PostgreSQL; safe for threads and many processes.
 

@@ -16,6 +16,8 @@ from fleet.placement.quotas import NetworkLimits
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.reports import AgentDeclaration, NodeDeclaration
+from fleet.rescaling.standing import HOLD, ScaledAgent
+from fleet.scaling import is_scaled_away
 from resources.placing import place_waiting
 
 
@@ -26,11 +28,14 @@ def declare_fleet(
     agents: Sequence[AgentDeclaration],
     clock: Clock,
     limits: Sequence[NetworkLimits] = (),
+    scaled: Collection[str] = (),
 ) -> list[Placement]:
     """Bring the store to what is declared, and place the agents that have no node.
 
     Nodes and agents that are not declared any more are retired; states of retired agents stay, and
-    are theirs again when they come back.
+    are theirs again when they come back. A workload that is scaled, or whose number a person holds,
+    keeps its agents, those that were scaled away too: what is declared of it is where it begins.
+    Once it is scaled no more, the declared number holds again.
 
     Args:
         store: the control store.
@@ -39,10 +44,14 @@ def declare_fleet(
         agents: all agents.
         clock: stamps the placements.
         limits: quotas and limits of networks; those that are not named have none.
+        scaled: workloads whose number rescaling decides.
 
     Returns:
         The placements that were made or changed, with their new epochs; empty on a second call.
     """
+    held = {one.workload for one in store.scaling_orders() if one.kind == HOLD}
+    kept = {*scaled, *held} & {one.workload for one in workloads}
+    agents = with_scaled(agents, store.scaled_agents(sorted(kept)), kept)
     node_ids = {node.node_id for node in nodes}
     agent_ids = {agent.agent_id for agent in agents}
     store.declare_nodes(nodes)
@@ -52,12 +61,59 @@ def declare_fleet(
     undeclared = [a.agent_id for a in store.agents() if a.agent_id not in agent_ids]
     if undeclared:
         store.retire_agents(undeclared)
+    store.place_agents(_begun_again(store.placements(), agents, kept, clock))
     retired = [node.node_id for node in store.nodes() if node.node_id not in node_ids]
     placed = _place(store, node_ids, clock, retired, agents)
     # Last, so that no agent is ever placed on a node that does not exist.
     if retired:
         store.retire_nodes(retired)
     return placed
+
+
+def with_scaled(
+    declared: Sequence[AgentDeclaration],
+    present: Sequence[ScaledAgent],
+    scaled: Collection[str],
+) -> list[AgentDeclaration]:
+    """What is declared, with the agents that a scaled workload has by now in place of its own.
+
+    They take the declared shape; a region in which there are none yet begins with those declared.
+
+    Args:
+        declared: all agents of the settings.
+        present: agents of scaled workloads, as the store has them.
+        scaled: workloads whose number is not the settings'.
+    """
+    shapes: dict[tuple[str, str], AgentDeclaration] = {}
+    for agent in declared:
+        if agent.workload in scaled:
+            shapes.setdefault((agent.workload, agent.region), agent)
+    there = {(one.agent.workload, one.home) for one in present}
+    kept = [agent for agent in declared if (agent.workload, agent.region) not in there]
+    for one in present:
+        shape = shapes.get((one.agent.workload, one.home))
+        if shape is not None:
+            kept.append(shape._replace(agent_id=one.agent.agent_id))
+    return sorted(kept)
+
+
+def _begun_again(
+    placements: Sequence[Placement],
+    agents: Sequence[AgentDeclaration],
+    scaled: Collection[str],
+    clock: Clock,
+) -> list[Placement]:
+    """Agents that were scaled away, of workloads that are scaled no more: they are to run again."""
+    declared = {agent.agent_id for agent in agents}
+    reason = "declared, and scaled no more"
+    return [
+        one._replace(desired="running", reason=reason, updated_at=clock.now())
+        for one in placements
+        if one.desired == "stopped"
+        and one.workload not in scaled
+        and one.agent_id in declared
+        and is_scaled_away(one)
+    ]
 
 
 def place_unplaced(store: ControlStore, clock: Clock) -> list[Placement]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,25 +21,30 @@ from fleet.errors import (
     NodeUnavailableError,
     NotFoundError,
     StaleEpochError,
+    StateroomError,
 )
 from fleet.inventory import Agent, AgentPhase, Node, NodePhase
 from fleet.ports.clock import Clock
-from fleet.ports.cluster import ClusterEvent, FleetSnapshot
+from fleet.ports.cluster import ClusterEvent, FleetSnapshot, ScaleWish
 from fleet.ports.control_store import ControlStore
 from fleet.ports.infrastructure import InfrastructureVerdict
+from fleet.reports import declaration_of
+from fleet.rescaling.standing import ScaleResult
 from fleet.scaling import plan_scale
 from resources.local import node_client
 from resources.local.event_log import EventLog
-from resources.local.fleet_declaration import place_unplaced
 from resources.local.linux_processes import ProcessIdentity, identify, is_alive
 from resources.local.local_faults import START_TIMEOUT_S, LocalFaults
 from resources.local.local_fencer import LocalFencer
 from resources.local.node_launcher import NodeLauncher
 from resources.local.node_spec import NodeRun, NodeSpec, read_run, run_path, write_run
-from resources.placing import declaration_of
+from resources.store_scaling import rescale_in_store
 
 WATCH_POLL_S = 0.05
 """Between two looks of a `watch`; a vanished process is told of within this time."""
+
+_STOPS_AT_ONCE = 16
+"""Agents that are asked to end at a time."""
 
 STOP_MARGIN_S = 15.0
 """Added to the grace period before a node that does not end is killed."""
@@ -185,6 +192,9 @@ class LocalCluster(LocalFaults):
             InvalidInputError: negative replicas.
             NotFoundError: unknown region, or no agent of this workload to take the shape from.
         """
+        # here, because they plan with NumPy, which a failover that moves agents does not need
+        from resources.local.fleet_declaration import place_unplaced
+
         if region not in self.regions():
             raise NotFoundError(f"region {region} has no node", hint="stateroom.toml names them.")
         now = self._clock.now()
@@ -192,9 +202,41 @@ class LocalCluster(LocalFaults):
         placements = {placed.agent_id: placed for placed in self._store.placements()}
         plan = plan_scale(workload, region, replicas, agents, placements, now)
         self._store.declare_agents(plan.declared)
+        self._let_go(
+            [
+                placements[one.agent_id]
+                for one in plan.changed
+                if one.desired == "stopped" and one.node_id
+            ]
+        )
         self._store.place_agents(plan.changed)
         place_unplaced(self._store, self._clock)
         self._nudge()
+
+    def rescale(
+        self, wishes: Sequence[ScaleWish], sessions: Mapping[str, int], *, term: int
+    ) -> list[ScaleResult]:
+        """See `fleet.ports.cluster.FleetScaler`; agents may save, and nodes are told at once."""
+        results = rescale_in_store(
+            self._store, self._clock, wishes, sessions, self.nodes, term, self._let_go
+        )
+        self._nudge()
+        return results
+
+    def _let_go(self, placements: Sequence[Placement]) -> None:
+        """Let agents save and end, many at a time; who cannot be asked is stopped by its node."""
+        runs = {run.node_id: run for run in self.runs() if is_alive(run.process)}
+
+        def ask(placed: Placement) -> None:
+            run = runs.get(placed.node_id)
+            if run is None:
+                return
+            # A node that does not answer, or has it no more, learns of it by the placement.
+            with suppress(StateroomError):
+                node_client.evict(run, placed.agent_id, placed.epoch, self._grace_s(placed.node_id))
+
+        with ThreadPoolExecutor(_STOPS_AT_ONCE) as pool:
+            list(pool.map(ask, placements))
 
     def evict(self, agent_id: str, epoch: int, grace_s: float) -> None:
         """Ask an agent to stop, kill it after the grace period; returns once it is gone.

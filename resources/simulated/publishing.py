@@ -13,7 +13,7 @@ from fleet.agents import Placement
 from fleet.errors import LeaseLostError, StaleEpochError
 from fleet.leases import Lease, node_lease_name
 from fleet.ports.control_store import ControlStore, LeaseWish
-from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport
+from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport, declaration_of
 
 BATCH_ROWS = 5_000
 """Rows of one transaction: bounds what a crash repeats, and how long the store is locked."""
@@ -47,6 +47,10 @@ class PublishedCluster(Protocol):
 
     def report(self, node_id: str) -> NodeReport | None:
         """The last report of a node."""
+        ...
+
+    def declare_agents(self, agents: Sequence[AgentDeclaration]) -> None:
+        """Take agents in that are new."""
         ...
 
     def apply_placements(self, placements: Sequence[Placement]) -> None:
@@ -175,8 +179,11 @@ class StorePublisher:
     def follow(self) -> int:
         """Apply placements of the store that are newer than the cluster's; returns how many.
 
+        Agents that somebody has declared in the store since, as a change of scale does, are taken
+        in with their first placement.
+
         Raises:
-            NotFoundError: the store places an agent or node that the cluster does not have.
+            NotFoundError: the store places an agent on a node that the cluster does not have.
         """
         known = {p.agent_id: (p.epoch, p.desired) for p in self._cluster.placements()}
         newer = [
@@ -186,8 +193,16 @@ class StorePublisher:
             and (p.epoch, p.desired) != known.get(p.agent_id)
             and p.epoch >= known.get(p.agent_id, (0, ""))[0]
         ]
+        self._take_in({p.agent_id for p in newer if p.agent_id not in known})
         self._cluster.apply_placements(newer)
         return len(newer)
+
+    def _take_in(self, unknown: set[str]) -> None:
+        """Declare agents of the store that the cluster has never placed, and may not know."""
+        missing = unknown - {agent.agent_id for agent in self._cluster.agent_declarations()}
+        if missing:
+            found = [agent for agent in self._store.agents() if agent.agent_id in missing]
+            self._cluster.declare_agents([declaration_of(agent) for agent in found])
 
 
 def _batches(rows: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:

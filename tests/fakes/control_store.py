@@ -50,6 +50,7 @@ from tests.fakes.home_store import InMemoryHomes
 from tests.fakes.incidents import InMemoryIncidents
 from tests.fakes.observer_store import InMemoryObservers
 from tests.fakes.quotas import InMemoryQuotas
+from tests.fakes.scaling_store import InMemoryScaling
 from tests.fakes.service_registry import InMemoryBreakerStore, InMemoryServiceRegistry
 
 
@@ -61,6 +62,7 @@ class InMemoryControlStore(
     InMemoryBreakerStore,
     InMemoryControllerView,
     InMemoryQuotas,
+    InMemoryScaling,
 ):
     """`fleet.ports.ControlStore` for tests; one process, lost at its end.
 
@@ -74,6 +76,7 @@ class InMemoryControlStore(
         InMemoryServiceRegistry.__init__(self)
         InMemoryBreakerStore.__init__(self, self.clock.now)
         InMemoryQuotas.__init__(self)
+        InMemoryScaling.__init__(self)
         self._lock = RLock()
         self._declared_nodes: dict[str, NodeDeclaration] = {}
         self._reports: dict[str, tuple[NodeReport, datetime]] = {}

@@ -34,6 +34,7 @@ REPLICAS = st.lists(
         st.sampled_from(["net", "web"]),
         st.sampled_from(WORKLOADS),
         st.integers(0, 4),
+        st.just(False),
     ),
     max_size=4,
     unique_by=lambda each: each[:2],
@@ -171,6 +172,13 @@ def test_agents_of_undeclared_workloads_that_are_stopped_are_nobodys_concern() -
     """A workload that was removed from the settings leaves stopped agents for a while."""
     agents = [*agents_of("cpu", running=4), *agents_of("old", stopped=2, failed=1)]
     assert check_declared_agents(agents, CPU_4).passed
+
+
+def test_how_many_agents_a_scaled_workload_has_is_not_claimed() -> None:
+    """Neither too few nor too many; the others are held to their numbers."""
+    declared = [WorkloadReplicas("net", "cpu", 4, is_scaled=True), WorkloadReplicas("net", "x", 1)]
+    found = check_declared_agents(agents_of("cpu", running=9, stopped=2), declared)
+    assert [one.subject for one in found.offenders] == ["net/x"]
 
 
 def test_without_declared_workloads_nothing_is_claimed() -> None:

@@ -159,6 +159,7 @@ def test_the_lineage_leads_from_the_declaration_to_the_states() -> None:
         "rollup_1d": {"rollup_1h"},
         "metric_retention": {"metric_samples"},
         "error_budgets": {"metric_samples"},
+        "scaling_decisions": {"control_store"},
         "rightsizing_advice": {"metric_samples", "agent_inventory"},
         "price_quotes": {"fleet_declaration"},
         "cost_report": {

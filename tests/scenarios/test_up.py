@@ -86,7 +86,7 @@ def run_workers_are_forked_warm(fleet: RunningFleet, url: str) -> None:
     assert run_job(WebserverClient(url), RUN_HISTORY_JOB) == "SUCCESS"
     assert parent_of_a_run(fleet) != killed
     log = (fleet.folder / "state/logs/code-server.log").read_text(encoding="utf-8")
-    assert "fresh interpreter" not in log
+    assert "fresh interpreters" not in log
 
 
 def test_up_stops_clean_and_continues_and_killed_it_leaves_no_orphan(fleet: RunningFleet) -> None:

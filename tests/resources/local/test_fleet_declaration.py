@@ -10,6 +10,7 @@ from fleet.agents import Placement
 from fleet.errors import StoreUnavailableError
 from fleet.leases import LEADER_LEASE
 from fleet.placement.quotas import NetworkLimits, ResourceQuota
+from fleet.rescaling.standing import HOLD, ScalingOrder
 from resources.local.fleet_declaration import declare_fleet, place_unplaced
 from tests.fakes.clock import ManualClock
 from tests.fakes.control_store import InMemoryControlStore
@@ -164,3 +165,53 @@ def test_a_quota_of_the_settings_parks_what_it_does_not_allow_until_it_is_raised
     assert refused.reason == "parked: quota of network net: agents 8 of 8 used, 1 requested"
     placed = declare_fleet(store, NODES, WORKLOADS, AGENTS, clock)
     assert [(p.agent_id, p.desired) for p in placed] == [("c-1", "running")]
+
+
+def test_a_scaled_workload_keeps_the_agents_that_it_has() -> None:
+    """Those that were added, and those that were scaled away; they take the declared shape."""
+    clock = ManualClock()
+    store = InMemoryControlStore(clock)
+    declare_fleet(store, NODES, WORKLOADS, AGENTS, clock, scaled=["a"])
+    added = agents_of(WORKLOADS[0], 6)[4:]
+    store.declare_agents(added)
+    place_unplaced(store, clock)
+    first = store.placements()[0]
+    store.place_agents([first._replace(desired="stopped", reason="scaled to 5 in here")])
+    bigger = [one._replace(cpu_milli=2) for one in AGENTS]
+    before = store.placements()
+    assert declare_fleet(store, NODES, WORKLOADS, bigger, clock, scaled=["a"]) == []
+    assert store.placements() == before
+    assert [one.cpu_milli for one in store.agents() if one.workload == "a"] == [2] * 6
+
+
+def test_a_workload_that_is_scaled_no_more_has_its_declared_agents_again() -> None:
+    """What was added is retired, what was scaled away runs; what a person stopped stays so."""
+    clock = ManualClock()
+    store = InMemoryControlStore(clock)
+    declare_fleet(store, NODES, WORKLOADS, AGENTS, clock, scaled=["a"])
+    store.declare_agents(agents_of(WORKLOADS[0], 6)[4:])
+    place_unplaced(store, clock)
+    scaled_away, stopped = [one for one in store.placements() if one.workload == "a"][:2]
+    store.place_agents(
+        [
+            scaled_away._replace(desired="stopped", reason="scaled to 5 in here"),
+            stopped._replace(desired="stopped", reason="by hand"),
+        ]
+    )
+    declare_fleet(store, NODES, WORKLOADS, AGENTS, clock)
+    after = {one.agent_id: one for one in store.placements() if one.workload == "a"}
+    assert sorted(after) == [f"a-{n}" for n in range(4)]
+    assert after[scaled_away.agent_id].desired == "running"
+    assert after[scaled_away.agent_id].node_id == scaled_away.node_id
+    assert after[stopped.agent_id].desired == "stopped"
+
+
+def test_a_number_that_a_person_holds_outlives_a_start() -> None:
+    """Also of a workload that is not scaled by itself."""
+    clock = ManualClock()
+    store = InMemoryControlStore(clock)
+    declare_fleet(store, NODES, WORKLOADS, AGENTS, clock)
+    store.declare_agents(agents_of(WORKLOADS[0], 6)[4:])
+    store.order_scaling([ScalingOrder("a", "here", HOLD, 6, "ann", "a launch", clock.now())])
+    declare_fleet(store, NODES, WORKLOADS, AGENTS, clock)
+    assert sum(one.workload == "a" for one in store.agents()) == 6

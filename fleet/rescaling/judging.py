@@ -1,0 +1,115 @@
+"""Claims about rescaling, judged on what the store holds: limits, flapping, no place."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from fleet.inventory_checks import CheckVerdict, Offender, Severity, judge
+from fleet.rescaling.standing import LoggedDecision, ScaledAgent
+from fleet.rescaling.telling import Verdict
+
+TURNS_PER_HOUR_MAX = 4
+"""Changes of direction in an hour: a calendar and one wave of load make two."""
+
+_HOUR = timedelta(hours=1)
+_MOVES = {Verdict.UP: 1, Verdict.DOWN: -1}
+
+
+def check_limits(decisions: Iterable[LoggedDecision]) -> CheckVerdict:
+    """Every decision lies within the limits that held when it was made.
+
+    A person's word stands above them, and a workload found outside is brought inside.
+    """
+    found = list(decisions)
+    offenders = [
+        Offender(
+            one.workload,
+            one.region,
+            f"{one.desired} replicas at {one.last_at.isoformat(timespec='seconds')}, "
+            f"allowed {one.min_replicas} to {one.max_replicas}: {one.reason}",
+        )
+        for one in found
+        if one.verdict in _MOVES and not one.min_replicas <= one.desired <= one.max_replicas
+    ]
+    said = "{offenders} of {checked} decisions lie outside of their limits"
+    return judge(said, len(found), offenders)
+
+
+def check_flapping(decisions: Iterable[LoggedDecision], now: datetime) -> CheckVerdict:
+    """No workload has changed its direction too often within the last hour."""
+    moves: dict[tuple[str, str], list[LoggedDecision]] = {}
+    for one in sorted(decisions, key=lambda each: (each.first_at, each.decision_id)):
+        if one.verdict in _MOVES and one.last_at > now - _HOUR:
+            moves.setdefault(one.key, []).append(one)
+    turns = {key: count_turns([_MOVES[one.verdict] for one in made]) for key, made in moves.items()}
+    offenders = [
+        Offender(*key, f"{count} changes of direction in an hour, {TURNS_PER_HOUR_MAX} are allowed")
+        for key, count in sorted(turns.items())
+        if count > TURNS_PER_HOUR_MAX
+    ]
+    return judge(
+        "{offenders} of {checked} workloads that were scaled go up and down all the time",
+        len(turns),
+        offenders,
+        severity=Severity.WARN,
+        numbers={"turns_per_hour_max": max(turns.values(), default=0)},
+    )
+
+
+def count_turns(directions: Sequence[int]) -> int:
+    """How often a sequence of ups (1) and downs (-1) changes its direction."""
+    return sum(one != other for one, other in pairwise(directions))
+
+
+def check_placed(
+    agents: Iterable[ScaledAgent], scaled_lately: Collection[tuple[str, str]]
+) -> CheckVerdict:
+    """Every agent that is wanted has a node, or a reason why it has none.
+
+    Args:
+        agents: of all workloads that are scaled.
+        scaled_lately: workloads and regions that a run may be scaling up right now: a new agent of
+            theirs may wait for its first placement.
+    """
+    wanted = [one for one in agents if one.is_wanted]
+    offenders = [
+        Offender(one.agent.agent_id, one.agent.region, "declared, and never placed")
+        for one in wanted
+        if one.placement is None and (one.agent.workload, one.agent.region) not in scaled_lately
+    ]
+    parked = [
+        one.placement for one in wanted if one.placement and one.placement.desired == "parked"
+    ]
+    offenders += [
+        Offender(one.agent_id, one.region, "parked without a reason")
+        for one in parked
+        if not one.reason.strip()
+    ]
+    return judge(
+        "{offenders} of {checked} agents that are wanted have no node and no reason",
+        len(wanted),
+        offenders,
+        numbers={"agents_wanted": len(wanted), "agents_parked": len(parked)},
+    )
+
+
+def check_sources(decisions: Iterable[LoggedDecision]) -> CheckVerdict:
+    """The newest decision about every workload was made with its eyes open.
+
+    Args:
+        decisions: the newest one of each workload and region.
+    """
+    newest = list(decisions)
+    offenders = [
+        Offender(one.workload, one.region, one.reason)
+        for one in newest
+        if one.verdict == Verdict.BLIND
+    ]
+    return judge(
+        "{offenders} of {checked} workloads are decided without metrics",
+        len(newest),
+        offenders,
+        severity=Severity.WARN,
+    )

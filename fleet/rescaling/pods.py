@@ -1,0 +1,152 @@
+"""Agents as an autoscaler looks at pods: phases, readiness, requests and what each used.
+
+An agent counts once, by its id: a copy that a rolling restart or a failover leaves behind belongs
+to an epoch that is over, and is no pod. One that failover has parked, or that waits for room, is
+wanted and counts as pending; one that was scaled away is not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from fleet.inventory import Agent, AgentPhase
+from fleet.rescaling.observation import MetricFault, Pod, PodSample, PodSamples
+from fleet.rescaling.standing import ScaledAgent
+
+CPU, MEMORY = "cpu", "memory"
+CONTAINER = "agent"
+"""The one container that an agent is."""
+
+HEARTBEAT_MAX_S = 30.0
+"""An agent without a sign of life for so long is not ready."""
+
+_WORKING = frozenset({AgentPhase.RUNNING, AgentPhase.COMPLETED})
+
+_PHASES = {
+    AgentPhase.PENDING: "Pending",
+    AgentPhase.RUNNING: "Running",
+    AgentPhase.BACKING_OFF: "Running",
+    AgentPhase.FAILED: "Failed",
+    AgentPhase.COMPLETED: "Succeeded",
+    AgentPhase.STOPPED: "Pending",
+    AgentPhase.UNKNOWN: "Unknown",
+}
+"""What a kubelet would call it. One that is wanted and reported as stopped has not begun yet."""
+
+
+class WorkloadAgents(NamedTuple):
+    """The agents of one workload in one region."""
+
+    wanted: Sequence[ScaledAgent]
+    """By agent_id."""
+    stopped: int
+    """Scaled away; they come back first."""
+
+    @property
+    def ready(self) -> int:
+        """How many work now."""
+        return len(self.wanted) - len(self.not_ready)
+
+    @property
+    def not_ready(self) -> list[ScaledAgent]:
+        """Those that do not work (yet), by agent_id."""
+        return [
+            one
+            for one in self.wanted
+            if one.agent.phase not in _WORKING or one.agent.heartbeat_at is None
+        ]
+
+
+def by_workload(agents: Iterable[ScaledAgent]) -> dict[tuple[str, str], WorkloadAgents]:
+    """Agents by workload and by the region where they are placed, else their home."""
+    wanted: dict[tuple[str, str], list[ScaledAgent]] = {}
+    stopped: dict[tuple[str, str], int] = {}
+    for one in agents:
+        key = (one.agent.workload, one.agent.region)
+        if one.is_wanted:
+            wanted.setdefault(key, []).append(one)
+        else:
+            stopped[key] = stopped.get(key, 0) + 1
+    return {
+        key: WorkloadAgents(wanted.get(key, []), stopped.get(key, 0))
+        for key in wanted.keys() | stopped.keys()
+    }
+
+
+def pods_of(
+    agents: Iterable[ScaledAgent], now: datetime, heartbeat_max_s: float = HEARTBEAT_MAX_S
+) -> list[Pod]:
+    """The agents as pods, in order.
+
+    Args:
+        agents: that are wanted.
+        now: the moment of the look.
+        heartbeat_max_s: without a sign of life for longer an agent is not ready.
+    """
+    fresh = now - timedelta(seconds=heartbeat_max_s)
+    return [_pod(one, fresh) for one in agents]
+
+
+def _pod(one: ScaledAgent, fresh: datetime) -> Pod:
+    agent = one.agent
+    ready = _is_ready(agent, fresh)
+    return Pod(
+        name=agent.agent_id,
+        phase="Pending" if _waits(one) else _PHASES[agent.phase],
+        ready=ready,
+        started_at=agent.started_at,
+        # Readiness has no history in a report: an agent that is ready became so when it started,
+        # one that is not, but was, lost it with its last sign of life.
+        ready_changed_at=agent.started_at if ready else agent.heartbeat_at or agent.started_at,
+        requests={CONTAINER: _requests(agent)},
+    )
+
+
+def _waits(one: ScaledAgent) -> bool:
+    """Whether it is wanted and has no node."""
+    placed = one.placement
+    return placed is None or placed.desired == "parked" or not placed.node_id
+
+
+def _is_ready(agent: Agent, fresh: datetime) -> bool:
+    seen = agent.heartbeat_at
+    return agent.phase is AgentPhase.RUNNING and seen is not None and seen >= fresh
+
+
+def _requests(agent: Agent) -> Mapping[str, int]:
+    """Thousandths; a resource that the workload does not ask for is absent."""
+    wished = {CPU: agent.cpu_milli, MEMORY: agent.memory_bytes * 1000}
+    return {name: milli for name, milli in wished.items() if milli > 0}
+
+
+def resource_samples(
+    resource: str, agents: Iterable[ScaledAgent], fresh: datetime
+) -> PodSamples | MetricFault:
+    """What each agent used of a resource, from its node's last report.
+
+    Args:
+        resource: `cpu` or `memory`.
+        agents: that are wanted.
+        fresh: samples before this moment are too old to count: their agents have none.
+    """
+    if resource not in {CPU, MEMORY}:
+        return MetricFault(
+            "FailedGetResourceMetric", f"nodes report {CPU} and {MEMORY} of agents, not {resource}"
+        )
+    samples: dict[str, PodSample] = {}
+    for one in agents:
+        agent = one.agent
+        value = _used_milli(resource, agent)
+        if value is None or agent.heartbeat_at is None or agent.heartbeat_at < fresh:
+            continue
+        if agent.phase is AgentPhase.RUNNING:
+            samples[agent.agent_id] = PodSample(value, agent.heartbeat_at, window_s=1)
+    return samples
+
+
+def _used_milli(resource: str, agent: Agent) -> int | None:
+    if resource == CPU:
+        return None if agent.cpu_percent is None else round(agent.cpu_percent * 10)
+    return None if agent.rss_bytes is None else agent.rss_bytes * 1000

@@ -1,0 +1,348 @@
+"""One look of the controller of rescaling: see everything, decide for all, keep it, order.
+
+A look ends with one write: what is remembered and what was decided, under the term of the rescaling
+lease. A change is then ordered and made by a run; until it is made it is pending, and decided anew
+with every look.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import NamedTuple
+
+from fleet.errors import InvalidInputError, LeaseLostError
+from fleet.placement.quotas import QuotaLedger
+from fleet.ports.clock import Clock
+from fleet.ports.control_store import ControlStore
+from fleet.ports.lake import Lake
+from fleet.ports.query_engine import QueryEngine
+from fleet.rescaling.brakes import Brakes, read_brakes
+from fleet.rescaling.calendar import calendar_limits
+from fleet.rescaling.declaration import RescalingDeclaration
+from fleet.rescaling.foresight import Forecast
+from fleet.rescaling.hpa import unapplied
+from fleet.rescaling.observation import AutoscalerState
+from fleet.rescaling.policy import ScalingMode, WorkloadScaling
+from fleet.rescaling.scale_order import ScaleOrder, identity_of, order_of
+from fleet.rescaling.spec import AutoscalerSpec
+from fleet.rescaling.standing import (
+    FOLD_S,
+    LoggedDecision,
+    Pending,
+    ScalingOrder,
+    ScalingStanding,
+    fold,
+    live_orders,
+    next_pending,
+)
+from fleet.rescaling.telling import Frame, log_decision, log_hold, log_order, sentence
+from fleet.scaling import REPLICAS_MAX
+from ops.bulk import collector_paused
+from ops.rescaling_engine import Prices, ask_engine, read_ledger
+from ops.rescaling_foresight import Forecasts
+from ops.scaling_observation import MetricQueries, Seen, observe
+from resources.leader_lease import LeaderLease
+
+LEASE_TTL_S = 30.0
+"""Longest time without a controller after one has died. Sensors look every few seconds at best, so
+it is longer than that of the failover."""
+LEASE_RENEW_S = 10.0
+
+OPEN_MAX = 1000
+"""Open incidents that are looked through for regions that are being evacuated."""
+
+Key = tuple[str, str]
+
+
+class Look(NamedTuple):
+    """What came of one look."""
+
+    leads: bool
+    why_not: str
+    """Who leads instead, or why nobody does; empty when this controller does."""
+    decisions: tuple[LoggedDecision, ...] = ()
+    """One for each workload and region, by key."""
+    orders: tuple[ScaleOrder, ...] = ()
+    """Changes to be made now that were not ordered before."""
+    waiting: tuple[ScaleOrder, ...] = ()
+    """Changes that wait for a person's word."""
+    problems: tuple[str, ...] = ()
+    """Sources of metrics that gave no answer, in words."""
+
+
+class RescalingPorts(NamedTuple):
+    """What a controller of rescaling touches."""
+
+    store: ControlStore
+    clock: Clock
+    leader: LeaderLease
+    engine: QueryEngine | None
+    """None: there are no metrics beside what nodes report."""
+    open_lake: Callable[[], Lake] | None = None
+    """For forecasts; None: there are none."""
+
+
+class _Case(NamedTuple):
+    """One workload in one region, with all that a decision about it looks at."""
+
+    key: Key
+    scaling: WorkloadScaling
+    seen: Seen
+    standing: ScalingStanding
+    hold: ScalingOrder | None
+    approval: ScalingOrder | None
+    brake: str
+
+    @property
+    def current(self) -> int:
+        return self.seen.observation.spec_replicas
+
+    def frame(self, now: datetime) -> Frame:
+        """What it is written down with: limits as the calendar has them now."""
+        spec, windows = self.scaling.spec, self.scaling.calendar
+        limits = (spec.min_replicas, spec.max_replicas)
+        if windows:
+            open_now = calendar_limits(windows, spec.max_replicas, now)
+            most = spec.max_replicas if open_now.maximum is None else open_now.maximum
+            limits = (max(spec.min_replicas, open_now.floor), most)
+        return Frame(*self.key, self.scaling.mode, *limits, self.seen.agents.ready)
+
+
+class RescalingController:
+    """The controller of one process: what it has ordered and written down is its memory.
+
+    What counts is in the store: another process goes on in the middle of a window.
+    """
+
+    def __init__(self, ports: RescalingPorts, declaration: RescalingDeclaration) -> None:
+        """Look at nothing yet."""
+        self._ports, self._declaration = ports, declaration
+        self._forecasts = Forecasts(ports.open_lake, declaration)
+        self._ordered: set[str] = set()
+        self._logged: dict[Key, tuple[LoggedDecision, datetime]] = {}
+
+    def look(self) -> Look:
+        """Decide for all workloads, and keep it.
+
+        Raises:
+            StoreUnavailableError: nothing was decided, or what was is not kept: look again.
+        """
+        with collector_paused():
+            return self._look()
+
+    def _look(self) -> Look:
+        store, now = self._ports.store, self._ports.clock.now()
+        leadership = self._ports.leader.campaign()
+        if not leadership.held:
+            return Look(False, leadership.reason or f"{leadership.holder} leads")
+        queries = MetricQueries(self._ports.engine, now)
+        cases = self._cases(queries, now)
+        ledger = read_ledger(store, [case.seen.agents for case in cases])
+        prices = Prices(store, self._declaration.prices)
+        found = {
+            case.key: _decided(
+                case,
+                ledger,
+                prices,
+                self._forecasts.of(case.key, now),
+                now,
+                leadership.term,
+            )
+            for case in sorted(cases, key=_by_priority)
+        }
+        standings = [found[key][0] for key in sorted(found)]
+        decisions = tuple(found[key][1] for key in sorted(found))
+        try:
+            self._keep(standings, decisions, leadership.term, now)
+        except LeaseLostError as error:
+            return Look(False, str(error))
+        allowed = {case.key: _may_act(case, found[case.key][0].pending) for case in cases}
+        orders, waiting = self._orders(standings, allowed, leadership.term, now)
+        problems = tuple(sorted({*queries.problems.values(), self._forecasts.problem} - {""}))
+        return Look(True, "", decisions, orders, waiting, problems)
+
+    def _cases(self, queries: MetricQueries, now: datetime) -> list[_Case]:
+        store = self._ports.store
+        standings = {one.key: one for one in store.scaling_standings()}
+        holds, approvals = live_orders(store.scaling_orders(), now)
+        declaration = with_ordered(self._declaration, {workload for workload, _ in holds})
+        brakes = brakes_of(store, declaration)
+        seen = observe(store, declaration, queries, now)
+        return [
+            _Case(
+                key,
+                declaration.workloads[key[0]],
+                one,
+                standings.get(key, ScalingStanding(*key, AutoscalerState())),
+                holds.get(key),
+                approvals.get(key),
+                brakes.on(key[1], ordered=key in holds),
+            )
+            for key, one in seen.items()
+            if key in holds or key[0] in self._declaration.workloads
+        ]
+
+    def _keep(
+        self,
+        standings: list[ScalingStanding],
+        decisions: Iterable[LoggedDecision],
+        term: int,
+        now: datetime,
+    ) -> None:
+        """Write what is remembered, and those decisions that are due to be written down."""
+        due: list[LoggedDecision] = []
+        folded: dict[Key, tuple[LoggedDecision, datetime]] = {}
+        for one in decisions:
+            before, written_at = self._logged.get(one.key, (None, now))
+            together = fold(before, one)
+            is_new = before is None or together.decision_id == 0 or together.times == 1
+            if is_new or (now - written_at).total_seconds() >= FOLD_S:
+                due.append(together)
+            folded[one.key] = (together, written_at)
+        ids = self._ports.store.keep_scaling(standings, due, term=term)
+        for one, decision_id in zip(due, ids, strict=True):
+            folded[one.key] = (one._replace(decision_id=decision_id), now)
+        self._logged = folded
+
+    def _orders(
+        self,
+        standings: Iterable[ScalingStanding],
+        allowed: Mapping[Key, bool],
+        term: int,
+        now: datetime,
+    ) -> tuple[tuple[ScaleOrder, ...], tuple[ScaleOrder, ...]]:
+        """Changes that are due and not ordered yet, and those that wait for a person."""
+        due, waiting = [], []
+        names: set[str] = set()
+        for standing in standings:
+            if standing.pending is None:
+                continue
+            order = order_of(standing.key, standing.pending, term, now)
+            if not allowed[standing.key]:
+                waiting.append(order)
+                continue
+            names.add(identity_of(order))
+            if identity_of(order) not in self._ordered:
+                due.append(order)
+        self._ordered = names
+        return tuple(due), tuple(waiting)
+
+
+def brakes_of(store: ControlStore, declaration: RescalingDeclaration) -> Brakes:
+    """What holds rescaling back now.
+
+    Args:
+        store: says what failover and people are about.
+        declaration: whether there is a failover at all.
+    """
+    return read_brakes(
+        store.controller_view(),
+        store.automation(),
+        store.incidents(open_only=True, limit=OPEN_MAX),
+        failover_enabled=declaration.failover_enabled,
+    )
+
+
+def mode_of(declaration: RescalingDeclaration, workload: str) -> ScalingMode:
+    """Who acts for a workload; for one that is not scaled only a person does."""
+    scaling = declaration.workloads.get(workload)
+    return ScalingMode.OBSERVE if scaling is None else scaling.mode
+
+
+def with_ordered(
+    declaration: RescalingDeclaration, workloads: Iterable[str]
+) -> RescalingDeclaration:
+    """The declaration with workloads that are not scaled, but that a person has given a number."""
+    plain = {
+        name: WorkloadScaling(name, AutoscalerSpec(name, (), 0, REPLICAS_MAX))
+        for name in workloads
+        if name not in declaration.workloads
+    }
+    return replace(declaration, workloads={**declaration.workloads, **plain})
+
+
+def _by_priority(case: _Case) -> tuple[int, Key]:
+    """Who is asked first whether a quota has room."""
+    wanted = case.seen.agents.wanted
+    return (-wanted[0].agent.priority if wanted else 0, case.key)
+
+
+def _decided(
+    case: _Case,
+    ledger: QuotaLedger,
+    prices: Prices,
+    foreseen: Forecast | None,
+    now: datetime,
+    term: int,
+) -> tuple[ScalingStanding, LoggedDecision]:
+    """What is remembered of a case, and what is written down."""
+    before, frame = case.standing, case.frame(now)
+    kept = before._replace(decided_at=now, term=term)
+    if case.brake:
+        told = log_hold(frame, now, case.current, f"held: {case.brake}", "brake")
+        return kept._replace(pending=None), told
+    if case.hold is not None:
+        return _held_by_hand(case, kept, now)
+    try:
+        decision = ask_engine(case.scaling, case.seen, before.state, ledger, prices, foreseen, now)
+    except InvalidInputError as error:  # of one workload: the others go on
+        told = log_hold(frame, now, case.current, f"held: {error}", "invalid")
+        return kept._replace(pending=None), told
+    logged = log_decision(frame, decision, case.scaling.spec.metrics)
+    if decision.desired == case.current:
+        return kept._replace(state=decision.state, pending=None), logged
+    remembered = unapplied(case.scaling.spec, decision, before.state).state
+    pending = None
+    if case.scaling.mode is not ScalingMode.OBSERVE:
+        fresh = Pending(case.current, decision.desired, now, decision.state, sentence(decision))
+        pending = next_pending(before.pending, fresh)
+    return kept._replace(state=remembered, pending=pending), logged
+
+
+def _held_by_hand(
+    case: _Case, kept: ScalingStanding, now: datetime
+) -> tuple[ScalingStanding, LoggedDecision]:
+    """A person says how many there are to be; the autoscaler remembers what it did."""
+    hold = case.hold
+    assert hold is not None, "asked only with one"
+    until = f" until {hold.until.isoformat(timespec='minutes')}" if hold.until else ""
+    why = f"{hold.ordered_by} holds {hold.replicas} replicas{until}: {hold.reason}"
+    told = log_order(case.frame(now), now, case.current, hold.replicas, why)
+    pending = None
+    if hold.replicas != case.current:
+        fresh = Pending(case.current, hold.replicas, now, kept.state, why)
+        pending = next_pending(kept.pending, fresh)
+    return kept._replace(pending=pending), told
+
+
+def _may_act(case: _Case, pending: Pending | None) -> bool:
+    """Whether a pending change may be made without another word."""
+    if pending is None:
+        return False
+    return is_allowed(case.scaling.mode, pending, case.hold, case.approval)
+
+
+def is_allowed(
+    mode: ScalingMode,
+    pending: Pending,
+    hold: ScalingOrder | None,
+    approval: ScalingOrder | None,
+) -> bool:
+    """Whether somebody who may has said that a change is to be made.
+
+    Args:
+        mode: of the workload.
+        pending: the change.
+        hold: a person's number, which stands above the mode.
+        approval: a person's word for one number; it counts for a change that was pending then.
+    """
+    if hold is not None:
+        return hold.replicas == pending.desired
+    if mode is ScalingMode.AUTO:
+        return True
+    return (
+        mode is ScalingMode.APPROVE
+        and approval is not None
+        and approval.replicas == pending.desired
+        and approval.ordered_at >= pending.since
+    )
