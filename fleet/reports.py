@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from fleet.agents import Placement
-from fleet.inventory import Agent, AgentPhase, Gpu
+from fleet.inventory import Agent, AgentPhase, Gpu, Node
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -121,6 +121,37 @@ class RegionCounts(NamedTuple):
     """When the store last heard of the node that it has not heard of for longest."""
     oldest_heartbeat_at: datetime | None
     """Oldest heartbeat of a running agent on a live node."""
+
+
+def declaration_of(agent: Agent) -> AgentDeclaration:
+    """The shape of an agent, at home in the region where it is placed."""
+    return AgentDeclaration(
+        agent_id=agent.agent_id,
+        network_id=agent.network_id,
+        workload=agent.workload,
+        region=agent.region,
+        cpu_milli=agent.cpu_milli,
+        memory_bytes=agent.memory_bytes,
+        bandwidth_bps=agent.bandwidth_bps,
+        gpu_milli=agent.gpu_milli,
+        gpu_memory_bytes=agent.gpu_memory_bytes,
+        priority=agent.priority,
+    )
+
+
+def node_declaration_of(node: Node) -> NodeDeclaration:
+    """A node as it was declared."""
+    return NodeDeclaration(
+        node_id=node.node_id,
+        region=node.region,
+        zone=node.zone,
+        cpu_milli=node.cpu_milli,
+        memory_bytes=node.memory_bytes,
+        bandwidth_bps=node.bandwidth_bps,
+        gpu_count=node.gpu_count,
+        gpu_memory_bytes=node.gpu_memory_bytes,
+        gpu_model=node.gpu_model,
+    )
 
 
 def unplaced(shape: AgentDeclaration) -> Placement:

@@ -26,7 +26,7 @@ from fleet.placement.requests import PlacementRules
 from fleet.recovery_objectives import EVIDENCE_LEVELS, ObjectivePolicy
 from fleet.recovery_rows import CopyFacts
 from fleet.relocation import RelocationTargets, plan_relocation
-from fleet.reports import AgentDeclaration, NodeDeclaration
+from fleet.reports import declaration_of, node_declaration_of
 
 CAPACITY = "targets_have_room"
 YOUNG, VERIFIED, KEYS = "backups_are_young", "backups_are_verified", "keys_are_at_hand"
@@ -115,14 +115,14 @@ def _capacity(facts: TakeoverFacts, region: str) -> _Judged:
     wanted = {region, *targets}
     agents = [one for one in facts.agents if one.region in wanted]
     nodes = [
-        _node(one)
+        node_declaration_of(one)
         for one in facts.nodes
         if one.region in targets and one.phase == NodePhase.RUNNING
     ]
     moves = plan_relocation(
         leaving,
         [_placement(one, facts.now) for one in agents if one.region != region and one.node_id],
-        {one.agent_id: _declaration(one) for one in agents},
+        {one.agent_id: declaration_of(one) for one in agents},
         RelocationTargets(
             nodes, targets, facts.failover.head_room, at_home=False, rules=facts.rules
         ),
@@ -290,35 +290,6 @@ def _placement(agent: Agent, now: datetime) -> Placement:
         "running",
         agent.reason,
         now,
-    )
-
-
-def _declaration(agent: Agent) -> AgentDeclaration:
-    return AgentDeclaration(
-        agent.agent_id,
-        agent.network_id,
-        agent.workload,
-        agent.region,
-        agent.cpu_milli,
-        agent.memory_bytes,
-        agent.bandwidth_bps,
-        agent.gpu_milli,
-        agent.gpu_memory_bytes,
-        agent.priority,
-    )
-
-
-def _node(node: Node) -> NodeDeclaration:
-    return NodeDeclaration(
-        node.node_id,
-        node.region,
-        node.zone,
-        node.cpu_milli,
-        node.memory_bytes,
-        node.bandwidth_bps,
-        node.gpu_count,
-        node.gpu_memory_bytes,
-        node.gpu_model,
     )
 
 

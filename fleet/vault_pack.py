@@ -180,13 +180,16 @@ class PackBuilder:
         return Pack(name, data, self._salt, tuple(self._rows), self._keys.dek_id, len(sealed))
 
     def _table(self) -> bytes:
-        """The list of rows as JSON; in parts, as a pack of tiny blobs has a hundred thousand."""
-        parts = []
+        """The list of rows as JSON; in parts, as a pack of tiny blobs has half a million."""
+        table = io.BytesIO()
+        table.write(b"[")
         for start in range(0, len(self._rows), _TABLE_PART_ROWS):
             rows = self._rows[start : start + _TABLE_PART_ROWS]
             part = [[row.blob_id.hex(), *row[1:]] for row in rows]
-            parts.append(json.dumps(part, separators=(",", ":"))[1:-1].encode())
-        return b"".join((b"[", b",".join(parts), b"]"))
+            table.write(b"," if start else b"")
+            table.write(json.dumps(part, separators=(",", ":"))[1:-1].encode())
+        table.write(b"]")
+        return table.getvalue()
 
     def _seal(self, body: bytes, frame: int, kind: str) -> bytes:
         bound = _bound_to(self._keys.network_id, self._salt, frame, kind)

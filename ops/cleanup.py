@@ -32,7 +32,8 @@ from ops.outcomes import outcomes
 
 PARTITION = "all"
 PREVIEW = ("kind", "subject", "region", "size_bytes", "held", "saving_per_hour", "reason")
-MINUTE_MS = 60_000
+HOUR_MS = 3_600_000
+"""Idleness is asked on full hours, which rollups answer."""
 
 
 @dg.op(
@@ -98,7 +99,7 @@ def idle_agents(
         TransientError: the samples cannot be read now.
     """
     hours = policy.idle_hours
-    at_ms = round(now.timestamp() * 1000) // MINUTE_MS * MINUTE_MS
+    at_ms = round(now.timestamp() * 1000) // HOUR_MS * HOUR_MS
     tasks = _by_agent(engine, f"sum by (agent) (increase(agent_tasks_total[{hours}h]))", at_ms)
     cpu = _by_agent(engine, f"sum by (agent) (rate(agent_cpu_seconds_total[{hours}h]))", at_ms)
     activities = {name: AgentActivity(tasks.get(name), cpu.get(name)) for name in {*tasks, *cpu}}

@@ -22,13 +22,13 @@ from fleet.costs.report import UNPAID
 from fleet.declaration import FleetDeclaration
 from fleet.errors import NotFoundError, StoreUnavailableError
 from fleet.heartbeats import HeartbeatPolicy, Readiness, classify_heartbeat
-from fleet.inventory import Agent, Node
 from fleet.inventory_checks import HOLDING_PHASES
 from fleet.operator_orders import select_live_maintenances
+from fleet.placement.requests import rules_of
 from fleet.ports.clock import PatientClock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
-from fleet.reports import AgentDeclaration, NodeDeclaration
+from fleet.reports import AgentDeclaration, declaration_of, node_declaration_of
 from ops.evidence import column_schema, number_evidence, object_evidence, table_preview
 from ops.inventory import AFTER
 from ops.outcomes import outcomes
@@ -87,7 +87,8 @@ def propose_consolidation(
     Raises:
         StoreUnavailableError: the process was asked to end while it waited; nothing is proposed.
     """
-    fits = fit_into_rooms(policy.headroom_ratio)
+    rules = {(one.network_id, one.workload): rules_of(one) for one in store.workloads()}
+    fits = fit_into_rooms(policy.headroom_ratio, rules)
     now = clock.now()
     loads = look_at_loads(store, book, heartbeats, now)
     past = read_past(lake, policy, now)
@@ -110,7 +111,7 @@ def look_at_loads(
     held: dict[str, list[AgentDeclaration]] = defaultdict(list)
     for agent in store.agents():
         if agent.node_id and agent.phase in HOLDING_PHASES:
-            held[agent.node_id].append(_declared(agent))
+            held[agent.node_id].append(declaration_of(agent))
     found = []
     for node in store.nodes():
         if node.phase in UNPAID:
@@ -119,7 +120,7 @@ def look_at_loads(
         marked = {f"node/{node.node_id}", f"region/{node.region}"} & worked_on
         found.append(
             NodeLoad(
-                _node(node),
+                node_declaration_of(node),
                 tuple(held[node.node_id]),
                 rates.of(node).node_hour,
                 ready and not marked,
@@ -127,35 +128,6 @@ def look_at_loads(
             )
         )
     return found
-
-
-def _declared(agent: Agent) -> AgentDeclaration:
-    return AgentDeclaration(
-        agent.agent_id,
-        agent.network_id,
-        agent.workload,
-        agent.region,
-        agent.cpu_milli,
-        agent.memory_bytes,
-        agent.bandwidth_bps,
-        agent.gpu_milli,
-        agent.gpu_memory_bytes,
-        agent.priority,
-    )
-
-
-def _node(node: Node) -> NodeDeclaration:
-    return NodeDeclaration(
-        node.node_id,
-        node.region,
-        node.zone,
-        node.cpu_milli,
-        node.memory_bytes,
-        node.bandwidth_bps,
-        node.gpu_count,
-        node.gpu_memory_bytes,
-        node.gpu_model,
-    )
 
 
 def read_past(

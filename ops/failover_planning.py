@@ -7,11 +7,11 @@ from typing import NamedTuple
 from fleet.agents import Placement
 from fleet.failover_moves import PLAN, PlannedMove, batches, encode_plan, planned, read_plans
 from fleet.failover_order import FailoverOrder, OrderKind
-from fleet.inventory import Agent, Node, NodePhase
+from fleet.inventory import Agent, NodePhase
 from fleet.placement.parking import NO_NODE
 from fleet.placement.requests import rules_of
 from fleet.relocation import RelocationTargets, plan_relocation
-from fleet.reports import AgentDeclaration, NodeDeclaration
+from fleet.reports import NodeDeclaration, declaration_of, node_declaration_of
 from ops.failover_ports import FailoverPorts
 from ops.step_journal import Step
 
@@ -114,7 +114,7 @@ def _moves(
         plan_relocation(
             fleet.leaving,
             fleet.placements.values(),
-            {agent_id: _declaration(one) for agent_id, one in fleet.agents.items()},
+            {agent_id: declaration_of(one) for agent_id, one in fleet.agents.items()},
             RelocationTargets(
                 targets, order.regions, order.head_room, order.kind == OrderKind.NODE, rules
             ),
@@ -188,7 +188,7 @@ def _read_fleet(ports: FailoverPorts, order: FailoverOrder, left: frozenset[str]
         for node in ports.cluster.nodes(region):
             if node.node_id not in left:
                 well = node.phase == NodePhase.RUNNING and node.node_id not in avoid
-                (targets if well else doubted).append(_node_declaration(node))
+                (targets if well else doubted).append(node_declaration_of(node))
     return _Fleet(agents, targets, doubted, placements, leaving)
 
 
@@ -207,32 +207,3 @@ def _leaving(
         found = [one for one in found if one.agent_id in able]
     running = [one for one in found if one.desired == "running"]
     return running if order.agents_max is None else running[: order.agents_max]
-
-
-def _declaration(agent: Agent) -> AgentDeclaration:
-    return AgentDeclaration(
-        agent.agent_id,
-        agent.network_id,
-        agent.workload,
-        agent.region,
-        agent.cpu_milli,
-        agent.memory_bytes,
-        agent.bandwidth_bps,
-        agent.gpu_milli,
-        agent.gpu_memory_bytes,
-        agent.priority,
-    )
-
-
-def _node_declaration(node: Node) -> NodeDeclaration:
-    return NodeDeclaration(
-        node.node_id,
-        node.region,
-        node.zone,
-        node.cpu_milli,
-        node.memory_bytes,
-        node.bandwidth_bps,
-        node.gpu_count,
-        node.gpu_memory_bytes,
-        node.gpu_model,
-    )

@@ -5,7 +5,7 @@ lease. A change is then ordered and made by a run; until it is made it is pendin
 with every look.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
@@ -14,10 +14,12 @@ from fleet.errors import InvalidInputError, LeaseLostError
 from fleet.placement.quotas import QuotaLedger
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
+from fleet.ports.lake import Lake
 from fleet.ports.query_engine import QueryEngine
 from fleet.rescaling.brakes import Brakes, read_brakes
 from fleet.rescaling.calendar import calendar_limits
 from fleet.rescaling.declaration import RescalingDeclaration
+from fleet.rescaling.foresight import Forecast
 from fleet.rescaling.hpa import unapplied
 from fleet.rescaling.observation import AutoscalerState
 from fleet.rescaling.policy import ScalingMode, WorkloadScaling
@@ -33,10 +35,12 @@ from fleet.rescaling.standing import (
     live_orders,
     next_pending,
 )
+from fleet.rescaling.start_watch import Starts, watch_starts
 from fleet.rescaling.telling import Frame, log_decision, log_hold, log_order, sentence
 from fleet.scaling import REPLICAS_MAX
 from ops.bulk import collector_paused
 from ops.rescaling_engine import Prices, ask_engine, read_ledger
+from ops.rescaling_foresight import Forecasts
 from ops.scaling_observation import MetricQueries, Seen, observe
 from resources.leader_lease import LeaderLease
 
@@ -75,6 +79,8 @@ class RescalingPorts(NamedTuple):
     leader: LeaderLease
     engine: QueryEngine | None
     """None: there are no metrics beside what nodes report."""
+    open_lake: Callable[[], Lake] | None = None
+    """For forecasts; None: there are none."""
 
 
 class _Case(NamedTuple):
@@ -84,6 +90,7 @@ class _Case(NamedTuple):
     scaling: WorkloadScaling
     seen: Seen
     standing: ScalingStanding
+    starts: Starts
     hold: ScalingOrder | None
     approval: ScalingOrder | None
     brake: str
@@ -112,8 +119,10 @@ class RescalingController:
     def __init__(self, ports: RescalingPorts, declaration: RescalingDeclaration) -> None:
         """Look at nothing yet."""
         self._ports, self._declaration = ports, declaration
+        self._forecasts = Forecasts(ports.open_lake, declaration)
         self._ordered: set[str] = set()
         self._logged: dict[Key, tuple[LoggedDecision, datetime]] = {}
+        self._starts: dict[Key, Starts] = {}
 
     def look(self) -> Look:
         """Decide for all workloads, and keep it.
@@ -134,7 +143,14 @@ class RescalingController:
         ledger = read_ledger(store, [case.seen.agents for case in cases])
         prices = Prices(store, self._declaration.prices)
         found = {
-            case.key: _decided(case, ledger, prices, now, leadership.term)
+            case.key: _decided(
+                case,
+                ledger,
+                prices,
+                self._forecasts.of(case.key, now),
+                now,
+                leadership.term,
+            )
             for case in sorted(cases, key=_by_priority)
         }
         standings = [found[key][0] for key in sorted(found)]
@@ -145,7 +161,7 @@ class RescalingController:
             return Look(False, str(error))
         allowed = {case.key: _may_act(case, found[case.key][0].pending) for case in cases}
         orders, waiting = self._orders(standings, allowed, leadership.term, now)
-        problems = tuple(sorted(set(queries.problems.values())))
+        problems = tuple(sorted({*queries.problems.values(), self._forecasts.problem} - {""}))
         return Look(True, "", decisions, orders, waiting, problems)
 
     def _cases(self, queries: MetricQueries, now: datetime) -> list[_Case]:
@@ -155,12 +171,17 @@ class RescalingController:
         declaration = with_ordered(self._declaration, {workload for workload, _ in holds})
         brakes = brakes_of(store, declaration)
         seen = observe(store, declaration, queries, now)
+        self._starts = {
+            key: watch_starts(self._starts.get(key, Starts()), one.agents, now)
+            for key, one in seen.items()
+        }
         return [
             _Case(
                 key,
                 declaration.workloads[key[0]],
                 one,
                 standings.get(key, ScalingStanding(*key, AutoscalerState())),
+                self._starts[key],
                 holds.get(key),
                 approvals.get(key),
                 brakes.on(key[1], ordered=key in holds),
@@ -255,7 +276,12 @@ def _by_priority(case: _Case) -> tuple[int, Key]:
 
 
 def _decided(
-    case: _Case, ledger: QuotaLedger, prices: Prices, now: datetime, term: int
+    case: _Case,
+    ledger: QuotaLedger,
+    prices: Prices,
+    foreseen: Forecast | None,
+    now: datetime,
+    term: int,
 ) -> tuple[ScalingStanding, LoggedDecision]:
     """What is remembered of a case, and what is written down."""
     before, frame = case.standing, case.frame(now)
@@ -266,7 +292,10 @@ def _decided(
     if case.hold is not None:
         return _held_by_hand(case, kept, now)
     try:
-        decision = ask_engine(case.scaling, case.seen, before.state, ledger, prices, now)
+        starts_s = case.starts.measured_s
+        decision = ask_engine(
+            case.scaling, case.seen, before.state, ledger, prices, foreseen, starts_s, now
+        )
     except InvalidInputError as error:  # of one workload: the others go on
         told = log_hold(frame, now, case.current, f"held: {error}", "invalid")
         return kept._replace(pending=None), told

@@ -10,6 +10,7 @@ from fleet.ports.control_store import ControlStore
 from fleet.rescaling.context import ScalingContext
 from fleet.rescaling.decision import ReplicaDecision
 from fleet.rescaling.engine import decide_scaling
+from fleet.rescaling.foresight import Forecast
 from fleet.rescaling.observation import AutoscalerState
 from fleet.rescaling.pods import WorkloadAgents
 from fleet.rescaling.policy import WorkloadScaling
@@ -65,6 +66,8 @@ def ask_engine(
     state: AutoscalerState,
     ledger: QuotaLedger,
     prices: Prices,
+    foreseen: Forecast | None,
+    start_times_s: Sequence[float],
     now: datetime,
 ) -> ReplicaDecision:
     """The engine's decision; what it adds is taken from the quota.
@@ -75,6 +78,8 @@ def ask_engine(
         state: what is remembered of it.
         ledger: what quotas still allow; changed.
         prices: of agents.
+        foreseen: of this workload in this region; None: nothing is.
+        start_times_s: how long its agents took from their order to readiness, as far as measured.
         now: moment of the look.
     """
     wanted, back = seen.agents.wanted, seen.agents.stopped
@@ -86,7 +91,9 @@ def ask_engine(
         room = back + ledger.allowed(shape, REPLICAS_MAX)
     context = ScalingContext(
         is_gpu=shape is not None and shape.gpu_milli > 0,
+        start_times_s=start_times_s,
         price_per_hour=prices.of(scaling, wanted),
+        forecast=foreseen,
         quota_room=room,
         options=ControllerOptions(scale_to_zero=scaling.activation is not None),
     )

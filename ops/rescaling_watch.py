@@ -15,6 +15,7 @@ from fleet.errors import StateroomError
 from fleet.leases import RESCALING_LEASE
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
+from fleet.ports.lake import Lake
 from fleet.ports.notifier import Alert, Notifier
 from fleet.ports.query_engine import QueryEngine
 from fleet.rescaling.declaration import RescalingDeclaration
@@ -53,6 +54,7 @@ class RescalingWatch:
         declaration: what is scaled, and how.
         clock: of this machine.
         notifier: whom alerts reach.
+        open_lake: opens the lake, for forecasts; None: there are none.
     """
 
     def __init__(
@@ -62,10 +64,12 @@ class RescalingWatch:
         declaration: RescalingDeclaration,
         clock: Clock,
         notifier: Notifier,
+        open_lake: Callable[[], Lake] | None = None,
     ) -> None:
         """Open nothing yet."""
         self._open_store, self._open_engine = open_store, open_engine
         self._declaration, self._clock, self._notifier = declaration, clock, notifier
+        self._open_lake = open_lake
         self._lock = threading.Lock()
         self._controller: RescalingController | None = None
         self._ports: RescalingPorts | None = None
@@ -112,7 +116,7 @@ class RescalingWatch:
             store, identity, ttl_s=LEASE_TTL_S, renew_s=LEASE_RENEW_S, name=RESCALING_LEASE
         )
         engine = None if self._open_engine is None else self._open_engine()
-        self._ports = RescalingPorts(store, self._clock, leader, engine)
+        self._ports = RescalingPorts(store, self._clock, leader, engine, self._open_lake)
         self._controller = RescalingController(self._ports, self._declaration)
         return self._ports
 

@@ -1,7 +1,7 @@
 """Makes the advice on right-sizing, and records it; applies nothing."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -13,13 +13,16 @@ from fleet.inventory import Agent
 from fleet.ports.clock import Clock
 from fleet.ports.lake import Lake
 from fleet.ports.metric_store import MetricReader
+from fleet.rescaling.declaration import RescalingDeclaration
 from fleet.rightsizing.records import (
     ADVICE_TABLE,
+    KILLS_TABLE,
     Resource,
     RightsizingAdvice,
     RightsizingPolicy,
     Verdict,
 )
+from fleet.rightsizing.scaled import scaled_resources
 from ops.evidence import column_schema, number_evidence, object_evidence, table_preview
 from ops.inventory import AFTER, AGENTS
 from ops.inventory_reads import read_inventory
@@ -41,17 +44,29 @@ def advise_rightsizing_op(
     metric_store: dg.ResourceParam[MetricReader],
     fleet_declaration: dg.ResourceParam[FleetDeclaration],
     rightsizing_policy: dg.ResourceParam[RightsizingPolicy],
+    rescaling_declaration: dg.ResourceParam[RescalingDeclaration],
     price_book: dg.ResourceParam[PriceBook],
     lake: dg.ResourceParam[Lake],
     clock: dg.ResourceParam[Clock],
 ) -> None:
-    """Record a row for each workload and resource; committed by `Lake.write`."""
+    """Record a row for each workload and resource; committed by `Lake.write`.
+
+    Kills that were not seen before are committed first: a run that dies between finds them kept.
+    """
     from resources.lake.records import to_table
 
     now = clock.now()
     with outcomes(context.retry_number):
         agents = read_inventory(lake, AGENTS, fleet_declaration.regions, Agent).records
-        rows = advise_workloads(metric_store, agents, rightsizing_policy, price_book, now)
+        rows = advise_workloads(
+            metric_store,
+            agents,
+            rightsizing_policy,
+            price_book,
+            now,
+            lake,
+            scaled=scaled_resources(rescaling_declaration.workloads.values()),
+        )
         committed = lake.write(ADVICE_TABLE, PARTITION, to_table(rows, RightsizingAdvice), now)
     dearest = sorted(rows, key=lambda row: -abs(row.saving_per_hour))
     metadata: dict[str, Any] = {
@@ -70,19 +85,36 @@ def advise_workloads(
     policy: RightsizingPolicy,
     book: PriceBook,
     now: datetime,
+    lake: Lake | None = None,
+    *,
+    keep_kills: bool = True,
+    scaled: Collection[tuple[str, str]] = (),
 ) -> list[RightsizingAdvice]:
     """Advice on CPU and memory for every workload that has agents.
+
+    Args:
+        reader: of samples.
+        agents: as their nodes last reported them.
+        policy: of the advice.
+        book: prices of what would be saved.
+        now: moment of the look.
+        lake: where kills of earlier looks are kept; None: only those of this look count.
+        keep_kills: whether new ones are kept there.
+        scaled: (workload, resource) that replicas follow (`scaled_resources`).
 
     Raises:
         TransientError: the samples cannot be read now.
         TooLargeError: over a limit of the store.
     """
     from fleet.rightsizing.advice import advise, backtest_violations, judge_cpu, judge_memory
-    from fleet.rightsizing.kills import find_kills
+    from fleet.rightsizing.kills import find_kills, kill_columns
 
     allocations = allocations_of(agents)
     used = read_usage(reader, allocations, policy.history_days, now)
-    kills = find_kills(agents, used.numbers, used.memory, now)
+    found = find_kills(agents, used.numbers, used.memory, now)
+    if lake is not None:
+        found = _with_kept(lake, found, policy, now, keep=keep_kills)
+    kills = kill_columns(found, used.numbers, used.memory)
     cpu = judge_cpu(used.cpu, allocations, used.cpu_step_min, policy)
     memory = judge_memory(used.memory, allocations, used.memory_step_min, policy, kills)
     rows = []
@@ -91,8 +123,28 @@ def advise_workloads(
         (Resource.MEMORY, memory, used.memory, used.memory_step_min),
     ):
         tested = backtest_violations(resource, usage, allocations, step_min, policy)
-        rows += advise(resource, judged, allocations, policy, book.resource_hour, now, tested)
+        price_of = book.resource_hour
+        rows += advise(resource, judged, allocations, policy, price_of, now, tested, scaled)
     return sorted(rows, key=lambda row: (row.network_id, row.workload, row.resource))
+
+
+def _with_kept(
+    lake: Lake, found: Sequence[Any], policy: RightsizingPolicy, now: datetime, *, keep: bool
+) -> list[Any]:
+    """Kills of the whole history, each once; new ones are committed by `Lake.write`."""
+    from fleet.rightsizing.kills import MemoryKill, distinct_kills
+    from resources.lake.records import from_table, to_table
+
+    since = now - timedelta(days=policy.history_days)
+    try:
+        kept = from_table(lake.history(KILLS_TABLE, since, now, PARTITION), MemoryKill)
+    except NotFoundError:
+        kept = []
+    every = distinct_kills([*kept, *found])
+    new = every[len(distinct_kills(kept)) :]
+    if new and keep:
+        lake.write(KILLS_TABLE, PARTITION, to_table(new, MemoryKill), now)
+    return every
 
 
 def read_advice(lake: Lake) -> list[RightsizingAdvice]:

@@ -38,8 +38,8 @@ TESTED_DAYS = 14
 PREVIEW = ("kind", "subject", "saving_per_month", "tested", "reason")
 _REMOVALS = {
     "idle_agent": "Lower the workload's replicas, or stop the agent.",
-    "retired_state": "Back the network up, then remove the state by hand.",
-    "undeclared_backups": "`stateroom keys shred --network NAME` destroys them for good.",
+    "retired_state": "No command removes it; an agent of this name would go on from it.",
+    "undeclared_backups": "Declare it once more, then `stateroom keys shred --network NAME`.",
     "lake_partition": "`stateroom costs cleanup --approve ID` removes the rows.",
 }
 

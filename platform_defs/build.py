@@ -206,6 +206,7 @@ def build_resources(deployment: Deployment) -> dict[str, Any]:
             deployment.rescaling,
             deployment.control_store_url,
             metrics_of(deployment),
+            deployment.lake_path,
             notifier,
         ),
         "route_keeper": RouteKeeper(traffic_of(deployment), SystemClock()),

@@ -9,6 +9,7 @@ from assets.scaling_checks import build_rescaling_checks
 from assets.scaling_decisions import build_rescaling_assets
 from fleet.metrics.store_facts import MetricsDeclaration
 from fleet.ports.control_store import ControlStore
+from fleet.ports.lake import Lake
 from fleet.ports.notifier import Notifier
 from fleet.ports.query_engine import QueryEngine
 from fleet.rescaling.declaration import RescalingDeclaration
@@ -73,6 +74,7 @@ def build_rescaling_watch(
     declaration: RescalingDeclaration,
     control_store_url: str,
     metrics: MetricsDeclaration,
+    lake_path: str,
     notifier: Notifier,
 ) -> RescalingWatch:
     """The controller of this process; it opens nothing before a sensor asks it.
@@ -81,6 +83,7 @@ def build_rescaling_watch(
         declaration: what is scaled, and how.
         control_store_url: of the store that it keeps open from then on.
         metrics: where samples lie.
+        lake_path: where decisions of the last weeks lie.
         notifier: whom alerts reach.
     """
     return RescalingWatch(
@@ -89,6 +92,7 @@ def build_rescaling_watch(
         declaration,
         SystemClock(),
         notifier,
+        _lake_opener(lake_path),
     )
 
 
@@ -99,6 +103,16 @@ def _store_opener(url: str) -> Callable[[], ControlStore]:
         return open_control_store(url, clock=SystemClock())
 
     return open_store
+
+
+def _lake_opener(path: str) -> Callable[[], Lake]:
+    def open_lake() -> Lake:
+        from resources.lake.directory_store import DirectoryStore
+        from resources.lake.parquet_lake import ParquetLake
+
+        return ParquetLake(DirectoryStore(path))
+
+    return open_lake
 
 
 def _engine_opener(metrics: MetricsDeclaration, age_max_s: float) -> Callable[[], QueryEngine]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fleet.errors import InvalidInputError, StateroomError
-from fleet.rescaling.calendar import check_window
+from fleet.rescaling.calendar import check_window, zone_of
 from fleet.rescaling.declaration import RescalingDeclaration
 from fleet.rescaling.metric_queries import expression_of, is_series
 from fleet.rescaling.policy import (
@@ -120,7 +120,11 @@ def _predictive(found: ScalingSettings) -> PredictiveFloor | None:
     one = found.predictive
     if one is None:
         return None
-    return PredictiveFloor(one.quantile, one.weeks, one.weekly_decay, one.error_max)
+    try:
+        zone_of(one.timezone)
+    except InvalidInputError as error:
+        raise InvalidInputError("predictive", error.value, error.allowed) from error
+    return PredictiveFloor(one.quantile, one.weeks, one.weekly_decay, one.error_max, one.timezone)
 
 
 def _panic(found: ScalingSettings) -> Panic | None:

@@ -72,6 +72,11 @@ class PredictiveSettings:
         "Off while it would have been worse than this in the last week.",
         default=_FLOOR.error_max,
     )
+    timezone: str = key(
+        kinds.text("a zone as Europe/Berlin"),
+        "Zone whose hours of the week are compared.",
+        default=_FLOOR.timezone,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ import logging
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing import (
@@ -41,9 +42,14 @@ from resources.local.linux_processes import die_with_parent, set_process_name
 WARM_PARENT = "platform_defs.warm_parent"
 """Module whose import makes a process a warm parent."""
 
-FORK_TIMEOUT_S = 20.0
-"""For a warm parent to fork, its imports included; loaded machines take ten times the usual 1.2 s.
-Below the minute that the daemon waits for the answer of a launch."""
+FORK_TIMEOUT_S = 45.0
+"""For a warm parent to fork, its imports included (1.4 s of CPU): on an overloaded machine a fresh
+interpreter, which has the same to import, would be no faster. Leaves time for one within the minute
+that the daemon waits for the answer of a launch."""
+
+PAUSE_S = 600.0
+"""Without trying to start warm, after a warm parent has failed to load: it would fail again, and
+each try makes a run wait."""
 
 _log = logging.getLogger("dagster.code_server")
 
@@ -95,13 +101,19 @@ def _close(*descriptors: int) -> None:
 class WarmProcess(context.ForkServerProcess):
     """A process forked from the warm parent, or else from nothing."""
 
+    cold_until_s = 0.0
+    """Of the monotonic clock; until then none is looked for."""
+
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Any:  # noqa: N802 - multiprocessing's name
-        try:
-            return WarmPopen(process_obj)
-        except (OSError, EOFError) as error:
-            _log.warning("No warm worker (%r): this run starts in a fresh interpreter.", error)
-            return popen_spawn_posix.Popen(process_obj)
+        if time.monotonic() >= WarmProcess.cold_until_s:
+            try:
+                return WarmPopen(process_obj)
+            except (OSError, EOFError) as error:
+                if not isinstance(error, ConnectionError):  # killed just now: the next run's is new
+                    WarmProcess.cold_until_s = time.monotonic() + PAUSE_S
+                _log.warning("No warm worker (%r): runs start in fresh interpreters.", error)
+        return popen_spawn_posix.Popen(process_obj)
 
 
 class WarmContext(context.ForkServerContext):

@@ -14,14 +14,13 @@ from typing import NamedTuple
 
 from fleet.agents import Placement
 from fleet.failover.policy import FailoverPolicy
-from fleet.inventory import Agent, Node
 from fleet.placement.initial import PlacementTerms, WaitingPlan, plan_waiting
 from fleet.placement.preempting import is_preempted, preempt
 from fleet.placement.preemption import PreemptionPolicy
 from fleet.placement.queue import LifecycleQueue
 from fleet.placement.requests import NO_RULES, rules_of
 from fleet.ports.control_store import ControlStore
-from fleet.reports import AgentDeclaration, NodeDeclaration
+from fleet.reports import AgentDeclaration, NodeDeclaration, declaration_of, node_declaration_of
 
 ROUNDS_MAX = 4
 """Plans made of one call. Each round loses only to others who have placed something meanwhile."""
@@ -133,37 +132,6 @@ def read_terms(store: ControlStore) -> PlacementTerms:
     """What the store says of workloads and networks."""
     rules = {one.workload: rules_of(one) for one in store.workloads()}
     return PlacementTerms(rules, store.network_limits())
-
-
-def declaration_of(agent: Agent) -> AgentDeclaration:
-    """The shape of an agent, at home in the region where it is placed."""
-    return AgentDeclaration(
-        agent_id=agent.agent_id,
-        network_id=agent.network_id,
-        workload=agent.workload,
-        region=agent.region,
-        cpu_milli=agent.cpu_milli,
-        memory_bytes=agent.memory_bytes,
-        bandwidth_bps=agent.bandwidth_bps,
-        gpu_milli=agent.gpu_milli,
-        gpu_memory_bytes=agent.gpu_memory_bytes,
-        priority=agent.priority,
-    )
-
-
-def node_declaration_of(node: Node) -> NodeDeclaration:
-    """A node as it was declared."""
-    return NodeDeclaration(
-        node_id=node.node_id,
-        region=node.region,
-        zone=node.zone,
-        cpu_milli=node.cpu_milli,
-        memory_bytes=node.memory_bytes,
-        bandwidth_bps=node.bandwidth_bps,
-        gpu_count=node.gpu_count,
-        gpu_memory_bytes=node.gpu_memory_bytes,
-        gpu_model=node.gpu_model,
-    )
 
 
 class _Reading(NamedTuple):

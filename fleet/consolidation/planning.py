@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from fleet.consolidation.records import (
@@ -18,6 +18,7 @@ from fleet.consolidation.records import (
 )
 from fleet.costs.proposals import ProposalKind, proposal_id
 from fleet.disruption_budgets import Allowance, Disruption, allowance
+from fleet.placement.requests import NO_RULES, PlacementRules
 from fleet.reports import AgentDeclaration
 from fleet.rooms import Room, Shape, deal, few, shape_of
 
@@ -25,19 +26,29 @@ CANDIDATES_MAX = 30
 """Nodes of a region that are tried one by one: the cheapest to disturb. Each costs a plan."""
 
 
-def fit_into_rooms(headroom_ratio: float) -> Fits:
+def fit_into_rooms(
+    headroom_ratio: float, rules: Mapping[tuple[str, str], PlacementRules] | None = None
+) -> Fits:
     """Fit agents as placement deals them, keeping a share of every node free.
 
     What is left on a node is computed once: a plan asks about the same nodes some thirty times.
+
+    Args:
+        headroom_ratio: of each node that stays.
+        rules: by (network, workload): GPU models that its agents may run on; absent ones take any.
     """
     known: dict[int, tuple[NodeLoad, Room]] = {}
+    asked = rules or {}
+
+    def shape(agent: AgentDeclaration) -> Shape:
+        return shape_of(agent, asked.get((agent.network_id, agent.workload), NO_RULES))
 
     def room_of(load: NodeLoad) -> Room:
         # kept with its load, so that no other can get the same id
         if id(load) not in known:
             room = Room(load.node, headroom_ratio)
             for agent in load.agents:
-                room.take(shape_of(agent))
+                room.take(shape(agent))
             known[id(load)] = (load, room)
         return known[id(load)][1].copy()
 
@@ -46,13 +57,13 @@ def fit_into_rooms(headroom_ratio: float) -> Fits:
         shapes: dict[Shape, list[AgentDeclaration]] = defaultdict(list)
         for load in emptied:
             for agent in load.agents:
-                shapes[shape_of(agent)].append(agent)
+                shapes[shape(agent)].append(agent)
         moves: dict[str, str] = {}
-        for shape in sorted(shapes, key=_size, reverse=True):
-            dealt = deal(shape, shapes[shape], rooms)
+        for one in sorted(shapes, key=_size, reverse=True):
+            dealt = deal(one, shapes[one], rooms)
             if dealt.left:
                 lacking = few(dealt.shortages) or "no node stays"
-                return Fit({}, f"{len(dealt.left)} of {shape.workload} fit nowhere: {lacking}")
+                return Fit({}, f"{len(dealt.left)} of {one.workload} fit nowhere: {lacking}")
             moves |= {agent.agent_id: room.node.node_id for agent, room, _ in dealt.placed}
         return Fit(moves, "")
 

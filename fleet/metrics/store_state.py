@@ -222,7 +222,7 @@ class StoreState:
             self.suspects[level] |= set(built)
 
     def live_keys(self) -> set[str]:
-        """Keys of all objects below `raw/`, `series/`, `rollups/` and `sketches/` that count."""
+        """Keys of all objects that count: parts, series, rollups, sketches, histograms."""
         keys = {key for parts in self.raw.values() for key in parts} | set(self.series)
         keys |= {key for parts in self.histograms.values() for key in parts}
         for built in self.rollups.values():

@@ -218,6 +218,8 @@ class _Planner:
             share = share_over_zones(here, room, one.agents)
             room = [had - taken for had, taken in zip(room, share, strict=True)]
             shares.append(share)
+            if (one.region, one.workload) in self._problem.present:  # then all are of this workload
+                here = [had + more for had, more in zip(here, share, strict=True)]
         columns = [
             self._fill(pool, first, sum(share[zone] for share in shares), pool.zone == zone)
             for zone in zones

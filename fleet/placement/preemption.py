@@ -131,7 +131,9 @@ class _Ground:
         self._on: dict[str, dict[str, Running]] = defaultdict(dict)
         self._claims: dict[str, Claim] = {}
         self._versions: dict[str, int] = defaultdict(int)
-        self._options: dict[tuple[object, ...], list[_Option]] = {}
+        self._changed: list[str] = []
+        self._options: dict[tuple[object, ...], tuple[list[_Option], int]] = {}
+        """Agents alike -> their heap, and how many changes it knows."""
         biggest = sorted(running, key=lambda one: (-one.size.gpu_milli, one.agent_id))
         for one in biggest:
             if one.node_id in self._nodes:
@@ -143,30 +145,43 @@ class _Ground:
     def make_room(self, wanted: Preemptor, left: int, *, may_park: bool) -> Preemption | None:
         """Take the best node whose victims can go; None when there is none.
 
-        Nodes are judged once for all agents alike, and again when something has changed there.
+        Room that earlier victims have left over is taken first, for nothing. Nodes are judged once
+        for all agents alike, and again when something has changed there.
         """
-        alike = wanted[1:]
-        if alike not in self._options:
-            found = (self._option(node_id, wanted) for node_id in self._nodes)
-            self._options[alike] = [one for one in found if one is not None]
-            heapq.heapify(self._options[alike])
-        options, dear = self._options[alike], list[_Option]()
+        free = self._index.place(wanted.region, wanted.size, wanted.rules)
+        if free is not None:
+            return self._settle(wanted, free, [], f"takes room that was left on {free.node_id}")
+        options, dear = self._options_of(wanted), list[_Option]()
         moved, trials = None, 0
         while options and moved is None and trials < TRIALS_MAX:
             option = heapq.heappop(options)
             if option.version != self._versions[option.node_id]:
-                again = self._option(option.node_id, wanted)
-                if again is not None:
-                    heapq.heappush(options, again)
-            elif option.victims > left:
+                continue  # it was judged anew since
+            if option.victims > left:
                 dear.append(option)
                 break  # the others cost as much
-            else:
-                moved = self._carry_out(wanted, option, may_park=may_park)
-                trials += 1
+            moved = self._carry_out(wanted, option, may_park=may_park)
+            trials += 1
         for option in dear:
             heapq.heappush(options, option)
         return moved
+
+    def _options_of(self, wanted: Preemptor) -> list[_Option]:
+        """Nodes that could be taken by such an agent, as a heap, up to date."""
+        alike = wanted[1:]
+        known = self._options.get(alike)
+        if known is None:
+            known = self._options[alike] = ([], 0)
+            todo: Iterable[str] = self._nodes
+        else:
+            todo = dict.fromkeys(self._changed[known[1] :])
+        options = known[0]
+        for node_id in todo:
+            option = self._option(node_id, wanted)
+            if option is not None:
+                heapq.heappush(options, option)
+        self._options[alike] = (options, len(self._changed))
+        return options
 
     def _option(self, node_id: str, wanted: Preemptor) -> _Option | None:
         node = self._nodes[node_id]
@@ -210,36 +225,41 @@ class _Ground:
             for _, claim in freed:
                 self._index.take_again(claim)
             return None
-        return self._settle(wanted, option, homes, taken)
-
-    def _settle(
-        self,
-        wanted: Preemptor,
-        option: _Option,
-        homes: Sequence[tuple[Running, Claim | None]],
-        taken: Claim,
-    ) -> Preemption:
-        for one, claim in homes:
-            del self._on[option.node_id][one.agent_id], self._claims[one.agent_id]
-            if claim is not None:
-                self._claims[one.agent_id] = claim
-                self._on[claim.node_id][one.agent_id] = one._replace(node_id=claim.node_id)
-                self._versions[claim.node_id] += 1
-        newcomer = Running(
-            wanted.agent_id, option.node_id, wanted.size, wanted.priority, 0.0, wanted.rules
-        )
-        self._on[option.node_id][wanted.agent_id] = newcomer
-        self._versions[option.node_id] += 1
-        self._claims[wanted.agent_id] = taken
-        victims = tuple(
-            (one, None if claim is None else claim.node_id) for one, claim in reversed(homes)
-        )
-        count = f"{len(victims)} agent{'s' if len(victims) > 1 else ''}"
+        count = f"{option.victims} agent{'s' if option.victims > 1 else ''}"
         reason = (
             f"preempted {count} of priority {option.priority} or less on {option.node_id} "
             f"for priority {wanted.priority}"
         )
-        return Preemption(wanted, option.node_id, victims, reason)
+        return self._settle(wanted, taken, homes, reason)
+
+    def _settle(
+        self,
+        wanted: Preemptor,
+        taken: Claim,
+        homes: Sequence[tuple[Running, Claim | None]],
+        reason: str,
+    ) -> Preemption:
+        """Remember who is where now; the claims are made."""
+        node_id = taken.node_id
+        for one, claim in homes:
+            del self._on[node_id][one.agent_id], self._claims[one.agent_id]
+            if claim is not None:
+                self._claims[one.agent_id] = claim
+                self._on[claim.node_id][one.agent_id] = one._replace(node_id=claim.node_id)
+                self._note_change(claim.node_id)
+        self._on[node_id][wanted.agent_id] = Running(
+            wanted.agent_id, node_id, wanted.size, wanted.priority, 0.0, wanted.rules
+        )
+        self._claims[wanted.agent_id] = taken
+        self._note_change(node_id)
+        victims = tuple(
+            (one, None if claim is None else claim.node_id) for one, claim in reversed(homes)
+        )
+        return Preemption(wanted, node_id, victims, reason)
+
+    def _note_change(self, node_id: str) -> None:
+        self._versions[node_id] += 1
+        self._changed.append(node_id)
 
 
 def _has_model(node: NodeDeclaration, wanted: Preemptor) -> bool:

@@ -53,7 +53,7 @@ def _explained(reader: MetricReader, selector: Any, start_ms: int, end_ms: int) 
     ids = reader.select(matchers, *span).ids
     if not len(ids):
         return _unmatched(reader, matchers, named, text, span)
-    if len(reader.samples(ids[:SERIES_SEARCHED], start_ms, end_ms)):
+    if len(_times(reader, ids, start_ms, end_ms)):
         return ""
     count = "1 series" if len(ids) == 1 else f"{len(ids)} series"
     before = _nearest(reader, ids, start_ms, -1)
@@ -113,11 +113,18 @@ def _nearest(reader: MetricReader, ids: Int64Array, from_ms: int, direction: int
     done, width = 0, FIRST_STEP_MS
     while done < SEARCHED_MS:
         edges = sorted((from_ms + direction * done, from_ms + direction * (done + width)))
-        times = reader.samples(ids[:SERIES_SEARCHED], *edges).ts_ms
+        times = _times(reader, ids, edges[0], edges[1])
         if len(times):
             return int(np.min(times) if direction > 0 else np.max(times))
         done, width = done + width, 2 * width
     return None
+
+
+def _times(reader: MetricReader, ids: Int64Array, start_ms: int, end_ms: int) -> Int64Array:
+    """Times of the samples and native histograms of some of the series."""
+    some = ids[:SERIES_SEARCHED]
+    numbers = reader.samples(some, start_ms, end_ms).ts_ms
+    return np.concatenate([numbers, reader.histograms(some, start_ms, end_ms).ts_ms])
 
 
 def _moment(at_ms: int) -> str:

@@ -86,6 +86,8 @@ def decide_many(
         InvalidInputError: columns of other lengths, or a count below 0.
     """
     _check(specs, seen, state)
+    if now.tzinfo is None:
+        raise InvalidInputError("now", now.isoformat(), "a time with its zone")
     now_us = microseconds(now)
     after = copy_of(state)
     current = seen.spec_replicas

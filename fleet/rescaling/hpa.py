@@ -73,9 +73,9 @@ def decide_replicas(
 
     Raises:
         InvalidInputError: the spec has no metric, the readings are not those of its metrics, or
-            a count is negative. The caller is to be corrected.
+            a count is negative, the time has no zone. The caller is to be corrected.
     """
-    _check(spec, seen)
+    _check(spec, seen, now)
     course = Course(spec, seen, state, now, options)
     if seen.fault is not None and seen.fault.reason not in SELECTOR_REASONS:
         course.set(failed_get_scale(seen.fault.message))
@@ -146,8 +146,10 @@ def _able_before(decision: ReplicaDecision) -> Condition:
     return READY_FOR_NEW_SCALE if decision.proposals else GOT_SCALE
 
 
-def _check(spec: AutoscalerSpec, seen: WorkloadObservation) -> None:
+def _check(spec: AutoscalerSpec, seen: WorkloadObservation, now: datetime) -> None:
     """Refuse what no observation can be."""
+    if now.tzinfo is None:
+        raise InvalidInputError("now", now.isoformat(), "a time with its zone")
     if not spec.metrics:
         raise InvalidInputError(f"metrics of {spec.name}", (), "at least one metric")
     for name, count in (("spec", seen.spec_replicas), ("status", seen.status_replicas)):

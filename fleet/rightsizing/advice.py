@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,6 +31,8 @@ model/aggregate_container_state.go, minSampleWeight."""
 
 Amounts = tuple[int | None, int | None, int | None]
 """Target, lower and upper bound; None where nothing is known."""
+CHANGES = frozenset({Verdict.GROW, Verdict.SHRINK})
+"""Verdicts that ask for another allocation."""
 PriceOf = Callable[[Resource, int], float]
 """Price of an amount of a resource for an hour."""
 
@@ -134,6 +136,7 @@ def advise(
     price_of: PriceOf,
     now: datetime,
     tested: Sequence[float | None] | None = None,
+    scaled: Collection[tuple[str, str]] = (),
 ) -> list[RightsizingAdvice]:
     """A row for each workload, in the order given.
 
@@ -148,6 +151,7 @@ def advise(
         price_of: of an amount of the resource for an hour.
         now: moment of the look.
         tested: violations of each workload in a back-test; None for no back-test.
+        scaled: (workload, resource) that replicas follow: no change of these is advised.
     """
     tested = tested or [None] * len(allocations)
     columns = (*judged.estimate, judged.samples, judged.confidence, judged.ooms)
@@ -157,9 +161,11 @@ def advise(
         allocated = one.amount(resource)
         enough = samples > 0 and confidence >= policy.confidence_min_days
         verdict = _verdict(allocated, lower, upper) if enough else Verdict.UNKNOWN
+        if verdict in CHANGES and (one.workload, resource.value) in scaled:
+            verdict = Verdict.HELD
         surplus = (allocated - target) * one.agents if enough else 0
         known: Amounts = (target, lower, upper) if enough else (None, None, None)
-        change = verdict in {Verdict.GROW, Verdict.SHRINK}
+        change = verdict in CHANGES
         found.append(
             RightsizingAdvice(
                 one.network_id,
@@ -211,6 +217,8 @@ def _reason(
     has, wants = amount_text(resource, allocated), amount_text(resource, target)
     bounds = f"{amount_text(resource, lower)} to {amount_text(resource, upper)}"
     killed = f"; {ooms} killed at their limit" if ooms else ""
+    if verdict is Verdict.HELD:
+        return f"{wants} would do, but its replicas follow its {resource.value}{killed}"
     if verdict is Verdict.KEEP:
         return f"{has} lies within {bounds}{killed}"
     word = "below" if verdict is Verdict.GROW else "above"

@@ -13,6 +13,8 @@ from typing import NamedTuple
 from fleet.errors import InvalidInputError
 
 ADVICE_TABLE = "rightsizing_advice"
+KILLS_TABLE = "memory_kills"
+"""Kills at the limit of memory, each once: they outlive the row of the agent that shows them."""
 DAY_S = 86_400
 MIB = 1024 * 1024
 
@@ -33,6 +35,8 @@ class Verdict(StrEnum):
     """Allocated is below the lower bound: it is starved."""
     SHRINK = "shrink"
     """Allocated is above the upper bound: the rest is wasted."""
+    HELD = "held"
+    """Its replicas follow this very resource: another allocation would change their number."""
     KEEP = "keep"
     """Allocated lies between the bounds: a change would not be worth a restart."""
     UNKNOWN = "unknown"
@@ -126,7 +130,7 @@ class RightsizingAdvice(NamedTuple):
     ooms: int
     """Agents that were killed at their limit of memory."""
     verdict: str
-    """`grow`, `shrink`, `keep` or `unknown`."""
+    """`grow`, `shrink`, `held`, `keep` or `unknown`."""
     surplus: int
     """Allocated beyond the target by all agents; negative where it is too little, 0 if unknown."""
     saving_per_hour: float

@@ -7,9 +7,12 @@ from datetime import UTC, datetime
 import click
 
 from fleet.rightsizing.records import RightsizingAdvice, Verdict
+from fleet.rightsizing.scaled import scaled_resources
+from platform_defs.command.lake_access import existing_lake
 from platform_defs.command.metric_access import existing_metric_store
 from platform_defs.command.output import table, to_json
 from platform_defs.command.store_access import fleet_store
+from platform_defs.declared_scaling import declared_scaling
 from platform_defs.settings import load_settings
 from platform_defs.settings_costs import declared_prices, declared_rightsizing
 
@@ -49,6 +52,9 @@ def rightsizing(network: str | None, workload: str | None, changes: bool, as_jso
         declared_rightsizing(settings.rightsizing),
         declared_prices(settings.costs, settings.prices),
         datetime.now(UTC),
+        existing_lake(settings) if settings.lake.path.is_dir() else None,
+        keep_kills=False,
+        scaled=scaled_resources(declared_scaling(settings).workloads.values()),
     )
     if changes:
         rows = [row for row in rows if row.verdict in {Verdict.GROW, Verdict.SHRINK}]

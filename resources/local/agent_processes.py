@@ -274,6 +274,7 @@ class AgentProcesses:
         assert slot is not None, "only an agent with a slot is stopped, killed or forgotten"
         match action.kind:
             case ActionKind.STOP:
+                slot.held = bool(self._held)
                 self._stop(slot, self._held or action.reason, self._stop_grace)
             case ActionKind.KILL:
                 slot.reason = f"{slot.reason}; {action.reason}"
@@ -294,7 +295,7 @@ class AgentProcesses:
             slot.recent_restarts.append(self._now())
             slot.restarts += 1
             self.restarts_total[placed.workload] = self.restarts_total.get(placed.workload, 0) + 1
-        slot.restart_at, slot.kill_at, slot.sampled = None, None, None
+        slot.restart_at, slot.kill_at, slot.sampled, slot.held = None, None, None, False
         slot.phase, slot.reason = AgentPhase.PENDING, action.reason
         slot.started_at = self._now()
         slot.alive = True
@@ -351,7 +352,8 @@ class AgentProcesses:
         self._soon(agent_id)
         if stopping or self._held:
             slot.phase = AgentPhase.STOPPED
-            slot.restart_at = now if self._held and not slot.evicted else None
+            held = self._held or slot.held
+            slot.restart_at = now if held and not slot.evicted else None
             slot.reason = slot.reason if stopping else f"{self._held}; {cause or 'killed'}"
             return
         policy = slot.workload.restart

@@ -39,6 +39,8 @@ class Slot:
     recent_restarts: list[datetime] = field(default_factory=list)
     restarts: int = 0
     evicted: bool = False
+    held: bool = False
+    """Its process was told to stop because the node was held; it may end after that is over."""
     reason: str = ""
     cpu_percent: float | None = None
     rss_bytes: int | None = None

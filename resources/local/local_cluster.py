@@ -28,17 +28,16 @@ from fleet.ports.clock import Clock
 from fleet.ports.cluster import ClusterEvent, FleetSnapshot, ScaleWish
 from fleet.ports.control_store import ControlStore
 from fleet.ports.infrastructure import InfrastructureVerdict
+from fleet.reports import declaration_of
 from fleet.rescaling.standing import ScaleResult
 from fleet.scaling import plan_scale
 from resources.local import node_client
 from resources.local.event_log import EventLog
-from resources.local.fleet_declaration import place_unplaced
 from resources.local.linux_processes import ProcessIdentity, identify, is_alive
 from resources.local.local_faults import START_TIMEOUT_S, LocalFaults
 from resources.local.local_fencer import LocalFencer
 from resources.local.node_launcher import NodeLauncher
 from resources.local.node_spec import NodeRun, NodeSpec, read_run, run_path, write_run
-from resources.placing import declaration_of
 from resources.store_scaling import rescale_in_store
 
 WATCH_POLL_S = 0.05
@@ -193,6 +192,9 @@ class LocalCluster(LocalFaults):
             InvalidInputError: negative replicas.
             NotFoundError: unknown region, or no agent of this workload to take the shape from.
         """
+        # here, because they plan with NumPy, which a failover that moves agents does not need
+        from resources.local.fleet_declaration import place_unplaced
+
         if region not in self.regions():
             raise NotFoundError(f"region {region} has no node", hint="stateroom.toml names them.")
         now = self._clock.now()

@@ -48,13 +48,14 @@ from resources.metrics.histogram_parts import (
     read_histograms,
     records_within,
 )
+from resources.metrics.lazy_series import LazySeries
 from resources.metrics.part_files import PartFiles
 from resources.metrics.raw_parts import Samples, merge_samples, open_samples, take_samples
 from resources.metrics.record_parts import empty_records, open_records
 from resources.metrics.series_catalogue import SELECTED_MAX, SeriesCatalogue
 from resources.metrics.series_parts import encode_series, read_rows
 from resources.metrics.series_ranges import interleaved
-from resources.metrics.sketch_parts import read_sketches
+from resources.metrics.sketch_parts import read_sketches, take_sketches
 from resources.metrics.store_log import StoreLog, translated
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class ObjectMetricStore:
             return empty_batch()
         found = Samples(*interleaved(pieces))
         infos = self.catalogue().infos(np.unique(found.ids))
-        return SampleBatch(found.ids, found.ts_ms, found.values, _LazySeries(found.ids, infos))
+        return SampleBatch(found.ids, found.ts_ms, found.values, LazySeries(found.ids, infos))
 
     def records(self, ids: Int64Array, level: Level, start_ms: int, end_ms: int) -> RollupColumns:
         """See `fleet.ports.MetricReader.records`."""
@@ -386,43 +387,6 @@ class ObjectMetricStore:
             )
             files = [getattr(built[place], what) for place in places]
         return (file for file in files if file is not None)
-
-
-class _LazySeries(Mapping[int, SeriesInfo]):
-    """What is known of the series in a batch; nothing is built before it is asked for."""
-
-    def __init__(self, ids: Int64Array, infos: Sequence[SeriesInfo]) -> None:
-        self._ids = np.unique(ids)
-        self._infos = infos
-
-    def __getitem__(self, one: int) -> SeriesInfo:
-        at = int(np.searchsorted(self._ids, one))
-        if at == len(self._ids) or self._ids[at] != one:
-            raise KeyError(one)
-        return self._infos[at]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._ids.tolist())
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-
-def take_sketches(
-    sketches: SketchColumns, ids: Int64Array, start_ms: int, end_ms: int
-) -> SketchColumns:
-    """Sketches of some series in a range."""
-    kept = np.isin(sketches.series_ids, ids)
-    kept &= (sketches.ends_ms > start_ms) & (sketches.ends_ms <= end_ms)
-    sizes = np.diff(sketches.offsets)
-    rows = np.repeat(kept, sizes)
-    return SketchColumns(
-        sketches.series_ids[kept],
-        sketches.ends_ms[kept],
-        np.concatenate([[0], np.cumsum(sizes[kept])]).astype(np.int64),
-        sketches.bins[rows],
-        sketches.counts[rows],
-    )
 
 
 def store_series(objects: ObjectStore, data: bytes, rows: int) -> SeriesPart:

@@ -275,7 +275,7 @@ class PrometheusSource:
         """Native histograms of series that remote read names without any sample.
 
         Versions before 2.43 do so; such series are asked for by query, one at a time: of several in
-        one answer 2.42 gives wrong ones behind a float histogram. None where there are none.
+        one answer 2.42 gives wrong ones behind a float histogram. None where no series is silent.
         """
         import numpy as np
 
@@ -285,17 +285,17 @@ class PrometheusSource:
             return None
         labels = [dict(decode_labels(read.labels[place])) for place in silent]
         names = sorted({one.get(METRIC_NAME, "") for one in labels})
-        rows = [
-            row
-            for selection in self._series_of(question._replace(names=names))
-            for row in self._rows(self._queried(question, selection).data)
-        ]
+        known = self._series_of(question._replace(names=names))
+        rows, places = [], []
+        for one, meant in zip(known, without_external(labels, known), strict=True):
+            if meant >= 0:
+                chosen = [Matcher(name, MatchKind.EQUAL, value) for name, value in one.items()]
+                answered = self._rows(self._queried(question, chosen).data)
+                rows += answered
+                places += [silent[meant]] * len(answered)
         found = self._histograms(rows, question.start_ms)
-        places = np.array([-1, *silent], np.int64)
-        meant = np.array(without_external(labels, [row["metric"] for row in rows]), np.int64)
-        ids = places[meant[found.samples.series_ids] + 1] if rows else np.empty(0, np.int64)
-        kept = take_samples(replace(found.samples, series_ids=ids), ids >= 0)
-        return found._replace(samples=kept)
+        ids = np.array(places, np.int64)[found.samples.series_ids]
+        return found._replace(samples=replace(found.samples, series_ids=ids))
 
     def _histograms(self, rows: Sequence[dict[str, Any]], start_ms: int) -> QueriedHistograms:
         try:
@@ -304,18 +304,14 @@ class PrometheusSource:
             raise self._api.broken(f"histograms that are none, {error!r}") from error
         return found._replace(samples=take_samples(found.samples, found.samples.ts_ms > start_ms))
 
-    def _series_of(self, question: Question) -> Iterator[list[Matcher]]:
-        """A selection for each series that the server has by these names."""
-        parameters = {
-            "match[]": matchers_text(self._selection(question.names)),
-            "start": seconds_text(question.start_ms),
-            "end": seconds_text(question.end_ms),
-        }
-        answer = self._api.list("/api/v1/series", parameters)
-        if not isinstance(answer.data, list) or not all(isinstance(e, dict) for e in answer.data):
-            raise self._api.broken("series that are no list of labels")
-        for labels in answer.data:
-            yield [Matcher(name, MatchKind.EQUAL, str(value)) for name, value in labels.items()]
+    def _series_of(self, question: Question) -> list[dict[str, str]]:
+        """Labels of each series by these names that has samples in the time asked for."""
+        span_ms = question.end_ms - question.start_ms
+        selector = f"{matchers_text(self._selection(question.names))}[{span_ms}ms]"
+        parameters = {"query": f"last_over_time({selector})", "time": seconds_text(question.end_ms)}
+        return [
+            row["metric"] for row in self._rows(self._api.get("/api/v1/query", parameters).data)
+        ]
 
     def _ask_query(self, question: Question) -> _Found:
         answer = self._queried(question, self._selection(question.names))

@@ -79,7 +79,7 @@ class HistogramReader:
         self._counts += [count for _, count in buckets]
 
     def read(self) -> HistogramSamples:
-        """All of them, in the order they came; `series_ids` are places."""
+        """All of them, in no order; `series_ids` are places."""
         plain = list(zip(*self._plain, strict=True)) or [()] * 5
         floats = [np.array(column, np.float64) for column in plain[1:]]
         return HistogramSamples(

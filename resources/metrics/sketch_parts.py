@@ -13,6 +13,8 @@ from resources.metrics.parquet_settings import open_writer
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
+    from fleet.metrics.samples import Int64Array
+
 ROW_GROUP_ROWS = 65_536
 
 
@@ -54,4 +56,21 @@ def read_sketches(file: pq.ParquetFile) -> SketchColumns:
         offsets - offsets[0] if len(offsets) else np.zeros(1, np.int64),
         bins.flatten().to_numpy(),
         counts.flatten().to_numpy(),
+    )
+
+
+def take_sketches(
+    sketches: SketchColumns, ids: Int64Array, start_ms: int, end_ms: int
+) -> SketchColumns:
+    """Sketches of some series in a range."""
+    kept = np.isin(sketches.series_ids, ids)
+    kept &= (sketches.ends_ms > start_ms) & (sketches.ends_ms <= end_ms)
+    sizes = np.diff(sketches.offsets)
+    rows = np.repeat(kept, sizes)
+    return SketchColumns(
+        sketches.series_ids[kept],
+        sketches.ends_ms[kept],
+        np.concatenate([[0], np.cumsum(sizes[kept])]).astype(np.int64),
+        sketches.bins[rows],
+        sketches.counts[rows],
     )

@@ -13,8 +13,7 @@ from fleet.agents import Placement
 from fleet.errors import LeaseLostError, StaleEpochError
 from fleet.leases import Lease, node_lease_name
 from fleet.ports.control_store import ControlStore, LeaseWish
-from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport
-from resources.placing import declaration_of
+from fleet.reports import AgentDeclaration, NodeDeclaration, NodeReport, declaration_of
 
 BATCH_ROWS = 5_000
 """Rows of one transaction: bounds what a crash repeats, and how long the store is locked."""

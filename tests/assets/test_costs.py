@@ -26,13 +26,15 @@ from fleet.inventory import Agent, AgentStateInfo, Gpu, Node
 from fleet.metrics.labels import labels_of, series_id
 from fleet.metrics.samples import MetricType, SampleBatch, SeriesInfo
 from fleet.metrics.store_facts import MetricsDeclaration
+from fleet.rescaling.declaration import RescalingDeclaration
+from fleet.rightsizing.records import RightsizingPolicy
 from ops.capacity import read_forecast
 from ops.cleanup import read_cleanup
 from ops.consolidation import read_plan
 from ops.costs import read_costs, read_spend
 from ops.inventory import AGENTS, GPUS, NODES, STATES
 from ops.price_quotes import quoted_book
-from ops.rightsizing import read_advice
+from ops.rightsizing import advise_workloads, read_advice
 from ops.savings import gather_savings
 from platform_defs.build_costs import (
     COSTS_JOB,
@@ -137,6 +139,7 @@ class CostRuns:
             "metric_store": samples,
             "price_source": source,
             "region_vaults": region_vaults_resource,
+            "rescaling_declaration": RescalingDeclaration(),
         }
 
     def inventory(self) -> None:
@@ -241,6 +244,30 @@ def test_an_hour_is_priced_judged_and_recorded_and_nothing_is_changed(tmp_path: 
         claims = checked(result)
         assert len(claims) == 7
         assert {name for name, claim in claims.items() if not claim.passed} == set()
+
+
+def test_a_kill_is_remembered_after_the_agent_runs_again(tmp_path: Path) -> None:
+    """One look sees it, the next does not; the advice stays raised, and a command keeps nothing."""
+    with cost_runs(tmp_path) as runs:
+        runs.fleet.beat()
+        samples, clock = runs.resources["metric_store"], runs.clock
+        well = runs.store.agents()
+        killed = [well[0]._replace(reason="OOMKilled"), *well[1:]]
+
+        def ooms(agents: Any, *, keep: bool) -> int:
+            rows = advise_workloads(
+                samples, agents, RightsizingPolicy(), PriceBook(), clock.now(), runs.lake,
+                keep_kills=keep,
+            )  # fmt: skip
+            return sum(row.ooms for row in rows)
+
+        assert ooms(killed, keep=False) == 1
+        assert ooms(well, keep=True) == 0
+        assert ooms(killed, keep=True) == 1
+        clock.advance(60)
+        assert ooms(killed, keep=True) == 1
+        assert ooms(well, keep=True) == 1
+        assert sum(one.rows for one in runs.lake.objects("memory_kills")) == 1
 
 
 def test_what_could_go_is_listed_and_left(tmp_path: Path) -> None:

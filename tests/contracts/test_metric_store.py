@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from fleet.errors import CorruptObjectError, InvalidInputError, LakeUnavailableError, TooLargeError
+from fleet.metrics.histogram_columns import latest_samples
+from fleet.metrics.histogram_records import roll_up_histograms
 from fleet.metrics.labels import Matcher, MatchKind
 from fleet.metrics.levels import DAY_MS, HOUR_MS, MINUTE_MS, Level
 from fleet.metrics.rolling_up import roll_up
@@ -23,6 +25,7 @@ from resources.object_store.retrying import Retrying
 from resources.object_store.s3 import S3ObjectStore
 from tests.fakes.clock import ManualClock
 from tests.fakes.object_store import InMemoryObjectStore
+from tests.fleet.metrics.plain_histograms import one_by_one
 from tests.fleet.metrics.plain_records import assert_alike, plain_of
 from tests.resources.metrics.metric_stores import (
     NOON_MS,
@@ -37,6 +40,7 @@ from tests.resources.metrics.metric_stores import (
     metric_store,
     rows_of,
     steady,
+    with_histograms,
 )
 from tests.servers.moto_server import aws_client, moto_server
 
@@ -228,6 +232,34 @@ def test_rollups_are_what_the_samples_give(open_store: Open) -> None:
         reader.records(ids, Level.H1, TEN_MS + 1, NOON_MS)
     with pytest.raises(InvalidInputError, match="5m"):
         reader.sketches(ids, Level.M1, TEN_MS, NOON_MS)
+
+
+def test_native_histograms_are_kept_and_rolled_up(open_store: Open) -> None:
+    """Beside the samples of their batch, by a process that only reads, at each level."""
+    clock = half_past_noon()
+    store = open_store(clock=clock)
+    given = with_histograms(batch(steady(4, TEN_MS, 90)))
+    assert given.histograms is not None
+    ids = np.unique(given.histograms.series_ids)
+    store.append(given, "one")
+    store.append(given, "again")
+    clock.advance(86_400)
+    make_all(store)
+    reader = open_store(clock=clock)
+    found = reader.histograms(ids, 0, NOON_MS)
+    wanted = latest_samples(given.histograms)
+    assert len(found) == len(wanted) > 0
+    assert found.ts_ms.tolist() == wanted.ts_ms.tolist()
+    assert one_by_one(found.histograms) == one_by_one(wanted.histograms)
+    assert len(reader.histograms(ids[:1], TEN_MS, TEN_MS + 60_000)) == 1
+    for level in Level:
+        start = TEN_MS // DAY_MS * DAY_MS
+        records = reader.histogram_records(ids, level, start, start + DAY_MS)
+        direct = roll_up_histograms(wanted, level)
+        for name in ("series_ids", "ends_ms", "n", "first_ms", "last_ms", "resets"):
+            assert getattr(records, name).tolist() == getattr(direct, name).tolist()
+        assert one_by_one(records.last) == one_by_one(direct.last)
+        assert one_by_one(records.reset_sum) == one_by_one(direct.reset_sum)
 
 
 def test_a_level_covers_what_is_neither_dirty_nor_open(open_store: Open) -> None:

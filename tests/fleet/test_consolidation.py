@@ -15,6 +15,7 @@ from fleet.consolidation.records import ConsolidationPolicy, ConsolidationPropos
 from fleet.consolidation.validation import carried_out, validate_proposals
 from fleet.costs.checks import check_validated
 from fleet.disruption_budgets import Disruption, DisruptionBudget
+from fleet.placement.requests import PlacementRules
 from fleet.reports import AgentDeclaration, NodeDeclaration
 
 NOW = datetime(2026, 3, 4, 10, 30, tzinfo=UTC)
@@ -204,6 +205,18 @@ def test_a_proposal_that_was_only_looked_at_once_fails_the_check() -> None:
     planned = plan(loads)
     assert not check_validated(planned).passed
     assert check_validated([*check(planned, loads), *check(planned, loads[1:])]).passed
+
+
+def test_agents_stay_on_the_gpu_models_that_they_ask_for() -> None:
+    """Room on another model is no room; without the rule it would be."""
+    gpus = {"gpu_count": 8, "gpu_memory_bytes": 640 * GIB}
+    h100 = load("n1").node._replace(gpu_model="H100", **gpus)
+    l4 = load("n2").node._replace(gpu_model="L4", **gpus)
+    model = agents(1, gpu_milli=1000, gpu_memory_bytes=GIB)
+    loads = [load("n1", node=h100, agents=model), load("n2", 1, node=l4, since=NOW)]
+    asked = fit_into_rooms(0.1, {("net", "work"): PlacementRules(("H100",))})
+    assert plan_consolidation(loads, [], FREE, asked, NOW) == []
+    assert shown(plan(loads)) == [("single", ("n1",))]
 
 
 def test_regions_are_planned_apart() -> None:

@@ -149,14 +149,15 @@ def test_a_verdict_says_how_old_and_how_old_it_may_be_and_names_what_never_was_f
     }
 
 
-moments = st.none() | st.integers(-100_000, 100_000).map(lambda s: NOW + timedelta(seconds=s))
+known = st.integers(-100_000, 100_000).map(lambda s: NOW + timedelta(seconds=s))
+moments = st.none() | known
 facts = st.builds(
     RecoveryFacts,
     st.just("net"),
     st.just("eu"),
     moments,
     moments,
-    st.dictionaries(st.sampled_from(EVIDENCE_LEVELS), moments.filter(lambda at: at is not None)),
+    st.dictionaries(st.sampled_from(EVIDENCE_LEVELS), known),
     st.none() | st.builds(Drill, st.just(NOW), st.floats(0, 1e6), st.sampled_from(["", "bad"])),
     st.booleans(),
     st.dictionaries(st.sampled_from(EVIDENCE_LEVELS), st.just("bad"), max_size=1),

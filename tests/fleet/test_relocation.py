@@ -177,3 +177,10 @@ def test_agents_move_only_to_nodes_with_their_gpu_model_and_whole_devices() -> N
         because="node gone was lost", now=NOW, term=2,
     )  # fmt: skip
     assert move.after.node_id == "n1"
+    shapes["big"] = agent("big")._replace(gpu_milli=3000)
+    shapes["s2"] = agent("s2")._replace(gpu_milli=3000)  # more than the node has left: it is there
+    [move] = plan_relocation(
+        [on("gone", "big")], staying, shapes, RelocationTargets(nodes, (), rules=rules),
+        because="node gone was lost", now=NOW, term=2,
+    )  # fmt: skip
+    assert "n1 has gpu_milli 0 of 3000" in move.after.reason

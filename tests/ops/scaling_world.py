@@ -97,6 +97,7 @@ class ScalingWorld:
             ]
         )
         self.started: dict[tuple[str, int], datetime] = {}
+        self.starting_s = 0.0
         self.beat()
 
     def beat(self) -> None:
@@ -123,6 +124,8 @@ class ScalingWorld:
             )
             for one in self.store.placements(node_id)
             if one.desired == "running"
+            and (now - one.updated_at).total_seconds()
+            >= self.starting_s * ("scaled" in one.agent_id)
         )
         return NodeReport(
             node_id, "boot", 1, f"{node_id}:1", now, now, None, None, None, agents, ()

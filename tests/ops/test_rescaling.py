@@ -15,7 +15,7 @@ from fleet.failover.records import ControllerState
 from fleet.incidents import IncidentKind, IncidentOpening
 from fleet.leases import RESCALING_LEASE
 from fleet.placement.quotas import NetworkLimits, ResourceQuota
-from fleet.rescaling.policy import CostCeiling, ScalingMode
+from fleet.rescaling.policy import CalendarWindow, CostCeiling, ScalingMode
 from fleet.rescaling.scale_order import batch_key
 from fleet.rescaling.standing import APPROVAL, HOLD, ScalingOrder
 from ops.rescaling_run import recheck, scale, wait_ready
@@ -425,3 +425,29 @@ def test_a_change_is_ordered_once_and_again_when_it_was_not_made_for_a_minute() 
     world.queue(45)
     (again,) = controller.look().orders
     assert again.attempt == 1
+
+
+def test_a_calendar_begins_as_early_as_starts_have_been_measured_to_take() -> None:
+    """The new agents take 200 s to be ready, so a window's floor holds 200 s ahead, not 60."""
+    window = CalendarWindow("peak", "30 * * * *", "45 * * * *", "UTC", 6)
+    world = ScalingWorld(scaling(calendar=(window,)))
+    world.clock.advance(-world.clock.now().timestamp() % 3600 + 600)
+    world.beat()
+    controller = world.controller()
+    world.queue(30)
+    world.starting_s = 200.0
+    world.carry_out(controller.look())
+    assert len(world.wanted()) == 3
+    for _ in range(16):
+        world.pass_time(15)
+        world.queue(30)
+        assert controller.look().decisions[0].desired == 3
+    world.clock.advance(1800 - world.clock.now().timestamp() % 3600 - 230)
+    world.beat()
+    world.queue(30)
+    assert controller.look().decisions[0].desired == 3
+    world.pass_time(40)
+    world.queue(30)
+    [told] = controller.look().decisions
+    assert (told.desired, told.limited_by) == (6, "calendar")
+    assert world.controller("other").look().leads is False

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from typing import Any
 
+from fleet.errors import InvalidInputError
 from platform_defs.webserver_client import WebserverClient
+from resources.lake.directory_store import DirectoryStore
+from resources.lake.parquet_lake import ParquetLake
 from tests.scenarios.running_fleet import RunningFleet
 
-PATIENCE_S = 180.0
+PATIENCE_S = 400.0
 
 CHECKS = """{assetNodes(group: {groupName: "backups", repositoryName: "__repository__",
   repositoryLocationName: "stateroom"}){assetChecksOrError{... on AssetChecks{checks{name
@@ -27,11 +29,15 @@ def eventually(fleet: RunningFleet, what: str, condition: Callable[[], Any]) -> 
 
 
 def rows(fleet: RunningFleet, table: str, wanted: int) -> list[dict[str, Any]]:
-    """Rows of a table once it has that many; none while it has fewer or does not exist."""
-    done = fleet.run("sql", f"SELECT * FROM {table}", "--json")
-    if done.returncode:
+    """Rows of a table once it has that many; none while it has fewer or does not exist.
+
+    Asked as `stateroom sql` does, without a process for each look.
+    """
+    lake = ParquetLake(DirectoryStore(str(fleet.folder / "state" / "lake")))
+    try:
+        found: list[dict[str, Any]] = lake.query(f"SELECT * FROM {table}").to_pylist()
+    except InvalidInputError:
         return []
-    found: list[dict[str, Any]] = json.loads(done.stdout)
     return found if len(found) >= wanted else []
 
 

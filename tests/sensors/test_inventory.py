@@ -191,5 +191,9 @@ def test_sensor_and_schedules_run_without_being_switched_on(runs: InventoryRuns)
     }
     running = dg.DefaultScheduleStatus.RUNNING
     resting = {one.name for one in repository.schedule_defs if one.default_status != running}
-    # this fleet has no objectives, and asks nobody for prices
-    assert resting == {"error_budgets_schedule", "price_quotes_schedule"}
+    # this fleet has no objectives, scales nothing, and asks nobody for prices
+    assert resting == {
+        "error_budgets_schedule",
+        "price_quotes_schedule",
+        "rescaling_report_schedule",
+    }

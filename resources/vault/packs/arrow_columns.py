@@ -110,10 +110,15 @@ def number(value: int, kind: Any = None) -> Any:
 
 def fixed_bytes(values: Sequence[bytes], width: int) -> Any:
     """Values of one length, without nulls."""
+    return packed_bytes(b"".join(values), width)
+
+
+def packed_bytes(data: Any, width: int) -> Any:
+    """Values of one length, one after the other in a buffer, in place."""
     import pyarrow as pa
 
-    data = pa.py_buffer(b"".join(values))
-    return pa.Array.from_buffers(pa.binary(width), len(values), [None, data])
+    buffer = pa.py_buffer(data)
+    return pa.Array.from_buffers(pa.binary(width), buffer.size // width, [None, buffer])
 
 
 def same_text(value: str, count: int) -> Any:

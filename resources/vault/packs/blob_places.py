@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from resources.vault.packs.arrow_columns import numbers, strings
+from resources.vault.packs.arrow_columns import numbers, packed_bytes, strings
 
 
 class StoredBlob(NamedTuple):
@@ -101,17 +101,19 @@ class BlobPlaces:
         return StoredBlob(self._packs[pack], *rest)
 
     def columns(self, chosen: Any) -> dict[str, Any]:
-        """The places of blobs as Arrow columns, named as in `StoredBlob`.
+        """Ids and places of blobs as Arrow columns, named as in a manifest.
 
         Args:
             chosen: numbers of blobs that were put, as a NumPy array of int64.
         """
         import numpy as np
 
-        places = np.frombuffer(self._values, np.int64).reshape(-1, _NUMBERS)[chosen]
+        places = np.frombuffer(self._values, np.int64).reshape(-1, _NUMBERS)
+        keys = np.frombuffer(self._keys, f"V{_KEY_BYTES}")
         packs = strings(self._packs)
         rest: Sequence[str] = StoredBlob._fields[1:]
         return {
-            "pack": packs.take(numbers(places[:, 0])),
-            **{name: numbers(places[:, column]) for column, name in enumerate(rest, 1)},
+            "blob_id": packed_bytes(keys[chosen], _KEY_BYTES),
+            "pack": packs.take(numbers(places[chosen, 0])),
+            **{name: numbers(places[chosen, column]) for column, name in enumerate(rest, 1)},
         }

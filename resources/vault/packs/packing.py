@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime
 from threading import BoundedSemaphore, Lock
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -28,16 +27,9 @@ from fleet.vault_pack import (
     PackBuilder,
     PackRow,
 )
-from resources.vault.packs.arrow_columns import (
-    as_numbers,
-    empty,
-    fixed_bytes,
-    flags,
-    numbers,
-    same_text,
-    strings,
-)
+from resources.vault.packs.arrow_columns import empty, flags, same_text
 from resources.vault.packs.blob_places import BlobPlaces, StoredBlob
+from resources.vault.packs.item_columns import ItemColumns
 from resources.vault.packs.manifest import STATE, PackInfo, arrow, manifest_schema
 from resources.vault.packs.process_memory import map_large_buffers, release_unused
 
@@ -52,7 +44,7 @@ class _Item(NamedTuple):
     chunk: int
     blob_id: bytes
     digest: bytes
-    updated_at: datetime
+    updated_us: int
 
 
 KnownBlobs = Callable[[Sequence[bytes]], dict[bytes, StoredBlob]]
@@ -94,7 +86,7 @@ class PackWriter:
         self._futures: list[Future[Any]] = []
         self._open: PackBuilder | None = None
         """What all workers append to: compressing is the work, sealing takes microseconds."""
-        self._items: list[Any] = []
+        self._items = ItemColumns()
         self._places = BlobPlaces()
         self.packs: dict[str, PackInfo] = {}
         """Packs stored so far."""
@@ -154,7 +146,7 @@ class PackWriter:
         if self._open is not None:
             self._close(self._open)
         self._futures, self._open = [], None
-        items, self._items = self._items, []
+        items, self._items = self._items, ItemColumns()
         return _rows(items, self._places)
 
     def _raise_failures(self) -> None:
@@ -169,10 +161,12 @@ class PackWriter:
     def _store_batch(self, states: Sequence[AgentState]) -> None:
         pieces = [piece for state in states for piece in self._cut(state)]
         self._pack([(item.blob_id, plain, item.agent_id, item.version) for item, plain in pieces])
-        items = [item for item, _ in pieces]
         with self._lock:
-            blobs = [self._places.number(item.blob_id) for item in items]
-        self._items.append(_item_table(items, blobs))
+            for item, _ in pieces:
+                number = self._places.number(item.blob_id)
+                self._items.add(
+                    item.agent_id, item.version, item.chunk, item.updated_us, item.digest, number
+                )
 
     def _store_blobs(self, blobs: Sequence[tuple[str, bytes]]) -> list[bytes]:
         pieces = [(self._keys.blob_id(plain), plain, item_id, 0) for item_id, plain in blobs]
@@ -213,12 +207,12 @@ class PackWriter:
         return full
 
     def _cut(self, state: AgentState) -> list[tuple[_Item, bytes]]:
-        digest = bytes.fromhex(state.digest)
+        digest, updated_us = bytes.fromhex(state.digest), microseconds(state.updated_at)
         pieces = []
         for chunk, start in enumerate(range(0, max(1, len(state.body)), CHUNK_BYTES)):
             plain = state.body[start : start + CHUNK_BYTES]
             blob_id = self._keys.blob_id(plain)
-            item = _Item(state.agent_id, state.version, chunk, blob_id, digest, state.updated_at)
+            item = _Item(state.agent_id, state.version, chunk, blob_id, digest, updated_us)
             pieces.append((item, plain))
         return pieces
 
@@ -249,44 +243,19 @@ def create_object(store: ObjectStore, key: str, data: bytes, tries: int = 4) -> 
             return
 
 
-def _item_table(items: Sequence[_Item], blobs: Sequence[int]) -> Any:
-    """What is known of items before their packs are stored: a fourth of the objects' memory."""
-    pa = arrow()
-    moments = [microseconds(one.updated_at) for one in items]
-    return pa.table(
-        {
-            "number": numbers(blobs),
-            "item_id": strings([one.agent_id for one in items]),
-            "version": numbers([one.version for one in items]),
-            "chunk": numbers([one.chunk for one in items], pa.int32()),
-            "blob_id": fixed_bytes([one.blob_id for one in items], 32),
-            "digest": fixed_bytes([one.digest for one in items], 32),
-            "updated_at": numbers(moments, pa.timestamp("us", tz="UTC")),
-        }
-    )
-
-
-def _rows(tables: list[Any], places: BlobPlaces) -> Any:
-    """The rows of items, column by column: the batches are emptied, so none is held twice."""
+def _rows(items: ItemColumns, places: BlobPlaces) -> Any:
     pa = arrow()
     schema = manifest_schema()
-    if not tables:
+    count = len(items)
+    if not count:
         return empty(schema)
-    parts = {name: [one[name] for one in tables] for name in tables[0].column_names}
-    count = sum(map(len, tables))
-    tables.clear()
+    known, blobs = items.columns()
     columns = {
         "kind": same_text(STATE, count),
         "removed": flags(False, count),
         "attributes": pa.nulls(count, pa.string()),
-        **places.columns(as_numbers(_joined(parts.pop("number")))),
+        **known,
+        **places.columns(blobs),
     }
-    while parts:
-        name, chunks = parts.popitem()
-        columns[name] = _joined(chunks)
-        del chunks
+    del known
     return pa.table([columns.pop(one.name).cast(one.type) for one in schema], schema=schema)
-
-
-def _joined(parts: Sequence[Any]) -> Any:
-    return arrow().concat_arrays([chunk for part in parts for chunk in part.chunks])

@@ -15,9 +15,8 @@ from typing import Any
 from fleet.backup_evidence import VerificationEvidence
 from fleet.drill_plan import DrillObjectives, DrillPhase
 from fleet.errors import InvalidInputError
-from fleet.inventory import Agent
 from fleet.ports.control_store import ControlStore
-from fleet.reports import AgentDeclaration
+from fleet.reports import declaration_of
 from fleet.scrub_plan import CHOSEN_KEY
 from resources.vault.journal.journal_upkeep import verify_journal
 from resources.vault.keys.wrapping_keys import read_wrapping_key
@@ -237,11 +236,6 @@ def check_held_artefacts(
         return restore_artefact(vault, name, into, snapshot_id=snapshot_id)
 
     return RestoredArtefacts(expected, restore_one)(vault, snapshot_id, folder)
-
-
-def declaration_of(agent: Agent) -> AgentDeclaration:
-    """What an agent was declared with."""
-    return AgentDeclaration(*(getattr(agent, name) for name in AgentDeclaration._fields))
 
 
 def _joined(snapshots: VerificationEvidence, beside: VerificationEvidence) -> VerificationEvidence:

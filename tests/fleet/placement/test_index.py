@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.errors import InvalidInputError, NotFoundError
+from fleet.placement import index as index_module
 from fleet.placement.gpu_slots import GpuClaim, GpuSlots
 from fleet.placement.index import Claim, PlacementIndex
 from fleet.placement.node_pool import NodePool
@@ -134,3 +135,41 @@ def test_head_room_leaves_whole_devices_and_a_part_of_one() -> None:
     """A tenth of eight GPUs is 800 thousandths: seven devices stay, and a fifth of one."""
     slots = GpuSlots(gpu_node("g1", 8), 0.1)
     assert (slots.whole, slots.free_milli, min(slots.free)) == (7, 7200, 200)
+
+
+def test_a_share_passes_by_devices_whose_node_or_memory_is_full() -> None:
+    """The tightest device is on a node without CPU; the next has no memory left; the third does."""
+    nodes = [gpu_node(f"g{n}", 1, cpu=4, gpu_memory=40) for n in range(4)]
+    index = PlacementIndex(nodes)
+    for node_id, size in (
+        ("g0", AgentSize(4, 1, 0, 700)),
+        ("g1", AgentSize(1, 1, 0, 600, 40)),
+        ("g2", AgentSize(1, 1, 0, 500, 10)),
+    ):
+        assert index.take(node_id, size) is not None
+    assert index.find("r", AgentSize(1, 1, 0, 200, 20)) == "g2"
+    assert index.find("r", AgentSize(1, 1, 0, 200, 31)) == "g3"
+    wide = [gpu_node("g1", 2, gpu_memory=80), gpu_node("g2", 2, "B", gpu_memory=80)]
+    index = PlacementIndex(wide)
+    index.take("g1", AgentSize(1, 1, 0, 600, 40))
+    index.take("g1", AgentSize(1, 1, 0, 500, 10))
+    index.take("g2", AgentSize(1, 1, 0, 550, 10))
+    assert index.find("r", AgentSize(1, 1, 0, 300, 20)) == "g2"
+    assert index.find("r", AgentSize(1, 1, 0, 300)) == "g1"
+
+
+def test_an_index_says_how_many_nodes_it_can_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instead of mixing them up."""
+    monkeypatch.setattr(index_module, "_ROW_MASK", 1)
+    with pytest.raises(InvalidInputError, match="nodes: 2 is not valid; allowed: at most 1"):
+        PlacementIndex([plain_node("n1"), plain_node("n2")])
+
+
+def test_copied_devices_are_taken_apart() -> None:
+    """Taking from the copy leaves the original whole."""
+    slots = GpuSlots(gpu_node("g1", 2))
+    other = slots.copy()
+    claim = other.find(AgentSize(1, 1, 0, 1000))
+    assert claim is not None
+    other.take(claim)
+    assert (slots.whole, other.whole) == (2, 1)

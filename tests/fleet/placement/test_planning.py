@@ -14,7 +14,13 @@ from fleet.errors import InvalidInputError
 from fleet.placement.index import PlacementIndex
 from fleet.placement.node_pool import pools_of
 from fleet.placement.planning import PlacementProblem, PlannedRequest, Present, plan_placements
-from fleet.placement.quotas import NetworkLimits, QuotaLedger, ResourceQuota, ResourceUse
+from fleet.placement.quotas import (
+    LimitRange,
+    NetworkLimits,
+    QuotaLedger,
+    ResourceQuota,
+    ResourceUse,
+)
 from fleet.placement.requests import AgentSize, PlacementRequest, PlacementRules
 from fleet.reports import AgentDeclaration, NodeDeclaration
 from fleet.rooms import Room, deal, shape_of
@@ -326,3 +332,61 @@ def test_a_request_that_cannot_be_meant_is_refused_before_anything_is_planned() 
             plan_placements([request("w", size, agents)], problem([plain_node("n")]))
     with pytest.raises(InvalidInputError, match="each name once"):
         plan_placements([request("w", AgentSize(1, 1))] * 2, problem([plain_node("n")]))
+
+
+def test_a_few_agents_on_many_nodes_go_to_the_emptiest_by_name() -> None:
+    """The short way of dealing gives what the long one does."""
+    nodes = [plain_node(f"n{n:02d}", 9, memory=9) for n in range(40)]
+    given_problem = problem(nodes)
+    pool = given_problem.pools["r"]
+    pool.take(np.array([0, 2]), np.array([1, 1]), AgentSize(1, 1))
+    [planned] = plan_placements([request("w", AgentSize(1, 1), 3)], given_problem)
+    assert on(planned, nodes) == ["n01", "n03", "n04"]
+
+
+def test_an_agent_that_needs_device_memory_alone_shares_a_device() -> None:
+    """And limits of its network refuse it like any other."""
+    nodes = [gpu_node("g1", 2, gpu_memory=40), plain_node("p1")]
+    size = AgentSize(1, 1, 0, 0, 15)
+    limits = [NetworkLimits("strict", limits=LimitRange(cpu_milli_max=0))]
+    requests = [request("w", size, 3), request("x", size, network="strict")]
+    given_problem = PlacementProblem(pools_of(nodes), QuotaLedger(limits, {}))
+    w, x = plan_placements(requests, given_problem)
+    assert (len(w.rows), x.refusal) == (2, "limits of network strict: cpu_milli max 0, has 1")
+    assert w.refusal == (
+        "no node of r has room: g1 has gpu_memory_bytes 5 of 15 on one device; "
+        "p1 has gpu_memory_bytes 0 of 15 on one device"
+    )
+
+
+def test_a_gang_that_its_quota_does_not_allow_whole_is_not_begun() -> None:
+    """Nothing of it is placed, and the quota stays for the others."""
+    gang = PlacementRules(gang="train")
+    limits = NetworkLimits("net", ResourceQuota(agents=3))
+    requests = [
+        request("lead", AgentSize(1, 1), rules=gang, priority=5),
+        request("work", AgentSize(1, 1), 3, rules=gang, priority=4),
+        request("x", AgentSize(1, 1), 3),
+    ]
+    quotas = QuotaLedger([limits], {})
+    given_problem = PlacementProblem(pools_of([plain_node("n1", 9, memory=9)]), quotas)
+    lead, work, x = plan_placements(requests, given_problem)
+    assert (len(lead.rows), len(work.rows)) == (0, 0)
+    assert (
+        lead.refusal
+        == work.refusal
+        == (
+            "gang train needs all 4 of its agents at once; work: "
+            "quota of network net: agents 1 of 3 used, 3 requested"
+        )
+    )
+    assert given_problem.quotas.allowed(AgentDeclaration("a", "net", "w", "r", 1, 1), 9) == (
+        3 - len(x.rows)
+    )
+
+
+def test_a_node_with_room_lacks_nothing() -> None:
+    """For agents with GPUs and without."""
+    pool = pools_of([gpu_node("g1")])["r"]
+    for size in (AgentSize(1, 1), AgentSize(1, 1, 0, 4000), AgentSize(1, 1, 0, 300)):
+        assert pool.shortage(0, size, PlacementRules()) == ""

@@ -133,21 +133,21 @@ def test_nobody_is_moved_for_who_may_not_preempt_or_cannot_be_helped(
     wanted: Preemptor, policy: PreemptionPolicy
 ) -> None:
     """Normal agents, too many victims, a node that is too small, another region, another model."""
-    nodes = [plain_node("n1", 4, memory=9), plain_node("n2", 4, memory=9), gpu_node("g1", 1)]
+    nodes = [plain_node("n1", 4, memory=9), plain_node("n2", 3, memory=9), gpu_node("g1", 1)]
     running = [runs("a", "n1", 2), runs("b", "n1", 2), runs("c", "g1", 64)]
     assert plan_preemptions([wanted], running, nodes, policy) == []
 
 
 def test_a_share_of_a_gpu_is_freed_where_one_victim_is_enough() -> None:
     """The other device's agent stays."""
-    nodes = [gpu_node("g1", 2), gpu_node("g2", 1)]
+    nodes = [gpu_node("g1", 2), gpu_node("g2", 1, "B")]
     share = AgentSize(1, 1, 0, 600)
     running = [
         Running("a", "g1", share, 0, 1.0),
         Running("b", "g1", share, 0, 2.0),
     ]
-    wanted = Preemptor("x", "r", AgentSize(1, 1, 0, 500), 5)
-    [made] = plan_preemptions([wanted], running, nodes[:1] + nodes[1:], POLICY)
+    wanted = Preemptor("x", "r", AgentSize(1, 1, 0, 500), 5, PlacementRules(("A",)))
+    [made] = plan_preemptions([wanted], running, nodes, POLICY)
     assert made.victims == ((running[1], "g2"),)
     with pytest.raises(InvalidInputError, match="victims_max"):
         plan_preemptions([wanted], running, nodes, PreemptionPolicy(victims_max=-1))
@@ -183,3 +183,69 @@ def test_a_plan_with_preemption_moves_victim_and_newcomer_in_one_batch() -> None
     assert low.reason.startswith("made room for vip on n1; parked: no node of its region has room")
     assert is_preempted(low)
     assert may_be_tried_again(low)
+
+
+def test_agents_alike_are_helped_one_after_another_on_what_the_others_left() -> None:
+    """A node that has changed is judged anew: its victim has gone, or its room was taken."""
+    nodes = [plain_node(f"n{n}", 4, memory=99) for n in range(3)] + [plain_node("n3", 9, memory=9)]
+    running = [runs(f"a{n}", f"n{n}", 3) for n in range(3)] + [runs("b", "n3", 6)]
+    made = plan_preemptions([wants(f"x{n}", 4) for n in range(4)], running, nodes, POLICY)
+    assert [(one.node_id, [home for _, home in one.victims]) for one in made] == [
+        ("n0", ["n3"]),
+    ]
+    parkable = PreemptionPolicy(victims_max=9, may_park=True)
+    made = plan_preemptions([wants(f"x{n}", 4) for n in range(6)], running, nodes, parkable)
+    assert [(one.node_id, [v.agent_id for v, _ in one.victims]) for one in made] == [
+        ("n0", ["a0"]),
+        ("n1", ["a1"]),
+        ("n2", ["a2"]),
+        ("n3", ["b"]),
+        ("n3", ["a0"]),
+    ]
+
+
+def test_room_that_victims_left_over_is_taken_for_nothing() -> None:
+    """One big victim makes room for two."""
+    nodes = [plain_node("n1", 4, memory=9)]
+    parkable = PreemptionPolicy(victims_max=1, may_park=True)
+    made = plan_preemptions(
+        [wants("x", 2), wants("y", 2), wants("z", 2)], [runs("a", "n1", 4)], nodes, parkable
+    )
+    assert [(one.preemptor.agent_id, len(one.victims)) for one in made] == [("x", 1), ("y", 0)]
+    assert made[1].reason == "takes room that was left on n1"
+
+
+def test_a_node_that_holds_more_than_it_has_makes_no_room() -> None:
+    """Nobody knows what would become free there; nodes that are not known do not count."""
+    nodes = [plain_node("n1", 4, memory=9)]
+    running = [runs("a", "n1", 3), runs("b", "n1", 3), runs("c", "elsewhere", 3)]
+    parkable = PreemptionPolicy(victims_max=9, may_park=True)
+    assert plan_preemptions([wants("x", 2)], running, nodes, parkable) == []
+
+
+def test_a_victim_does_not_go_to_another_device_of_the_node_that_it_leaves() -> None:
+    """Where three hold what two can, a victim's device is not free for the other."""
+    nodes = [gpu_node("g1", 2, cpu=99)]
+    share = AgentSize(1, 1, 0, 600)
+    running = [
+        Running("a", "g1", share, 0, 0.0),
+        Running("b", "g1", share, 0, 1.0),
+        Running("c", "g1", share, 9, 2.0),
+    ]
+    wanted = Preemptor("x", "r", AgentSize(1, 1, 0, 500), 5)
+    parkable = PreemptionPolicy(victims_max=9, may_park=True)
+    [made] = plan_preemptions([wanted], running, nodes, parkable)
+    assert made.victims == ((running[1], None), (running[0], None))
+    assert plan_preemptions([wanted], running, nodes, POLICY) == []
+
+
+def test_shares_of_more_important_agents_may_leave_no_whole_device() -> None:
+    """There is enough in sum, but not on one device, whoever of the others goes."""
+    nodes = [gpu_node("g1", 2, cpu=99)]
+    running = [
+        Running("a", "g1", AgentSize(1, 1, 0, 600), 9, 0.0),
+        Running("b", "g1", AgentSize(1, 1, 0, 500), 9, 0.0),
+        Running("c", "g1", AgentSize(1, 1, 0, 100), 0, 0.0),
+    ]
+    wanted = Preemptor("x", "r", AgentSize(1, 1, 0, 800), 5)
+    assert plan_preemptions([wanted], running, nodes, POLICY) == []

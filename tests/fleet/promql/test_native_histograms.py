@@ -13,6 +13,7 @@ from fleet.errors import InvalidInputError
 from fleet.metrics.labels import labels_of
 from fleet.metrics.levels import Level
 from fleet.promql.engine import PromqlEngine
+from fleet.promql.nothing import explain_nothing
 from fleet.promql.semantics import PROMETHEUS_2
 from tests.fakes.metric_reader import InMemoryMetricReader
 from tests.fleet.metrics.plain_histograms import NativeHistogram, upper_bound
@@ -204,6 +205,15 @@ def test_averages_scaling_and_labels_keep_histograms() -> None:
     ):  # fmt: skip
         found = engine.answer(query, 2000).values[:, 0].tolist()
         assert np.array_equal(sorted(found), sorted(wanted), equal_nan=True), (query, found)
+
+
+def test_why_nothing_is_found_knows_of_histograms() -> None:
+    """There are some at that time, or the nearest are named."""
+    reader = InMemoryMetricReader()
+    reader.add_histograms(labels_of("h", {}), [(60_000, observe([1.0], 0))])
+    assert explain_nothing(reader, "histogram_count(h) > 5", 0, 100_000) == []
+    (sentence,) = explain_nothing(reader, "histogram_count(h)", 100_000, 200_000)
+    assert "the last sample before is at 1970-01-01T00:01:00Z" in sentence
 
 
 def test_classic_and_native_histograms_are_answered_together(reader: InMemoryMetricReader) -> None:

@@ -74,6 +74,15 @@ def test_pieces_are_exact_where_they_say_so_and_cover_every_step(
                 assert start % piece.level == 0
                 assert end % piece.level == 0
                 assert reader.covers(piece.level, start, end)
+            elif need is Need.SKETCH:
+                assert "within 1 %" in piece.reason
+                assert piece.level >= Level.M5
+                assert windows.range_ms >= DAY_MS or not reader.keeps_raw(
+                    int(starts[piece.first]), int(ends[piece.stop - 1])
+                )
+                assert (not start % piece.level and not end % piece.level) or (
+                    "retention" in piece.reason
+                )
             else:
                 assert "retention" in piece.reason
 

@@ -106,6 +106,8 @@ def test_columns_that_do_not_belong_together_are_refused() -> None:
         decide_many(
             specs, replace(seen, pod_offsets=np.array([0, 3, 5])), empty_state_batch(2), NOW
         )
+    with pytest.raises(InvalidInputError, match="now"):
+        decide_many(specs, seen, empty_state_batch(2), NOW.replace(tzinfo=None))
     moved = replace(seen, row_offsets=np.array([0, 2, 6]))
     with pytest.raises(InvalidInputError, match="rows of slot 0"):
         decide_many(specs, moved, empty_state_batch(2), NOW)

@@ -140,6 +140,8 @@ def test_readings_that_do_not_fit_the_spec_are_refused() -> None:
     for metric, observation in ((QUEUE, seen(1, {})), (REQUESTS, seen(1, [1, 2]))):
         with pytest.raises(InvalidInputError, match="reading"):
             decide_replicas(autoscaler(metric), observation, NEW, NOW)
+    with pytest.raises(InvalidInputError, match="now"):
+        decide_replicas(autoscaler(), seen(1, {}), NEW, NOW.replace(tzinfo=None))
     with pytest.raises(InvalidInputError, match="metrics of web"):
         decide_replicas(replace(autoscaler(), metrics=()), seen(1), NEW, NOW)
     with pytest.raises(InvalidInputError, match="spec_replicas of web"):

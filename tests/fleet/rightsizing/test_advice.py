@@ -11,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.costs.prices import PriceBook
+from fleet.costs.proposals import rightsizing_proposals
 from fleet.errors import InvalidInputError
+from fleet.rescaling.policy import ScalingMode, WorkloadScaling
+from fleet.rescaling.spec import AutoscalerSpec, MetricKind, MetricSpec, TargetType
 from fleet.rightsizing.advice import (
     Judged,
     Usage,
@@ -24,9 +27,9 @@ from fleet.rightsizing.backtest import back_test
 from fleet.rightsizing.buckets import CPU_BUCKETS
 from fleet.rightsizing.estimate import Estimate, confidence_days, estimate
 from fleet.rightsizing.histograms import DecayingHistograms
-from fleet.rightsizing.kills import find_kills
-from fleet.rightsizing.memory_peaks import Kills
+from fleet.rightsizing.kills import distinct_kills, find_kills, kill_columns
 from fleet.rightsizing.records import Allocation, Resource, RightsizingPolicy, Verdict
+from fleet.rightsizing.scaled import scaled_resources
 from tests.fleet.inventory_records import NOW, an_agent
 from tests.fleet.rightsizing.vpa_twin import (
     DAY_MS,
@@ -114,6 +117,28 @@ def test_what_is_too_much_shrinks_what_is_too_little_grows_the_rest_stays() -> N
     assert (greedy.samples, greedy.confidence_days) == (576, pytest.approx(2, abs=0.01))
 
 
+def test_what_replicas_follow_is_held() -> None:
+    """A target of CPU utilization counts in parts of the allocation; memory may still change."""
+    metrics = (
+        MetricSpec(MetricKind.RESOURCE, "cpu", TargetType.UTILIZATION, 80),
+        MetricSpec(MetricKind.RESOURCE, "memory", TargetType.AVERAGE_VALUE, 10**9),
+        MetricSpec(MetricKind.EXTERNAL, "queue", TargetType.VALUE, 5),
+    )
+    spec = AutoscalerSpec("greedy", metrics, 1, 9)
+    followed = WorkloadScaling("greedy", spec, ScalingMode.APPROVE)
+    watched = WorkloadScaling("starved", spec, ScalingMode.OBSERVE)
+    scaled = scaled_resources([followed, watched])
+    assert scaled == {("greedy", "cpu")}
+    usage = usage_of([[0.5] * 576] * 3, 5)
+    judged = judge_cpu(usage, ALLOCATIONS, 5, POLICY)
+    price_of = BOOK.resource_hour
+    rows = advise(Resource.CPU, judged, ALLOCATIONS, POLICY, price_of, NOW, None, scaled)
+    assert [row.verdict for row in rows] == ["held", "keep", "grow"]
+    assert (rows[0].saving_per_hour, rows[0].target is None) == (0.0, False)
+    assert "its replicas follow its cpu" in rows[0].reason
+    assert rightsizing_proposals(rows, NOW)[0].subject == "net/starved cpu"
+
+
 def test_a_short_history_advises_nothing() -> None:
     """Six hours are no day: target and bounds are absent, nothing is saved."""
     usage = usage_of([[0.5] * 72] * 3, 5)
@@ -148,8 +173,10 @@ def test_a_kill_at_the_limit_raises_the_advice() -> None:
         an_agent("well", memory_bytes=64 * MIB, reason="its process runs"),
         an_agent("unmeasured", memory_bytes=64 * MIB, reason="killed by signal 9"),
     ]
-    kills = find_kills(agents, {"drilled": 0, "well": 1, "starved": 2}, usage, NOW)
-    assert kills.agents.tolist() == [2]
+    numbers = {"drilled": 0, "well": 1, "starved": 2}
+    found = find_kills(agents, numbers, usage, NOW)
+    assert [one.agent_id for one in found] == ["starved"]
+    kills = kill_columns(found, numbers, usage)
     judged = judge_memory(usage, ALLOCATIONS, 60, POLICY, kills)
     rows = advise(Resource.MEMORY, judged, ALLOCATIONS, POLICY, BOOK.resource_hour, NOW)
     assert [row.ooms for row in rows] == [0, 0, 1]
@@ -232,6 +259,26 @@ def test_kills_are_dated_by_the_last_sign_of_life() -> None:
     usage = usage_of([[63.0 * MIB] * 10], 60)
     seen = NOW - timedelta(hours=2)
     agent = an_agent("a", memory_bytes=64 * MIB, reason="killed by signal 9", heartbeat_at=seen)
-    kills: Kills = find_kills([agent], {"a": 0}, usage, NOW)
+    kills = kill_columns(find_kills([agent], {"a": 0}, usage, NOW), {"a": 0}, usage)
     assert kills.times_ms.tolist() == [round(seen.timestamp() * 1000)]
     assert kills.limits.tolist() == [64.0 * MIB]
+
+
+def test_a_kill_that_the_cluster_names_counts_however_little_was_seen() -> None:
+    """The reading may have been taken long before; without any, there is nothing to raise."""
+    usage = usage_of([[1.0 * MIB] * 10], 60)
+    agents = [an_agent(name, reason="OOMKilled, exit code 137") for name in ("a", "b")]
+    (kill,) = find_kills(agents, {"a": 0, "b": 1}, usage, NOW)
+    assert (kill.agent_id, kill.limit_bytes) == ("a", 2**30 // 16)
+    other = kill._replace(agent_id="b")
+    assert kill_columns([kill, other], {"a": 0, "b": 1}, usage).agents.tolist() == [0]
+
+
+def test_the_same_kill_is_counted_once_however_often_it_is_seen() -> None:
+    """A failed agent shows it at every look; the next restart is another one."""
+    usage = usage_of([[63.0 * MIB] * 10], 60)
+    agent = an_agent("a", memory_bytes=64 * MIB, reason="killed by signal 9", restarts=3)
+    first = find_kills([agent], {"a": 0}, usage, NOW)
+    later = find_kills([agent], {"a": 0}, usage, NOW + timedelta(hours=1))
+    again = find_kills([agent._replace(restarts=4)], {"a": 0}, usage, NOW)
+    assert distinct_kills([*first, *later, *again]) == [*first, *again]

@@ -8,6 +8,7 @@ import struct
 import time
 from collections.abc import Iterator
 
+import pyarrow as pa
 import pytest
 
 from fleet.errors import (
@@ -24,9 +25,18 @@ from fleet.ports.metric_source import SourcePiece
 from resources.metrics.prometheus_api import PrometheusApi
 from resources.metrics.prometheus_server import PrometheusSource, ReadProtocol
 from tests.fakes.fault_proxy import fault_proxy
+from tests.fleet.metrics.plain_histograms import one_by_one
+from tests.fleet.metrics.test_native_histograms import observe
 from tests.servers.exposition import ExposingHandler, ExposingServer
 from tests.servers.prometheus import PrometheusServer, prometheus_programs, running_prometheus
-from tests.servers.remote_write import STALE, Series, write
+from tests.servers.remote_write import (
+    STALE,
+    Series,
+    _field,
+    _varint,
+    histogram_message,
+    write,
+)
 
 __all__ = ["prometheus_programs"]
 
@@ -320,6 +330,42 @@ def test_types_and_help_come_from_the_servers_metadata(server: ExposingServer) -
     text = " ".join(piece.problems)
     for part in ("a.b", "1 native histograms with custom", "half is missing", "think again"):
         assert part in text
+
+
+def test_histograms_come_with_remote_read_of_newer_servers(server: ExposingServer) -> None:
+    """Beside numbers, by their series, in order of time; those with custom bounds are told of."""
+    several = [(1500, observe([1.0, -2.0], 3)), (1000, observe([1.0], 3))]
+    sound = b"".join(_field(4, histogram_message(*point)) for point in several)
+    custom = _field(4, histogram_message(1200, observe([1.0], 0)._replace(schema=-53)))
+
+    def series(name: bytes, body: bytes) -> bytes:
+        return _field(1, _field(1, _field(1, b"__name__") + _field(2, name)) + body)
+
+    number = _field(2, b"\x09" + struct.pack("<d", 7.0) + b"\x10" + _varint(1100))
+    answers = _field(1, series(b"h", sound + custom) + series(b"n", number))
+    block = pa.compress(answers, codec="snappy", asbytes=True)
+
+    def answer(handler: ExposingHandler) -> None:
+        handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        if "/read" in handler.path:
+            handler.answer(200, block, {"Content-Type": "application/x-protobuf"})
+            return
+        data = b'["h","n"]' if "label" in handler.path else b"{}"
+        data = b'{"resultType":"vector","result":[]}' if handler.command == "POST" else data
+        body = b'{"status":"success","data":' + data + b"}"
+        handler.answer(200, body, {"Content-Type": "application/json"})
+
+    server.fallback = answer
+    (piece,) = source(server.url).read(500, 2000)
+    found = piece.batch.histograms
+    assert found is not None
+    assert found.ts_ms.tolist() == [1000, 1500]
+    assert one_by_one(found.histograms) == [one for _, one in reversed(several)]
+    assert {labels_text(piece.batch.series[one].labels) for one in found.series_ids.tolist()} == {
+        "h"
+    }
+    assert piece.batch.values.tolist() == [7.0]
+    assert piece.problems == ("1 native histograms with custom bounds left out",)
 
 
 def vector(*rows: dict[str, object]) -> dict[str, object]:

@@ -67,11 +67,13 @@ def test_every_sample_is_read_with_its_series(
         message += _field(1, series)
     found = decode_response(_field(1, message))
     assert [dict(decode_labels(one)) for one in found.labels] == [one[0] for one in made]
-    wanted_histograms = [one for _, __, several in made for one in several]
-    assert one_by_one(found.histograms.histograms) == wanted_histograms
-    assert found.histograms.ts_ms.tolist() == [at for *_, some in made for at in range(len(some))]
-    places = [place for place, (*_, some) in enumerate(made) for _ in some]
-    assert found.histograms.series_ids.tolist() == places
+    at = zip(found.histograms.series_ids.tolist(), found.histograms.ts_ms.tolist(), strict=True)
+    assert dict(zip(at, one_by_one(found.histograms.histograms), strict=True)) == {
+        (place, ts_ms): one
+        for place, (*_, several) in enumerate(made)
+        for ts_ms, one in enumerate(several)
+    }
+    assert len(found.histograms) == sum(len(several) for *_, several in made)
     read: dict[int, list[tuple[int, bytes]]] = {number: [] for number in range(len(made))}
     columns = (found.place.tolist(), found.ts_ms.tolist(), found.values)
     for place, ts_ms, value in zip(*columns, strict=True):

@@ -49,10 +49,18 @@ def test_backups_of_networks_that_are_not_declared_are_found_in_every_region(
     store = vaults.store("us")
     for key in ("packs/gone/01/a.pack", "manifests/gone/01/b.manifest", "journal/gone/0001/1.seg"):
         assert store.create(key, b"12345")
+    for name in ("gone", known):
+        assert store.create(f"keys/{name}.0001/wrap.json", b"{}")
+    assert store.create("claims/emptied/0001", b"{}")
     assert store.create(f"packs/{known}/01/a.pack", b"12345")
     (found,) = UndeclaredBackups(vaults).orphans()
     assert (found.kind, found.subject, found.region) == ("undeclared_backups", "gone", "us")
     assert (found.size_bytes, found.detail.split()[0]) == (15, "3")
+    shredded = vaults.store("eu")
+    assert shredded.create("shred/old.json", b"{}")
+    assert shredded.create("packs/old/01/a.pack", b"1")
+    subjects = [(one.subject, one.region) for one in UndeclaredBackups(vaults).orphans()]
+    assert subjects == [("old", "eu"), ("gone", "us")]
     newest = max(one.modified_at for one in store.list_objects("packs/gone/"))
     assert found.newest_at >= newest
 
