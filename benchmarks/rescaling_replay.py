@@ -168,6 +168,15 @@ def _wish(model: ServiceModel, share: float, window_s: int) -> WorkloadScaling:
 
 def _print_best(points: Sequence[_Point], peak: Replayed, least: Replayed) -> None:
     """The cheapest without more late work than the peak fleet."""
+    strict = [one for one in points if not one.run.short_s]
+    if strict:
+        best = min(strict, key=lambda one: one.run.cost)
+        print(
+            f"   without a second of shortage: target {best.share:.0%}, window {best.window_s} s:"
+            f" saves {1 - best.run.cost / peak.cost:.0%} of the peak fleet"
+        )
+    else:
+        print("   without a second of shortage: no target")
     kept = [one for one in points if one.run.violated_s <= peak.violated_s]
     if not kept:
         print("   no target keeps the waits: starts are slower than this load rises")

@@ -21,8 +21,6 @@ from fleet.errors import InvalidInputError
 from fleet.rescaling.cron import Cron, parse_cron
 from fleet.rescaling.policy import CalendarWindow
 
-SEARCH_DAYS = 8 * 366 + 2
-"""Longest way from one occurrence to the next: 29 February over a year like 2100."""
 LIMITS_HINT = "docs/rescaling.md, section Calendars, has examples."
 
 
@@ -111,35 +109,30 @@ def window_state(window: CalendarWindow, now: datetime) -> WindowState:
     start, end = parse_cron(window.start_cron), parse_cron(window.end_cron)
     opens_at = next_occurrence(start, zone, now)
     opened_at = last_occurrence(start, zone, now)
-    is_open = opened_at is not None and next_occurrence(end, zone, opened_at) > now
+    is_open = next_occurrence(end, zone, opened_at) > now
     return WindowState(is_open, opened_at if is_open else None, opens_at)
 
 
 def next_occurrence(cron: Cron, zone: ZoneInfo, after: datetime) -> datetime:
-    """The first occurrence later than a moment, in UTC."""
+    """The first occurrence later than a moment, in UTC; every cron that was read has one."""
     day = after.astimezone(zone).date() - timedelta(days=1)
-    for _ in range(SEARCH_DAYS):
+    while True:
         if cron.has_day(day):
-            times = cron.times
-            index = bisect_right(times, after, key=lambda at, on=day: instant_of(on, at, zone))  # type: ignore[misc]
-            if index < len(times):
-                return instant_of(day, times[index], zone)
+            index = _passed(cron.times, day, zone, after)
+            if index < len(cron.times):
+                return instant_of(day, cron.times[index], zone)
         day += timedelta(days=1)
-    raise InvalidInputError("cron", cron.text, "a day that exists", hint=LIMITS_HINT)
 
 
-def last_occurrence(cron: Cron, zone: ZoneInfo, until: datetime) -> datetime | None:
-    """The last occurrence up to and including a moment, in UTC; None when there was none."""
+def last_occurrence(cron: Cron, zone: ZoneInfo, until: datetime) -> datetime:
+    """The last occurrence up to and including a moment, in UTC."""
     day = until.astimezone(zone).date() + timedelta(days=1)
-    for _ in range(SEARCH_DAYS):
+    while True:
         if cron.has_day(day):
             index = _passed(cron.times, day, zone, until)
             if index:
                 return instant_of(day, cron.times[index - 1], zone)
-        if day == date.min:
-            return None
         day -= timedelta(days=1)
-    return None
 
 
 def _passed(times: Sequence[time], day: date, zone: ZoneInfo, until: datetime) -> int:

@@ -243,6 +243,8 @@ class _Reconcile:
         if not failures.is_due(policy):
             return
         replicas = fallback.fallback_replicas(policy, draft.current)
+        if replicas:  # below the minimum Kubernetes' rule would bring it back at the next look
+            replicas = max(replicas, draft.spec.min_replicas)
         allowed = draft.at_rate(replicas)
         missing = "no metric" if failures.is_blind else "not every metric"
         if panics or not failures.is_blind:

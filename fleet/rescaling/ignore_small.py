@@ -8,7 +8,6 @@ is rounded and before the rates cut it: a long way down in steps of one is no sm
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import isfinite
 
 from fleet.rescaling.decision import Proposal
 
@@ -22,9 +21,7 @@ def wished_change(proposals: Iterable[Proposal], current: int) -> float | None:
         return None
     leading = max(valid, key=lambda one: one.replicas or 0)
     assert leading.replicas is not None, "only valid ones are compared"
-    change = abs(leading.replicas - current)
-    if leading.ratio is None or not isfinite(leading.ratio):
-        return float(change)
-    exact = abs(leading.ratio - 1) * current
+    change = float(abs(leading.replicas - current))
+    exact = change if leading.ratio is None else abs(leading.ratio - 1) * current
     # a ratio is of the pods that were looked at; where that is another number the count is better
-    return exact if abs(exact - change) <= 1 else float(change)
+    return exact if abs(exact - change) <= 1 else change

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from fleet.errors import InvalidInputError
 from fleet.rescaling.context import Rollout, ScalingContext
-from fleet.rescaling.decision import ReplicaDecision
+from fleet.rescaling.decision import Proposal, ReplicaDecision
 from fleet.rescaling.engine import decide_scaling, is_plain
 from fleet.rescaling.foresight import HOURS, Forecast
 from fleet.rescaling.hpa import decide_replicas
+from fleet.rescaling.ignore_small import wished_change
 from fleet.rescaling.observation import AutoscalerState, MetricFault, PodSample, Reading
 from fleet.rescaling.policy import (
     Activation,
@@ -207,6 +208,39 @@ def test_without_a_metric_from_outside_the_last_replica_stays() -> None:
     assert decision.rules[-1].reason == "no metric would tell of work at 0"
 
 
+def test_a_workload_without_an_outside_metric_that_sleeps_is_woken_to_see_its_work() -> None:
+    """Put to 0 by an order that is over: one replica comes, since nothing else can tell."""
+    rules = WorkloadScaling("web", autoscaler(SESSIONS), activation=Activation())
+
+    woken = decide_scaling(rules, seen(0, {}), PLAIN, NEW, NOW)
+
+    assert woken.desired == 1
+    assert woken.rules[-1].reason == "no metric tells of work without a replica"
+
+
+def test_work_that_the_processor_tells_of_keeps_replicas_that_a_quiet_queue_would_end() -> None:
+    """The queue is below its threshold and asks for 5; three replicas are busy and stay."""
+    spec = autoscaler(CPU, QUEUE)
+    rules = WorkloadScaling("web", spec, activation=Activation(50_000, cooldown_s=0))
+    observed = busy(5, 280)
+
+    decision = decide_scaling(
+        rules, replace(observed, readings=(*observed.readings, [45_000])), PLAIN, NEW, NOW
+    )
+
+    assert decision.desired == 3
+
+
+def test_a_workload_whose_pods_cannot_be_told_keeps_its_last_replica_and_falls_back() -> None:
+    """A selector that is wrong is no quiet: the number of the fallback holds."""
+    rules = wish(activation=Activation(cooldown_s=0), fallback=Fallback(1, 3))
+    blind = replace(seen(1), fault=MetricFault("InvalidSelector", "selector is required"))
+
+    assert decide_scaling(rules, blind, PLAIN, NEW, NOW).desired == 3
+    alone = replace(rules, fallback=None)
+    assert decide_scaling(alone, blind, PLAIN, NEW, NOW).desired == 1
+
+
 # -- fallback -------------------------------------------------------------------------------------
 
 
@@ -238,6 +272,13 @@ def test_without_metrics_the_fallback_holds_after_so_many_failures(
     if expected != current:
         assert not found[2].error
         assert "invalid metrics" in found[2].warning
+
+
+def test_a_fallback_below_the_minimum_is_the_minimum() -> None:
+    """Else the next look would bring it back, and the one after it down again."""
+    rules = replace(wish(fallback=Fallback(1, 1)), spec=autoscaler(QUEUE, least=3))
+
+    assert counts(queue(rules, [None] * 6, 5)) == [3] * 6
 
 
 def test_a_metric_that_answers_again_ends_the_fallback() -> None:
@@ -465,6 +506,21 @@ def test_an_overloaded_revision_is_not_hidden_by_the_average() -> None:
     assert apart.desired == 13, "5 for the old ones, 8 for the new ones"
 
 
+def test_a_metric_that_is_missing_or_from_outside_says_nothing_of_revisions() -> None:
+    """Faults and totals are left out; one revision alone is no group."""
+    rules = WorkloadScaling("web", autoscaler(SESSIONS, QUEUE), per_revision=True)
+    names = [f"web-{index}" for index in range(4)]
+    rollout = Rollout(NOW, frozenset({"web-3"}), dict(zip(names, "aabb", strict=True)))
+    context = ScalingContext(rollout=rollout)
+
+    faulty = decide_scaling(rules, seen(4, DOWN, [40_000]), context, NEW, NOW)
+    assert faulty.desired == 4
+    same = replace(rollout, revisions=dict.fromkeys(names, "a"))
+    samples = {name: PodSample(5000, NOW) for name in names}
+    alone = ScalingContext(rollout=same)
+    assert decide_scaling(rules, seen(4, samples, [40_000]), alone, NEW, NOW).desired == 4
+
+
 # -- small changes --------------------------------------------------------------------------------
 
 
@@ -477,6 +533,21 @@ def test_a_change_that_is_smaller_than_wished_is_left() -> None:
     assert counts(queue(replace(rules, ignore_below=0), [416], 40)) == [42]
     assert counts(queue(rules, [416], 40)) == [40]
     assert counts(queue(rules, [421], 40)) == [43]
+
+
+def test_small_changes_are_judged_by_the_metric_that_asks_for_most() -> None:
+    """Its unrounded wish where it is of all replicas, else the count; none without a metric."""
+    proposals = (
+        Proposal("cpu", 9, 80, 100, 0.8),
+        Proposal("queue", 11, 0, 0, 1.04),
+        Proposal("gone", None),
+    )
+
+    assert wished_change(proposals, 10) == pytest.approx(0.4)
+    assert wished_change((proposals[0],), 30) == 21
+    assert wished_change((Proposal("total", 14),), 10) == 4
+    assert wished_change((Proposal("endless", 14, ratio=float("inf")),), 10) == 4
+    assert wished_change(proposals[2:], 10) is None
 
 
 def test_a_long_way_in_small_steps_is_no_small_change() -> None:
@@ -536,9 +607,9 @@ def test_every_count_is_within_the_limits_and_every_step_is_told(seed: int) -> N
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 2**32), load=st.integers(0, 400))
-def test_under_constant_load_the_count_comes_to_rest(seed: int, load: int) -> None:
-    """After an hour nothing changes any more, and on the way it turns around once at most."""
+@given(seed=st.integers(0, 2**32), load=st.one_of(st.none(), st.integers(0, 400)))
+def test_under_constant_load_the_count_comes_to_rest(seed: int, load: int | None) -> None:
+    """Also without any metric: after an hour nothing changes, with one turn on the way at most."""
     rng = Random(seed)
     rules = replace(_drawn(rng), calendar=())
     if rules.spec.behavior is not None:

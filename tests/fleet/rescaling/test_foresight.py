@@ -43,6 +43,7 @@ def test_the_floor_rises_a_start_before_the_hour() -> None:
 
     assert [floor(hours) for hours in (8.8, 8.85, 9.0, 9.99, 10.0)] == [1, 8, 8, 8, 1]
     assert predicted_floor(made, MONDAY + timedelta(hours=8), 3600).floor == 8
+    assert predicted_floor(made, MONDAY + timedelta(hours=6.5), 3 * 3600).floor == 8
 
 
 def test_younger_weeks_weigh_more_and_older_ones_than_wished_are_not_looked_at() -> None:
@@ -63,6 +64,17 @@ def test_a_week_unlike_the_ones_before_switches_it_off_and_the_reason_is_told() 
     assert predicted_floor(made, MONDAY, 60) == (0, made.off)
 
 
+def test_a_load_that_comes_from_nothing_or_goes_away_is_no_forecast() -> None:
+    """Weeks without any need are right about a quiet week, and wrong about a busy one."""
+    for last, off in ((0.0, ""), (3.0, "last week it was wrong by 100 % (allowed: 30)")):
+        needs: list[float | None] = [*[0.0] * (2 * HOURS), *[last] * HOURS]
+        made = forecast(LoadHistory(MONDAY - timedelta(weeks=3), 3600, needs), POLICY, MONDAY)
+        assert made.off == off
+    gone: list[float | None] = [*[3.0] * HOURS, *[0.0] * HOURS]
+    made = forecast(LoadHistory(MONDAY - timedelta(weeks=2), 3600, gone), POLICY, MONDAY)
+    assert made.off == "last week it was wrong by inf % (allowed: 30)"
+
+
 @pytest.mark.parametrize("needs", [[], [None] * 2000, [3.0] * HOURS])
 def test_without_a_week_to_test_on_nothing_is_said(needs: list[float | None]) -> None:
     """One week alone cannot be tested."""
@@ -70,6 +82,15 @@ def test_without_a_week_to_test_on_nothing_is_said(needs: list[float | None]) ->
     made = forecast(LoadHistory(start, 3600, needs), POLICY, MONDAY)
 
     assert made.off == "there is no past week to test the forecast on"
+
+
+def test_steps_that_nobody_knows_are_left_out() -> None:
+    """A gap of a week in the middle changes nothing where the others agree."""
+    needs: list[float | None] = [*[4.0] * (2 * HOURS), *[None] * HOURS, *[4.0] * (2 * HOURS)]
+    needs[-1] = float("nan")
+    made = forecast(LoadHistory(MONDAY - timedelta(weeks=5), 3600, needs), POLICY, MONDAY)
+
+    assert (made.off, set(made.floors)) == ("", {4})
 
 
 def test_hours_are_those_of_the_wall_clock() -> None:

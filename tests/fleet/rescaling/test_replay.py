@@ -53,6 +53,15 @@ def test_a_step_of_load_is_seen_late_and_served_after_the_start() -> None:
     assert (found.changes, found.flaps) == (1, 0)
 
 
+def test_a_start_that_takes_no_time_serves_at_once() -> None:
+    """The step that orders replicas is the first that they serve."""
+    rules = WorkloadScaling("web", autoscaler(QUEUE))
+
+    found = replay(rules, trace(10, *[30] * 4), replace(MODEL, start_s=0), first_replicas=1)
+
+    assert found.ready == found.replicas == (1, 1, 1, 3, 3)
+
+
 def test_metrics_are_averages_of_what_is_over() -> None:
     """A minute's average, 15 s old: a jump from 10 to 50 is seen in four steps of 10."""
     rules = WorkloadScaling("web", autoscaler(QUEUE))
