@@ -104,7 +104,7 @@ class _Reconcile:
         if awake:
             self._follow_rollout(draft)
             self._ignore_small(draft)
-        panics = awake and self._panic(draft)
+        panics = awake and self._panic(draft, work)
         self._fall_back(draft, panics=panics)
         if not panics:
             self._sleep(draft, quiet, work)
@@ -211,8 +211,11 @@ class _Reconcile:
             why = f"a change of {change:.2f} replicas is less than {least:g}"
             draft.apply(ignore_small.RULE, current, why)
 
-    def _panic(self, draft: Draft) -> bool:
-        """Raise at once where a short window asks for a multiple; whether it does or did."""
+    def _panic(self, draft: Draft, work: Work) -> bool:
+        """Raise at once where a short window asks for a multiple; whether it does or did.
+
+        What is below the threshold of activation is no work, and no reason to panic.
+        """
         policy = self.wish.panic
         if policy is None:
             return False
@@ -225,7 +228,7 @@ class _Reconcile:
             policy,
             self.state.details,
             self.now,
-            max(asked, default=None),
+            None if work.active is False else max(asked, default=None),
             (draft.current, draft.desired, count_ready(self.seen.pods)),
         )
         draft.details[panic.RULE] = found.memory

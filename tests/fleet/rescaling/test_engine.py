@@ -327,6 +327,13 @@ def test_a_panic_is_capped_by_its_rate_and_by_the_maximum() -> None:
     assert counts(queue(wish(panic=Panic()), [5000], 4)) == [100]
 
 
+def test_what_is_no_work_is_no_panic() -> None:
+    """Below the threshold of activation two for one are no surge: the last replica goes."""
+    rules = wish(activation=Activation(50_000, cooldown_s=0), panic=Panic())
+
+    assert counts(queue(rules, [20] * 8, 1)) == [0] * 8
+
+
 def test_a_panic_outlives_the_controller() -> None:
     """The memory of a panic is text; decided from it, the next count is the same."""
     rules = wish(panic=Panic())
