@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import ceil, floor, inf
 
 from fleet.errors import InvalidInputError
@@ -57,7 +57,9 @@ class ServiceModel:
     start_s: float = 30.0
     """From the order to readiness."""
     metric_delay_s: float = 15.0
-    """Age of what a metric source shows, beyond the step that it covers."""
+    """Age of what a metric source shows, beyond the time that it covers."""
+    metric_window_s: float = 60.0
+    """Time that it averages, as `rate(...[1m])` does."""
     price_per_hour: float = 1.0
     """Of one replica, from its order to its end."""
     wait_max_s: float = 30.0
@@ -103,6 +105,7 @@ def replay(
     model: ServiceModel,
     context: ScalingContext | None = None,
     name: str = "",
+    first_replicas: int | None = None,
 ) -> Replayed:
     """What the engine would have made of a trace.
 
@@ -113,6 +116,8 @@ def replay(
         model: of the service.
         context: what else is known; starts and price are the model's where it does not say.
         name: of the result; else the autoscaler's.
+        first_replicas: that are ready at the begin; None: those that the peak needs, since nobody
+            knows what came before. Within the limits in any case.
 
     Raises:
         InvalidInputError: a metric that does not follow load (memory), a model that cannot be, or
@@ -124,15 +129,16 @@ def replay(
     starts = context.start_times_s or (model.start_s,)
     price = model.price_per_hour if context.price_per_hour is None else context.price_per_hour
     context = replace(context, start_times_s=starts, price_per_hour=price)
-    late = 1 + ceil(model.metric_delay_s / trace.step_s)
-    fleet = _Fleet(model.start_s, trace.start, _first_count(wish, trace, model))
+    first = peak_replicas(trace, model) if first_replicas is None else first_replicas
+    first = min(max(first, wish.spec.min_replicas), wish.spec.max_replicas)
+    shown = _shown(trace, model)
+    fleet = _Fleet(model.start_s, trace.start, first)
     state = AutoscalerState()
     replicas, ready = [], []
     for index in range(len(trace.load)):
         now = trace.start + timedelta(seconds=index * trace.step_s)
         fleet.advance(now)
-        shown = trace.load[max(index - late, 0)]
-        seen = fleet.observed(wish.spec.metrics, shown, model.replica_capacity, now)
+        seen = fleet.observed(wish.spec.metrics, shown[index], model.replica_capacity, now)
         decision = decide_scaling(wish, seen, context, state, now)
         state = decision.state
         fleet.scale(decision.desired, now)
@@ -176,7 +182,7 @@ def smallest_static(trace: LoadTrace, model: ServiceModel) -> int:
 def _check_model(model: ServiceModel) -> None:
     if not 0 < model.replica_capacity < float("inf"):
         raise InvalidInputError("replica_capacity", model.replica_capacity, "more than 0")
-    for field in ("start_s", "metric_delay_s", "price_per_hour", "wait_max_s"):
+    for field in ("start_s", "metric_delay_s", "metric_window_s", "price_per_hour", "wait_max_s"):
         value = getattr(model, field)
         if not 0 <= value < float("inf"):
             raise InvalidInputError(field, value, "0 or more")
@@ -196,11 +202,15 @@ def _check_wish(wish: WorkloadScaling) -> None:
             )
 
 
-def _first_count(wish: WorkloadScaling, trace: LoadTrace, model: ServiceModel) -> int:
-    """Replicas at the begin: what the first load needs, within the limits."""
-    spec = wish.spec
-    needed = ceil(trace.load[0] / model.replica_capacity)
-    return min(max(needed, spec.min_replicas, 1), spec.max_replicas)
+def _shown(trace: LoadTrace, model: ServiceModel) -> list[float]:
+    """What a metric source shows at the begin of each step; before the trace its first value."""
+    late = ceil(model.metric_delay_s / trace.step_s)
+    width = max(1, round(model.metric_window_s / trace.step_s))
+    before = [trace.load[0]] * (late + width)
+    sums = [0.0, *accumulate([*before, *trace.load])]
+    return [
+        (sums[end] - sums[end - width]) / width for end in range(width, width + len(trace.load))
+    ]
 
 
 class _Fleet:

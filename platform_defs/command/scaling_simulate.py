@@ -96,6 +96,9 @@ class _Fleets(NamedTuple):
     "--metric-delay-s", type=float, default=15.0, show_default=True, help="Age of what is measured."
 )
 @click.option(
+    "--metric-window-s", type=float, default=60.0, show_default=True, help="What it averages."
+)
+@click.option(
     "--wait-max-s",
     type=float,
     default=30.0,
@@ -125,6 +128,7 @@ def simulate(  # noqa: PLR0917 - click passes each option
     replica_capacity: float | None,
     start_s: float,
     metric_delay_s: float,
+    metric_window_s: float,
     wait_max_s: float,
     price_per_hour: float,
     gpu: bool,
@@ -151,7 +155,13 @@ def simulate(  # noqa: PLR0917 - click passes each option
     trace = read_load_trace(load, count=count, where=conditions).repeated(repeat)
     capacity = _capacity(wishes) if replica_capacity is None else replica_capacity
     model = ServiceModel(
-        capacity, start_s, metric_delay_s, price_per_hour, wait_max_s, queues=load_is == RATE
+        replica_capacity=capacity,
+        start_s=start_s,
+        metric_delay_s=metric_delay_s,
+        metric_window_s=metric_window_s,
+        price_per_hour=price_per_hour,
+        wait_max_s=wait_max_s,
+        queues=load_is == RATE,
     )
     context = ScalingContext(is_gpu=gpu, options=ControllerOptions(scale_to_zero=True))
     fleets = _Fleets(

@@ -25,7 +25,7 @@ from fleet.rescaling.spec import MetricKind, MetricSpec, TargetType
 from tests.fleet.rescaling.workloads import CPU, NOW, QUEUE, REQUESTS, autoscaler
 
 SESSIONS = MetricSpec(MetricKind.PODS, "sessions", TargetType.AVERAGE_VALUE, 10_000)
-MODEL = ServiceModel(10.0, start_s=30, metric_delay_s=15, price_per_hour=2.0)
+MODEL = ServiceModel(10.0, start_s=30, metric_delay_s=15, metric_window_s=15, price_per_hour=2.0)
 
 
 def trace(*load: float) -> LoadTrace:
@@ -37,7 +37,7 @@ def test_a_step_of_load_is_seen_late_and_served_after_the_start() -> None:
     """Load of 10 becomes 30 at step 3: measured two steps later, served two more after that."""
     rules = WorkloadScaling("web", autoscaler(QUEUE))
 
-    found = replay(rules, trace(*[10] * 3, *[30] * 7), MODEL)
+    found = replay(rules, trace(*[10] * 3, *[30] * 7), MODEL, first_replicas=1)
 
     assert found.replicas == (1, 1, 1, 1, 1, 3, 3, 3, 3, 3)
     assert found.ready == (1, 1, 1, 1, 1, 1, 1, 3, 3, 3)
@@ -51,6 +51,18 @@ def test_a_step_of_load_is_seen_late_and_served_after_the_start() -> None:
     assert found.cost == pytest.approx((5 * 1 + 5 * 3) * 15 / 3600 * 2)
     assert found.replica_hours == pytest.approx(20 * 15 / 3600)
     assert (found.changes, found.flaps) == (1, 0)
+
+
+def test_metrics_are_averages_of_what_is_over() -> None:
+    """A minute's average, 15 s old: a jump from 10 to 50 is seen in four steps of 10."""
+    rules = WorkloadScaling("web", autoscaler(QUEUE))
+    model = replace(MODEL, metric_window_s=60)
+
+    found = replay(rules, trace(10, *[50] * 7), model, first_replicas=1)
+
+    assert found.replicas == (1, 1, 1, 2, 3, 4, 5, 5)
+    whole = replay(rules, trace(10, *[50] * 7), model)
+    assert whole.replicas == (5,) * 8, "it begins with what the peak needs, and keeps it 300 s"
 
 
 def test_a_queue_is_worked_off_and_a_length_is_not_there_any_more() -> None:
@@ -141,6 +153,7 @@ def test_a_change_that_is_turned_around_within_ten_minutes_is_a_flap() -> None:
         (replace(MODEL, replica_capacity=inf), "replica_capacity"),
         (replace(MODEL, start_s=-1), "start_s"),
         (replace(MODEL, metric_delay_s=float("nan")), "metric_delay_s"),
+        (replace(MODEL, metric_window_s=inf), "metric_window_s"),
         (replace(MODEL, price_per_hour=-1), "price_per_hour"),
         (replace(MODEL, wait_max_s=-1), "wait_max_s"),
     ],

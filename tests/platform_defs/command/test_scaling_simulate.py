@@ -47,7 +47,7 @@ def test_two_autoscalers_are_compared_with_a_static_fleet_and_drawn(
     )  # fmt: skip
 
     assert done.exit_code == exit_codes.OK, done.stderr
-    assert "load 27.35 on average, 80 at most" in done.stdout
+    assert "load 27.46 on average, 80 at most" in done.stdout
     assert "static, for the peak" in done.stdout
     assert "careful.yaml: chat is" in done.stdout
     assert "cheaper than careful.yaml: chat" in done.stdout
