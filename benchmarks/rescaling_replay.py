@@ -2,8 +2,8 @@
 
 Run as `python benchmarks/rescaling_replay.py [--quick] [--data DIR]`. DIR holds the published
 traces `gentd26/` (Alibaba, cluster-trace-v2026-GenAI) and `azure_llm/` (Azure LLM inference, 2023);
-default `../../shared/data` from the repository, or STATEROOM_TRACES. Without them a day is made
-up, and said to be.
+default STATEROOM_TRACES, else `shared/data` in or beside the repository. Without them a day is
+made up, and said to be.
 
 The peer is a static fleet sized for the peak of the load; beside it stands the smallest static
 fleet that keeps all waits below the limit, which nobody knows before the day is over. The raw limit
@@ -66,12 +66,19 @@ def main() -> None:
     parser.add_argument("--start-s", type=float, default=30.0, help="a start takes")
     parser.add_argument("--wait-max-s", type=float, default=30.0, help="longest wait not late")
     arguments = parser.parse_args()
-    default = os.environ.get("STATEROOM_TRACES", str(ROOT.parents[1] / "shared" / "data"))
-    folder = arguments.data or Path(default)
+    folder = arguments.data or _default_folder()
     load = os.getloadavg()[0]
     print(f"load of the machine: {load:.1f} on {os.cpu_count()} cores; CPU times count")
     for trace in _traces(folder):
         _measure(trace, arguments)
+
+
+def _default_folder() -> Path:
+    """Where traces usually lie: as the environment says, else beside the repository."""
+    if "STATEROOM_TRACES" in os.environ:
+        return Path(os.environ["STATEROOM_TRACES"])
+    places = [parent / "shared" / "data" for parent in (ROOT, *ROOT.parents[:2])]
+    return next((place for place in places if place.exists()), places[-1])
 
 
 def _traces(folder: Path) -> list[LoadTrace]:
