@@ -44,7 +44,7 @@ class DisruptionBudget(NamedTuple):
         if not self.schedule:
             return True
         since = now - timedelta(seconds=self.duration_s)
-        begun = parse_cron(f"disruption_budgets.{self.name}.schedule", self.schedule)
+        begun = parse_cron(self.schedule, f"disruption_budgets.{self.name}.schedule")
         latest = begun.latest(now, since)
         return latest is not None and latest > since
 
@@ -143,7 +143,7 @@ def validate_budget(budget: DisruptionBudget) -> DisruptionBudget:
         if reason not in REASONS:
             raise InvalidInputError(f"{where}.reasons", reason, " or ".join(REASONS))
     if budget.schedule:
-        parse_cron(f"{where}.schedule", budget.schedule)
+        parse_cron(budget.schedule, f"{where}.schedule")
         if not budget.duration_s > 0:
             raise InvalidInputError(
                 f"{where}.duration_hours", budget.duration_s / 3600, "above 0 with a schedule"

@@ -17,8 +17,8 @@ from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from fleet.cron import Cron, parse_cron
 from fleet.errors import InvalidInputError
-from fleet.rescaling.cron import Cron, parse_cron
 from fleet.rescaling.policy import CalendarWindow
 
 LIMITS_HINT = "docs/rescaling.md, section Calendars, has examples."

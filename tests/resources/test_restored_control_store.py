@@ -148,7 +148,7 @@ def test_a_store_put_back_to_before_the_cut_is_noticed_even_when_it_has_caught_u
     copied.copy()
     copied.write("a", "b")
     lost = copied.cut(first)
-    assert lost.states.agent_ids == ["a", "b"]
+    assert list(lost.states.agent_ids) == ["a", "b"]
     copied.put_back()
     copied.write("c", "b")
     found = copied.cut(lost.cursor)
@@ -166,7 +166,7 @@ def test_a_store_put_back_to_after_the_cut_is_still_the_same(copied: CopiedStore
     copied.put_back()
     copied.write("c")
     found = copied.cut(cut.cursor)
-    assert (found.broken, found.states.agent_ids) == ("", ["a", "c"])
+    assert (found.broken, list(found.states.agent_ids)) == ("", ["a", "c"])
 
 
 def test_of_two_copies_each_knows_its_own_cuts_only(copied: CopiedStore) -> None:
@@ -179,5 +179,5 @@ def test_of_two_copies_each_knows_its_own_cuts_only(copied: CopiedStore) -> None
     copied.put_back()
     copied.write("b")
     theirs = copied.cut(common)
-    assert (theirs.broken, theirs.states.agent_ids) == ("", ["b"])
+    assert (theirs.broken, list(theirs.states.agent_ids)) == ("", ["b"])
     assert "another one" in copied.cut(mine.cursor).broken

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleet.cron import parse_cron
 from fleet.errors import InvalidInputError
 from fleet.rescaling.calendar import (
     calendar_limits,
@@ -18,7 +19,6 @@ from fleet.rescaling.calendar import (
     window_state,
     zone_of,
 )
-from fleet.rescaling.cron import parse_cron
 from fleet.rescaling.policy import CalendarWindow
 
 OFFICE = CalendarWindow("office", "0 8 * * MON-FRI", "0 18 * * MON-FRI", "Europe/Berlin", 5)
