@@ -159,6 +159,10 @@ class IndexManifest(NamedTuple):
     """None only for an empty index."""
     list_imbalance: float
     """IVF: imbalance factor of the lists (1 is even); 0 for other kinds."""
+    trained_imbalance: float
+    """The same when the index was last built from nothing."""
+    trained_live: int
+    """Live rows when the index was last built from nothing."""
     sequence: int
     """Last batch of embeddings inside; everything up to it is inside."""
     batches: tuple[str, ...]
