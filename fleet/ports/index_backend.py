@@ -60,6 +60,13 @@ class VectorIndex(Protocol):
         """
         ...
 
+    def scan(self, queries: Vectors, k: int, mask: Mask) -> Neighbours:
+        """The k nearest among the rows of a mask, comparing with each of them as it is stored.
+
+        Exact up to the rounding of stored codes; arguments and errors as of `search`.
+        """
+        ...
+
     def add(self, vectors: Vectors, rows: Rows) -> None:
         """Add vectors under new row numbers.
 
@@ -101,8 +108,12 @@ class IndexBackend(Protocol):
         """
         ...
 
-    def open(self, path: str) -> VectorIndex:
-        """Map an index file whose checksum was verified; it must stay until the index is dropped.
+    def open(self, path: str, *, writable: bool = False) -> VectorIndex:
+        """Open an index file whose checksum was verified.
+
+        Args:
+            path: of the file. It must stay unchanged until the index is dropped.
+            writable: read into memory, to be changed; otherwise mapped, shared by all processes.
 
         Raises:
             CorruptObjectError: it is no index that this library reads.
@@ -114,7 +125,8 @@ class IndexBackend(Protocol):
     ) -> Neighbours:
         """The true k nearest rows of each query, by comparing with every vector.
 
-        Ties are broken by the lower row, so that backends agree.
+        Equal scores stand in the order of rows; which of several that are as far as the k-th are
+        in the answer is not said.
 
         Raises:
             InvalidInputError: wrong dimension, NaN or infinity, k below 1.

@@ -131,7 +131,7 @@ class PartFile(NamedTuple):
     name: str
     """Below the generation's folder."""
     file: str
-    """`index.faiss` or `rows.parquet`."""
+    """`index.faiss` or `rows.arrow`."""
     size_bytes: int
     sha256: str
 
