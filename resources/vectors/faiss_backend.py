@@ -118,7 +118,7 @@ class FaissIndex:
             if len(rows) and int(rows[0]) != self.ntotal:
                 raise InvalidInputError("rows", int(rows[0]), f"rows from {self.ntotal}")
             self._index.add(matrix)
-        else:
+        elif len(rows):
             self._index.add_with_ids(matrix, rows)
 
     def remove(self, rows: Rows) -> int:
