@@ -23,17 +23,17 @@ import numpy as np
 
 from fleet.errors import PermanentError
 from fleet.ports.embedder import Vectors
-from fleet.ports.index_backend import IndexBackend, VectorIndex
+from fleet.ports.index_backend import IndexBackend, Mask, Rows, VectorIndex
 from fleet.vectors.choice import choose_index
 from fleet.vectors.manifest_json import manifest_bytes
 from fleet.vectors.records import (
     NOTE_COLUMNS,
     EmbeddingBatch,
     EmbeddingModel,
+    IndexKind,
     IndexManifest,
     IndexPointer,
     IndexSpec,
-    Metric,
     VectorPolicy,
 )
 from fleet.vectors.refresh import (
@@ -44,6 +44,7 @@ from fleet.vectors.refresh import (
     newest_changes,
     plan_refresh,
 )
+from fleet.vectors.sampling import sample_rows
 from fleet.vectors.tuning import TuningVerdict
 from resources.vectors.embedding_rows import (
     deleted_of,
@@ -67,6 +68,10 @@ if TYPE_CHECKING:
 
 UPDATE_QUERIES_SHARE = 10
 """An update is measured with a tenth of the queries: measuring must not cost more than it does."""
+
+STRANGERS_MIN = 30
+"""Fewer new notes than this say little about recall; then notes of the index are asked too, and the
+lower of the recall found and the one before is kept."""
 
 
 class RefreshOutcome(NamedTuple):
@@ -185,20 +190,32 @@ class IndexBuilder:
         return _Embeddings(table, vectors_of(table), batches)
 
     def _rebuild(self, everything: _Embeddings, model: EmbeddingModel, churn: float) -> _Built:
-        """Choose, train, fill and tune an index of all embeddings."""
+        """Choose, train, fill and tune an index of all embeddings; the questions go in last."""
         live = len(everything.vectors)
         spec = choose_index(live, model.dimensions, churn, self._policy)
+        asked = self._questions(everything.vectors, None)
+        is_held_out = spec.kind is not IndexKind.FLAT
+        if is_held_out:
+            everything, asked = _questions_last(everything, asked)
+        first = live - len(asked) * is_held_out
         began = time.monotonic()
-        index = self._backend.build(spec, everything.vectors, model.metric, self._policy.seed)
+        start = everything.vectors[:first]
+        index = self._backend.build(spec, start, model.metric, self._policy.seed)
         seconds = time.monotonic() - began
-        rows = everything.table.select(list(NOTE_COLUMNS))
-        sample = self._policy.sample_queries
-        tuning = self._tuned(index, rows, spec, everything, model.metric, sample)
+        note_ids = ids_of(everything.table)
+        inside = np.arange(live) < first
+        measured = MeasuredIndex(index, note_ids[:first], everything.vectors, note_ids, inside)
+        tuning = tune_index(self._backend, measured, asked, spec.sweep, model.metric, self._policy)
         if tuning.chosen is None:
             raise PermanentError(
                 f"index {spec.factory} of {live} notes is not good enough: {tuning.reason}",
                 hint="Nothing was published. Lower vectors.recall_target, or report the data.",
             )
+        began = time.monotonic()
+        if first < live:
+            index.add(everything.vectors[first:], np.arange(first, live, dtype=np.int64))
+        seconds += time.monotonic() - began
+        rows = everything.table.select(list(NOTE_COLUMNS))
         return _Built(index, rows, spec, tuning, index.imbalance(), live, "", seconds)
 
     def _update(
@@ -210,32 +227,27 @@ class IndexBuilder:
         changes: RowChanges,
         everything: _Embeddings,
     ) -> _Built:
-        """Take dead rows out, or mark them; add new ones behind; measure again."""
+        """Take dead rows out, or mark them; measure; add new ones behind."""
         import pyarrow as pa
 
-        policy = self._policy
-        spec = choose_index(manifest.trained_live, manifest.model.dimensions, 0.0, policy)
         began = time.monotonic()
         index = self._backend.open(index_path, writable=True)
-        can_remove = index.ntotal == 0 or _can_remove(manifest)
+        can_remove = _can_remove(manifest)
         if can_remove and len(changes.dead_rows):
             index.remove(changes.dead_rows)
-        added = changed.take(changes.added)
-        numbers = np.arange(rows.num_rows, rows.num_rows + added.num_rows, dtype=np.int64)
-        index.add(vectors_of(added), numbers)
         seconds = time.monotonic() - began
         kept = mark_dead(rows, changes.dead_rows)
+        added = changed.take(changes.added)
+        sweep = _sweep_again(manifest, self._policy)
+        tuning = self._retuned(index, manifest, ids_of(kept), ids_of(added), everything, sweep)
+        began = time.monotonic()
+        numbers = np.arange(rows.num_rows, rows.num_rows + added.num_rows, dtype=np.int64)
+        index.add(vectors_of(added), numbers)
+        seconds += time.monotonic() - began
         grown = pa.concat_tables([kept, added.select(list(NOTE_COLUMNS))])
-        spec = spec._replace(
-            kind=manifest.kind,
-            factory=manifest.factory,
-            build=manifest.build,
-            can_remove=can_remove,
-            sweep=_sweep_again(manifest, policy),
+        spec = IndexSpec(
+            manifest.kind, manifest.factory, manifest.build, sweep, can_remove, "as it was"
         )
-        sample = max(1, policy.sample_queries // UPDATE_QUERIES_SHARE)
-        metric = manifest.model.metric
-        tuning = self._tuned(index, grown, spec, everything, metric, sample)
         return _Built(
             index,
             grown,
@@ -247,19 +259,38 @@ class IndexBuilder:
             seconds,
         )
 
-    def _tuned(
+    def _retuned(
         self,
         index: VectorIndex,
-        rows: pa.Table,
-        spec: IndexSpec,
+        manifest: IndexManifest,
+        row_ids: Rows,
+        new_ids: Rows,
         everything: _Embeddings,
-        metric: Metric,
-        sample: int,
+        sweep: tuple[Mapping[str, int], ...],
     ) -> TuningVerdict:
-        measured = MeasuredIndex(index, ids_of(rows), everything.vectors, ids_of(everything.table))
-        return tune_index(
-            self._backend, measured, spec.sweep, metric, self._policy, sample_queries=sample
-        )
+        """Measure an index before new notes go in, with these as questions where they suffice."""
+        vectors, note_ids = everything.vectors, ids_of(everything.table)
+        is_new = np.isin(note_ids, new_ids)
+        asked = self._questions(vectors, is_new)
+        is_held_out = len(asked) >= STRANGERS_MIN
+        if not is_held_out:
+            asked = self._questions(vectors, ~is_new)
+        measured = MeasuredIndex(index, row_ids, vectors, note_ids, ~is_new)
+        metric = manifest.model.metric
+        tuning = tune_index(self._backend, measured, asked, sweep, metric, self._policy)
+        if is_held_out or tuning.chosen is None or manifest.recall is None:
+            return tuning
+        lower = min(tuning.chosen, manifest.recall, key=lambda one: one.recall)
+        return tuning._replace(chosen=lower._replace(parameters=tuning.chosen.parameters))
+
+    def _questions(self, vectors: Vectors, among: Mask | None) -> Rows:
+        """Which notes are asked: a tenth of all at most, or fewer of an update; no zero vector."""
+        wanted = min(self._policy.sample_queries, max(1, len(vectors) // 10))
+        askable = np.asarray(vectors.any(axis=1))
+        if among is not None:
+            askable &= among
+            wanted = max(1, wanted // UPDATE_QUERIES_SHARE)
+        return sample_rows(askable, wanted, self._policy.seed)
 
     def _publish(
         self,
@@ -323,6 +354,16 @@ class IndexBuilder:
             return self._store.stage(manifest, str(folder / INDEX_FILE), str(folder / ROWS_FILE))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _questions_last(everything: _Embeddings, asked: Rows) -> tuple[_Embeddings, Rows]:
+    """The same embeddings with some of them at the end, and where these are then."""
+    count = len(everything.vectors)
+    order = np.concatenate((np.setdiff1d(np.arange(count), asked, assume_unique=True), asked))
+    moved = everything._replace(
+        table=everything.table.take(order), vectors=everything.vectors[order]
+    )
+    return moved, np.arange(count - len(asked), count, dtype=np.int64)
 
 
 def _changes(rows: pa.Table | None, changed: pa.Table) -> RowChanges:

@@ -57,6 +57,8 @@ class FaissIndex:
         """
         self._faiss = load_faiss()
         self._index = index
+        self._is_l2 = index.metric_type == self._faiss.METRIC_L2
+        self._width = int(index.d)
         self._ivf = self._faiss.try_extract_index_ivf(index)
         plain = self._faiss.downcast_index(index)
         self._refine = plain if hasattr(plain, "refine_index") else None
@@ -75,13 +77,12 @@ class FaissIndex:
     @property
     def dimensions(self) -> int:
         """See `fleet.ports.VectorIndex.dimensions`."""
-        return int(self._index.d)
+        return self._width
 
     @property
     def metric(self) -> Metric:
         """See `fleet.ports.VectorIndex.metric`."""
-        is_inner = self._index.metric_type == self._faiss.METRIC_INNER_PRODUCT
-        return Metric.INNER_PRODUCT if is_inner else Metric.L2
+        return Metric.L2 if self._is_l2 else Metric.INNER_PRODUCT
 
     @property
     def kind(self) -> IndexKind:
@@ -141,7 +142,7 @@ class FaissIndex:
         self._faiss.write_index(self._index, path)
 
     def _ask(self, index: Any, queries: Vectors, k: int, parameters: Any) -> Neighbours:
-        matrix = check_vectors("queries", queries, self.dimensions)
+        matrix = check_vectors("queries", queries, self._width)
         if k < 1:
             raise InvalidInputError("k", k, "1 or more")
         k_found = min(k, max(1, self.ntotal))  # a heap of k is made per query, however few rows
@@ -150,7 +151,7 @@ class FaissIndex:
 
     def _searching(self, parameters: Mapping[str, int], mask: Mask | None) -> Any:
         """FAISS's own object for parameters; the last selector and all parameters are kept."""
-        key = tuple(sorted(parameters.items()))
+        key = tuple(parameters.items())
         if mask is None and key in self._parameters:
             return self._parameters[key]
         made = self._make(dict(parameters), None if mask is None else self._selector(mask))
@@ -194,14 +195,13 @@ def padded(scores: Any, rows: Any, k: int, metric: Metric) -> Neighbours:
     """
     if metric is Metric.L2:
         scores = -scores
-    missing = rows == NO_ROW
-    if missing.any():
-        scores = np.where(missing, -np.inf, scores)
     short = k - rows.shape[1]
+    if rows.size and rows.min() == NO_ROW:
+        scores = np.where(rows == NO_ROW, np.float32(-np.inf), scores)
     if short > 0:
         scores = np.pad(scores, ((0, 0), (0, short)), constant_values=-np.inf)
         rows = np.pad(rows, ((0, 0), (0, short)), constant_values=NO_ROW)
-    return Neighbours(np.asarray(scores, np.float32), np.asarray(rows, np.int64))
+    return Neighbours(scores, rows)
 
 
 class FaissBackend:

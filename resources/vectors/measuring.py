@@ -1,6 +1,9 @@
-"""Recall of an index against exact search, with notes of its own as the questions.
+"""Recall of an index against exact search, with questions that it does not hold.
 
-A note's own row is left out of both answers, or every search would find at least that one.
+A note that is in a graph is found by its own links more easily than a stranger: measured with notes
+of its own, 20,000 notes reached 0.959 where strangers found 0.91. So a build leaves some notes
+out, is measured with them and takes them in last, and an update is measured with what it is about
+to add. Only where an update adds too few are notes of the index asked, each without its own row.
 """
 
 from __future__ import annotations
@@ -11,9 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fleet.ports.embedder import Vectors
-from fleet.ports.index_backend import IndexBackend, Neighbours, Rows, VectorIndex
+from fleet.ports.index_backend import IndexBackend, Mask, Neighbours, Rows, VectorIndex
 from fleet.vectors.records import NO_ROW, Metric, RecallMeasure, VectorPolicy
-from fleet.vectors.sampling import sample_rows
 from fleet.vectors.tuning import TuningVerdict, measure_recall, tune_search
 
 _BLOCK = 256
@@ -27,43 +29,45 @@ class MeasuredIndex(NamedTuple):
     row_ids: Rows
     """External id of each row; `NO_ROW` for a dead one."""
     vectors: Vectors
-    """Of all live notes."""
+    """Of notes, in any order."""
     note_ids: Rows
     """Their external ids, in the order of `vectors`."""
+    inside: Mask
+    """(vectors,) which of them are live notes of the index: all others are not there yet."""
 
 
 def tune_index(
     backend: IndexBackend,
     measured: MeasuredIndex,
+    asked: Rows,
     sweep: tuple[Mapping[str, int], ...],
     metric: Metric,
     policy: VectorPolicy,
-    *,
-    sample_queries: int,
 ) -> TuningVerdict:
     """Find the cheapest parameters of search with which the index reaches the policy's recall.
 
     Args:
         backend: searches exactly.
         measured: the index.
+        asked: places among `measured.vectors` whose vectors are the questions; none of them zero.
         sweep: parameters, cheapest first.
         metric: of the vectors.
         policy: target, k and seed.
-        sample_queries: questions asked, 1 or more; zero vectors are none.
     """
     vectors, k, seed = measured.vectors, policy.recall_k, policy.seed
-    asked = sample_rows(np.asarray(vectors.any(axis=1)), sample_queries, seed)
-    if not len(asked):
+    if not len(asked) or not measured.inside.any():
         empty = np.zeros((0, k), np.float32)
         return tune_search(sweep[:1], lambda one: measure_recall(empty, empty, one, seed), 0.0)
-    queries = vectors[asked]
-    truth = _others(backend.exact(vectors, queries, k + 1, metric), asked, k)
+    queries = np.ascontiguousarray(vectors[asked])
+    width = k + int(measured.inside[asked].any())
+    mask = None if measured.inside.all() else measured.inside
+    truth = _others(backend.exact(vectors, queries, width, metric, mask), asked, k)
     live = measured.row_ids != NO_ROW
-    mask = None if measured.searched.ntotal == live.sum() else live
+    rows_mask = None if measured.searched.ntotal == live.sum() else live
     places = _places(measured.row_ids, measured.note_ids)
 
     def measure(parameters: Mapping[str, int]) -> RecallMeasure:
-        found = measured.searched.search(queries, k + 1, parameters, mask)
+        found = measured.searched.search(queries, width, parameters, rows_mask)
         here = np.where(found.rows == NO_ROW, NO_ROW, places[found.rows])
         scored = Neighbours(_exact_scores(vectors, queries, here, metric), here)
         return measure_recall(_others(scored, asked, k), truth, parameters, seed)
@@ -95,6 +99,6 @@ def _exact_scores(vectors: Vectors, queries: Vectors, places: Rows, metric: Metr
 
 
 def _others(found: Neighbours, asked: Rows, k: int) -> Vectors:
-    """Scores of the k best others of each query, best first."""
+    """Scores of the k best of each query, itself left out, best first."""
     scores = np.where(found.rows == asked[:, None], np.float32(-np.inf), found.scores)
     return np.asarray(-np.sort(-scores, axis=1)[:, :k])
