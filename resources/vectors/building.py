@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from fleet.errors import PermanentError
 from fleet.ports.embedder import Vectors
 from fleet.ports.index_backend import IndexBackend, Mask, Rows, VectorIndex
 from fleet.vectors.choice import choose_index
+from fleet.vectors.external_ids import demand_distinct
 from fleet.vectors.manifest_json import manifest_bytes
 from fleet.vectors.records import (
     NOTE_COLUMNS,
@@ -146,6 +147,8 @@ class IndexBuilder:
         Raises:
             PermanentError: even a rebuilt index stays below the recall target; nothing changed.
             FencedError: another builder has published meanwhile; nothing changed.
+            InvalidInputError: two notes of the network have one number; both are named.
+            CorruptObjectError: embeddings or the current generation are damaged; nothing changed.
         """
         pointer = self._store.current(network_id)
         files = None if pointer is None else self._store.open(pointer)
@@ -172,13 +175,20 @@ class IndexBuilder:
         return RefreshOutcome(plan, manifest, published, built.tuning)
 
     def _read(self, batches: list[EmbeddingBatch], model: EmbeddingModel) -> pa.Table:
-        """Rows of batches, one after the other; of each note the last one only."""
+        """Rows of batches, one after the other; of each note the last one only.
+
+        Raises:
+            InvalidInputError: two notes have one number; nothing may be built of them.
+        """
         import pyarrow as pa
 
         tables = [self._store.read(batch, model) for batch in batches]
         table = pa.concat_tables([embedding_schema(model.dimensions).empty_table(), *tables])
         last = newest_changes(ids_of(table))
-        return table if len(last) == table.num_rows else table.take(last)
+        if len(last) == table.num_rows:
+            return table
+        demand_distinct(cast("list[str]", table.column("note_id").to_pylist()), ids_of(table))
+        return table.take(last)
 
     def _everything(self, batches: list[EmbeddingBatch], model: EmbeddingModel) -> _Embeddings:
         import pyarrow as pa

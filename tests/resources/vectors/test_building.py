@@ -18,8 +18,10 @@ from fleet.errors import (
     VersionConflictError,
 )
 from fleet.vectors import choice
+from fleet.vectors.external_ids import external_ids
 from fleet.vectors.records import IndexKind, VectorPolicy
 from fleet.vectors.refresh import RefreshAction
+from resources.vectors import embedding_rows
 from resources.vectors.index_store import ObjectVectorStore
 from resources.vectors.reading import PointerWatch
 from tests.fakes.object_store import InMemoryObjectStore
@@ -366,6 +368,21 @@ def test_batches_are_refused_before_anything_is_stored(tmp_path: Path) -> None:
     world.store.append(NETWORK, MODEL, gone, world.now, expected=1)
     world.refresh()
     assert len(world.searcher().search("note-1", 10).hits) == 3
+
+
+def test_two_notes_of_one_number_are_never_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With numbers of 3 bits two batches collide: both notes are named, nothing is published."""
+    monkeypatch.setattr(
+        embedding_rows, "external_ids", lambda note_ids: external_ids(note_ids, bits=3)
+    )
+    world = VectorWorld(tmp_path)
+    for number in range(9):
+        world.write([number])
+    with pytest.raises(InvalidInputError, match=r"note-\d.*note-\d"):
+        world.refresh()
+    assert world.store.current(NETWORK) is None
 
 
 def test_damaged_embeddings_are_never_read(tmp_path: Path) -> None:
