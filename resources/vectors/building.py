@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
-from fleet.errors import PermanentError
+from fleet.errors import CorruptObjectError, NotFoundError, PermanentError
 from fleet.ports.embedder import Vectors
 from fleet.ports.index_backend import IndexBackend, Mask, Rows, VectorIndex
+from fleet.ports.vector_store import GenerationFiles
 from fleet.vectors.choice import choose_index
 from fleet.vectors.external_ids import demand_distinct
 from fleet.vectors.manifest_json import manifest_bytes
@@ -148,10 +149,11 @@ class IndexBuilder:
             PermanentError: even a rebuilt index stays below the recall target; nothing changed.
             FencedError: another builder has published meanwhile; nothing changed.
             InvalidInputError: two notes of the network have one number; both are named.
-            CorruptObjectError: embeddings or the current generation are damaged; nothing changed.
+            CorruptObjectError: embeddings are damaged; nothing changed. A damaged generation is a
+                reason to rebuild.
         """
         pointer = self._store.current(network_id)
-        files = None if pointer is None else self._store.open(pointer)
+        files, damage = self._current(pointer)
         held = files if files is not None and files.manifest.model == model else None
         rows = open_rows(held.rows_path) if held is not None else None
         after = held.manifest.sequence if held is not None else 0
@@ -159,6 +161,8 @@ class IndexBuilder:
         changed = self._read(batches[after:], model)
         changes = _changes(rows, changed)
         plan = plan_refresh(files and files.manifest, changes, model, self._policy)
+        if damage:
+            plan = plan._replace(action=RefreshAction.REBUILD, reasons=(damage,))
         if plan.action is RefreshAction.NOTHING:
             return RefreshOutcome(plan, None, None, None)
         everything = self._everything(batches, model)
@@ -173,6 +177,15 @@ class IndexBuilder:
             built = self._rebuild(everything, model, churn if pointer else 0.0)
         manifest, published = self._publish(network_id, model, fence, pointer, built, everything)
         return RefreshOutcome(plan, manifest, published, built.tuning)
+
+    def _current(self, pointer: IndexPointer | None) -> tuple[GenerationFiles | None, str]:
+        """The current generation, or what is wrong with it."""
+        if pointer is None:
+            return None, ""
+        try:
+            return self._store.open(pointer), ""
+        except (CorruptObjectError, NotFoundError) as error:
+            return None, f"the current generation is damaged: {error}"
 
     def _read(self, batches: list[EmbeddingBatch], model: EmbeddingModel) -> pa.Table:
         """Rows of batches, one after the other; of each note the last one only.

@@ -305,6 +305,11 @@ def test_a_swap_loses_no_question_and_a_damaged_generation_swaps_nothing(tmp_pat
     watch.close()
     assert world.store.scrub(NETWORK, newest.generation) == []
     assert len(world.store.scrub(NETWORK, damaged.generation)) == 1
+    healed = world.refresh()
+    assert "damaged" in healed.plan.reasons[0]
+    assert healed.manifest is not None
+    searcher.refresh()
+    assert searcher.generation == healed.manifest.generation
 
 
 def test_questions_that_cannot_be_are_refused(tmp_path: Path) -> None:
