@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -26,11 +26,9 @@ from fleet.ports.embedder import Vectors
 from fleet.ports.index_backend import IndexBackend, Mask, Rows, VectorIndex
 from fleet.ports.vector_store import GenerationFiles
 from fleet.vectors.choice import choose_index
-from fleet.vectors.external_ids import demand_distinct
 from fleet.vectors.manifest_json import manifest_bytes
 from fleet.vectors.records import (
     NOTE_COLUMNS,
-    EmbeddingBatch,
     EmbeddingModel,
     IndexKind,
     IndexManifest,
@@ -43,14 +41,12 @@ from fleet.vectors.refresh import (
     RefreshPlan,
     RowChanges,
     diff_rows,
-    newest_changes,
     plan_refresh,
 )
 from fleet.vectors.sampling import sample_rows
 from fleet.vectors.tuning import TuningVerdict
 from resources.vectors.embedding_rows import (
     deleted_of,
-    embedding_schema,
     ids_of,
     vectors_of,
 )
@@ -64,6 +60,7 @@ from resources.vectors.generation_rows import (
 from resources.vectors.index_store import ObjectVectorStore
 from resources.vectors.local_copies import INDEX_FILE, ROWS_FILE
 from resources.vectors.measuring import MeasuredIndex, tune_index
+from resources.vectors.network_embeddings import Embeddings, read_embeddings, read_newest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -98,14 +95,6 @@ class _Built(NamedTuple):
     trained_live: int
     base: str
     seconds: float
-
-
-class _Embeddings(NamedTuple):
-    """All live embeddings of a network, each note once, and what has changed lately."""
-
-    table: pa.Table
-    vectors: Vectors
-    batches: list[EmbeddingBatch]
 
 
 class IndexBuilder:
@@ -158,14 +147,14 @@ class IndexBuilder:
         rows = open_rows(held.rows_path) if held is not None else None
         after = held.manifest.sequence if held is not None else 0
         batches = self._store.batches(network_id, model)
-        changed = self._read(batches[after:], model)
+        changed = read_newest(self._store, batches[after:], model)
         changes = _changes(rows, changed)
         plan = plan_refresh(files and files.manifest, changes, model, self._policy)
         if damage:
             plan = plan._replace(action=RefreshAction.REBUILD, reasons=(damage,))
         if plan.action is RefreshAction.NOTHING:
             return RefreshOutcome(plan, None, None, None)
-        everything = self._everything(batches, model)
+        everything = read_embeddings(self._store, batches, model)
         built = None
         if plan.action is RefreshAction.UPDATE and held is not None and rows is not None:
             built = self._update(held.index_path, held.manifest, rows, changed, changes, everything)
@@ -187,32 +176,7 @@ class IndexBuilder:
         except (CorruptObjectError, NotFoundError) as error:
             return None, f"the current generation is damaged: {error}"
 
-    def _read(self, batches: list[EmbeddingBatch], model: EmbeddingModel) -> pa.Table:
-        """Rows of batches, one after the other; of each note the last one only.
-
-        Raises:
-            InvalidInputError: two notes have one number; nothing may be built of them.
-        """
-        import pyarrow as pa
-
-        tables = [self._store.read(batch, model) for batch in batches]
-        table = pa.concat_tables([embedding_schema(model.dimensions).empty_table(), *tables])
-        last = newest_changes(ids_of(table))
-        if len(last) == table.num_rows:
-            return table
-        demand_distinct(cast("list[str]", table.column("note_id").to_pylist()), ids_of(table))
-        return table.take(last)
-
-    def _everything(self, batches: list[EmbeddingBatch], model: EmbeddingModel) -> _Embeddings:
-        import pyarrow as pa
-
-        table = self._read(batches, model)
-        gone = deleted_of(table)
-        if gone.any():
-            table = table.filter(pa.array(~gone))
-        return _Embeddings(table, vectors_of(table), batches)
-
-    def _rebuild(self, everything: _Embeddings, model: EmbeddingModel, churn: float) -> _Built:
+    def _rebuild(self, everything: Embeddings, model: EmbeddingModel, churn: float) -> _Built:
         """Choose, train, fill and tune an index of all embeddings; the questions go in last."""
         live = len(everything.vectors)
         spec = choose_index(live, model.dimensions, churn, self._policy)
@@ -248,7 +212,7 @@ class IndexBuilder:
         rows: pa.Table,
         changed: pa.Table,
         changes: RowChanges,
-        everything: _Embeddings,
+        everything: Embeddings,
     ) -> _Built:
         """Take dead rows out, or mark them; measure; add new ones behind."""
         import pyarrow as pa
@@ -288,7 +252,7 @@ class IndexBuilder:
         manifest: IndexManifest,
         row_ids: Rows,
         new_ids: Rows,
-        everything: _Embeddings,
+        everything: Embeddings,
         sweep: tuple[Mapping[str, int], ...],
     ) -> TuningVerdict:
         """Measure an index before new notes go in, with these as questions where they suffice."""
@@ -322,7 +286,7 @@ class IndexBuilder:
         fence: int,
         pointer: IndexPointer | None,
         built: _Built,
-        everything: _Embeddings,
+        everything: Embeddings,
     ) -> tuple[IndexManifest, IndexPointer]:
         at = self._now().astimezone(UTC)
         live = live_mask(built.rows)
@@ -379,7 +343,7 @@ class IndexBuilder:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _questions_last(everything: _Embeddings, asked: Rows) -> tuple[_Embeddings, Rows]:
+def _questions_last(everything: Embeddings, asked: Rows) -> tuple[Embeddings, Rows]:
     """The same embeddings with some of them at the end, and where these are then."""
     count = len(everything.vectors)
     order = np.concatenate((np.setdiff1d(np.arange(count), asked, assume_unique=True), asked))
