@@ -1,8 +1,8 @@
 """The default embedder: a static table of 32,000 pieces of words, averaged over a text.
 
 Weights and vocabulary are WordLlama's (`l2_supercat`, 256 dimensions), read by their paths inside
-its wheel: `WordLlama.load()` would try the network. No word order, no context: 20,000 and more
-short notes a second on one core, which no transformer comes near.
+its wheel: `WordLlama.load()` would try the network. No word order, no context: 40,000 and more
+short notes a second on two cores, which no transformer comes near.
 
 The vocabulary falls back to single bytes, so a text in any script has a vector.
 """
