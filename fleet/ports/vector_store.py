@@ -1,0 +1,132 @@
+"""What answers similarity queries: embeddings by network, generations of indexes, one pointer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from fleet.vectors.records import EmbeddingBatch, EmbeddingModel, IndexManifest, IndexPointer
+
+
+class GenerationFiles(NamedTuple):
+    """Verified local files of a generation; they stay until the store's cache is trimmed."""
+
+    manifest: IndexManifest
+    index_path: str
+    rows_path: str
+
+
+class VectorStore(Protocol):
+    """Immutable embeddings and index generations; the pointer alone moves, by compare-and-swap.
+
+    Rows of embeddings travel as `pyarrow.Table` (columns `EMBEDDING_COLUMNS`), typed `Any` here.
+    """
+
+    def networks(self) -> list[str]:
+        """Networks that have embeddings or an index, in order."""
+        ...
+
+    def append(
+        self, network_id: str, model: EmbeddingModel, rows: Any, at: datetime, *, expected: int
+    ) -> EmbeddingBatch:
+        """Commit a batch of embeddings; visible as a whole or not at all.
+
+        Args:
+            network_id: the agent network: one partition.
+            model: what made the vectors.
+            rows: columns as `EMBEDDING_COLUMNS`; one row per note.
+            at: the moment of writing.
+            expected: sequence of the last batch that the writer has seen; 0 for none.
+
+        Raises:
+            InvalidInputError: a column, a vector (dimension, NaN), a note twice, or two notes with
+                one external id.
+            VersionConflictError: somebody else has appended meanwhile: read again.
+            StoreUnavailableError: it could not be stored, or the outcome is unknown: call again,
+                the same batch is recognised.
+        """
+        ...
+
+    def batches(
+        self, network_id: str, model: EmbeddingModel, after: int = 0
+    ) -> list[EmbeddingBatch]:
+        """Committed batches with a sequence greater than `after`, in order."""
+        ...
+
+    def read(self, batch: EmbeddingBatch, model: EmbeddingModel) -> Any:
+        """The rows of a batch.
+
+        Raises:
+            CorruptObjectError: the stored bytes differ from their checksum.
+        """
+        ...
+
+    def stage(self, manifest: IndexManifest, index_path: str, rows_path: str) -> IndexManifest:
+        """Store the files of a new generation, then its manifest; nobody reads it before `publish`.
+
+        Returns:
+            The manifest with its parts filled in.
+        """
+        ...
+
+    def publish(self, manifest: IndexManifest, pointer: IndexPointer) -> IndexPointer:
+        """Make a staged generation the current one: creating the next pointer is the commit.
+
+        Args:
+            manifest: as `stage` returned it.
+            pointer: its number must be that of the current pointer plus one.
+
+        Raises:
+            VersionConflictError: another publisher was first; nothing has changed.
+            LeaseLostError: the current pointer has a higher fence.
+            NotFoundError: the generation was not staged, or has been removed.
+        """
+        ...
+
+    def current(self, network_id: str) -> IndexPointer | None:
+        """What readers use now; None when nothing was ever published."""
+        ...
+
+    def manifest(self, network_id: str, generation: str) -> IndexManifest:
+        """The manifest of a generation.
+
+        Raises:
+            NotFoundError: it does not exist.
+            CorruptObjectError: it cannot be read.
+        """
+        ...
+
+    def open(self, pointer: IndexPointer) -> GenerationFiles:
+        """Local files of the generation that a pointer names, every byte verified.
+
+        Raises:
+            NotFoundError: it was removed meanwhile: ask for the current pointer again.
+            CorruptObjectError: a byte is wrong; nothing of it is served.
+        """
+        ...
+
+    def scrub(self, network_id: str, generation: str) -> list[str]:
+        """Read every stored byte of a generation; what is wrong, in words, empty when nothing."""
+        ...
+
+    def generations(self, network_id: str) -> list[str]:
+        """Generations with a manifest, published or not, oldest first."""
+        ...
+
+    def remove(self, network_id: str, generation: str) -> None:
+        """Remove a generation that no pointer kept by readers names.
+
+        Raises:
+            InvalidInputError: it is the current one.
+        """
+        ...
+
+    def remove_leftovers(self, network_id: str, is_old: Callable[[datetime], bool]) -> list[str]:
+        """Remove unpublished folders whose newest object is old, by the store's clock; their names.
+
+        Args:
+            network_id: the network.
+            is_old: judges the moment of the newest object; the current generation is never asked.
+        """
+        ...

@@ -1,0 +1,54 @@
+"""Vectors that agents computed themselves: the model's name is all that is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fleet.errors import InvalidInputError
+from fleet.ports.embedder import Vectors
+from fleet.vectors.records import EmbeddingModel, Metric, validate_model
+from resources.vectors.unit_vectors import check_vectors, normalize
+
+
+class GivenVectors:
+    """The `Embedder` port over vectors handed in with their texts.
+
+    Args:
+        model: what the agents say they computed with.
+        vectors: text -> its vector.
+
+    Raises:
+        InvalidInputError: a vector of another width, or with NaN or infinity.
+    """
+
+    def __init__(self, model: EmbeddingModel, vectors: Mapping[str, Any]) -> None:
+        """Check all vectors at once, so that nothing wrong is found half-way."""
+        self.model = validate_model(model)
+        self._places = {text: place for place, text in enumerate(vectors)}
+        rows = np.array(list(vectors.values()), np.float32).reshape(len(vectors), -1)
+        if len(vectors):
+            rows = check_vectors("vectors", rows, model.dimensions)
+        self._rows = normalize(rows) if model.metric is Metric.COSINE else rows
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """See `fleet.ports.Embedder.embed`.
+
+        Raises:
+            InvalidInputError: nobody has handed in a vector for a text that is not blank.
+        """
+        found = np.zeros((len(texts), self.model.dimensions), np.float32)
+        for place, text in enumerate(texts):
+            known = self._places.get(text)
+            if known is not None:
+                found[place] = self._rows[known]
+            elif text.strip():
+                raise InvalidInputError(
+                    "text",
+                    text[:80],
+                    f"a text with a vector of model {self.model.name}",
+                    hint="Hand the vector in with the text, or search with the default model.",
+                )
+        return found

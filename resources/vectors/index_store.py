@@ -1,0 +1,276 @@
+"""The vector store on an object store: embeddings, generations of indexes, a log of pointers.
+
+Publication: parts of the files, then the manifest (which names every part's SHA-256), then the next
+pointer. Creating the pointer is the commit; a crash before it leaves a folder that nobody reads and
+`remove_leftovers` takes away. The layout is `docs/formats/vectors.md`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fleet.errors import (
+    CorruptObjectError,
+    InvalidInputError,
+    LeaseLostError,
+    NotFoundError,
+    VersionConflictError,
+)
+from fleet.names import validate_name
+from fleet.ports.object_store import ObjectStore
+from fleet.ports.vector_store import GenerationFiles
+from fleet.vectors.manifest_json import (
+    manifest_bytes,
+    pointer_bytes,
+    read_manifest,
+    read_pointer,
+)
+from fleet.vectors.records import (
+    EmbeddingBatch,
+    EmbeddingModel,
+    IndexManifest,
+    IndexPointer,
+    PartFile,
+)
+from resources.vectors.embedding_log import EmbeddingLog
+from resources.vectors.local_copies import INDEX_FILE, ROWS_FILE, LocalCopies, demand_part
+
+ROOT = "indexes"
+PART_BYTES = 64 * 1024 * 1024
+"""Of a stored part: one PUT, and what a process holds of a file while it stores or fetches it."""
+POINTERS_KEPT = 20
+"""Entries of the pointer log that stay; more than generations, so that a reader can look back."""
+
+
+class ObjectVectorStore:
+    """The `VectorStore` port on an object store, with local copies for readers.
+
+    Args:
+        store: a directory or a bucket.
+        copies: folder of this node for local copies.
+        part_bytes: size of stored parts; another one only for tests.
+    """
+
+    def __init__(self, store: ObjectStore, copies: Path, part_bytes: int = PART_BYTES) -> None:
+        """Nothing is read yet."""
+        self._store = store
+        self._embeddings = EmbeddingLog(store)
+        self._copies = LocalCopies(copies, self._read_part)
+        self._part_bytes = part_bytes
+
+    def networks(self) -> list[str]:
+        """See `fleet.ports.VectorStore.networks`."""
+        indexed = {one.key.split("/")[1] for one in self._store.list_objects(f"{ROOT}/")}
+        return sorted(indexed.union(self._embeddings.networks()))
+
+    def append(
+        self, network_id: str, model: EmbeddingModel, rows: Any, at: datetime, *, expected: int
+    ) -> EmbeddingBatch:
+        """See `fleet.ports.VectorStore.append`."""
+        return self._embeddings.append(network_id, model, rows, at, expected=expected)
+
+    def batches(
+        self, network_id: str, model: EmbeddingModel, after: int = 0
+    ) -> list[EmbeddingBatch]:
+        """See `fleet.ports.VectorStore.batches`."""
+        return self._embeddings.batches(network_id, model, after)
+
+    def read(self, batch: EmbeddingBatch, model: EmbeddingModel) -> Any:
+        """See `fleet.ports.VectorStore.read`."""
+        return self._embeddings.read(batch, model)
+
+    def stage(self, manifest: IndexManifest, index_path: str, rows_path: str) -> IndexManifest:
+        """See `fleet.ports.VectorStore.stage`."""
+        folder = _generation(manifest.network_id, manifest.generation)
+        parts: list[PartFile] = []
+        for file, path in ((INDEX_FILE, index_path), (ROWS_FILE, rows_path)):
+            for number, data in enumerate(_parts(Path(path), self._part_bytes)):
+                name = f"{file}.{number:04d}"
+                digest = hashlib.sha256(data).hexdigest()
+                self._create_new(f"{folder}/{name}", data)
+                parts.append(PartFile(name, file, len(data), digest))
+        staged = manifest._replace(parts=tuple(parts))
+        self._create_new(f"{folder}/manifest.json", manifest_bytes(staged))
+        return staged
+
+    def publish(self, manifest: IndexManifest, pointer: IndexPointer) -> IndexPointer:
+        """See `fleet.ports.VectorStore.publish`; committed by the creation of the pointer."""
+        stored = self._store.get(_manifest_key(manifest.network_id, manifest.generation))
+        if hashlib.sha256(stored).hexdigest() != pointer.manifest_sha256:
+            raise CorruptObjectError(f"manifest of {manifest.generation} is not the one staged")
+        current = self.current(manifest.network_id)
+        _demand_next(current, pointer)
+        key = _pointer_key(pointer.network_id, pointer.number)
+        data = pointer_bytes(pointer)
+        if not self._store.create(key, data) and self._store.get(key) != data:
+            raise _beaten(pointer, read_pointer(self._store.get(key), key))
+        return pointer
+
+    def current(self, network_id: str) -> IndexPointer | None:
+        """See `fleet.ports.VectorStore.current`."""
+        listed = self._store.list_objects(_pointers(network_id))
+        return None if not listed else self._pointer(listed[-1].key)
+
+    def newer(self, pointer: IndexPointer) -> IndexPointer | None:
+        """The current pointer when it is not `pointer`; a listing of what came after it only."""
+        after = _pointer_key(pointer.network_id, pointer.number)
+        listed = self._store.list_objects(_pointers(pointer.network_id), after)
+        return None if not listed else self._pointer(listed[-1].key)
+
+    def manifest(self, network_id: str, generation: str) -> IndexManifest:
+        """See `fleet.ports.VectorStore.manifest`."""
+        key = _manifest_key(network_id, generation)
+        found = read_manifest(self._store.get(key), key)
+        if (found.network_id, found.generation) != (network_id, generation):
+            raise CorruptObjectError(f"{key} is that of {found.network_id}/{found.generation}")
+        return found
+
+    def open(self, pointer: IndexPointer) -> GenerationFiles:
+        """See `fleet.ports.VectorStore.open`."""
+        key = _manifest_key(pointer.network_id, pointer.generation)
+        data = self._store.get(key)
+        if hashlib.sha256(data).hexdigest() != pointer.manifest_sha256:
+            raise CorruptObjectError(
+                f"{key} differs from what pointer {pointer.number} was published with",
+                hint="Publish an earlier generation again, restore a backup, or rebuild the index.",
+            )
+        manifest = read_manifest(data, key)
+        folder = self._copies.open(manifest)
+        return GenerationFiles(manifest, str(folder / INDEX_FILE), str(folder / ROWS_FILE))
+
+    def scrub(self, network_id: str, generation: str) -> list[str]:
+        """See `fleet.ports.VectorStore.scrub`."""
+        try:
+            manifest = self.manifest(network_id, generation)
+        except (CorruptObjectError, NotFoundError) as error:
+            return [str(error)]
+        wrong = []
+        for part in manifest.parts:
+            try:
+                demand_part(self._read_part(manifest, part), manifest, part)
+            except (CorruptObjectError, NotFoundError) as error:
+                wrong.append(str(error))
+        return wrong
+
+    def generations(self, network_id: str) -> list[str]:
+        """See `fleet.ports.VectorStore.generations`."""
+        listed = self._store.list_objects(_generations(network_id))
+        return [one.key.split("/")[3] for one in listed if one.key.endswith("/manifest.json")]
+
+    def published(self, network_id: str) -> list[IndexPointer]:
+        """The kept entries of the pointer log, oldest first."""
+        listed = self._store.list_objects(_pointers(network_id))
+        return [self._pointer(one.key) for one in listed]
+
+    def remove(self, network_id: str, generation: str) -> None:
+        """See `fleet.ports.VectorStore.remove`; the manifest goes first, so no half is listed."""
+        current = self.current(network_id)
+        if current is not None and current.generation == generation:
+            raise InvalidInputError("generation", generation, "one that is not the current one")
+        self._store.delete([_manifest_key(network_id, generation)])
+        folder = _generation(network_id, generation)
+        self._store.delete([one.key for one in self._store.list_objects(f"{folder}/")])
+
+    def keep(self, network_id: str, generations: int) -> list[str]:
+        """Remove what was published before the last so many generations; their names.
+
+        Args:
+            network_id: the network.
+            generations: how many stay, 1 or more, the current one included.
+        """
+        pointers = self.published(network_id)
+        order = list(dict.fromkeys(pointer.generation for pointer in reversed(pointers)))
+        gone = order[max(1, generations) :]
+        for generation in gone:
+            self.remove(network_id, generation)
+        old = [_pointer_key(network_id, one.number) for one in pointers[:-POINTERS_KEPT]]
+        self._store.delete(old)
+        self._copies.trim(network_id, set(order[: max(1, generations)]))
+        return gone
+
+    def remove_leftovers(self, network_id: str, is_old: Callable[[datetime], bool]) -> list[str]:
+        """See `fleet.ports.VectorStore.remove_leftovers`."""
+        newest: dict[str, datetime] = {}
+        for one in self._store.list_objects(_generations(network_id)):
+            name = one.key.split("/")[3]
+            newest[name] = max(one.modified_at, newest.get(name, one.modified_at))
+        known = {pointer.generation for pointer in self.published(network_id)}
+        gone = [name for name, at in newest.items() if name not in known and is_old(at)]
+        for name in gone:
+            self.remove(network_id, name)
+        return gone
+
+    def _pointer(self, key: str) -> IndexPointer:
+        pointer = read_pointer(self._store.get(key), key)
+        if key != _pointer_key(pointer.network_id, pointer.number):
+            raise CorruptObjectError(f"{key} is pointer {pointer.number} of {pointer.network_id}")
+        return pointer
+
+    def _read_part(self, manifest: IndexManifest, part: PartFile) -> bytes:
+        folder = _generation(manifest.network_id, manifest.generation)
+        return self._store.get(f"{folder}/{part.name}")
+
+    def _create_new(self, key: str, data: bytes) -> None:
+        """Create an object of a generation whose name nobody else has."""
+        if not self._store.create(key, data) and self._store.get(key) != data:
+            raise VersionConflictError(
+                f"{key} exists with other bytes", hint="Build again: it gets another name."
+            )
+
+
+def _demand_next(current: IndexPointer | None, pointer: IndexPointer) -> None:
+    """Refuse a publisher that was overtaken."""
+    if current is None:
+        current = pointer._replace(number=0, fence=0, generation="none")
+    if pointer.fence < current.fence:
+        raise LeaseLostError(
+            f"index of {pointer.network_id}: term {pointer.fence} has ended; pointer "
+            f"{current.number} was published under term {current.fence}",
+            hint="This builder must stop; the other one publishes.",
+        )
+    if current == pointer:
+        return
+    if pointer.number != current.number + 1:
+        raise _beaten(pointer, current)
+
+
+def _beaten(pointer: IndexPointer, current: IndexPointer) -> VersionConflictError:
+    return VersionConflictError(
+        f"index of {pointer.network_id}: pointer {pointer.number} cannot follow; current is "
+        f"{current.number} ({current.generation}, term {current.fence})",
+        hint="Another builder has published: read its generation and refresh from there.",
+    )
+
+
+def _parts(path: Path, size_bytes: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while data := file.read(size_bytes):
+            yield data
+
+
+def _network(network_id: str) -> str:
+    return f"{ROOT}/{validate_name('network_id', network_id)}"
+
+
+def _pointers(network_id: str) -> str:
+    return f"{_network(network_id)}/pointers/"
+
+
+def _pointer_key(network_id: str, number: int) -> str:
+    return f"{_pointers(network_id)}{number:012d}.json"
+
+
+def _generations(network_id: str) -> str:
+    return f"{_network(network_id)}/generations/"
+
+
+def _generation(network_id: str, generation: str) -> str:
+    return f"{_generations(network_id)}{validate_name('generation', generation)}"
+
+
+def _manifest_key(network_id: str, generation: str) -> str:
+    return f"{_generation(network_id, generation)}/manifest.json"

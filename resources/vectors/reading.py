@@ -1,0 +1,290 @@
+"""Answers questions from the current generation of a network, and changes to the next in passing.
+
+Invariant: a search works on one generation from beginning to end. A swap only replaces what the
+next search will take, after the new generation has been opened and compared with its manifest; the
+old one is closed when the last search that holds it ends. So a swap loses no question, and a new
+generation that is damaged leaves the old one in service.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fleet.errors import CorruptObjectError, InvalidInputError, NotFoundError, StateroomError
+from fleet.ports.embedder import Embedder, Vectors
+from fleet.ports.index_backend import IndexBackend, Mask, Neighbours, Rows, VectorIndex
+from fleet.vectors.bm25 import Bm25Index, fuse_rankings
+from fleet.vectors.filter_text import parse_filter
+from fleet.vectors.filters import decide_filter
+from fleet.vectors.records import (
+    NO_ROW,
+    IndexKind,
+    IndexManifest,
+    IndexPointer,
+    Metric,
+    SearchAnswer,
+    VectorPolicy,
+)
+from resources.vectors.generation_rows import hits_of, live_mask, open_rows, rows_passing
+from resources.vectors.index_store import ObjectVectorStore
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+K_MAX = 10_000
+"""Most notes that one search returns; more are a table, not an answer."""
+
+FUSED_DEPTH = 100
+"""Rows of each ranking that a hybrid search fuses, at least."""
+
+_TRIES = 3
+"""A generation may be removed between pointer and opening; that often in a row means more."""
+
+
+class _Opened(NamedTuple):
+    """One generation, ready to be searched."""
+
+    pointer: IndexPointer
+    manifest: IndexManifest
+    searched: VectorIndex
+    rows: pa.Table
+    live: Mask
+    mask: Mask | None
+    """Of a search without a filter; None when the index holds live rows only."""
+
+
+class NetworkSearcher:
+    """Searches the notes of one network; safe to share between threads.
+
+    Args:
+        store: of generations.
+        backend: opens indexes.
+        embedder: turns a question into a vector.
+        network_id: the network.
+        policy: when a filter is searched exactly.
+    """
+
+    def __init__(
+        self,
+        store: ObjectVectorStore,
+        backend: IndexBackend,
+        embedder: Embedder,
+        network_id: str,
+        policy: VectorPolicy,
+    ) -> None:
+        """Nothing is opened yet."""
+        self._store = store
+        self._backend = backend
+        self._embedder = embedder
+        self._network_id = network_id
+        self._policy = policy
+        self._swapping = threading.Lock()
+        self._opened: _Opened | None = None
+        self._words: tuple[str, Bm25Index] | None = None
+
+    @property
+    def generation(self) -> str | None:
+        """What the next search is answered from; None before the first."""
+        opened = self._opened
+        return None if opened is None else opened.manifest.generation
+
+    def refresh(self) -> bool:
+        """Change to the current generation when it is another one; whether it was.
+
+        Searches go on meanwhile. One listing when there is nothing new.
+
+        Raises:
+            CorruptObjectError: the new generation is damaged; the old one stays in service.
+            StoreUnavailableError: it cannot be asked now; the old one stays in service.
+        """
+        with self._swapping:
+            held = self._opened
+            for left in reversed(range(_TRIES)):
+                pointer = self._next_pointer(held)
+                if pointer is None:
+                    return False
+                try:
+                    self._opened = self._open(pointer)
+                except NotFoundError:
+                    if not left:
+                        raise
+                else:
+                    return True
+            return False
+
+    def search(
+        self, text: str, k: int = 10, *, where: str | None = None, hybrid: bool = False
+    ) -> SearchAnswer:
+        """The notes most like a text.
+
+        Args:
+            text: the question, in any language.
+            k: 1 to `K_MAX`; fewer hits come back when fewer notes pass.
+            where: a filter (`fleet.vectors.filter_text`); None for all notes.
+            hybrid: whether words count beside the meaning.
+
+        Raises:
+            InvalidInputError: k, text or filter that cannot be.
+            NotFoundError: the network has no index yet.
+        """
+        opened = self._ready()
+        if opened.manifest.model != self._embedder.model:
+            raise InvalidInputError(
+                "model",
+                self._embedder.model.model_id,
+                f"{opened.manifest.model.model_id}, which made the index",
+                hint="Rebuild the index with the present model.",
+            )
+        vector = self._embedder.embed([text])
+        return self._answer(opened, vector, k, where, text if hybrid else None)
+
+    def search_vector(
+        self, vector: npt.ArrayLike, k: int = 10, *, where: str | None = None
+    ) -> SearchAnswer:
+        """The notes most like a vector of the index's model; otherwise as `search`."""
+        query = np.array(vector, np.float32).reshape(1, -1)
+        return self._answer(self._ready(), query, k, where, None)
+
+    def _ready(self) -> _Opened:
+        if self._opened is None:
+            self.refresh()
+        opened = self._opened
+        if opened is None:
+            raise NotFoundError(
+                f"network {self._network_id} has no vector index",
+                hint="It is built with the first notes; materialize `vector_index` to do so now.",
+            )
+        return opened
+
+    def _next_pointer(self, held: _Opened | None) -> IndexPointer | None:
+        if held is None:
+            return self._store.current(self._network_id)
+        return self._store.newer(held.pointer)
+
+    def _open(self, pointer: IndexPointer) -> _Opened:
+        """Open a generation and compare it with what its manifest says."""
+        files = self._store.open(pointer)
+        manifest = files.manifest
+        index = self._backend.open(files.index_path)
+        rows = open_rows(files.rows_path)
+        live = live_mask(rows)
+        is_l2 = manifest.model.metric is Metric.L2
+        compared = {
+            "vectors": (index.ntotal, manifest.ntotal),
+            "dimensions": (index.dimensions, manifest.model.dimensions),
+            "metric": (index.metric, Metric.L2 if is_l2 else Metric.INNER_PRODUCT),
+            "rows": (rows.num_rows, manifest.rows),
+            "live rows": (int(live.sum()), manifest.live),
+        }
+        wrong = [
+            f"{found} {name}, not {wanted}"
+            for name, (found, wanted) in compared.items()
+            if found != wanted
+        ]
+        if wrong:
+            raise CorruptObjectError(
+                f"index {manifest.network_id}/{manifest.generation} is not that of its manifest: "
+                + "; ".join(wrong),
+                hint="Rebuild the index; its files are those of another generation.",
+            )
+        mask = None if index.ntotal == manifest.live else live
+        return _Opened(pointer, manifest, index, rows, live, mask)
+
+    def _answer(
+        self, opened: _Opened, query: Vectors, k: int, where: str | None, words: str | None
+    ) -> SearchAnswer:
+        if not 1 <= k <= K_MAX:
+            raise InvalidInputError("k", k, f"1 to {K_MAX}")
+        passing = opened.mask
+        passed = opened.manifest.live
+        if where is not None:
+            passing = rows_passing(opened.rows, parse_filter(where)) & opened.live
+            passed = int(passing.sum())
+        depth = k if words is None else max(k, FUSED_DEPTH)
+        found, method = self._nearest(opened, query, depth, passing, passed)
+        rows, scores = _found(found, k)
+        if words is not None:
+            ranking = self._full_text(opened).rank(words, depth, passing)
+            rows, scores = fuse_rankings([found.rows[0], ranking], k)
+            method += " + bm25"
+        recall = opened.manifest.recall
+        return SearchAnswer(
+            network_id=self._network_id,
+            generation=opened.manifest.generation,
+            hits=hits_of(opened.rows, rows, scores),
+            method=method,
+            candidates=passed,
+            built_at=opened.manifest.built_at,
+            newest_note_at=opened.manifest.newest_note_at,
+            recall=recall.recall if recall and method.startswith("index") else None,
+        )
+
+    def _nearest(
+        self, opened: _Opened, query: Vectors, k: int, passing: Mask | None, passed: int
+    ) -> tuple[Neighbours, str]:
+        """Ask the index, or compare with every note that passes."""
+        manifest = opened.manifest
+        is_exact = manifest.kind is IndexKind.FLAT
+        verdict = decide_filter(passed, manifest.live, self._policy, is_exact=is_exact)
+        width = max(1, min(k, passed))
+        if verdict.exact and passing is not None:
+            return opened.searched.scan(query, width, passing), "exact on the subset"
+        found = opened.searched.search(query, width, manifest.search, passing)
+        return found, "exact" if is_exact else "index"
+
+    def _full_text(self, opened: _Opened) -> Bm25Index:
+        """The words of a generation, read at the first hybrid search of it."""
+        held = self._words
+        if held is None or held[0] != opened.manifest.generation:
+            texts = opened.rows.column("text").to_pylist()
+            live = opened.live.tolist()
+            alive = (
+                str(text) if is_live else "" for text, is_live in zip(texts, live, strict=True)
+            )
+            held = (opened.manifest.generation, Bm25Index(alive))
+            self._words = held
+        return held[1]
+
+
+def _found(found: Neighbours, k: int) -> tuple[Rows, npt.NDArray[np.float32]]:
+    """Rows and scores of one query, without those that stand for nothing."""
+    real = found.rows[0] != NO_ROW
+    return found.rows[0][real][:k], found.scores[0][real][:k]
+
+
+class PointerWatch:
+    """Refreshes a searcher every few seconds on a thread of its own.
+
+    Args:
+        searcher: what is refreshed.
+        interval_s: between two looks, from the end of one to the beginning of the next.
+    """
+
+    def __init__(self, searcher: NetworkSearcher, interval_s: float = 2.0) -> None:
+        """The thread begins at once; `close` ends it."""
+        self.problem: StateroomError | None = None
+        """Why the last look failed; None when it did not. The old generation stays in service."""
+        self._searcher = searcher
+        self._interval_s = interval_s
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="pointer-watch", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread and wait for it; a second time does nothing."""
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            try:
+                self._searcher.refresh()
+                self.problem = None
+            except StateroomError as error:
+                self.problem = error
+            if self._ended.wait(self._interval_s):
+                return
