@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import duckdb
 import numpy as np
 import psutil
+from _traces import find_traces
 
 from fleet.metrics.csv_layout import GENTD26
 from fleet.metrics.labels import METRIC_NAME
@@ -80,16 +81,6 @@ class Taken(NamedTuple):
     def whole(self) -> float:
         """All of it by the clock."""
         return sum(self[:4])
-
-
-def find_folder(given: Path | None) -> Path | None:
-    """Where the files lie; None where they are nowhere."""
-    root = Path(__file__).resolve().parent.parent
-    places = [given] if given else []
-    if os.environ.get("STATEROOM_TRACES"):
-        places.append(Path(os.environ["STATEROOM_TRACES"]) / "gentd26")
-    places += [above / "shared" / "data" / "gentd26" for above in (root, *root.parents)]
-    return next((place for place in places if place is not None and place.is_dir()), None)
 
 
 def timed(steps: Sequence[Callable[[], Any]]) -> Taken:
@@ -311,7 +302,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round instead of three")
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
-    source = find_folder(options.folder)
+    source = options.folder or find_traces("gentd26")
     if source is None:
         print("skipped: no folder gentd26 (--folder, $STATEROOM_TRACES, shared/data/gentd26)")
         return

@@ -32,6 +32,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+from _traces import find_traces
 
 from fleet.placement.index import PlacementIndex
 from fleet.placement.initial import PlacementTerms, plan_initial_placements
@@ -42,7 +43,6 @@ from fleet.reports import AgentDeclaration, NodeDeclaration
 
 GIB = 1 << 30
 ZONES = 12
-OPENB = Path("/work/shared/data/openb")
 
 
 # -- 1. the synthetic fleet -----------------------------------------------------------------------
@@ -367,17 +367,20 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the fleet, one round")
-    parser.add_argument("--openb", type=Path, default=OPENB, help="folder of the trace")
+    parser.add_argument("--openb", type=Path, help="folder of the trace")
     arguments = parser.parse_args()
     scale, rounds = (100, 1) if arguments.quick else (1000, 5)
     measure_fleet(scale, rounds, spread=False)
     measure_fleet(scale, rounds, spread=True)
     measure_records(scale)
     measure_single(scale, 5_000 if arguments.quick else 50_000)
-    if (arguments.openb / "openb_node_list_all_node.csv").is_file():
-        measure_openb(arguments.openb)
+    folder = arguments.openb or find_traces("openb")
+    if folder is None:
+        print(
+            "\nopenb: not measured, no such trace (--openb, $STATEROOM_TRACES, shared/data/openb)"
+        )
     else:
-        print(f"\nopenb: not measured, {arguments.openb} holds no trace")
+        measure_openb(folder)
 
 
 if __name__ == "__main__":

@@ -24,13 +24,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fleet.rescaling.load_trace import LoadTrace, sampled_trace  # noqa: E402
-from fleet.rescaling.policy import Panic, WorkloadScaling  # noqa: E402
-from fleet.rescaling.reading_behavior import DEFAULT_DOWN, DEFAULT_UP  # noqa: E402
-from fleet.rescaling.replay import (  # noqa: E402
+from _traces import find_traces
+
+from fleet.rescaling.load_trace import LoadTrace, sampled_trace
+from fleet.rescaling.policy import Panic, WorkloadScaling
+from fleet.rescaling.reading_behavior import DEFAULT_DOWN, DEFAULT_UP
+from fleet.rescaling.replay import (
     Replayed,
     ServiceModel,
     peak_replicas,
@@ -38,8 +39,8 @@ from fleet.rescaling.replay import (  # noqa: E402
     replay_static,
     smallest_static,
 )
-from fleet.rescaling.spec import AutoscalerSpec, Behavior, MetricKind, MetricSpec, TargetType  # noqa: E402
-from resources.load_traces import read_load_trace  # noqa: E402
+from fleet.rescaling.spec import AutoscalerSpec, Behavior, MetricKind, MetricSpec, TargetType
+from resources.load_traces import read_load_trace
 
 FLEET = 100
 """Replicas of the fleet for the peak."""
@@ -66,28 +67,21 @@ def main() -> None:
     parser.add_argument("--start-s", type=float, default=30.0, help="a start takes")
     parser.add_argument("--wait-max-s", type=float, default=30.0, help="longest wait not late")
     arguments = parser.parse_args()
-    folder = arguments.data or _default_folder()
     load = os.getloadavg()[0]
     print(f"load of the machine: {load:.1f} on {os.cpu_count()} cores; CPU times count")
-    for trace in _traces(folder):
+    for trace in _traces(arguments.data):
         _measure(trace, arguments)
 
 
-def _default_folder() -> Path:
-    """Where traces usually lie: as the environment says, else beside the repository."""
-    if "STATEROOM_TRACES" in os.environ:
-        return Path(os.environ["STATEROOM_TRACES"])
-    places = [parent / "shared" / "data" for parent in (ROOT, *ROOT.parents[:2])]
-    return next((place for place in places if place.exists()), places[-1])
-
-
-def _traces(folder: Path) -> list[LoadTrace]:
+def _traces(given: Path | None) -> list[LoadTrace]:
     """The published days; a made-up one where they are not there."""
-    gentd26 = folder / "gentd26" / "qps.csv.gz"
-    if not gentd26.exists():
-        print(f"no traces in {folder}: a made-up day stands in, its figures prove nothing")
+    folder, azure = [
+        find_traces(one) if given is None else given / one for one in ("gentd26", "azure_llm")
+    ]
+    if folder is None or azure is None:
+        print("no traces: a made-up day stands in, its figures prove nothing")
         return [_made_up()]
-    azure = folder / "azure_llm"
+    gentd26 = folder / "qps.csv.gz"
     found = [
         replace(
             read_load_trace(gentd26, where={"request_type": "Generative Requests"}),

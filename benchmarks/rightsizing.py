@@ -25,13 +25,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from _traces import find_traces
+
 from fleet.rightsizing.advice import Usage, judge_cpu, judge_memory
 from fleet.rightsizing.backtest import BackTest, back_test
 from fleet.rightsizing.buckets import CPU_BUCKETS
 from fleet.rightsizing.histograms import DecayingHistograms
 from fleet.rightsizing.records import Allocation, RightsizingPolicy
 
-TRACES = Path(__file__).resolve().parents[2] / "shared" / "data" / "gentd26"
 ROUNDS = 5
 SAMPLE_MIN = 57 / 60
 POLICY = RightsizingPolicy(confidence_min_days=0.25)
@@ -167,16 +168,17 @@ def main() -> None:
     """Print the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the agents, fewer rounds")
-    parser.add_argument("--traces", type=Path, default=TRACES, help="folder of gentd26")
+    parser.add_argument("--traces", type=Path, help="folder of gentd26")
     options = parser.parse_args()
-    if options.traces.is_dir():
-        duty = read_trace(options.traces / "pod_gpu_duty_cycle_anon.csv.gz", 0.01)
+    traces = options.traces or find_traces("gentd26")
+    if traces is None:
+        print("back-test: left out, no trace (--traces, $STATEROOM_TRACES, shared/data/gentd26)\n")
+    else:
+        duty = read_trace(traces / "pod_gpu_duty_cycle_anon.csv.gz", 0.01)
         report("GPU duty", duty, 1.0, "GPU", 1.0, "duty")
-        memory = read_trace(options.traces / "pod_gpu_memory_used_bytes_anon.csv.gz", 1.0)
+        memory = read_trace(traces / "pod_gpu_memory_used_bytes_anon.csv.gz", 1.0)
         given = float(memory.values.max())
         report("GPU memory", memory, given, "GiB", GIB, "memory")
-    else:
-        print(f"no trace at {options.traces}: the back-test is left out\n")
     tenth = 10 if options.quick else 1
     measure(100_000 // tenth, 5_000 // tenth, 192, 3 if options.quick else ROUNDS)
 
