@@ -1,4 +1,4 @@
-"""Where published traces lie: in $STATEROOM_TRACES, else in `shared/data` in or above the checkout."""
+"""Where published traces lie: $STATEROOM_TRACES, else `shared/data` in or above the checkout."""
 
 from __future__ import annotations
 
