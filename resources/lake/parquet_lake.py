@@ -74,7 +74,7 @@ class ParquetLake:
             key = object_key(table, partition, at, stamped.num_rows, staged.sha256())
             found = parse_key(key, staged.size_bytes())
             assert found is not None
-            merged = self._written_before(found)
+            merged = self._retry(lambda: self._written_before(found))
             if merged is not None:
                 return merged
             self._commit(staged, found)

@@ -341,6 +341,30 @@ def test_a_reader_lists_anew_when_objects_are_compacted_under_it(tmp_path: Path)
             writer.write("nodes", "eu", rows(n), NOON + n * MINUTE)
 
 
+def test_a_writer_lists_anew_when_a_merged_day_is_merged_again_under_it(tmp_path: Path) -> None:
+    """Between its listing and its opening the day gives way to a larger one that has its tick."""
+    writer = ParquetLake(DirectoryStore(tmp_path))
+    for n in range(2):
+        writer.write("nodes", "eu", rows(n), NOON + n * MINUTE)
+    writer.compact("nodes", "eu", NOON)
+
+    class MergedMeanwhile(DirectoryStore):
+        """Merges a further tick in, just before the day is opened."""
+
+        done = False
+
+        def fetch(self, key: str, sha256: str) -> str:
+            if not self.done:
+                self.done = True
+                writer.write("nodes", "eu", rows(2), NOON + 2 * MINUTE)
+                writer.compact("nodes", "eu", NOON)
+            return super().fetch(key, sha256)
+
+    repeated = ParquetLake(MergedMeanwhile(tmp_path)).write("nodes", "eu", rows(1), NOON + MINUTE)
+    assert [repeated] == writer.objects("nodes")
+    assert values(READS["history"](writer)) == [0, 1, 2]
+
+
 def test_objects_that_always_vanish_are_an_error_in_the_end(tmp_path: Path) -> None:
     """A reader gives up after a few listings, and says so."""
     ParquetLake(DirectoryStore(tmp_path)).write("nodes", "eu", rows(1), NOON)
