@@ -27,7 +27,7 @@ def deal_evenly(room: Ints, level: Ints, load: Ints, rank: Ints, count: int) -> 
     if not len(able) or count <= 0:
         return np.empty(0, np.int64)
     levels = level[able]
-    lowest = able[levels == levels.min()]
+    lowest = able[levels == np.min(levels)]
     if count <= len(lowest):  # one round: most services are smaller than a region
         key = load[lowest] * len(rank) + rank[lowest]
         if count < len(lowest) // 4:
@@ -48,7 +48,7 @@ def water_level(room: Ints, level: Ints, count: int) -> Ints:
     Returns:
         Shares whose sum is at least `count`, or all the room.
     """
-    low, high = int(level.min()), int(level.max()) + count
+    low, high = int(np.min(level)), int(np.max(level)) + count
     while low < high:
         middle = (low + high) // 2
         if int(np.minimum(room, np.maximum(middle - level, 0)).sum()) >= count:

@@ -161,7 +161,7 @@ def _check(specs: SpecBatch, seen: ObservationBatch, state: StateBatch) -> None:
         raise InvalidInputError("ends of rows and pods", ends, f"{lengths}, as many as there are")
     for name, counts in (("spec", seen.spec_replicas), ("status", seen.status_replicas)):
         if (counts < 0).any():
-            raise InvalidInputError(f"{name}_replicas", int(counts.min()), "0 or more")
+            raise InvalidInputError(f"{name}_replicas", int(np.min(counts)), "0 or more")
 
 
 def _begin(state: StateBatch, where: Places, current: Int32s, now_us: int) -> None:
@@ -209,7 +209,7 @@ def _by_metrics(
     metrics = specs.slot_offsets[where + 1] - first
     highest, chosen = np.zeros(len(where), np.int32), np.zeros(len(where), np.int32)
     invalid, first_invalid = np.zeros(len(where), np.int32), np.full(len(where), -1, np.int32)
-    for place in range(int(metrics.max(initial=0))):
+    for place in range(int(np.max(metrics, initial=0))):
         rows = np.flatnonzero(metrics > place)
         slot = first[rows] + place
         valid = proposed.told[slot] == Told.VALID

@@ -87,7 +87,9 @@ def _lowest(
 ) -> Int32s:
     """The lowest proposal of the window for rising; most have none."""
     found = proposed.copy()
-    rows = np.flatnonzero(with_rules & (up_since < state.recommendation_at_us.max(initial=NONE_US)))
+    rows = np.flatnonzero(
+        with_rules & (up_since < np.max(state.recommendation_at_us, initial=NONE_US))
+    )
     if rows.size:
         recent = state.recommendation_at_us[where[rows]] > up_since[rows][:, np.newaxis]
         replicas = np.where(recent, state.recommendation_replicas[where[rows]], INT32_MAX)
@@ -100,7 +102,7 @@ def _remember(state: StateBatch, where: Places, old: Bools, proposed: Int32s, no
     count = state.recommendation_count[where]
     slot = _last(old, count)
     grown = slot == count
-    if grown.any() and int(slot.max()) >= state.recommendation_at_us.shape[1]:
+    if grown.any() and int(np.max(slot)) >= state.recommendation_at_us.shape[1]:
         state.recommendation_at_us = _widened(state.recommendation_at_us, NONE_US)
         state.recommendation_replicas = _widened(state.recommendation_replicas)
     state.recommendation_at_us[where, slot] = now_us
@@ -234,7 +236,7 @@ def _changed(events: EventColumns, where: Places, since_us: Int64s) -> Int64s:
     some = np.flatnonzero(events.count[where])
     if not some.size:
         return found
-    rows, used = where[some], int(events.count.max())
+    rows, used = where[some], int(np.max(events.count))
     recent = events.at_us[rows, :used] > since_us[some][:, np.newaxis]
     found[some] = np.where(recent, events.change[rows, :used], 0).sum(axis=1, dtype=np.int64)
     return found
@@ -251,7 +253,7 @@ def record_changes(
     count = events.count[where]
     slot = _last(outdated, count)
     grown = slot == count
-    if grown.any() and int(slot.max()) >= events.at_us.shape[1]:
+    if grown.any() and int(np.max(slot)) >= events.at_us.shape[1]:
         events.at_us, events.change = _widened(events.at_us, NONE_US), _widened(events.change)
         events.outdated = _widened(events.outdated)
     events.at_us[where, slot] = now_us

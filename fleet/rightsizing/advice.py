@@ -96,7 +96,7 @@ def judge_memory(
         kills: of agents that occur in `usage`; None for none.
     """
     rows = len(allocations)
-    workload_of = np.zeros(int(usage.agents.max()) + 1 if len(usage.agents) else 0, np.int64)
+    workload_of = np.zeros(int(np.max(usage.agents)) + 1 if len(usage.agents) else 0, np.int64)
     workload_of[usage.agents] = usage.workloads
     peaks = daily_peaks(usage.agents, usage.values, usage.times_ms)
     ooms = np.zeros(rows, np.int64)
@@ -240,7 +240,7 @@ def backtest_violations(
     """
     if not len(usage.times_ms):
         return [None] * len(allocations)
-    middle = (int(usage.times_ms.min()) + int(usage.times_ms.max())) // 2
+    middle = (int(np.min(usage.times_ms)) + int(np.max(usage.times_ms))) // 2
     newer = usage.times_ms > middle
     older = _where(usage, ~newer)
     judge = judge_cpu if resource is Resource.CPU else judge_memory

@@ -49,8 +49,8 @@ def back_test(workloads: Int64Array, values: FloatArray, allocated: FloatArray) 
     Raises:
         InvalidInputError: a reading belongs to a workload without an amount.
     """
-    if len(workloads) and int(workloads.max()) >= len(allocated):
-        raise InvalidInputError("back_test.workloads", int(workloads.max()), "one with an amount")
+    if len(workloads) and int(np.max(workloads)) >= len(allocated):
+        raise InvalidInputError("back_test.workloads", int(np.max(workloads)), "one with an amount")
     limit = allocated[workloads]
     over = values > limit
     return BackTest(

@@ -48,7 +48,7 @@ def daily_peaks(agents: Int64Array, used: FloatArray, times_ms: Int64Array) -> P
     """
     if not len(agents):
         return Peaks(agents, used, times_ms)
-    begun = np.full(int(agents.max()) + 1, np.iinfo(np.int64).max)
+    begun = np.full(int(np.max(agents)) + 1, np.iinfo(np.int64).max)
     np.minimum.at(begun, agents, times_ms)
     day = (times_ms - begun[agents]) // INTERVAL_MS
     order = np.lexsort((day, agents))
