@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fleet.errors import InvalidInputError
 from fleet.rescaling.standing import Pending
@@ -83,11 +83,16 @@ def decode_orders(text: str) -> list[ScaleOrder]:
         InvalidInputError: it is none.
     """
     try:
-        rows = json.loads(text)
-        return [_order(*row) for row in rows[:]]  # a slice: only a list has one
+        return [_order(*row) for row in _listed(json.loads(text))]
     except (ValueError, TypeError) as error:
         allowed = "scale orders as `encode_orders` writes them"
         raise InvalidInputError("orders", text[:200], allowed) from error
+
+
+def _listed(rows: Any) -> list[Any]:
+    if not isinstance(rows, list):
+        raise TypeError(f"{type(rows).__name__} in place of a list")
+    return rows
 
 
 def _order(
