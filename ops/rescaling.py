@@ -299,7 +299,7 @@ def _decided(
     except InvalidInputError as error:  # of one workload: the others go on
         told = log_hold(frame, now, case.current, f"held: {error}", "invalid")
         return kept._replace(pending=None), told
-    logged = log_decision(frame, decision, case.scaling.spec.metrics)
+    logged = log_decision(frame, decision, case.scaling.spec)
     if decision.desired == case.current:
         return kept._replace(state=decision.state, pending=None), logged
     remembered = unapplied(case.scaling.spec, decision, before.state).state

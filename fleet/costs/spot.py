@@ -122,7 +122,8 @@ def _judge(
         return SpotVerdict.WITH_CARE, f"{back}; it is the only agent, nobody stands in"
     if not one.stateless and away_s > policy.notice_s / 2:
         return SpotVerdict.WITH_CARE, f"{back}; little of the notice is left"
-    return SpotVerdict.SUITABLE, f"{back}; {known.agents} agents in {known.regions} regions"
+    where = "1 region" if known.regions == 1 else f"{known.regions} regions"
+    return SpotVerdict.SUITABLE, f"{back}; {known.agents} agents in {where}"
 
 
 def _forbidden(one: Workload, away_s: float, policy: SpotPolicy) -> Iterable[str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from fleet.rescaling.decision import AppliedRule, Proposal, ReplicaDecision
+from fleet.rescaling.metric_words import unobtainable
 from fleet.rescaling.policy import ScalingMode
-from fleet.rescaling.spec import MetricSpec, TargetType
+from fleet.rescaling.spec import AutoscalerSpec, MetricSpec, TargetType
 from fleet.rescaling.standing import LoggedDecision
 
 REASON_MAX_CHARS = 500
@@ -41,16 +43,15 @@ class Frame(NamedTuple):
     ready: int
 
 
-def log_decision(
-    frame: Frame, decision: ReplicaDecision, metrics: Sequence[MetricSpec]
-) -> LoggedDecision:
+def log_decision(frame: Frame, decision: ReplicaDecision, spec: AutoscalerSpec) -> LoggedDecision:
     """The decision as a row of the log.
 
     Args:
         frame: what it is about.
         decision: of the engine.
-        metrics: that it was asked to look at, in the order of its proposals.
+        spec: that it was asked to follow.
     """
+    decision = _plain(decision, spec)
     changed = [one for one in limits_of(decision.rules) if one.before != one.after]
     limited_by = changed[-1].rule if changed else ""
     return _row(
@@ -61,8 +62,30 @@ def log_decision(
         limited_by,
         _verdict(decision),
         sentence(decision),
-        detail_of(decision.proposals, decision.rules, metrics),
+        detail_of(decision.proposals, decision.rules, spec.metrics),
     )
+
+
+def _plain(decision: ReplicaDecision, spec: AutoscalerSpec) -> ReplicaDecision:
+    """The decision, its faults in the words of the source: the controller's repeat the metric."""
+    proposals = tuple(
+        proposal
+        if proposal.fault is None
+        else proposal._replace(
+            fault=proposal.fault._replace(
+                message=proposal.fault.message.removeprefix(unobtainable(spec, metric, ""))
+            )
+        )
+        for metric, proposal in zip(spec.metrics, decision.proposals, strict=False)
+    )
+    missing = any(one.fault is not None for one in proposals)
+    rules = tuple(
+        rule._replace(reason="no metric can be trusted")
+        if missing and rule.reason == decision.error
+        else rule
+        for rule in decision.rules
+    )
+    return replace(decision, proposals=proposals, rules=rules)
 
 
 METRICS_RULE = "metrics"
@@ -131,9 +154,10 @@ def load_of(proposals: Iterable[Proposal]) -> float | None:
 
 def sentence(decision: ReplicaDecision) -> str:
     """Why, in one sentence: what was asked for, and the rules that changed it."""
-    if decision.error:
-        return f"stays at {decision.current}: {decision.error}"
     asked = "; ".join(map(_asked, decision.proposals))
+    if decision.error:
+        missing = any(one.fault is not None for one in decision.proposals)
+        return f"stays at {decision.current}: {asked if missing else decision.error}"
     rules = "; ".join(f"{rule.rule}: {rule.reason}" for rule in limits_of(decision.rules))
     if decision.desired == decision.current:
         head = f"stays at {decision.current}"

@@ -10,6 +10,7 @@ from fleet.rightsizing.records import RightsizingAdvice, Verdict
 from fleet.rightsizing.scaled import scaled_resources
 from platform_defs.command.lake_access import existing_lake
 from platform_defs.command.metric_access import existing_metric_store
+from platform_defs.command.operator_input import unknown
 from platform_defs.command.output import table, to_json
 from platform_defs.command.store_access import fleet_store
 from platform_defs.declared_scaling import declared_scaling
@@ -41,6 +42,8 @@ def rightsizing(network: str | None, workload: str | None, changes: bool, as_jso
     settings = load_settings()
     with fleet_store(settings) as store:
         agents = store.agents()
+    _demand("network", network, [one.network_id for one in agents])
+    _demand("workload", workload, [one.workload for one in agents])
     chosen = [
         agent
         for agent in agents
@@ -64,12 +67,18 @@ def rightsizing(network: str | None, workload: str | None, changes: bool, as_jso
     click.echo(advice_text(rows, settings.costs.currency))
 
 
+def _demand(kind: str, name: str | None, known: list[str]) -> None:
+    """Refuse a name that no agent has."""
+    if name is not None and name not in known:
+        raise unknown(kind, name, sorted(set(known)), "`stateroom agents` lists them.")
+
+
 def advice_text(rows: list[RightsizingAdvice], currency: str) -> str:
     """A line for each workload and resource, and what all changes come to in a month."""
     from fleet.rightsizing.amounts import amount_text
 
     if not rows:
-        return "no workload has agents, or none should be changed"
+        return "nothing to advise: there are no agents, or no change is worth it"
     headings = (
         "network", "workload", "resource", "agents", "verdict", "allocated", "target", "lower",
         "upper", "days", "tested", f"{currency}/month",

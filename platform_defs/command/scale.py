@@ -51,7 +51,7 @@ def scale(
       stateroom scale chat --auto
     """  # noqa: D301
     if (replicas is None) == (not auto):
-        raise click.UsageError("one of --replicas and --auto is needed")
+        raise click.UsageError("give --replicas N or --auto, one of them")
     if auto and span is not None:
         raise click.UsageError("--for belongs to --replicas: --auto has no end")
     settings = load_settings()

@@ -14,6 +14,7 @@ from fleet.incidents import IncidentHeader, IncidentKind, IncidentState, Severit
 from fleet.operator_orders import UNTOUCHED, Automation
 from fleet.rescaling.brakes import read_brakes
 from fleet.rescaling.decision import AppliedRule, Proposal, ReplicaDecision
+from fleet.rescaling.hpa import decide_replicas
 from fleet.rescaling.judging import (
     check_flapping,
     check_limits,
@@ -21,9 +22,9 @@ from fleet.rescaling.judging import (
     check_sources,
     count_turns,
 )
-from fleet.rescaling.observation import AutoscalerState, MetricFault
+from fleet.rescaling.observation import AutoscalerState, MetricFault, WorkloadObservation
 from fleet.rescaling.policy import ScalingMode
-from fleet.rescaling.spec import MetricKind, MetricSpec, TargetType
+from fleet.rescaling.spec import AutoscalerSpec, MetricKind, MetricSpec, TargetType
 from fleet.rescaling.standing import LoggedDecision
 from fleet.rescaling.tables import decision_row
 from fleet.rescaling.telling import (
@@ -43,6 +44,7 @@ METRICS = (
     MetricSpec(MetricKind.RESOURCE, "cpu", TargetType.UTILIZATION, 60),
     MetricSpec(MetricKind.PODS, "queue", TargetType.AVERAGE_VALUE, 1000),
 )
+SPEC = AutoscalerSpec("chat", METRICS, 1, 9)
 PROPOSALS = (
     Proposal("external metric depth(nil)", 5, 22_500, 10_000, 2.25),
     Proposal("cpu resource utilization (percentage of request)", 2, 30, 60, 0.5, note="1 idle"),
@@ -63,7 +65,7 @@ def decision(desired: int = 4, error: str = "") -> ReplicaDecision:
 
 def test_a_decision_is_told_with_its_figures_and_what_limited_it() -> None:
     """Golden: the sentence, the row and the explanation."""
-    logged = log_decision(FRAME, decision(), METRICS)
+    logged = log_decision(FRAME, decision(), SPEC)
     assert (logged.verdict, logged.limited_by, logged.load) == ("scale-up", "rate-up", 2.25)
     assert logged.reason == (
         "2 to 4: depth at 225 % of its target asks for 5; cpu resource utilization (percentage of "
@@ -88,9 +90,31 @@ def test_a_decision_is_told_with_its_figures_and_what_limited_it() -> None:
 )
 def test_every_verdict_has_its_word(desired: int, error: str, verdict: str) -> None:
     """Also where nothing changes."""
-    logged = log_decision(FRAME, decision(desired, error), METRICS)
+    logged = log_decision(FRAME, decision(desired, error), SPEC)
     assert logged.verdict == verdict
     assert logged.reason.startswith("2 to 1" if desired == 1 else "stays at 2")
+
+
+def test_metrics_that_cannot_be_had_are_told_in_the_words_of_their_source() -> None:
+    """The controller says name and namespace four times; that is kept for its conditions."""
+    faults = [MetricFault("FailedGetMetric", f"source {n} is down") for n in range(len(METRICS))]
+    found = decide_replicas(SPEC, WorkloadObservation(2, 2, (), faults), AutoscalerState(), NOW)
+    assert found.error.count("depth") == 3
+    assert explain_decision(log_decision(FRAME, found, SPEC)) == [
+        (
+            "2026-03-01 12:00:00Z blind (auto, 1 look): stays at 2: depth cannot be had (source 0 is "
+            "down); cpu resource utilization (percentage of request) cannot be had (source 1 is down); "
+            "pods metric queue cannot be had (source 2 is down)"
+        ),
+        "  2 of 2 ready; limits 1 to 9",
+        "  depth: cannot be had, FailedGetExternalMetric: source 0 is down",
+        (
+            "  cpu resource utilization (percentage of request): cannot be had, "
+            "FailedGetResourceMetric: source 1 is down"
+        ),
+        "  pods metric queue: cannot be had, FailedGetPodsMetric: source 2 is down",
+        "  invalid-metrics: 2 to 2, no metric can be trusted",
+    ]
 
 
 def test_what_was_not_decided_by_metrics_is_told_too() -> None:
@@ -113,7 +137,7 @@ def test_a_metrics_name_is_short() -> None:
 def logged(verdict: str, at_s: float = 0.0, desired: int = 4) -> LoggedDecision:
     """A decision about chat."""
     at = NOW - timedelta(seconds=at_s)
-    found = log_decision(FRAME, decision(desired), METRICS)
+    found = log_decision(FRAME, decision(desired), SPEC)
     return found._replace(verdict=verdict, first_at=at, last_at=at)
 
 

@@ -117,8 +117,9 @@ def test_right_sizing_is_advised_from_what_agents_used(run: Run, samples: None) 
     assert rows["cpu"]["target"] == pytest.approx(230, rel=0.06)
     assert rows["memory"]["target"] == pytest.approx(115 * 2**20, rel=0.06)
     assert rows["cpu"]["allocated"] == 10
-    nobody = run("rightsizing", "--network", "nobody")
-    assert "no workload has agents" in nobody.output
+    for option in ("network", "workload"):
+        nobody = run("rightsizing", f"--{option}", "nobody")
+        assert (nobody.exit_code, f"no {option} 'nobody'" in nobody.output) == (2, True)
 
 
 def test_right_sizing_without_metrics_says_where_they_come_from(run: Run, filled: Path) -> None:

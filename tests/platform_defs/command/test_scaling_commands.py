@@ -66,8 +66,8 @@ def test_a_number_is_held_until_it_is_handed_back(run: Run, store: ControlStore)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("cpu",), "one of --replicas and --auto"),
-        (("cpu", "--replicas", "1", "--auto"), "one of --replicas and --auto"),
+        (("cpu",), "give --replicas N or --auto"),
+        (("cpu", "--replicas", "1", "--auto"), "give --replicas N or --auto"),
         (("cpu", "--auto", "--for", "1 day"), "--for belongs to --replicas"),
         (("cpu", "--replicas", "1", "--for", "100 days"), "at most 90 days"),
         (("cpu", "--replicas", "-1"), "-1"),
