@@ -14,6 +14,7 @@ from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 
+from fleet.cron import parse_cron
 from fleet.errors import InvalidInputError
 from fleet.names import is_name
 from fleet.retention import parse_calendar_span
@@ -187,22 +188,16 @@ def day() -> Kind:
     return Kind("day", "a day as 2025-01-31", check, str)
 
 
-_CRON_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
-"""Minute, hour, day of month, month, day of week (crontab(5))."""
-_CRON_ITEM = re.compile(r"(?:\*|(\d+)(?:-(\d+))?)(?:/(\d+))?", re.ASCII)
-
-
 def cron() -> Kind:
-    """Five fields of numbers, ranges, lists and steps, as in crontab(5)."""
+    """Five fields of numbers, names, ranges, lists and steps (`fleet.cron`)."""
 
     def check(value: object) -> str:
-        parts = value.split() if isinstance(value, str) else []
-        if len(parts) != len(_CRON_RANGES):
+        if not isinstance(value, str):
             raise RefusedError
-        for part, (low, high) in zip(parts, _CRON_RANGES, strict=True):
-            if not all(_is_cron_item(item, low, high) for item in part.split(",")):
-                raise RefusedError
-        return " ".join(parts)
+        try:
+            return " ".join(parse_cron(value).text.split())
+        except InvalidInputError:
+            raise RefusedError from None
 
     allowed = "five fields: minute, hour, day of month, month, day of week, as '30 3 * * *'"
     return Kind("cron", allowed, check, str)
@@ -259,17 +254,6 @@ def _zone(value: object) -> str:
     except (ValueError, OSError, KeyError):  # a path outside, a folder, a zone that nobody knows
         raise RefusedError from None
     return value
-
-
-def _is_cron_item(item: str, low: int, high: int) -> bool:
-    found = _CRON_ITEM.fullmatch(item)
-    if not found:
-        return False
-    first, last, step = (None if part is None else int(part) for part in found.groups())
-    if step == 0:
-        return False
-    bounds = [one for one in (first, last) if one is not None]
-    return all(low <= one <= high for one in bounds) and bounds == sorted(bounds)
 
 
 def names() -> Kind:

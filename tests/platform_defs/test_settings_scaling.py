@@ -54,7 +54,7 @@ def test_a_workload_is_scaled_by_a_few_keys_or_by_many(tmp_path: Path) -> None:
     """Every table becomes its record; what is absent is switched off."""
     text = scaled(
         "mode = 'auto'\nmin_replicas = 0\nmax_replicas = 9\nquery = 'sum(q{region=\"$region\"})'\n"
-        "target = 2.5\ntolerance = 0.2\ncalendar = [{name='day', start='0 8 * * 1-5', "
+        "target = 2.5\ntolerance = 0.2\ncalendar = [{name='day', start='0 8 * * MON-FRI', "
         "end='0 18 * * 1-5', timezone='Europe/Berlin', min_replicas=3}]",
         "activation]\nthreshold = 0.5\n[workloads.w.scaling.fallback]\nfailures = 3\nreplicas = 4\n"
         "[workloads.w.scaling.cost_ceiling]\nper_hour = 12.5\n#",
@@ -72,7 +72,7 @@ def test_a_workload_is_scaled_by_a_few_keys_or_by_many(tmp_path: Path) -> None:
     assert found.fallback == Fallback(3, 4, FallbackBehavior.STATIC)
     assert found.cost_ceiling == CostCeiling(12.5)
     assert found.panic is None
-    day = CalendarWindow("day", "0 8 * * 1-5", "0 18 * * 1-5", "Europe/Berlin", 3)
+    day = CalendarWindow("day", "0 8 * * MON-FRI", "0 18 * * 1-5", "Europe/Berlin", 3)
     assert found.calendar == (day,)
     shown = {row.key: row.value for row in effective_rows(settings)}
     assert shown["workloads.w.scaling.fallback.replicas"] == 4
@@ -120,6 +120,7 @@ def test_an_autoscaler_of_kubernetes_is_taken_as_it_is(tmp_path: Path) -> None:
         ("spec='web.yaml'\nmax_replicas=3", "spec", "max_replicas"),
         ("max_replicas=2\nmetric='cpu'\ntarget=5\nwindow=3", "window", "unknown key"),
         (_calendar(start="0 8 * *"), "calendar", "cron of five fields"),
+        (_calendar(end="0 8 30 2 *"), "calendar", "cron of five fields"),
         (_calendar(timezone="Mars/Base"), "calendar", "timezone"),
         (_calendar(min_replicas=3), "calendar", "more than 2"),
     ],

@@ -102,9 +102,9 @@ def test_metrics_that_cannot_be_had_are_told_in_the_words_of_their_source() -> N
     assert found.error.count("depth") == 3
     assert explain_decision(log_decision(FRAME, found, SPEC)) == [
         (
-            "2026-03-01 12:00:00Z blind (auto, 1 look): stays at 2: depth cannot be had (source 0 is "
-            "down); cpu resource utilization (percentage of request) cannot be had (source 1 is down); "
-            "pods metric queue cannot be had (source 2 is down)"
+            "2026-03-01 12:00:00Z blind (auto, 1 look): stays at 2: depth cannot be had (source 0 "
+            "is down); cpu resource utilization (percentage of request) cannot be had (source 1 "
+            "is down); pods metric queue cannot be had (source 2 is down)"
         ),
         "  2 of 2 ready; limits 1 to 9",
         "  depth: cannot be had, FailedGetExternalMetric: source 0 is down",
