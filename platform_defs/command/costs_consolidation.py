@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleet.consolidation.records import ConsolidationProposal, Standing
-from fleet.errors import NotFoundError, PermanentError
+from fleet.errors import NotFoundError, PermanentError, StoreUnavailableError
 from fleet.heartbeats import HeartbeatPolicy
 from platform_defs.command.action_journal import journaled
 from platform_defs.command.controller_standing import demand_controller, read_standing
@@ -117,6 +117,9 @@ def carry_out(
         node, book = settings.node, price_book(settings)
         beats = HeartbeatPolicy(node.heartbeat_late_s, node.heartbeat_lost_s)
         with journaled(store, "consolidation", chosen.proposal_id, reason) as detail:
+            young_s = (chosen.looked_at - clock.now()).total_seconds() + policy.validate_after_s
+            if young_s > 0 and not clock.pause(young_s):
+                raise StoreUnavailableError("asked to end before the third look")
             one = look_once_more(store, lake, chosen, policy, book, beats, clock.now())
             if one.standing != Standing.VALIDATED:
                 raise PermanentError(

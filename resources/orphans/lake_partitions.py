@@ -7,10 +7,11 @@ from collections.abc import Collection, Iterator
 
 from fleet.cleanup import LeftKind, Orphan
 from fleet.errors import InvalidInputError, VersionConflictError
+from fleet.failover_tables import FLEET
 from fleet.ports.lake import Lake, LakeObject
 
-WHOLE = "all"
-"""Partition of tables that are about everything at once."""
+WHOLE = frozenset({"all", FLEET})
+"""Partitions of tables that are about everything at once."""
 
 
 class LakePartitions:
@@ -24,7 +25,7 @@ class LakePartitions:
     def __init__(self, lake: Lake, names: Collection[str]) -> None:
         """Remember."""
         self._lake = lake
-        self._names = {*names, WHOLE}
+        self._names = WHOLE.union(names)
         self.kind = LeftKind.LAKE_PARTITION
 
     def orphans(self) -> Iterator[Orphan]:

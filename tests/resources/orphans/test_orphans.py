@@ -70,7 +70,9 @@ def lake(tmp_path: Path) -> ParquetLake:
     made = ParquetLake(DirectoryStore(str(tmp_path / "lake")))
     clock = ManualClock()
     rows = pa.table({"n": [1, 2]})
-    for table, partition in (("nodes", "gone"), ("nodes", "eu"), ("nodes", "gone"), ("all", "all")):
+    for table, partition in (
+        ("nodes", "gone"), ("nodes", "eu"), ("nodes", "gone"), ("all", "all"), ("told", "fleet"),
+    ):  # fmt: skip
         made.write(table, partition, rows, clock.now())
         clock.advance(60)
     return made
