@@ -116,18 +116,15 @@ def _demand_free(judged: Iterable[CleanupProposal], chosen: CleanupProposal) -> 
 
 def _remove_idle(ports: CleanupPorts, chosen: CleanupProposal, approval: Approval) -> Removed:
     agent = ports.store.agent(chosen.subject)
-    placed = next(
-        (
-            one
-            for one in ports.store.placements(node_id=agent.node_id if agent else "")
-            if one.agent_id == chosen.subject
-        ),
-        None,
-    )
-    if placed is None or not _was_stopped_by_us(placed):
-        _demand_free(ports.idle(), chosen)
+    here = ports.store.placements(node_id=agent.node_id) if agent and agent.node_id else []
+    placed = next((one for one in here if one.agent_id == chosen.subject), None)
     if placed is None:
-        raise NotFoundError(f"agent {chosen.subject} is placed nowhere; nothing was changed")
+        raise NotFoundError(
+            f"agent {chosen.subject} is on no node; nothing was changed",
+            hint="`stateroom agents` says what runs.",
+        )
+    if not _was_stopped_by_us(placed):
+        _demand_free(ports.idle(), chosen)
     return stop_idle_agent(ports, placed, approval)
 
 

@@ -191,7 +191,8 @@ def read_past(
     """Proposals of the longest window that counts; none when nothing was ever proposed."""
     from resources.lake.records import from_table
 
-    longest = max([policy.settle_s, *(budget.window_s for budget in policy.budgets)])
+    budgets = [*policy.budgets, *(one.budget for one in policy.workload_budgets)]
+    longest = max([policy.settle_s, *(budget.window_s for budget in budgets)])
     try:
         table = lake.history(PLAN_TABLE, now - timedelta(seconds=longest), now, PARTITION)
     except NotFoundError:

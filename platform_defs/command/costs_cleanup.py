@@ -105,10 +105,10 @@ def remove_approved(
             f"nothing left behind has the id {approved!r}",
             hint="`stateroom costs cleanup` lists the ids.",
         )
-    subject = f"{chosen.kind} {chosen.subject}"
+    said = f"{by} removes {chosen.kind} {chosen.subject}: {reason}"
     with (
         fleet_store(settings) as store,
-        journaled(store, "cleanup", subject, f"{by}: {reason}", same_reason=False) as detail,
+        journaled(store, "cleanup", chosen.proposal_id, said, same_reason=False) as detail,
     ):
         done = remove_left_behind(removal_ports(settings, store), chosen, Approval(by, reason))
         detail.update(done._asdict())

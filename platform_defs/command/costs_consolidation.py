@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +132,9 @@ def carry_out(
     return {**one._asdict(), "agents_moved": moved}
 
 
-def _give_up(store: ControlStore, one: ConsolidationProposal, by: str, reason: str) -> Any:
+def _give_up(
+    store: ControlStore, one: ConsolidationProposal, by: str, reason: str
+) -> Callable[[str], object]:
     said = f"consolidation {one.proposal_id}: {reason}"
     return lambda node_id: order_failover(store, NODE, node_id, one.region, by, said)
 

@@ -9,7 +9,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from fleet.agents import Placement
 from fleet.consolidation.fitting import fit_as_placed
 from fleet.consolidation.planning import plan_consolidation
 from fleet.consolidation.records import (
@@ -21,6 +24,7 @@ from fleet.consolidation.records import (
 from fleet.consolidation.validation import carried_out, validate_proposals
 from fleet.costs.checks import check_validated
 from fleet.disruption_budgets import Disruption, DisruptionBudget
+from fleet.placement.initial import PlacementTerms, plan_initial_placements
 from fleet.placement.quotas import LimitRange, NetworkLimits, ResourceQuota, ResourceUse
 from fleet.placement.requests import PlacementRules
 from fleet.reports import AgentDeclaration, NodeDeclaration
@@ -347,3 +351,61 @@ def test_a_workload_budget_holds_proposals_back_and_rolls() -> None:
     assert (dropped.standing, "budget w: 2 of 7 agents" in dropped.reason) == ("dropped", True)
     day_after = before._replace(at=NOW - timedelta(days=1))
     assert [one.nodes for one in plan(loads, policy, [day_after])] == [("n1",)]
+
+
+WORKLOADS = {
+    "plain": PlacementRules(),
+    "spread": PlacementRules(spread_zones=True),
+    "gang": PlacementRules(gang="g"),
+    "gpu": PlacementRules(("L4",)),
+}
+
+
+@st.composite
+def ruled_fleets(draw: st.DrawFn) -> tuple[list[NodeLoad], FitTerms]:
+    """Up to seven nodes of two zones and two GPU models, agents with rules, perhaps a quota."""
+    loads = []
+    for number in range(draw(st.integers(2, 7))):
+        node = NodeDeclaration(f"n{number}", "us", f"us-{number % 2}", 4000, 16 * GIB)
+        if draw(st.booleans()):
+            model = draw(st.sampled_from(["L4", "H100"]))
+            node = node._replace(gpu_count=2, gpu_memory_bytes=2 * GIB, gpu_model=model)
+        held = []
+        for index in range(draw(st.integers(0, 4))):
+            name = draw(st.sampled_from(sorted(WORKLOADS)))
+            if name == "gpu" and node.gpu_model != "L4":
+                continue
+            one = AgentDeclaration(f"{node.node_id}-{index}", "net", name, "us", 700, GIB // 4)
+            held.append(one._replace(gpu_milli=500) if name == "gpu" else one)
+        loads.append(NodeLoad(node, tuple(held), 1.0, ready=True, since=LONG_AGO))
+    agents_there = [agent for load in loads for agent in load.agents]
+    used = ResourceUse(len(agents_there), sum(agent.cpu_milli for agent in agents_there))
+    quota = draw(st.sampled_from([None, used.agents, used.agents - 1]))
+    limits = (
+        [NetworkLimits("net", ResourceQuota(agents=max(0, quota)))] if quota is not None else []
+    )
+    rules = {("net", name): one for name, one in WORKLOADS.items()}
+    return loads, FitTerms(rules, limits, {"net": used} if limits else {})
+
+
+@settings(max_examples=30)
+@given(fleet=ruled_fleets())
+def test_the_placer_itself_finds_a_place_for_everybody_who_would_be_moved(
+    fleet: tuple[list[NodeLoad], FitTerms],
+) -> None:
+    """Asked as it is asked for agents that wait, with those that stay where they are."""
+    loads, terms = fleet
+    fits = fit_as_placed(FREE.headroom_ratio, terms)
+    for one in plan_consolidation(loads, [], FREE, fits, NOW):
+        staying = [load for load in loads if load.node.node_id not in one.nodes]
+        everybody = [agent for load in loads for agent in load.agents]
+        placed = [
+            Placement(agent.agent_id, "net", agent.workload, load.node.node_id, "us", 1, 1,
+                      "running", "", NOW)
+            for load in staying for agent in load.agents
+        ]  # fmt: skip
+        by_workload = PlacementTerms(WORKLOADS, terms.limits)
+        nodes = [load.node for load in staying]
+        found = plan_initial_placements(everybody, nodes, placed, now=NOW, terms=by_workload)
+        moved = {agent.agent_id for agent in everybody} - {old.agent_id for old in placed}
+        assert {new.agent_id for new in found if new.node_id} == moved

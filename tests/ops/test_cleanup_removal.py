@@ -175,6 +175,18 @@ def test_an_agent_that_works_again_goes_on(world: World) -> None:
     assert world.desired() == "running"
 
 
+@pytest.mark.parametrize("gone", [True, False])
+def test_an_agent_that_is_on_no_node_any_more_is_left_as_it_is(world: World, gone: bool) -> None:
+    """It was retired, or parked."""
+    if gone:
+        world.store.retire_agents(["eu-1-a1"])
+    else:
+        (placed,) = [one for one in world.store.placements() if one.agent_id == "eu-1-a1"]
+        world.store.place_agents([placed._replace(node_id="", desired="parked")])
+    with pytest.raises(NotFoundError, match="on no node"):
+        remove_left_behind(world.ports(), world.idle[0], ANN)
+
+
 def test_an_agent_that_is_placed_anew_at_that_moment_goes_on(world: World) -> None:
     """The compare-and-swap refuses: somebody moved it between the look and the stop."""
 
