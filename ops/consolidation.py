@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -37,6 +37,7 @@ from ops.outcomes import outcomes
 from ops.price_quotes import quoted_book
 
 PARTITION = "all"
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 PREVIEW = ("kind", "region", "nodes", "agents_moved", "saving_per_hour", "standing", "reason")
 
 
@@ -152,8 +153,8 @@ def look_at_loads(
         book: prices of nodes.
         heartbeats: when a node counts as ready.
         now: moment of the look.
-        carrying_out: proposal whose own marks do not make a node one that is worked on; a node that
-            was emptied for it counts as ready, whatever its supervisor does by now.
+        carrying_out: proposal whose own marks do not make a node one that is worked on: it was
+            ready when it was marked, whatever its supervisor has done since.
     """
     live = select_live_maintenances(store.maintenances(), now)
     ours = {
@@ -172,14 +173,14 @@ def look_at_loads(
         ready = classify_heartbeat(node, now, heartbeats).readiness is Readiness.READY
         subject = f"node/{node.node_id}"
         marked = {subject, f"region/{node.region}"} & worked_on
-        emptied = subject in ours and not held[node.node_id]
+        is_ours = subject in ours
         found.append(
             NodeLoad(
                 node_declaration_of(node),
                 tuple(held[node.node_id]),
                 rates.of(node).node_hour,
-                (ready or emptied) and not marked,
-                node.started_at,
+                (ready or is_ours) and not marked,
+                LONG_AGO if is_ours else node.started_at,
             )
         )
     return found

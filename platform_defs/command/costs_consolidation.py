@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fleet.consolidation.records import ConsolidationProposal, Standing
+from fleet.consolidation.records import ConsolidationPolicy, ConsolidationProposal, Standing
 from fleet.errors import NotFoundError, PermanentError, StoreUnavailableError
 from fleet.heartbeats import HeartbeatPolicy
 from platform_defs.command.action_journal import journaled
@@ -48,17 +48,24 @@ def consolidation(
       stateroom costs consolidation
       stateroom costs consolidation --approve 3f2a9c01b7de --reason "quiet month"
     """  # noqa: D301
-    from ops.consolidation import read_plan
+    from ops.consolidation import read_past, read_plan
 
     settings, now = load_settings(), datetime.now(UTC)
-    found = read_plan(existing_lake(settings))
+    lake = existing_lake(settings)
     if approve is None:
+        found = read_plan(lake)
         shown = to_json([one._asdict() for one in found]) if as_json else plan_text(found, now)
         click.echo(shown)
         return
     who, said = person(by), demand_reason(reason, "it stands in the marks")
-    done = carry_out(settings, _chosen(found, approve), who, said, wait_s)
+    # Also of earlier looks: what is half done is not proposed anew.
+    past = read_past(lake, _policy(settings), now)
+    done = carry_out(settings, _chosen(past, approve), who, said, wait_s)
     click.echo(to_json(done) if as_json else _done_text(done))
+
+
+def _policy(settings: Settings) -> ConsolidationPolicy:
+    return declared_consolidation(settings.consolidation, settings.disruption_budgets)
 
 
 def plan_text(rows: Sequence[ConsolidationProposal], now: datetime) -> str:
@@ -83,7 +90,8 @@ def plan_text(rows: Sequence[ConsolidationProposal], now: datetime) -> str:
 
 
 def _chosen(rows: Sequence[ConsolidationProposal], approved: str) -> ConsolidationProposal:
-    chosen = next((row for row in rows if row.proposal_id == approved), None)
+    known = [row for row in rows if row.proposal_id == approved]
+    chosen = max(known, key=lambda row: row.looked_at, default=None)
     if chosen is None:
         raise NotFoundError(
             f"no proposal has the id {approved!r}",
@@ -111,7 +119,7 @@ def carry_out(
     from resources.clock import SystemClock
 
     clock, lake = SystemClock(), existing_lake(settings)
-    policy = declared_consolidation(settings.consolidation, settings.disruption_budgets)
+    policy = _policy(settings)
     with fleet_store(settings) as store:
         demand_controller(read_standing(store, clock.now()), "empty the nodes")
         node, book = settings.node, price_book(settings)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from fleet.agents import Placement, Workload
 from fleet.inventory import NodePhase
 from fleet.leases import LEADER_LEASE
-from fleet.operator_orders import find_maintenance, select_live_maintenances
+from fleet.operator_orders import marked_nodes
 from fleet.placement.quotas import NetworkLimits
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
@@ -142,10 +142,8 @@ def _place(
     """
     lease, now = store.lease(LEADER_LEASE), clock.now()
     term = 0 if lease is None else lease.term
-    marks = select_live_maintenances(store.maintenances(), now)
+    marks = store.maintenances()
     if marks:
-        marked = {one.node_id for one in store.nodes()
-                  if find_maintenance(marks, one.node_id, one.region, now)}  # fmt: skip
-        node_ids = {*node_ids} - marked
+        node_ids = {*node_ids} - marked_nodes(store.nodes(), marks, now)
     outcome = place_waiting(store, node_ids, now=now, term=term, left_nodes=left, declared=declared)
     return sorted([*outcome.placed, *outcome.parked])

@@ -196,6 +196,9 @@ def test_a_node_that_is_not_emptied_in_time_is_told_and_the_same_call_goes_on(
     assert (ordered, world.said) == (["eu-1"], [])
     assert [mark.subject for mark in world.store.maintenances()] == ["node/eu-1"]
     world.clock.ending = False
+    world.clock.advance(3600)
+    world.fleet.beat("eu-1")  # the controller has ended it, and its agents are still to be moved
+    assert world.look_again(one).standing == "validated"
     world.clock.on_pause = lambda: (world.give_up("eu-1"), world.fleet.beat())
     assert world.empty(one, ordered.append) == 2
     assert ordered == ["eu-1", "eu-1"]
