@@ -38,6 +38,7 @@ from ops.price_quotes import quoted_book
 
 PARTITION = "all"
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+"""Since when a node counts as started that is being emptied: the emptying may start it anew."""
 PREVIEW = ("kind", "region", "nodes", "agents_moved", "saving_per_hour", "standing", "reason")
 
 
