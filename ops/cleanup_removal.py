@@ -200,8 +200,9 @@ def forget_snapshots(vaults: RegionVaults, network_id: str, approval: Approval) 
     freed = int(done["swept_bytes"]) + int(done["trimmed_bytes"])
     return Removed(
         freed,
-        f"{network_id}: {done['outcome']}; {left} stay by the vault's guards, "
-        f"{done['packs_condemned']} packs are freed a day from now by the same call",
+        f"{network_id}: {done['outcome']}; {left} stay by the vault's guards (`stateroom keys "
+        f"shred` ends them), {done['packs_condemned']} packs are freed a day from now by the same "
+        "call",
     )
 
 
