@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from fleet.agents import Placement
 from fleet.cleanup import CleanupPolicy, CleanupProposal, LeftKind, Orphan, plan_cleanup
-from fleet.errors import InvalidInputError, NotFoundError, VersionConflictError
+from fleet.errors import InvalidInputError, NotFoundError, PermanentError, VersionConflictError
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.orphan_reader import OrphanReader, OrphanRemover
@@ -56,6 +56,16 @@ class Removed(NamedTuple):
     said: str
 
 
+class Judged(NamedTuple):
+    """Something left behind, as it was judged at this moment."""
+
+    proposal: CleanupProposal
+    orphan: Orphan | None
+    """As its reader found it; None for an idle agent."""
+    placed: Placement | None = None
+    """Of an idle agent, read before it was judged: who moves it since is noticed."""
+
+
 def remove_left_behind(ports: CleanupPorts, chosen: CleanupProposal, approval: Approval) -> Removed:
     """Look again, and remove what was approved.
 
@@ -70,10 +80,53 @@ def remove_left_behind(ports: CleanupPorts, chosen: CleanupProposal, approval: A
         PermanentError: it has come back to life meanwhile; nothing was removed.
         TransientError: a place cannot be reached; part of it may be gone, the next call goes on.
     """
+    return _remove(ports, chosen, approval, look_again(ports, LeftKind(chosen.kind)))
+
+
+def remove_all_of(
+    ports: CleanupPorts, chosen: Sequence[CleanupProposal], approval: Approval
+) -> tuple[list[Removed], list[PermanentError]]:
+    """Remove things of one kind, all looked at again together, each as `remove_left_behind` would.
+
+    Returns:
+        What was removed, and why the others stay.
+
+    Raises:
+        TransientError: a place cannot be reached; what was removed until then is gone.
+    """
+    again = look_again(ports, LeftKind(chosen[0].kind)) if chosen else {}
+    removed, refused = [], []
+    for one in chosen:
+        try:
+            removed.append(_remove(ports, one, approval, again))
+        except PermanentError as error:
+            refused.append(error)
+    return removed, refused
+
+
+def look_again(ports: CleanupPorts, kind: LeftKind) -> dict[str, Judged]:
+    """Everything of a kind that is left behind at this moment, by the id of its proposal."""
+    if kind is LeftKind.IDLE_AGENT:
+        places = {one.agent_id: one for one in ports.store.placements() if one.node_id}
+        idle = ports.idle()
+        return {one.proposal_id: Judged(one, None, places.get(one.subject)) for one in idle}
+    readers = [reader for reader in ports.readers if reader.kind == kind]
+    found = {(one.subject, one.region): one for reader in readers for one in reader.orphans()}
+    judged = plan_cleanup(found.values(), ports.policy, 0.0, ports.clock.now())
+    return {one.proposal_id: Judged(one, found[one.subject, one.region]) for one in judged}
+
+
+def _remove(
+    ports: CleanupPorts,
+    chosen: CleanupProposal,
+    approval: Approval,
+    again: Mapping[str, Judged],
+) -> Removed:
     kind = LeftKind(chosen.kind)
     if kind is LeftKind.IDLE_AGENT:
-        return _remove_idle(ports, chosen, approval)
-    orphan = _orphan_again(ports, chosen)
+        return _remove_idle(ports, chosen, approval, again)
+    orphan = _demand_free(again, chosen).orphan
+    assert orphan is not None, "only idle agents have none"
     if kind is LeftKind.UNDECLARED_BACKUPS:
         return forget_snapshots(ports.vaults, orphan.subject, approval)
     remover = ports.removers.get(kind)
@@ -86,45 +139,37 @@ def remove_left_behind(ports: CleanupPorts, chosen: CleanupProposal, approval: A
     return Removed(freed, f"removed {orphan.detail}")
 
 
-def _orphan_again(ports: CleanupPorts, chosen: CleanupProposal) -> Orphan:
-    """The thing as its reader finds it now, still old enough and not held."""
-    found = [
-        one
-        for reader in ports.readers
-        if reader.kind == chosen.kind
-        for one in reader.orphans()
-        if (one.subject, one.region) == (chosen.subject, chosen.region)
-    ]
-    judged = plan_cleanup(found, ports.policy, 0.0, ports.clock.now())
-    _demand_free(judged, chosen)
-    return found[0]
-
-
-def _demand_free(judged: Iterable[CleanupProposal], chosen: CleanupProposal) -> None:
-    """Return when what was approved is still proposed, and nobody holds it."""
-    again = next((one for one in judged if one.proposal_id == chosen.proposal_id), None)
-    if again is None:
+def _demand_free(again: Mapping[str, Judged], chosen: CleanupProposal) -> Judged:
+    """What was approved, as it is now: still proposed, and held by nobody."""
+    found = again.get(chosen.proposal_id)
+    if found is None:
         raise NotFoundError(
             f"{chosen.kind} {chosen.subject} is not left behind any more; nothing was removed",
             hint="It is gone, in use again, or was written since; `costs_job` looks every hour.",
         )
-    if again.held:
+    if found.proposal.held:
         raise InvalidInputError(
-            "--approve", chosen.proposal_id, f"one that is not held ({again.reason})"
+            "--approve", chosen.proposal_id, f"one that is not held ({found.proposal.reason})"
         )
+    return found
 
 
-def _remove_idle(ports: CleanupPorts, chosen: CleanupProposal, approval: Approval) -> Removed:
+def _remove_idle(
+    ports: CleanupPorts,
+    chosen: CleanupProposal,
+    approval: Approval,
+    again: Mapping[str, Judged],
+) -> Removed:
     agent = ports.store.agent(chosen.subject)
     here = ports.store.placements(node_id=agent.node_id) if agent and agent.node_id else []
     placed = next((one for one in here if one.agent_id == chosen.subject), None)
+    if placed is None or not _was_stopped_by_us(placed):
+        placed = _demand_free(again, chosen).placed
     if placed is None:
         raise NotFoundError(
             f"agent {chosen.subject} is on no node; nothing was changed",
             hint="`stateroom agents` says what runs.",
         )
-    if not _was_stopped_by_us(placed):
-        _demand_free(ports.idle(), chosen)
     return stop_idle_agent(ports, placed, approval)
 
 

@@ -26,10 +26,18 @@ if TYPE_CHECKING:
     from ops.cleanup_removal import CleanupPorts, Removed
 
 ROWS_SHOWN = 30
+REMOVED_TOGETHER = (
+    LeftKind.AGENT_LOGS.value,
+    LeftKind.LAKE_PARTITION.value,
+    LeftKind.UNDECLARED_BACKUPS.value,
+)
+"""Kinds of which there may be very many; agents are stopped one by one, or by `stateroom scale`."""
 
 
 @click.command()
 @click.option("--approve", metavar="ID", help="Stop or remove this one.")
+@click.option("--approve-all", type=click.Choice(REMOVED_TOGETHER),
+              help="Remove all of this kind that are listed.")  # fmt: skip
 @click.option("--reason", default="left behind", show_default=True, metavar="TEXT",
               help="Why; it stands in the journal.")  # fmt: skip
 @by_option
@@ -37,8 +45,15 @@ ROWS_SHOWN = 30
     "--limit", type=click.IntRange(1), default=ROWS_SHOWN, show_default=True, help="Lines shown."
 )
 @click.option("--json", "as_json", is_flag=True, help="JSON with every field.")
-def cleanup(approve: str | None, reason: str, by: str | None, limit: int, as_json: bool) -> None:
-    """List what is left behind; stop or remove one thing that is approved.
+def cleanup(
+    approve: str | None,
+    approve_all: str | None,
+    reason: str,
+    by: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List what is left behind; stop or remove what is approved.
 
     What is approved is looked at again first: what is in use again, was written since, or is held
     (`cleanup.keep`) stays. Killed and run again, a removal goes on.
@@ -47,15 +62,22 @@ def cleanup(approve: str | None, reason: str, by: str | None, limit: int, as_jso
     Examples:
       stateroom costs cleanup
       stateroom costs cleanup --approve 3f2a9c01b7de --reason "project ended"
+      stateroom costs cleanup --approve-all agent_logs
     """  # noqa: D301
     from ops.cleanup import read_cleanup
 
+    if approve is not None and approve_all is not None:
+        raise click.UsageError("--approve and --approve-all exclude each other")
     settings = load_settings()
     found = read_cleanup(existing_lake(settings))
-    if approve is not None:
+    if approve is not None or approve_all is not None:
         who, said = person(by), demand_reason(reason, "it stands in the journal")
-        done = remove_approved(settings, found, approve, who, said)
-        shown = to_json(done._asdict()) if as_json else _removed_text(done)
+        if approve is not None:
+            done = [remove_approved(settings, found, approve, who, said)]
+        else:
+            rows = [row for row in found if row.kind == approve_all and not row.held]
+            done = remove_kind(settings, rows, who, said)
+        shown = to_json([one._asdict() for one in done]) if as_json else _removed_text(done)
         click.echo(shown)
         return
     if as_json:
@@ -115,6 +137,35 @@ def remove_approved(
     return done
 
 
+def remove_kind(
+    settings: Settings, rows: Sequence[CleanupProposal], by: str, reason: str
+) -> list[Removed]:
+    """Remove all things of one kind, journaled as one action; what has come back to life is told.
+
+    Raises:
+        NotFoundError: none is listed.
+        TransientError: a place does not answer; run again.
+    """
+    from ops.cleanup_removal import Approval, remove_all_of
+
+    if not rows:
+        raise NotFoundError(
+            "nothing of this kind is listed, or all of it is held",
+            hint="`stateroom costs cleanup` lists what is left behind.",
+        )
+    said = f"{by} removes {len(rows)} of kind {rows[0].kind}: {reason}"
+    with (
+        fleet_store(settings) as store,
+        journaled(store, "cleanup", rows[0].kind, said, same_reason=False) as detail,
+    ):
+        ports = removal_ports(settings, store)
+        removed, refused = remove_all_of(ports, rows, Approval(by, reason))
+        detail.update(removed=[one.said for one in removed], refused=[str(e) for e in refused])
+    for error in refused:
+        click.echo(f"left alone: {error}", err=True)
+    return removed
+
+
 def removal_ports(settings: Settings, store: ControlStore) -> CleanupPorts:
     """What removals touch, as the settings declare it; nothing is opened that is not asked."""
     from ops.cleanup_removal import CleanupPorts
@@ -154,6 +205,7 @@ def idle_now(settings: Settings) -> list[CleanupProposal]:
     return idle_agents(engine, look, policy, price_book(settings), datetime.now(UTC))
 
 
-def _removed_text(done: Removed) -> str:
-    freed = f", {size_text(done.freed_bytes)} freed" if done.freed_bytes else ""
-    return f"{done.said}{freed}"
+def _removed_text(done: Sequence[Removed]) -> str:
+    lines = [one.said for one in done] or ["nothing was removed"]
+    freed = sum(one.freed_bytes for one in done)
+    return "\n".join([*lines, *([f"{size_text(freed)} freed"] if freed else [])])

@@ -22,6 +22,7 @@ from ops.cleanup_removal import (
     Approval,
     CleanupPorts,
     forget_snapshots,
+    remove_all_of,
     remove_left_behind,
 )
 from platform_defs.declared_backup import simple_backup
@@ -145,6 +146,15 @@ def test_what_is_held_by_now_or_nobody_can_remove_stays(world: World) -> None:
     with pytest.raises(InvalidInputError, match="which nothing removes"):
         remove_left_behind(ports, MARS, ANN)
     assert world.folder.removed == []
+
+
+def test_things_of_one_kind_go_together_and_what_came_back_stays(world: World) -> None:
+    """Looked at once for all of them; who refuses says why, and holds nobody else up."""
+    rows = [MARS, proposal(LeftKind.LAKE_PARTITION, "nodes/venus")]
+    removed, refused = remove_all_of(world.ports(), rows, ANN)
+    assert [one.said for one in removed] == ["removed 2 objects of mars"]
+    assert ["nodes/venus is not left behind" in str(one) for one in refused] == [True]
+    assert remove_all_of(world.ports(), [], ANN) == ([], [])
 
 
 def test_an_idle_agent_is_scaled_away_and_its_number_held(world: World) -> None:

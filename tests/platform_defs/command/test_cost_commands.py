@@ -177,13 +177,13 @@ def test_spot_and_proposals_have_an_answer_before_anything_was_judged(
     assert "nothing is left behind" in run("costs", "cleanup").output
 
 
-def left(lake: ParquetLake, *rows: tuple[str, str, bool]) -> None:
+def left(lake: ParquetLake, *rows: tuple[str, str, bool], at: datetime = NOW) -> None:
     """A list of what is left behind: id, kind and whether it is held."""
     found = [
         CleanupProposal(name, kind, "node_inventory/mars", "", 5, 1e6, held, 0.0, "why", NOW)
         for name, kind, held in rows
     ]
-    lake.write(CLEANUP_TABLE, "all", to_table(found, CleanupProposal), NOW)
+    lake.write(CLEANUP_TABLE, "all", to_table(found, CleanupProposal), at)
 
 
 def test_only_what_is_approved_and_still_left_behind_is_removed(
@@ -192,8 +192,9 @@ def test_only_what_is_approved_and_still_left_behind_is_removed(
     """What is held, unknown, young or without remover is refused; the list removes nothing."""
     old = NOW - timedelta(days=8)
     lake.write("node_inventory", "mars", to_table([a_row(old, "cpu", 1)], CostRow), old)
-    rows = proposal_id("cleanup", "lake_partition  node_inventory/mars")
-    left(lake, (rows, "lake_partition", False), ("state", "retired_state", False))
+    rows_kind = "lake_partition"
+    rows = proposal_id("cleanup", f"{rows_kind}  node_inventory/mars")
+    left(lake, (rows, rows_kind, False), ("state", "retired_state", False))
     assert "node_inventory/mars" in run("costs", "cleanup").output
     for name, why, extra in (
         (rows, "not held", {"STATEROOM_CLEANUP__KEEP": "node_inventory/*"}),
@@ -208,6 +209,16 @@ def test_only_what_is_approved_and_still_left_behind_is_removed(
     assert done.exit_code == 0, done.output
     assert "removed 1 objects of mars" in done.output
     assert lake.objects("node_inventory", "mars") == []
+    for table in ("node_inventory", "agent_inventory"):
+        lake.write(table, "venus", to_table([a_row(old, "cpu", 1)], CostRow), old)
+    left(lake, (proposal_id("cleanup", "lake_partition  agent_inventory/venus"), rows_kind, False),
+         ("held", rows_kind, True), ("gone", rows_kind, False), at=datetime.now(UTC))  # fmt: skip
+    together = run("costs", "cleanup", "--approve-all", rows_kind)
+    assert (together.exit_code, "removed 1 objects of venus" in together.output) == (0, True)
+    assert "left alone: lake_partition node_inventory/mars is not left" in together.stderr
+    assert lake.objects("node_inventory", "venus")
+    assert lake.objects("agent_inventory", "venus") == []
+    assert run("costs", "cleanup", "--approve-all", "agent_logs").exit_code == exit_codes.USAGE
     assert store.open_actions() == []
 
 
