@@ -60,7 +60,8 @@ def prometheus(
     """  # noqa: D301
     from fleet.promql.parsing import parse_selector
     from resources.metrics.prometheus_api import PrometheusApi
-    from resources.metrics.prometheus_server import EVERYTHING, PrometheusSource
+    from resources.metrics.prometheus_asking import EVERYTHING
+    from resources.metrics.prometheus_server import PrometheusSource
 
     matchers = EVERYTHING if selector is None else parse_selector(selector)
     _run(PrometheusSource(PrometheusApi(url), matchers), from_ or "1 day ago", to, resume)
