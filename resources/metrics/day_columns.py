@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fleet.metrics.decimals import from_decimals, to_given_decimals
+from fleet.metrics.decimals import RAW, from_decimals, to_given_decimals
 
 if TYPE_CHECKING:
     from fleet.metrics.samples import FloatArray, Int64Array
@@ -23,11 +23,10 @@ if TYPE_CHECKING:
 SPREAD_BITS = 36
 """Bits of `m2` behind its first one: two bytes less, an error of 7e-12 where 1e-9 is promised."""
 RESET_NEARNESS = 2.0**-40
-"""Adding up thousands of decimals loses more than this; what is nearest is nearer to the truth."""
-DISTANCES = ("below_first", "above_both", "last_away")
-"""Of minimum, maximum and last; in place of them."""
-FLAGS = ("total_exponent", "reset_exponent")
-"""Distance from the row's exponent to that of a sum: 0, or what leads to -1 for its bits."""
+"""Adding up thousands of decimals loses less: the decimal that lies so near is what was meant."""
+_UNSIGNED_MAX = 2**63 - 1
+SUMS = ("total", "reset_sum")
+"""Bit i of `sums_as_bits` says that sum i is no decimal: it is stored as the bits of the double."""
 
 
 def to_day_columns(columns: dict[str, Any]) -> dict[str, Any]:
@@ -42,16 +41,18 @@ def to_day_columns(columns: dict[str, Any]) -> dict[str, Any]:
     # differences of any two int64 wrap around, and come back by wrapping around again
     found["below_first"] = first - low
     found["above_both"] = high - np.maximum(first, last)
-    found["last_away"] = last - first
+    away = last - first
+    # signs in the lowest bit, so that the upper bytes of all rows are alike
+    found["last_away"] = (away << 1) ^ (away >> 63)
     found["m2"] = shortened(found["m2"])
     total, found["total_low"] = _nearest_pair(found["total"], found["total_low"])
-    sums = {
-        "total": to_given_decimals(total, exponents),
-        "reset": to_given_decimals(found.pop("reset_sum"), exponents, RESET_NEARNESS),
-    }
-    for name, one in sums.items():
-        found["total" if name == "total" else "reset_sum"] = one.whole
-        found[f"{name}_exponent"] = (exponents - one.exponents).astype(np.int8)
+    found["total"] = total
+    as_bits = np.zeros(len(total), np.int8)
+    for bit, (name, nearness) in enumerate(zip(SUMS, (0.0, RESET_NEARNESS), strict=True)):
+        coded = to_given_decimals(found[name], exponents, nearness)
+        found[name] = coded.whole
+        as_bits |= ((coded.exponents == RAW) << bit).astype(np.int8)
+    found["sums_as_bits"] = as_bits
     return found
 
 
@@ -59,11 +60,14 @@ def from_day_columns(columns: dict[str, Any]) -> dict[str, Any]:
     """Columns as other parts have them."""
     found = dict(columns)
     first, exponents = found["first"], found["exponent"]
-    found["last"] = first + found.pop("last_away")
+    away = found.pop("last_away")
+    found["last"] = first + (((away >> 1) & _UNSIGNED_MAX) ^ -(away & 1))
     found["minimum"] = first - found.pop("below_first")
     found["maximum"] = np.maximum(first, found["last"]) + found.pop("above_both")
-    for flag, name in zip(FLAGS, ("total", "reset_sum"), strict=True):
-        found[name] = from_decimals(found[name], exponents - found.pop(flag))
+    as_bits = found.pop("sums_as_bits")
+    for bit, name in enumerate(SUMS):
+        raw = (as_bits >> bit) & 1 == 1
+        found[name] = from_decimals(found[name], np.where(raw, RAW, exponents).astype(np.int8))
     return found
 
 

@@ -37,9 +37,12 @@ _DICTIONARY = (
 )  # fmt: skip
 _REPEATED = ("series_id", "reset_sum", "total_low")
 """Coded by dictionaries, too, where a series has several rows."""
-_DAY_DICTIONARY = (*_DICTIONARY, "total_exponent", "reset_exponent")
+_DAY_DICTIONARY = (
+    "exponent", "n", "expected", "first_ms", "last_ms", "mean_off", "sums_as_bits",
+)  # fmt: skip
 _DAY_SPLITS = (
     "m2", "total", "total_low", "reset_sum", "first", "below_first", "above_both", "last_away",
+    "resets", "changes",
 )  # fmt: skip
 """Numbers of days, byte by byte: bytes that say nothing are zeros beside each other."""
 
@@ -130,9 +133,9 @@ def _schema(*, is_day: bool) -> pa.Schema:
     kinds = {"series_id": whole, "end": whole, "n": whole, "expected": real}
     if is_day:
         kinds |= {
-            "total": whole, "total_exponent": short, "total_low": real, "below_first": whole,
-            "above_both": whole, "first_ms": whole, "first": whole, "last_ms": whole,
-            "last_away": whole, "reset_sum": whole, "reset_exponent": short,
+            "total": whole, "total_low": real, "below_first": whole, "above_both": whole,
+            "first_ms": whole, "first": whole, "last_ms": whole, "last_away": whole,
+            "reset_sum": whole, "sums_as_bits": short,
         }  # fmt: skip
     else:
         kinds |= {
