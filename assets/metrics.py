@@ -107,8 +107,9 @@ def _level_asset(level: Level, first_day: str) -> dg.AssetsDefinition:
     op = build_roll_up_op(level)
     lower = _LOWER_NAMES[level]
     is_daily = level.partition_ms == DAY_MS
+    # the day that is not over is a partition, too: its 1h records are made after each of its hours
     partitions: dg.PartitionsDefinition[str] = (
-        dg.DailyPartitionsDefinition(start_date=first_day)
+        dg.DailyPartitionsDefinition(start_date=first_day, end_offset=1)
         if is_daily
         else dg.HourlyPartitionsDefinition(start_date=f"{first_day}-00:00")
     )
