@@ -46,7 +46,7 @@ QUESTIONS: Sequence[Question] = (
     Question("time of tasks p95, ms", f"1000 * {_TASKS_P95}"),
     Question("requests per second", "sum(rate(agent_requests_total[5m]))"),
     Question("time of requests p95, ms", f"1000 * {_REQUESTS_P95}"),
-    Question("CPU of agents, cores", "sum(agent_cpu_usage_ratio)"),
+    Question("CPU of agents, cores", "sum(rate(agent_cpu_seconds_total[5m]))"),
     Question("memory of agents, MiB", "sum(agent_memory_usage_bytes) / 1048576"),
     Question("GPUs in use, %", "avg(DCGM_FI_DEV_GPU_UTIL)"),
     Question("oldest heartbeat, s", "max(stateroom_heartbeat_age_seconds)"),
