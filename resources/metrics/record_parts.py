@@ -56,12 +56,13 @@ class RecordWriter(RowGroupWriter[RollupColumns]):
         Args:
             length_ms: of the buckets.
         """
+        is_day = length_ms == Level.D1
         kind = RowKind[RollupColumns](
             lambda rows: rows.series_ids,
             concat_records,
             take_records,
-            lambda rows: _to_table(rows, length_ms),
-            _day_writer if length_ms == Level.D1 else _writer,
+            lambda rows: _to_table(rows, length_ms, is_day=is_day),
+            _day_writer if is_day else _writer,
         )
         super().__init__(kind, ROW_GROUP_ROWS)
 
@@ -146,7 +147,7 @@ def _schema(*, is_day: bool) -> pa.Schema:
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in kinds.items()])
 
 
-def _to_table(rows: RollupColumns, length_ms: int) -> pa.Table:
+def _to_table(rows: RollupColumns, length_ms: int, *, is_day: bool) -> pa.Table:
     import pyarrow as pa
 
     columns: dict[str, Any] = {name: getattr(rows, name) for name in NAMES}
@@ -160,7 +161,6 @@ def _to_table(rows: RollupColumns, length_ms: int) -> pa.Table:
     for name, one in zip(_DECIMALS, coded, strict=True):
         columns[name] = one.whole
     columns["exponent"] = coded[0].exponents
-    is_day = length_ms == Level.D1
     if is_day:
         columns = to_day_columns(columns)
     schema = _schema(is_day=is_day)

@@ -158,6 +158,17 @@ def test_records_of_older_parts_are_read() -> None:
             assert RollupColumns(*found).mean.tobytes() == records.mean.tobytes()
 
 
+def test_days_of_older_parts_are_read() -> None:
+    """They have the columns of the other levels."""
+    rows = as_samples([(1, 1, 0.1), (1, 2, 2.5), (2, 3, 7.0), (2, 4, 1.0), (3, 5, -0.0)])
+    records = roll_up(*rows, Level.D1)
+    sink = io.BytesIO()
+    pq.write_table(record_parts._to_table(records, Level.D1, is_day=False), sink)
+    found = RollupColumns(*open_records(opened(sink.getvalue()), Level.D1).read_ids(np.arange(4)))
+    for name in NAMES:
+        assert getattr(found, name).tobytes() == getattr(records, name).tobytes(), name
+
+
 def day_of(records: RollupColumns) -> bytes:
     """A part of 1d."""
     writer = RecordWriter(Level.D1)
