@@ -22,6 +22,7 @@
         ├── AlreadyRunningError       another process owns this state folder or port
         ├── SchemaMismatchError       the store was written by a newer Stateroom
         ├── CorruptObjectError        stored bytes differ from their checksum
+        ├── RecallTooLowError         an index finds too little to be published
         └── FencedError               the caller has lost the right to write
             ├── StaleEpochError       the agent has been placed again with a higher epoch
             ├── VersionConflictError  the state has moved on since it was read
@@ -175,6 +176,10 @@ class SchemaMismatchError(PermanentError):
 
 class CorruptObjectError(PermanentError):
     """Stored bytes do not match their recorded checksum; the object is named."""
+
+
+class RecallTooLowError(PermanentError):
+    """An index finds less than its policy demands: it was not published, the old one serves on."""
 
 
 class FencedError(PermanentError):

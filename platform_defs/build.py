@@ -55,7 +55,7 @@ from platform_defs.build_failover import build_failover, build_watch
 from platform_defs.build_metrics import build_metrics
 from platform_defs.build_objectives import build_objectives
 from platform_defs.build_rescaling import build_rescaling, build_rescaling_watch
-from platform_defs.build_vectors import vector_resources
+from platform_defs.build_vectors import build_vectors, vector_resources
 from platform_defs.declared_backup import (
     backup_crons,
     declared_artefacts,
@@ -295,6 +295,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
     rescaling = build_rescaling(deployment.rescaling)
     declared = deployment.costs
     costs = build_costs(running=declared.enabled, quoting=declared.quotes.enabled)
+    vectors = build_vectors(vectors_of(deployment))
     checks = [
         *build_inventory_checks(),
         *backups.checks,
@@ -303,6 +304,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
         *budgets.checks,
         *rescaling.checks,
         *costs.checks,
+        *vectors.checks,
     ]
     check_keys = [key for each in checks for key in each.check_keys]
     return dg.Definitions(
@@ -316,6 +318,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *budgets.assets,
             *rescaling.assets,
             *costs.assets,
+            *vectors.assets,
             *build_upkeep_assets(check_keys),
         ],
         asset_checks=checks,
@@ -327,6 +330,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *budgets.jobs,
             *rescaling.jobs,
             *costs.jobs,
+            *vectors.jobs,
         ],
         sensors=[
             build_fleet_change_sensor(),
@@ -334,6 +338,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *failover.sensors,
             *metrics.sensors,
             *rescaling.sensors,
+            *vectors.sensors,
         ],
         schedules=[
             build_inventory_schedule(),
@@ -344,6 +349,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *budgets.schedules,
             *rescaling.schedules,
             *costs.schedules,
+            *vectors.schedules,
         ],
         resources={**resources, **overrides},
         executor=dg.in_process_executor,

@@ -25,6 +25,7 @@ from fleet.ports.controller_view_store import ControllerViewStore
 from fleet.ports.decided_move_store import DecidedMoveStore
 from fleet.ports.home_store import HomeStore
 from fleet.ports.incident_store import IncidentStore, PlacementHistoryStore
+from fleet.ports.note_store import NoteIndexStore
 from fleet.ports.observer_store import ObserverStore
 from fleet.ports.quota_store import QuotaStore
 from fleet.ports.scaling_store import ScalingStore
@@ -381,6 +382,7 @@ class ControlStore(
     PlacementStore,
     AgentStateStore,
     ActivityStore,
+    NoteIndexStore,
     JournalStore,
     LookupStore,
     ObserverStore,

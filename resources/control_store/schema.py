@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 10
 """Number of the newest migration; raise it with each file added to `migrations/versions`."""
 
 STATES_MOVED = "states_moved"

@@ -14,6 +14,7 @@ from resources.control_store.leadership import SqlLeadership
 from resources.control_store.leases import SqlLeases
 from resources.control_store.lookups import SqlLookups
 from resources.control_store.nodes import SqlNodes
+from resources.control_store.notes_log import SqlNotesLog
 from resources.control_store.observers import SqlObservers
 from resources.control_store.operator_orders import SqlOperatorOrders
 from resources.control_store.placement_history import SqlPlacementHistory
@@ -39,6 +40,7 @@ class SqlControlStore(
     SqlStates,
     SqlStateCuts,
     SqlActivities,
+    SqlNotesLog,
     SqlJournal,
     SqlLookups,
     SqlObservers,
