@@ -35,6 +35,7 @@ from fleet.objectives import Objective
 from fleet.rescaling.declaration import RescalingDeclaration
 from fleet.run_history import RunHistoryPolicy
 from fleet.traffic_declaration import TrafficDeclaration
+from fleet.vectors.declaration import VectorDeclaration
 from ops.inventory import TABLES
 from ops.inventory_jobs import (
     INVENTORY_CHECKS_JOB,
@@ -54,6 +55,7 @@ from platform_defs.build_failover import build_failover, build_watch
 from platform_defs.build_metrics import build_metrics
 from platform_defs.build_objectives import build_objectives
 from platform_defs.build_rescaling import build_rescaling, build_rescaling_watch
+from platform_defs.build_vectors import vector_resources
 from platform_defs.declared_backup import (
     backup_crons,
     declared_artefacts,
@@ -64,6 +66,7 @@ from platform_defs.declared_failover import declared_failover
 from platform_defs.declared_fleet import declared_nodes, declared_replicas
 from platform_defs.declared_scaling import declared_scaling
 from platform_defs.declared_traffic import declared_traffic, simple_traffic
+from platform_defs.declared_vectors import declared_vectors
 from platform_defs.settings import Settings
 from platform_defs.settings_metrics import declared_metrics, metric_policy_of
 from platform_defs.settings_objectives import declared_objectives
@@ -117,6 +120,8 @@ class Deployment:
     metric_retention_cron: str = "25 * * * *"
     rescaling: RescalingDeclaration = field(default_factory=RescalingDeclaration)
     costs: CostDeclaration = field(default_factory=CostDeclaration)
+    vectors: VectorDeclaration | None = None
+    """None: a folder below `state_dir`, and no network."""
 
 
 def deployment_of(settings: Settings) -> Deployment:
@@ -147,6 +152,7 @@ def deployment_of(settings: Settings) -> Deployment:
         metric_retention_cron=settings.metrics.retention_cron,
         rescaling=declared_scaling(settings),
         costs=declared_costs(settings),
+        vectors=declared_vectors(settings),
     )
 
 
@@ -165,6 +171,14 @@ def traffic_of(deployment: Deployment) -> TrafficDeclaration:
 def metrics_of(deployment: Deployment) -> MetricsDeclaration:
     """The declared metric store, or a folder beside the rest."""
     return deployment.metrics or MetricsDeclaration(f"{deployment.state_dir}/metrics")
+
+
+def vectors_of(deployment: Deployment) -> VectorDeclaration:
+    """The declared indexes, or a store beside the rest that holds none."""
+    root = deployment.state_dir
+    return deployment.vectors or VectorDeclaration(
+        path=f"{root}/vectors", copies_path=f"{root}/vector_copies"
+    )
 
 
 def build_resources(deployment: Deployment) -> dict[str, Any]:
@@ -213,6 +227,7 @@ def build_resources(deployment: Deployment) -> dict[str, Any]:
         "run_history_policy": deployment.run_history_policy,
         "traffic_declaration": traffic_of(deployment),
         **cost_resources(deployment.costs),
+        **vector_resources(vectors_of(deployment)),
     }
 
 

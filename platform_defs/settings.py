@@ -51,6 +51,7 @@ from platform_defs.settings_source import (
     unknown_key,
 )
 from platform_defs.settings_traffic_rules import discovery_violations, router_violations
+from platform_defs.settings_vectors_rules import vector_violations
 
 __all__ = [
     "ControlStoreSettings",
@@ -184,6 +185,13 @@ class _Validation:
                 built["disruption_budgets"],
                 tuple(self.table(("regions",))),
             ),
+            *vector_violations(
+                single["vectors"],
+                built["networks"],
+                built["indexes"],
+                known_networks,
+                tuple(self.table(("regions",))),
+            ),
         ):
             self.problems.append(Problem(".".join(path), self.place(path), message))
         if not self.tree.get("regions"):
@@ -273,6 +281,11 @@ class _Validation:
             path=resolved(single["metrics"].path),
             cache_path=resolved(single["metrics"].cache_path),
         )
+        single["vectors"] = replace(
+            single["vectors"],
+            path=str(resolved(single["vectors"].path)),
+            copies_path=str(resolved(single["vectors"].copies_path)),
+        )
         store: ControlStoreSettings = single["control_store"]
         url = store.url.replace("{state_dir}", str(state_dir))
         if url.startswith("sqlite:///"):
@@ -285,6 +298,7 @@ class _Validation:
             ("routers", "folder"),
             ("routers", "config"),
             ("routers", "pid_file"),
+            ("indexes", "path"),
         ):
             named[section] = tuple(
                 replace(one, **{where: type(found)(resolved(found))})

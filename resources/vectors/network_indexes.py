@@ -1,0 +1,166 @@
+"""The vector store of the settings, and what embeds, builds and searches, behind one handle.
+
+What ops, commands and the node's search open indexes with. Nothing is opened or imported before its
+first use: the definitions name this class, and every run would pay for faiss and the model.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fleet.errors import InvalidInputError, NotFoundError
+from fleet.ports.clock import Clock
+from fleet.ports.object_store import ObjectStore
+from fleet.vectors.declaration import STATIC, NetworkVectors, VectorDeclaration
+from resources.gpu.devices import GpuDevices
+
+if TYPE_CHECKING:
+    from fleet.ports.embedder import Embedder
+    from resources.vectors.backends import ChosenBackend
+    from resources.vectors.building import IndexBuilder
+    from resources.vectors.index_store import ObjectVectorStore
+    from resources.vectors.reading import NetworkSearcher
+
+
+class NetworkIndexes:
+    """Embeddings and indexes of all declared networks; safe to share between threads.
+
+    Args:
+        declaration: where the store lies, and what each network wants.
+        clock: dates what is written.
+        threads: of FAISS; None: as many as there are cores.
+    """
+
+    def __init__(
+        self, declaration: VectorDeclaration, clock: Clock, threads: int | None = None
+    ) -> None:
+        """Remember what is declared; nothing is opened."""
+        self.declaration = declaration
+        self._clock = clock
+        self._threads = threads
+        self._lock = threading.RLock()
+        self._objects: ObjectStore | None = None
+        self._store: ObjectVectorStore | None = None
+        self._embedders: dict[tuple[str, str], Embedder] = {}
+        self._backends: dict[str, ChosenBackend] = {}
+
+    @property
+    def objects(self) -> ObjectStore:
+        """The object store below: a folder or a bucket."""
+        with self._lock:
+            if self._objects is None:
+                self._objects = _open_objects(self.declaration)
+            return self._objects
+
+    @property
+    def store(self) -> ObjectVectorStore:
+        """Embeddings, generations, pointers; one handle for the life of this object."""
+        from resources.vectors.index_store import ObjectVectorStore
+
+        with self._lock:
+            if self._store is None:
+                copies = Path(self.declaration.copies_path)
+                self._store = ObjectVectorStore(self.objects, copies)
+            return self._store
+
+    def exists(self) -> bool:
+        """Whether anything was ever stored; an inspection must not make a store."""
+        if not self.declaration.bucket and not Path(self.declaration.path).is_dir():
+            return False
+        return bool(self.store.networks())
+
+    def demand_store(self) -> ObjectVectorStore:
+        """The store, where there is one.
+
+        Raises:
+            NotFoundError: nothing was ever embedded here.
+        """
+        if not self.exists():
+            raise NotFoundError(
+                f"no embeddings and no index at {self.declaration.place}",
+                hint="Start the fleet with `stateroom up`; the first notes are indexed within a "
+                "minute. Or run `build_index_job`.",
+            )
+        return self.store
+
+    def embedder(self, network_id: str) -> Embedder:
+        """What turns this network's notes and questions into vectors.
+
+        Raises:
+            InvalidInputError: the network is not declared.
+            PermanentError: the model cannot be read (at the first use).
+        """
+        declared = self.declaration.network(network_id)
+        key = (declared.embedder, declared.model_path)
+        with self._lock:
+            if key not in self._embedders:
+                self._embedders[key] = _open_embedder(declared)
+            return self._embedders[key]
+
+    def backend(self, network_id: str) -> ChosenBackend:
+        """What builds and measures this network's index, and why that.
+
+        Raises:
+            PermanentError: its GPU policy is `require`, and no library can compute on one.
+        """
+        from resources.vectors.backends import choose_backend
+
+        policy = self.declaration.network(network_id).gpu
+        with self._lock:
+            if policy not in self._backends:
+                self._backends[policy] = choose_backend(GpuDevices(policy), self._threads)
+            return self._backends[policy]
+
+    def builder(self, network_id: str, work: Path | None = None) -> IndexBuilder:
+        """What brings this network's index up to date.
+
+        Args:
+            network_id: the network.
+            work: folder for files that are being built; None: the system's.
+        """
+        from resources.vectors.building import IndexBuilder
+
+        chosen = self.backend(network_id)
+        policy = self.declaration.network(network_id).policy
+        now = self._clock.now
+        return IndexBuilder(self.store, chosen.backend, policy, now, work, chosen.reason)
+
+    def searcher(self, network_id: str) -> NetworkSearcher:
+        """Answers questions from this network's index, on the processor; nothing is opened yet.
+
+        Raises:
+            InvalidInputError: the network is not declared.
+        """
+        from resources.vectors.faiss_backend import FaissBackend
+        from resources.vectors.reading import NetworkSearcher
+
+        policy = self.declaration.network(network_id).policy
+        return NetworkSearcher(
+            self.store,
+            FaissBackend(self._threads),
+            self.embedder(network_id),
+            network_id,
+            policy,
+        )
+
+
+def _open_objects(declaration: VectorDeclaration) -> ObjectStore:
+    if not declaration.bucket:
+        from resources.object_store.directory import DirectoryObjectStore
+
+        return DirectoryObjectStore(Path(declaration.path))
+    from resources.object_store.s3 import S3ObjectStore, open_s3_client
+
+    client = open_s3_client(declaration.aws_region or None, declaration.endpoint_url or None)
+    return S3ObjectStore(client, declaration.bucket, declaration.prefix)
+
+
+def _open_embedder(declared: NetworkVectors) -> Embedder:
+    if declared.embedder == STATIC:
+        from resources.vectors.static_embedder import StaticEmbedder
+
+        folder = Path(declared.model_path) if declared.model_path else None
+        return StaticEmbedder(folder)
+    raise InvalidInputError("vectors.embedder", declared.embedder, STATIC)
