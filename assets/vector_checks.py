@@ -1,4 +1,4 @@
-"""Claims about vector indexes: judged from standings in every run, from ids hourly, from bytes nightly.
+"""Claims about vector indexes: from standings in every run, from ids hourly, bytes nightly.
 
 What costs a look at every id or byte is not asked after every refresh of thirty seconds.
 """

@@ -11,6 +11,7 @@
     │   ├── TrafficUnavailableError   a balancer or name server did not take a change
     │   ├── SourceUnavailableError    a source of metrics does not answer, or broke off
     │   ├── CircuitOpenError          a breaker is open: it was not even asked
+    │   ├── GpuBusyError              no GPU has the memory free, and one is required
     │   └── ReceiverUnavailableError  an alert did not reach a receiver
     └── PermanentError                trying again cannot help; `ops` fails at once
         ├── InvalidInputError         names the field, the value and what is allowed
@@ -67,6 +68,10 @@ class SourceUnavailableError(TransientError):
 
 class CircuitOpenError(TransientError):
     """A circuit breaker is open: the backend was not asked, because it has failed repeatedly."""
+
+
+class GpuBusyError(TransientError):
+    """No GPU has enough memory free for a piece of work that must have one."""
 
 
 class PermanentError(StateroomError):

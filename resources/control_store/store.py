@@ -7,6 +7,7 @@ from resources.control_store.breakers import SqlBreakers
 from resources.control_store.controller_view import SqlControllerView
 from resources.control_store.decided_moves import SqlDecidedMoves
 from resources.control_store.fleet_views import SqlFleetViews
+from resources.control_store.gpu_leases import SqlGpuLeases
 from resources.control_store.homes import SqlHomes
 from resources.control_store.incidents import SqlIncidents
 from resources.control_store.journal import SqlJournal
@@ -56,6 +57,7 @@ class SqlControlStore(
     SqlQuotas,
     SqlScaling,
     SqlScalingOrders,
+    SqlGpuLeases,
 ):
     """`fleet.ports.ControlStore` on SQLite or PostgreSQL; safe for threads and many processes.
 

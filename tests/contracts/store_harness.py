@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from fleet.agents import Note
 from fleet.ports.control_store import ControlStore
 from resources.control_store.opening import open_control_store
-from resources.control_store.schema import METADATA, agent_states, leases, notes
+from resources.control_store.schema import METADATA, agent_states, gpu_leases, leases, notes
 from resources.control_store.schema_notes import note_changes
 from resources.control_store.times import to_us
 from tests.fakes.clock import ManualClock
@@ -135,12 +135,13 @@ class SqlHarness:
         if not self.exact_times:
             shift = round(seconds * 1e6)
             with self._side.begin() as connection:
-                connection.execute(
-                    leases.update().values(
-                        renewed_at=leases.c.renewed_at - shift,
-                        expires_at=leases.c.expires_at - shift,
+                for table in (leases, gpu_leases):
+                    connection.execute(
+                        table.update().values(
+                            renewed_at=table.c.renewed_at - shift,
+                            expires_at=table.c.expires_at - shift,
+                        )
                     )
-                )
 
     def damage_state(self, agent_id: str, body: bytes) -> None:
         """Write other bytes into the row."""

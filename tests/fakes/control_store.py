@@ -46,6 +46,7 @@ from fleet.reports import (
 from fleet.state_cuts import ChangeCursor, CutFacts, StateListing, columns_of, explain_broken
 from tests.fakes.clock import ManualClock
 from tests.fakes.controller_view import InMemoryControllerView
+from tests.fakes.gpu_leases import InMemoryGpuLeases
 from tests.fakes.home_store import InMemoryHomes
 from tests.fakes.incidents import InMemoryIncidents
 from tests.fakes.notes_log import InMemoryNotesLog
@@ -65,6 +66,7 @@ class InMemoryControlStore(
     InMemoryQuotas,
     InMemoryScaling,
     InMemoryNotesLog,
+    InMemoryGpuLeases,
 ):
     """`fleet.ports.ControlStore` for tests; one process, lost at its end.
 
@@ -80,6 +82,7 @@ class InMemoryControlStore(
         InMemoryQuotas.__init__(self)
         InMemoryScaling.__init__(self)
         InMemoryNotesLog.__init__(self)
+        InMemoryGpuLeases.__init__(self)
         self._lock = RLock()
         self._declared_nodes: dict[str, NodeDeclaration] = {}
         self._reports: dict[str, tuple[NodeReport, datetime]] = {}
