@@ -30,7 +30,8 @@ def build_index_assets(networks: Sequence[str]) -> list[dg.AssetsDefinition]:
             "pointer.\n\nGrain: one index per network. It holds every note that was embedded when "
             "its refresh began. Recall is measured against exact search before it is published; "
             "below `vectors.recall_target` nothing is, and the generation before serves on. "
-            "Source: `memory_embeddings`. Freshness: `vectors.refresh_age_s` after a note, at the latest.",
+            "Source: `memory_embeddings`. Freshness: `vectors.refresh_age_s` after a note, and the "
+            "seconds of a run.",
             networks,
             "faiss",
         ),

@@ -104,9 +104,7 @@ def refuse_wish(wish: GpuLeaseWish, leased_bytes: int) -> str:
         wish: valid.
         leased_bytes: of all live leases of others on the same GPU, at this moment.
     """
-    available = available_bytes(
-        wish.total_bytes, wish.used_bytes, leased_bytes, wish.reserve_bytes
-    )
+    available = available_bytes(wish.total_bytes, wish.used_bytes, leased_bytes, wish.reserve_bytes)
     if wish.memory_bytes <= available:
         return ""
     return (

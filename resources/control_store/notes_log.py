@@ -143,7 +143,7 @@ class SqlNotesLog(Feature):
         """See `NoteIndexStore.note_backlogs`."""
         with self._database.read() as connection:
             rows = connection.execute(_BACKLOGS, {"count_max": count_max}).all()
-            documents = dict(connection.execute(_STANDINGS).tuples())
+            documents = {row[0]: row[1] for row in connection.execute(_STANDINGS)}
             builders = {row.name: _lease(row) for row in connection.execute(_BUILDERS)}
         return [
             NoteBacklog(
