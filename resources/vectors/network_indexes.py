@@ -7,14 +7,13 @@ first use: the definitions name this class, and every run would pay for faiss an
 from __future__ import annotations
 
 import threading
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet.errors import InvalidInputError, NotFoundError
 from fleet.ports.clock import Clock
 from fleet.ports.object_store import ObjectStore
-from fleet.vectors.declaration import STATIC, VectorDeclaration
+from fleet.vectors.declaration import STATIC, NetworkVectors, VectorDeclaration
 from resources.gpu.devices import GpuDevices
 
 if TYPE_CHECKING:
@@ -44,6 +43,7 @@ class NetworkIndexes:
         self._lock = threading.RLock()
         self._objects: ObjectStore | None = None
         self._store: ObjectVectorStore | None = None
+        self._embedders: dict[tuple[str, str], Embedder] = {}
         self._backends: dict[str, ChosenBackend] = {}
 
     @property
@@ -93,7 +93,11 @@ class NetworkIndexes:
             PermanentError: the model cannot be read (at the first use).
         """
         declared = self.declaration.network(network_id)
-        return _open_embedder(declared.embedder, declared.model_path)
+        key = (declared.embedder, declared.model_path)
+        with self._lock:
+            if key not in self._embedders:
+                self._embedders[key] = _open_embedder(declared)
+            return self._embedders[key]
 
     def backend(self, network_id: str) -> ChosenBackend:
         """What builds and measures this network's index, and why that.
@@ -153,11 +157,10 @@ def _open_objects(declaration: VectorDeclaration) -> ObjectStore:
     return S3ObjectStore(client, declaration.bucket, declaration.prefix)
 
 
-@cache
-def _open_embedder(name: str, model_path: str) -> Embedder:
-    """One model for all handles of a process: it takes 0.3 s to read, and 40 MB."""
-    if name == STATIC:
+def _open_embedder(declared: NetworkVectors) -> Embedder:
+    if declared.embedder == STATIC:
         from resources.vectors.static_embedder import StaticEmbedder
 
-        return StaticEmbedder(Path(model_path) if model_path else None)
-    raise InvalidInputError("vectors.embedder", name, STATIC)
+        folder = Path(declared.model_path) if declared.model_path else None
+        return StaticEmbedder(folder)
+    raise InvalidInputError("vectors.embedder", declared.embedder, STATIC)
