@@ -223,7 +223,7 @@ def test_two_builders_at_once_one_wins_and_the_other_changes_nothing(runs: Vecto
 
 
 def test_damage_orphans_and_missing_notes_are_found_by_looking(runs: VectorRuns) -> None:
-    """The claims pass on what is sound; they fail when a byte, or a row unknown to the log, goes."""
+    """The claims pass on what is sound, and fail when a byte or a row goes behind our backs."""
     runs.note(*TEXTS)
     assert runs.run().success
     assert checked(runs.run(SCRUB_JOB, None))["stored_bytes_are_what_was_published"].passed
