@@ -69,7 +69,7 @@ class GpuFallbacks(NamedTuple):
     node_id: str
     reason: str
     """`memory`, `lost` or `other`."""
-    count: int
+    fallbacks: int
 
 
 def validate_wish(wish: GpuLeaseWish) -> GpuLeaseWish:
@@ -104,15 +104,13 @@ def refuse_wish(wish: GpuLeaseWish, leased_bytes: int) -> str:
         wish: valid.
         leased_bytes: of all live leases of others on the same GPU, at this moment.
     """
-    available = available_bytes(
-        wish.total_bytes, wish.used_bytes, leased_bytes, wish.reserve_bytes
-    )
+    available = available_bytes(wish.total_bytes, wish.used_bytes, leased_bytes, wish.reserve_bytes)
     if wish.memory_bytes <= available:
         return ""
     return (
         f"{wish.gpu_uuid} has {gib(available)} GiB available, {wish.holder} wants "
-        f"{gib(wish.memory_bytes)}: of {gib(wish.total_bytes)} GiB, {gib(leased_bytes)} are leased, "
-        f"{gib(wish.used_bytes)} in use, {gib(wish.reserve_bytes)} kept free"
+        f"{gib(wish.memory_bytes)}: of {gib(wish.total_bytes)} GiB, {gib(leased_bytes)} are "
+        f"leased, {gib(wish.used_bytes)} in use, {gib(wish.reserve_bytes)} kept free"
     )
 
 

@@ -39,7 +39,9 @@ class SqlGpuLeases(Feature):
             fence = self._lock_fence(connection, wish.gpu_uuid)
             now = self._database.dialect.now_us(connection)
             connection.execute(gpu_leases.delete().where(of_gpu, gpu_leases.c.expires_at <= now))
-            held = {row.holder: row for row in connection.execute(sa.select(gpu_leases).where(of_gpu))}
+            held = {
+                row.holder: row for row in connection.execute(sa.select(gpu_leases).where(of_gpu))
+            }
             own = held.pop(wish.holder, None)
             refusal = refuse_wish(wish, sum(row.memory_bytes for row in held.values()))
             if refusal:

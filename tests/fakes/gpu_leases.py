@@ -111,4 +111,6 @@ class InMemoryGpuLeases:
     def gpu_fallbacks(self) -> list[GpuFallbacks]:
         """In order."""
         with self._lock:
-            return [GpuFallbacks(*key, self._gpu_fallbacks[key]) for key in sorted(self._gpu_fallbacks)]
+            return [
+                GpuFallbacks(*key, self._gpu_fallbacks[key]) for key in sorted(self._gpu_fallbacks)
+            ]
