@@ -105,7 +105,9 @@ class IndexBuilder:
         policy: how good, how fresh.
         now: UTC clock.
         work: folder for files that are being built; None: the system's.
-        reason: why this backend, for the manifest.
+        reason: why this backend, for the manifest; asked when it is written, so that it can name
+            what fell back.
+        check: called right before the publication; what it raises stops it. A lease is proven so.
     """
 
     def __init__(
@@ -115,7 +117,8 @@ class IndexBuilder:
         policy: VectorPolicy,
         now: Callable[[], datetime],
         work: Path | None = None,
-        reason: str = "",
+        reason: str | Callable[[], str] = "",
+        check: Callable[[], None] | None = None,
     ) -> None:
         """Nothing is read yet."""
         self._store = store
@@ -124,6 +127,7 @@ class IndexBuilder:
         self._now = now
         self._work = work
         self._reason = reason
+        self._check = check
 
     def refresh(self, network_id: str, model: EmbeddingModel, fence: int = 0) -> RefreshOutcome:
         """Make the index hold all embeddings; nothing is done when it does.
@@ -135,7 +139,8 @@ class IndexBuilder:
 
         Raises:
             RecallTooLowError: even a rebuilt index stays below the recall target; nothing changed.
-            FencedError: another builder has published meanwhile; nothing changed.
+            FencedError: another builder has published meanwhile, or `check` found the lease lost;
+                nothing changed.
             InvalidInputError: two notes of the network have one number; both are named.
             CorruptObjectError: embeddings are damaged; nothing changed. A damaged generation is a
                 reason to rebuild.
@@ -314,7 +319,7 @@ class IndexBuilder:
             parts=(),
             builder=f"{socket.gethostname()}/{os.getpid()}",
             backend=self._backend.name,
-            backend_reason=self._reason,
+            backend_reason=self._reason if isinstance(self._reason, str) else self._reason(),
             built_at=at,
             build_s=built.seconds,
         )
@@ -328,6 +333,8 @@ class IndexBuilder:
             at,
             "update" if built.base else "rebuild",
         )
+        if self._check is not None:
+            self._check()
         self._store.publish(staged, following)
         return staged, following
 
