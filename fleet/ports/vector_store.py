@@ -51,7 +51,20 @@ class VectorStore(Protocol):
     def batches(
         self, network_id: str, model: EmbeddingModel, after: int = 0
     ) -> list[EmbeddingBatch]:
-        """Committed batches with a sequence greater than `after`, in order."""
+        """Committed batches with a sequence greater than `after`, in order.
+
+        Args:
+            network_id: the agent network.
+            model: what made the vectors.
+            after: 0 for all, or the sequence up to which they are known.
+
+        Raises:
+            CorruptObjectError: a batch is missing or damaged.
+        """
+        ...
+
+    def last_sequence(self, network_id: str, model: EmbeddingModel) -> int:
+        """Sequence of the last committed batch, 0 for none: what `append` must expect."""
         ...
 
     def read(self, batch: EmbeddingBatch, model: EmbeddingModel) -> Any:
@@ -88,6 +101,36 @@ class VectorStore(Protocol):
         """What readers use now; None when nothing was ever published."""
         ...
 
+    def newer(self, pointer: IndexPointer) -> IndexPointer | None:
+        """The current pointer when it is not `pointer`; one listing when nothing is new."""
+        ...
+
+    def published(self, network_id: str) -> list[IndexPointer]:
+        """Entries of the pointer log that are kept, oldest first; the last one is current."""
+        ...
+
+    def rollback(
+        self, network_id: str, generation: str, *, fence: int, at: datetime, reason: str
+    ) -> IndexPointer:
+        """Make an earlier generation current again: a new pointer, committed by its creation.
+
+        Notes that came later come back with the next refresh, so stop that first where they are
+        the trouble. Going back to the current generation changes nothing and returns its pointer.
+
+        Args:
+            network_id: the network.
+            generation: published before and not removed yet; every part must still be there.
+            fence: term of the lease under which it is done.
+            at: now, UTC.
+            reason: for people; it stands in the pointer log.
+
+        Raises:
+            NotFoundError: it was never published, or has been removed.
+            CorruptObjectError: a part of it is missing or has another size.
+            FencedError: another publisher was first, or has a higher fence; nothing has changed.
+        """
+        ...
+
     def manifest(self, network_id: str, generation: str) -> IndexManifest:
         """The manifest of a generation.
 
@@ -112,6 +155,19 @@ class VectorStore(Protocol):
 
     def generations(self, network_id: str) -> list[str]:
         """Generations with a manifest, published or not, oldest first."""
+        ...
+
+    def keep(self, network_id: str, generations: int) -> list[str]:
+        """Remove what was published before the last so many generations; their names.
+
+        The current generation stays whatever its age. A crash leaves parts that no manifest names;
+        `remove_leftovers` takes them. Run it under the lease of the network's builder: a rollback
+        at the same moment could go to what is being removed.
+
+        Args:
+            network_id: the network.
+            generations: how many stay, 1 or more, the current one included.
+        """
         ...
 
     def remove(self, network_id: str, generation: str) -> None:

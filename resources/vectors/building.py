@@ -24,7 +24,7 @@ import numpy as np
 from fleet.errors import CorruptObjectError, NotFoundError, PermanentError
 from fleet.ports.embedder import Vectors
 from fleet.ports.index_backend import IndexBackend, Mask, Rows, VectorIndex
-from fleet.ports.vector_store import GenerationFiles
+from fleet.ports.vector_store import GenerationFiles, VectorStore
 from fleet.vectors.choice import choose_index
 from fleet.vectors.manifest_json import manifest_bytes
 from fleet.vectors.records import (
@@ -57,7 +57,6 @@ from resources.vectors.generation_rows import (
     open_rows,
     save_rows,
 )
-from resources.vectors.index_store import ObjectVectorStore
 from resources.vectors.local_copies import INDEX_FILE, ROWS_FILE
 from resources.vectors.measuring import MeasuredIndex, tune_index
 from resources.vectors.network_embeddings import Embeddings, read_embeddings, read_newest
@@ -111,7 +110,7 @@ class IndexBuilder:
 
     def __init__(
         self,
-        store: ObjectVectorStore,
+        store: VectorStore,
         backend: IndexBackend,
         policy: VectorPolicy,
         now: Callable[[], datetime],

@@ -78,6 +78,11 @@ class EmbeddingLog:
                 raise CorruptObjectError(f"{folder}: batch {place} is missing", hint=_HINT)
         return found
 
+    def last_sequence(self, network_id: str, model: EmbeddingModel) -> int:
+        """See `fleet.ports.VectorStore.last_sequence`; one listing, nothing is read."""
+        listed = self._store.list_objects(f"{_folder(network_id, model)}/log/")
+        return 0 if not listed else _sequence_of(listed[-1].key)
+
     def read(self, batch: EmbeddingBatch, model: EmbeddingModel) -> Any:
         """See `fleet.ports.VectorStore.read`."""
         key = _data_key(_folder(batch.network_id, model), batch.sha256)
@@ -121,6 +126,13 @@ def _folder(network_id: str, model: EmbeddingModel) -> str:
 
 def _log_key(folder: str, sequence: int) -> str:
     return f"{folder}/log/{sequence:012d}.json"
+
+
+def _sequence_of(key: str) -> int:
+    name = key.rpartition("/")[2].removesuffix(".json")
+    if not name.isdecimal():
+        raise CorruptObjectError(f"{key} is no entry of a log", hint=_HINT)
+    return int(name)
 
 
 def _data_key(folder: str, sha256: str) -> str:

@@ -79,6 +79,10 @@ class ObjectVectorStore:
         """See `fleet.ports.VectorStore.batches`."""
         return self._embeddings.batches(network_id, model, after)
 
+    def last_sequence(self, network_id: str, model: EmbeddingModel) -> int:
+        """See `fleet.ports.VectorStore.last_sequence`."""
+        return self._embeddings.last_sequence(network_id, model)
+
     def read(self, batch: EmbeddingBatch, model: EmbeddingModel) -> Any:
         """See `fleet.ports.VectorStore.read`."""
         return self._embeddings.read(batch, model)
@@ -116,10 +120,30 @@ class ObjectVectorStore:
         return None if not listed else self._pointer(listed[-1].key)
 
     def newer(self, pointer: IndexPointer) -> IndexPointer | None:
-        """The current pointer when it is not `pointer`; a listing of what came after it only."""
+        """See `fleet.ports.VectorStore.newer`; a listing of what came after it only."""
         after = _pointer_key(pointer.network_id, pointer.number)
         listed = self._store.list_objects(_pointers(pointer.network_id), after)
         return None if not listed else self._pointer(listed[-1].key)
+
+    def rollback(
+        self, network_id: str, generation: str, *, fence: int, at: datetime, reason: str
+    ) -> IndexPointer:
+        """See `fleet.ports.VectorStore.rollback`; committed by the creation of the pointer."""
+        pointers = self.published(network_id)
+        named = [one for one in pointers if one.generation == generation]
+        if not named:
+            raise NotFoundError(
+                f"index of {network_id}: generation {generation} is not among the published ones",
+                hint="Choose one that a pointer names; older ones have been removed.",
+            )
+        if pointers[-1].generation == generation:
+            return pointers[-1]
+        manifest = self.manifest(network_id, generation)
+        self._demand_stored(manifest)
+        following = named[-1]._replace(
+            number=pointers[-1].number + 1, fence=fence, at=at, reason=reason
+        )
+        return self.publish(manifest, following)
 
     def manifest(self, network_id: str, generation: str) -> IndexManifest:
         """See `fleet.ports.VectorStore.manifest`."""
@@ -162,7 +186,7 @@ class ObjectVectorStore:
         return [one.key.split("/")[3] for one in listed if one.key.endswith("/manifest.json")]
 
     def published(self, network_id: str) -> list[IndexPointer]:
-        """The kept entries of the pointer log, oldest first."""
+        """See `fleet.ports.VectorStore.published`."""
         listed = self._store.list_objects(_pointers(network_id))
         return [self._pointer(one.key) for one in listed]
 
@@ -176,12 +200,7 @@ class ObjectVectorStore:
         self._store.delete([one.key for one in self._store.list_objects(f"{folder}/")])
 
     def keep(self, network_id: str, generations: int) -> list[str]:
-        """Remove what was published before the last so many generations; their names.
-
-        Args:
-            network_id: the network.
-            generations: how many stay, 1 or more, the current one included.
-        """
+        """See `fleet.ports.VectorStore.keep`."""
         pointers = self.published(network_id)
         order = list(dict.fromkeys(pointer.generation for pointer in reversed(pointers)))
         gone = order[max(1, generations) :]
@@ -209,6 +228,19 @@ class ObjectVectorStore:
         if key != _pointer_key(pointer.network_id, pointer.number):
             raise CorruptObjectError(f"{key} is pointer {pointer.number} of {pointer.network_id}")
         return pointer
+
+    def _demand_stored(self, manifest: IndexManifest) -> None:
+        """Refuse a generation of which a part is missing or cut, without reading it."""
+        folder = _generation(manifest.network_id, manifest.generation)
+        sizes = {one.key: one.size_bytes for one in self._store.list_objects(f"{folder}/")}
+        for part in manifest.parts:
+            found = sizes.get(f"{folder}/{part.name}")
+            if found != part.size_bytes:
+                raise CorruptObjectError(
+                    f"generation {manifest.generation}: {part.name} has "
+                    f"{'no' if found is None else found} bytes, not {part.size_bytes}",
+                    hint="Choose another generation, or rebuild the index.",
+                )
 
     def _read_part(self, manifest: IndexManifest, part: PartFile) -> bytes:
         folder = _generation(manifest.network_id, manifest.generation)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from fleet.errors import CorruptObjectError, InvalidInputError, NotFoundError, StateroomError
 from fleet.ports.embedder import Embedder, Vectors
 from fleet.ports.index_backend import IndexBackend, Mask, Neighbours, Rows, VectorIndex
+from fleet.ports.vector_store import VectorStore
 from fleet.vectors.bm25 import Bm25Index, fuse_rankings
 from fleet.vectors.filter_text import parse_filter
 from fleet.vectors.filters import decide_filter
@@ -30,7 +31,6 @@ from fleet.vectors.records import (
     VectorPolicy,
 )
 from resources.vectors.generation_rows import hits_of, live_mask, open_rows, rows_passing
-from resources.vectors.index_store import ObjectVectorStore
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,7 +70,7 @@ class NetworkSearcher:
 
     def __init__(
         self,
-        store: ObjectVectorStore,
+        store: VectorStore,
         backend: IndexBackend,
         embedder: Embedder,
         network_id: str,
