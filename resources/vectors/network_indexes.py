@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from fleet.errors import InvalidInputError, NotFoundError
 from fleet.ports.clock import Clock
 from fleet.ports.object_store import ObjectStore
-from fleet.vectors.declaration import STATIC, NetworkVectors, VectorDeclaration
+from fleet.vectors.declaration import GIVEN, STATIC, NetworkVectors, VectorDeclaration
 from resources.gpu.devices import GpuDevices
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class NetworkIndexes:
         self._lock = threading.RLock()
         self._objects: ObjectStore | None = None
         self._store: ObjectVectorStore | None = None
-        self._embedders: dict[tuple[str, str], Embedder] = {}
+        self._embedders: dict[tuple[object, ...], Embedder] = {}
         self._backends: dict[str, ChosenBackend] = {}
 
     @property
@@ -93,7 +93,7 @@ class NetworkIndexes:
             PermanentError: the model cannot be read (at the first use).
         """
         declared = self.declaration.network(network_id)
-        key = (declared.embedder, declared.model_path)
+        key = (declared.embedder, declared.model_path, declared.given)
         with self._lock:
             if key not in self._embedders:
                 self._embedders[key] = _open_embedder(declared)
@@ -163,4 +163,8 @@ def _open_embedder(declared: NetworkVectors) -> Embedder:
 
         folder = Path(declared.model_path) if declared.model_path else None
         return StaticEmbedder(folder)
-    raise InvalidInputError("vectors.embedder", declared.embedder, STATIC)
+    if declared.given is not None:
+        from resources.vectors.given_vectors import GivenVectors
+
+        return GivenVectors(declared.given, {})
+    raise InvalidInputError("vectors.embedder", declared.embedder, f"{STATIC}, {GIVEN}")
