@@ -44,6 +44,7 @@ from ops.inventory_jobs import (
     RUN_CLASS,
 )
 from ops.route_keeping import RouteKeeper
+from platform_defs.build_adopted import build_adopted
 from platform_defs.build_backups import build_backups
 from platform_defs.build_costs import (
     CostDeclaration,
@@ -304,7 +305,8 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
         *rescaling.checks,
         *costs.checks,
     ]
-    check_keys = [key for each in checks for key in each.check_keys]
+    adopted = build_adopted(vectors_of(deployment))
+    check_keys = [key for each in (*checks, *adopted.assets) for key in each.check_keys]
     return dg.Definitions(
         assets=[
             *build_external_specs(),
@@ -316,6 +318,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *budgets.assets,
             *rescaling.assets,
             *costs.assets,
+            *adopted.assets,
             *build_upkeep_assets(check_keys),
         ],
         asset_checks=checks,
@@ -327,6 +330,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *budgets.jobs,
             *rescaling.jobs,
             *costs.jobs,
+            *adopted.jobs,
         ],
         sensors=[
             build_fleet_change_sensor(),
@@ -344,6 +348,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *budgets.schedules,
             *rescaling.schedules,
             *costs.schedules,
+            *adopted.schedules,
         ],
         resources={**resources, **overrides},
         executor=dg.in_process_executor,
