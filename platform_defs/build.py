@@ -56,7 +56,7 @@ from platform_defs.build_failover import build_failover, build_watch
 from platform_defs.build_metrics import build_metrics
 from platform_defs.build_objectives import build_objectives
 from platform_defs.build_rescaling import build_rescaling, build_rescaling_watch
-from platform_defs.build_vectors import vector_resources
+from platform_defs.build_vectors import build_vectors, vector_resources
 from platform_defs.declared_backup import (
     backup_crons,
     declared_artefacts,
@@ -296,6 +296,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
     rescaling = build_rescaling(deployment.rescaling)
     declared = deployment.costs
     costs = build_costs(running=declared.enabled, quoting=declared.quotes.enabled)
+    vectors = build_vectors(vectors_of(deployment))
     checks = [
         *build_inventory_checks(),
         *backups.checks,
@@ -304,6 +305,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
         *budgets.checks,
         *rescaling.checks,
         *costs.checks,
+        *vectors.checks,
     ]
     adopted = build_adopted(vectors_of(deployment))
     check_keys = [key for each in (*checks, *adopted.assets) for key in each.check_keys]
@@ -318,6 +320,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *budgets.assets,
             *rescaling.assets,
             *costs.assets,
+            *vectors.assets,
             *adopted.assets,
             *build_upkeep_assets(check_keys),
         ],
@@ -330,6 +333,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *budgets.jobs,
             *rescaling.jobs,
             *costs.jobs,
+            *vectors.jobs,
             *adopted.jobs,
         ],
         sensors=[
@@ -338,6 +342,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *failover.sensors,
             *metrics.sensors,
             *rescaling.sensors,
+            *vectors.sensors,
         ],
         schedules=[
             build_inventory_schedule(),
@@ -348,6 +353,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *budgets.schedules,
             *rescaling.schedules,
             *costs.schedules,
+            *vectors.schedules,
             *adopted.schedules,
         ],
         resources={**resources, **overrides},

@@ -23,8 +23,10 @@ from fleet.leases import Lease
 from fleet.ports.breaker_store import BreakerStore
 from fleet.ports.controller_view_store import ControllerViewStore
 from fleet.ports.decided_move_store import DecidedMoveStore
+from fleet.ports.gpu_lease_store import GpuLeaseStore
 from fleet.ports.home_store import HomeStore
 from fleet.ports.incident_store import IncidentStore, PlacementHistoryStore
+from fleet.ports.note_store import NoteIndexStore
 from fleet.ports.observer_store import ObserverStore
 from fleet.ports.quota_store import QuotaStore
 from fleet.ports.scaling_store import ScalingStore
@@ -381,6 +383,7 @@ class ControlStore(
     PlacementStore,
     AgentStateStore,
     ActivityStore,
+    NoteIndexStore,
     JournalStore,
     LookupStore,
     ObserverStore,
@@ -394,6 +397,7 @@ class ControlStore(
     StatelessStore,
     QuotaStore,
     ScalingStore,
+    GpuLeaseStore,
     Protocol,
 ):
     """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""

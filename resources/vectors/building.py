@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fleet.errors import CorruptObjectError, NotFoundError, PermanentError
+from fleet.errors import CorruptObjectError, NotFoundError, RecallTooLowError
 from fleet.ports.embedder import Vectors
 from fleet.ports.index_backend import IndexBackend, Mask, Rows, VectorIndex
 from fleet.ports.vector_store import GenerationFiles, VectorStore
@@ -134,7 +134,7 @@ class IndexBuilder:
             fence: term of the lease under which this builder works.
 
         Raises:
-            PermanentError: even a rebuilt index stays below the recall target; nothing changed.
+            RecallTooLowError: even a rebuilt index stays below the recall target; nothing changed.
             FencedError: another builder has published meanwhile; nothing changed.
             InvalidInputError: two notes of the network have one number; both are named.
             CorruptObjectError: embeddings are damaged; nothing changed. A damaged generation is a
@@ -193,7 +193,7 @@ class IndexBuilder:
         measured = MeasuredIndex(index, note_ids[:first], everything.vectors, note_ids, inside)
         tuning = tune_index(self._backend, measured, asked, spec.sweep, model.metric, self._policy)
         if tuning.chosen is None:
-            raise PermanentError(
+            raise RecallTooLowError(
                 f"index {spec.factory} of {live} notes is not good enough: {tuning.reason}",
                 hint="Nothing was published. Lower vectors.recall_target, or report the data.",
             )
