@@ -50,6 +50,8 @@ class EmbeddedNotes(NamedTuple):
     standing: IndexStanding
     restarted: str
     """Why everything was read from the beginning; empty when it was not."""
+    without_vector: int = 0
+    """Notes of a network of given vectors that came without one of its model: words find them."""
 
 
 def embed_notes(
@@ -73,10 +75,10 @@ def embed_notes(
     done = EmbeddedNotes(0, 0, 0, 0, 0, standing, restarted)
     while page := ports.notes.note_changes(network_id, standing.embedded_change, PAGE_NOTES):
         changes = _unknown(page, known)
-        size_bytes = 0
+        size_bytes = missing = 0
         term = demand_term()
         if changes:
-            rows = _rows(changes, ports.embedder)
+            rows, missing = _rows(changes, ports.embedder)
             now = ports.clock.now()
             batch = ports.vectors.append(network_id, model, rows, now, expected=sequence)
             sequence, size_bytes = batch.sequence, batch.size_bytes
@@ -91,6 +93,7 @@ def embed_notes(
             done.size_bytes + size_bytes,
             standing,
             restarted,
+            done.without_vector + missing,
         )
     return done
 
@@ -142,15 +145,12 @@ def _text_digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-def _rows(changes: Sequence[NoteChange], embedder: Embedder) -> Any:
-    """Changes as rows of embeddings; a note that is gone has no text and a zero vector."""
-    import numpy as np
+def _rows(changes: Sequence[NoteChange], embedder: Embedder) -> tuple[Any, int]:
+    """Changes as rows of embeddings, and how many notes have no vector that can be compared."""
+    from resources.vectors.note_rows import rows_of_changes, vectors_of_changes
 
-    from resources.vectors.note_rows import rows_of_changes
-
-    texts = [one.note.text if one.note is not None else "" for one in changes]
-    vectors = embedder.embed(texts)
-    return rows_of_changes(changes, np.ascontiguousarray(vectors))
+    vectors, missing = vectors_of_changes(changes, embedder)
+    return rows_of_changes(changes, vectors), missing
 
 
 def _advance(

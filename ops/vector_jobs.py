@@ -101,6 +101,7 @@ def _embedding_evidence(done: EmbeddedNotes) -> dict[str, Any]:
             "size_bytes": done.size_bytes,
             "change": done.standing.embedded_change,
             "sequence": done.standing.sequence,
+            "notes_without_vector": done.without_vector,
         }
     )
     evidence["model"] = done.standing.model_id

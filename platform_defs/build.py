@@ -44,6 +44,7 @@ from ops.inventory_jobs import (
     RUN_CLASS,
 )
 from ops.route_keeping import RouteKeeper
+from platform_defs.build_adopted import build_adopted
 from platform_defs.build_backups import build_backups
 from platform_defs.build_costs import (
     CostDeclaration,
@@ -306,7 +307,8 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
         *costs.checks,
         *vectors.checks,
     ]
-    check_keys = [key for each in checks for key in each.check_keys]
+    adopted = build_adopted(vectors_of(deployment))
+    check_keys = [key for each in (*checks, *adopted.assets) for key in each.check_keys]
     return dg.Definitions(
         assets=[
             *build_external_specs(),
@@ -319,6 +321,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *rescaling.assets,
             *costs.assets,
             *vectors.assets,
+            *adopted.assets,
             *build_upkeep_assets(check_keys),
         ],
         asset_checks=checks,
@@ -331,6 +334,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *rescaling.jobs,
             *costs.jobs,
             *vectors.jobs,
+            *adopted.jobs,
         ],
         sensors=[
             build_fleet_change_sensor(),
@@ -350,6 +354,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *rescaling.schedules,
             *costs.schedules,
             *vectors.schedules,
+            *adopted.schedules,
         ],
         resources={**resources, **overrides},
         executor=dg.in_process_executor,

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from fleet.vectors.declaration import AdoptedDeclaration, NetworkVectors, VectorDeclaration
-from fleet.vectors.records import Metric, VectorPolicy
+from typing import Any
+
+from fleet.vectors.declaration import (
+    GIVEN,
+    GIVEN_REVISION,
+    AdoptedDeclaration,
+    NetworkVectors,
+    VectorDeclaration,
+)
+from fleet.vectors.records import EmbeddingModel, Metric, VectorPolicy
 from fleet.vectors.refresh_due import RefreshThresholds
 from platform_defs.settings import Settings
 from platform_defs.settings_networks import NetworkSettings
@@ -53,8 +61,13 @@ def _network(settings: Settings, network: NetworkSettings) -> NetworkVectors:
         ),
         embedder=value["embedder"],
         model_path=str(settings.path.parent / value["model_path"]) if value["model_path"] else "",
+        given=_given(value) if value["embedder"] == GIVEN else None,
         gpu=value["gpu"],
     )
+
+
+def _given(value: dict[str, Any]) -> EmbeddingModel:
+    return EmbeddingModel(value["model"], GIVEN_REVISION, value["dimensions"])
 
 
 def _adopted(one: AdoptedIndexSettings) -> AdoptedDeclaration:

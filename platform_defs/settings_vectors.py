@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fleet.vectors.declaration import STATIC
+from fleet.vectors.declaration import GIVEN, STATIC
 from fleet.vectors.records import DIMENSIONS_MAX, Metric
 from platform_defs import settings_kinds as kinds
 from platform_defs.settings_keys import key
 
-EMBEDDERS = (STATIC,)
+EMBEDDERS = (STATIC, GIVEN)
 GPU_POLICIES = ("auto", "require", "off")
 """As `resources.gpu.devices.POLICIES`, which would import drivers."""
 
@@ -21,6 +21,7 @@ _KEPT = kinds.whole(1, 1000)
 _MIB = kinds.whole(64, 64 * 1024 * 1024, "MiB")
 _HOURS = kinds.whole(1, 24 * 366, "hours")
 _EMBEDDER = kinds.choice(*EMBEDDERS)
+_WIDTH = kinds.whole(0, DIMENSIONS_MAX)
 _GPU = kinds.choice(*GPU_POLICIES)
 
 
@@ -102,11 +103,23 @@ class VectorSettings:
         default=8192,
         unit="MiB",
     )
-    embedder: str = key(_EMBEDDER, "What turns notes into vectors.", default=STATIC)
+    embedder: str = key(
+        _EMBEDDER,
+        "What turns notes into vectors; `given`: agents hand them in with their notes.",
+        default=STATIC,
+    )
     model_path: str = key(
         kinds.optional_text(),
         "Folder of the embedder's model; `static` brings its own.",
         default="",
+    )
+    model: str = key(
+        kinds.optional_name(),
+        "Name of the model whose vectors agents hand in; with the embedder `given` only.",
+        default="",
+    )
+    dimensions: int = key(
+        _WIDTH, "Width of these vectors; with the embedder `given` only.", default=0
     )
     gpu: str = key(
         _GPU, "Whether builds use a GPU: where there is one, only with one, never.", default="auto"
@@ -134,6 +147,8 @@ OVERRIDDEN = (
     "memory_mib",
     "embedder",
     "model_path",
+    "model",
+    "dimensions",
     "gpu",
 )
 """Keys that a network may set for itself."""
@@ -171,6 +186,10 @@ class NetworkVectorSettings:
     model_path: str | None = key(
         kinds.optional_text(), "Of this network: as `vectors.model_path`.", default=None
     )
+    model: str | None = key(
+        kinds.optional_name(), "Of this network: as `vectors.model`.", default=None
+    )
+    dimensions: int | None = key(_WIDTH, "Of this network: as `vectors.dimensions`.", default=None)
     gpu: str | None = key(_GPU, "Of this network: as `vectors.gpu`.", default=None)
 
 

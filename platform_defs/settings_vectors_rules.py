@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from fleet.vectors.declaration import GIVEN
 from platform_defs.settings_networks import NetworkSettings
 from platform_defs.settings_rules import Violation
 from platform_defs.settings_source import nearest
-from platform_defs.settings_vectors import AdoptedIndexSettings, VectorSettings
+from platform_defs.settings_vectors import (
+    AdoptedIndexSettings,
+    NetworkVectorSettings,
+    VectorSettings,
+)
 
 
 def vector_violations(
@@ -29,6 +34,7 @@ def vector_violations(
     if vectors is not None:
         yield from _place_violations(vectors)
         yield from _age_violations(vectors, networks)
+        yield from _model_violations(vectors, networks)
     names = {"network": known_networks, "region": known_regions}
     for one in indexes:
         here = ("indexes", one.name)
@@ -68,6 +74,28 @@ def _age_violations(
         if age_s >= max_s:
             field = "behind_max_s" if own.refresh_age_s is None else "refresh_age_s"
             yield Violation(("networks", network.name, "vectors", field), _late(age_s, max_s))
+
+
+def _model_violations(
+    vectors: VectorSettings, networks: Sequence[NetworkSettings]
+) -> Iterator[Violation]:
+    """Vectors that agents hand in have a name and a width; computed ones have their own."""
+    places: list[tuple[tuple[str, ...], VectorSettings | NetworkVectorSettings]] = [
+        (("vectors",), vectors),
+        *((("networks", one.name, "vectors"), one.vectors) for one in networks),
+    ]
+    for here, own in places:
+        if all(getattr(own, name) is None for name in ("embedder", "model", "dimensions")):
+            continue
+        merged = {
+            name: getattr(vectors if getattr(own, name) is None else own, name)
+            for name in ("embedder", "model", "dimensions")
+        }
+        for name in ("model", "dimensions"):
+            if merged["embedder"] == GIVEN and not merged[name]:
+                yield Violation((*here, name), f"missing: the embedder {GIVEN!r} needs it")
+            elif merged["embedder"] != GIVEN and getattr(own, name):
+                yield Violation((*here, name), f"has a meaning only with the embedder {GIVEN!r}")
 
 
 def _late(age_s: float, max_s: float) -> str:

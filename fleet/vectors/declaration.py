@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fleet.errors import InvalidInputError
-from fleet.vectors.records import Metric, VectorPolicy
+from fleet.vectors.records import EmbeddingModel, Metric, VectorPolicy
 from fleet.vectors.refresh_due import RefreshThresholds
 
 STATIC = "static"
 """Embedder whose weights come with the platform: a table of pieces of words, averaged."""
+
+GIVEN = "given"
+"""No embedder: agents hand vectors in with their notes, all of one declared model."""
+
+GIVEN_REVISION = "given"
+"""Revision of such a model: of what computes, the platform knows the name alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +28,8 @@ class NetworkVectors:
     embedder: str = STATIC
     model_path: str = ""
     """Folder of the embedder's model; empty where it brings its own."""
+    given: EmbeddingModel | None = None
+    """Model of the vectors that agents hand in; None where the platform computes them."""
     gpu: str = "auto"
     """As `GpuDevices` takes it: auto, require or off."""
 

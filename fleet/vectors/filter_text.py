@@ -184,4 +184,5 @@ class _Reader:
 
     def _wrong(self, place: int) -> InvalidInputError:
         rest = self._text[place : place + 40].strip() or "end of the filter"
-        return InvalidInputError("where", self._text, f"{_ALLOWED}; not understood at: {rest}")
+        where = f"character {place + 1}: {rest}"
+        return InvalidInputError("where", self._text, f"{_ALLOWED}; not understood at {where}")

@@ -12,7 +12,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fleet.agents import Note
 from fleet.errors import LeaseLostError
 from fleet.leases import Lease
 from fleet.ports.note_store import NoteBacklog, NoteChange
@@ -23,6 +22,7 @@ from fleet.vectors.standing import (
     read_standing,
     standing_text,
 )
+from resources.control_store.activities import note_of
 from resources.control_store.database import Feature
 from resources.control_store.schema import leases, notes, placements
 from resources.control_store.schema_notes import index_standings, note_changes
@@ -41,6 +41,8 @@ def _changes() -> sa.Select[Any]:
             notes.c.network_id,
             notes.c.at,
             notes.c.text,
+            notes.c.vector_model,
+            notes.c.vector,
             placements.c.region,
         )
         .select_from(
@@ -121,12 +123,9 @@ class SqlNotesLog(Feature):
             rows: Any = connection.execute(_CHANGES, values).all()
         return [
             NoteChange(
-                change_id,
-                note_id,
-                None if text is None else Note(note_id, agent_id, network, from_us(at), text),
-                region,
+                row.change_id, row.note_id, None if row.text is None else note_of(row), row.region
             )
-            for change_id, note_id, agent_id, network, at, text, region in rows
+            for row in rows
         ]
 
     def note_ids(self, network_id: str, after: str, limit: int) -> Sequence[str]:

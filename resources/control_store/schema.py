@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 """Number of the newest migration; raise it with each file added to `migrations/versions`."""
 
 STATES_MOVED = "states_moved"
@@ -222,6 +222,8 @@ notes = sa.Table(
     _id("network_id"),
     _number("at"),
     _text("text"),
+    _text("vector_model", null=True),
+    sa.Column("vector", sa.LargeBinary, nullable=True),
     sa.Index("notes_by_network", "network_id", "note_id"),
     sa.Index("notes_by_agent", "agent_id", "at"),
 )

@@ -8,15 +8,39 @@ from typing import TYPE_CHECKING, cast
 
 from fleet.vectors.external_ids import external_ids
 from resources.vectors.embedding_rows import embedding_schema, vector_column
+from resources.vectors.given_vectors import GivenVectors, vectors_of_notes
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from fleet.ports.embedder import Vectors
+    from fleet.ports.embedder import Embedder, Vectors
     from fleet.ports.note_store import NoteChange
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 """Time of a note that is gone: of such a row nothing but the id is looked at."""
+
+
+def vectors_of_changes(changes: Sequence[NoteChange], embedder: Embedder) -> tuple[Vectors, int]:
+    """A vector for each change, and how many notes have none that can be compared.
+
+    A note that is gone has a zero vector. Where agents hand vectors in, a note without one, or with
+    one of another model, has a zero vector too: nothing but its words finds it.
+
+    Args:
+        changes: each note once.
+        embedder: of the network.
+    """
+    import numpy as np
+
+    if not isinstance(embedder, GivenVectors):
+        texts = [one.note.text if one.note is not None else "" for one in changes]
+        return np.ascontiguousarray(embedder.embed(texts)), 0
+    model = embedder.model
+    vectors = np.zeros((len(changes), model.dimensions), np.float32)
+    notes = [(place, one.note) for place, one in enumerate(changes) if one.note is not None]
+    found = vectors_of_notes([note for _, note in notes], model)
+    vectors[[place for place, _ in notes]] = found.vectors
+    return vectors, found.without + found.foreign
 
 
 def rows_of_changes(changes: Sequence[NoteChange], vectors: Vectors) -> pa.Table:
