@@ -69,7 +69,7 @@ class GpuFallbacks(NamedTuple):
     node_id: str
     reason: str
     """`memory`, `lost` or `other`."""
-    count: int
+    fallbacks: int
 
 
 def validate_wish(wish: GpuLeaseWish) -> GpuLeaseWish:
@@ -109,8 +109,8 @@ def refuse_wish(wish: GpuLeaseWish, leased_bytes: int) -> str:
         return ""
     return (
         f"{wish.gpu_uuid} has {gib(available)} GiB available, {wish.holder} wants "
-        f"{gib(wish.memory_bytes)}: of {gib(wish.total_bytes)} GiB, {gib(leased_bytes)} are leased, "
-        f"{gib(wish.used_bytes)} in use, {gib(wish.reserve_bytes)} kept free"
+        f"{gib(wish.memory_bytes)}: of {gib(wish.total_bytes)} GiB, {gib(leased_bytes)} are "
+        f"leased, {gib(wish.used_bytes)} in use, {gib(wish.reserve_bytes)} kept free"
     )
 
 

@@ -14,7 +14,7 @@ GIB = 1024**3
 MIB = 1024**2
 
 RESERVE_BYTES = 1 * GIB
-"""Of each GPU, given to nobody: the driver's own growth, and contexts of programs that ask no one."""
+"""Of each GPU, given to nobody: what the driver and programs that lease nothing may yet take."""
 
 CONTEXT_BYTES = 768 * MIB
 """Of a process that computes: CUDA's context with the kernels of cuBLAS or FAISS.

@@ -37,7 +37,7 @@ from fleet.metrics.exported.fleet import (
     incident_readings,
     unplaced_readings,
 )
-from fleet.metrics.exported.gpus import gpu_readings, gpu_state_readings
+from fleet.metrics.exported.gpus import gpu_lease_readings, gpu_readings, gpu_state_readings
 from fleet.metrics.exported.readings import Reading
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
@@ -121,6 +121,7 @@ def store_sources(
         yield from gpu_readings(found)
         observed_at = {node.region: now for node in nodes}
         yield from gpu_state_readings(judge_gpus(found, nodes, observed_at, heartbeats).verdicts)
+        yield from gpu_lease_readings(store.gpu_leases(), store.gpu_fallbacks())
 
     def fleet(now: datetime) -> Iterable[Reading]:
         yield from fleet_readings(store.fleet_counts(), now)

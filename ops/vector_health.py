@@ -6,6 +6,7 @@ the control store, ids are all ids of both sides, a scrub is every stored byte.
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -23,7 +24,7 @@ from fleet.vectors.health import (
     check_ids,
     check_sizes,
 )
-from fleet.vectors.standing import DAMAGES_MAX, ScrubFacts
+from fleet.vectors.standing import DAMAGES_MAX, IndexStanding, ScrubFacts
 from ops.evidence import number_evidence
 from ops.index_lease import building
 from ops.outcomes import outcomes
@@ -68,7 +69,7 @@ def remove_old(control_store: ControlStore, indexes: NetworkIndexes, clock: Cloc
                 lease.demand_term()
                 kept = indexes.store.keep(network_id, policy.keep_generations)
                 oldest = clock.now() - timedelta(seconds=policy.leftover_age_s)
-                left = indexes.store.remove_leftovers(network_id, lambda at, o=oldest: at < o)
+                left = indexes.store.remove_leftovers(network_id, oldest.__gt__)
         except LeaseLostError:
             busy.append(network_id)
             continue
@@ -82,9 +83,11 @@ def scrub_indexes(control_store: ControlStore, indexes: NetworkIndexes, clock: C
     for network_id in indexes.declaration.network_ids:
         facts = _scrub(indexes, network_id, clock)
         if facts is not None:
-            control_store.change_index_standing(
-                network_id, lambda one, facts=facts: one._replace(scrub=facts)
-            )
+            control_store.change_index_standing(network_id, partial(_scrubbed, facts))
+
+
+def _scrubbed(facts: ScrubFacts, standing: IndexStanding) -> IndexStanding:
+    return standing._replace(scrub=facts)
 
 
 def _scrub(indexes: NetworkIndexes, network_id: str, clock: Clock) -> ScrubFacts | None:

@@ -15,6 +15,9 @@ class GenerationFiles(NamedTuple):
     manifest: IndexManifest
     index_path: str
     rows_path: str
+    """Rows that the index file knows; those of deltas stand in their own files."""
+    delta_paths: tuple[str, ...] = ()
+    """Of the manifest's deltas, in their order; empty where the index file holds everything."""
 
 
 class VectorStore(Protocol):
@@ -80,6 +83,19 @@ class VectorStore(Protocol):
 
         Returns:
             The manifest with its parts filled in.
+        """
+        ...
+
+    def stage_delta(self, manifest: IndexManifest, delta_path: str) -> IndexManifest:
+        """Store the last delta of a new generation, then its manifest; as `stage` otherwise.
+
+        Args:
+            manifest: its parts are those that it shares with the current generation, and no others:
+                only these are sure to stay.
+            delta_path: file of `manifest.deltas[-1]`.
+
+        Returns:
+            The manifest with the parts of that delta added.
         """
         ...
 
@@ -160,9 +176,10 @@ class VectorStore(Protocol):
     def keep(self, network_id: str, generations: int) -> list[str]:
         """Remove what was published before the last so many generations; their names.
 
-        The current generation stays whatever its age. A crash leaves parts that no manifest names;
-        `remove_leftovers` takes them. Run it under the lease of the network's builder: a rollback
-        at the same moment could go to what is being removed.
+        The current generation stays whatever its age, and so do parts that a remaining one shares
+        with those removed. A crash leaves parts that no manifest names; `remove_leftovers` takes
+        them. Run it under the lease of the network's builder: a rollback at the same moment could
+        go to what is being removed.
 
         Args:
             network_id: the network.
@@ -171,7 +188,7 @@ class VectorStore(Protocol):
         ...
 
     def remove(self, network_id: str, generation: str) -> None:
-        """Remove a generation that no pointer kept by readers names.
+        """Remove a generation that no pointer kept by readers names; shared parts stay.
 
         Raises:
             InvalidInputError: it is the current one.
@@ -179,10 +196,13 @@ class VectorStore(Protocol):
         ...
 
     def remove_leftovers(self, network_id: str, is_old: Callable[[datetime], bool]) -> list[str]:
-        """Remove unpublished folders whose newest object is old, by the store's clock; their names.
+        """Remove what lies in folders without a published manifest and is old; their names.
+
+        Left by a crash: of a stage, or of a removal. Age is by the store's clock; parts that a
+        generation shares stay.
 
         Args:
             network_id: the network.
-            is_old: judges the moment of the newest object; the current generation is never asked.
+            is_old: judges the moment of a folder's newest object; the current one is never asked.
         """
         ...

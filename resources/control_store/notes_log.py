@@ -59,7 +59,7 @@ def _changes() -> sa.Select[Any]:
     )
 
 
-def _backlogs() -> sa.Select[tuple[str, int, int, int]]:
+def _backlogs() -> sa.Select[Any]:
     """For each network that ever had a note; each step is one look into an index."""
     log = note_changes.c
     first = sa.select(sa.func.min(log.network_id).label("network_id")).cte(
@@ -120,7 +120,7 @@ class SqlNotesLog(Feature):
         """See `NoteIndexStore.note_changes`."""
         values = {"network_id": network_id, "after": after, "row_limit": limit}
         with self._database.settled_read() as connection:
-            rows = connection.execute(_CHANGES, values).all()
+            rows: Any = connection.execute(_CHANGES, values).all()
         return [
             NoteChange(
                 row.change_id, row.note_id, None if row.text is None else note_of(row), row.region
@@ -142,7 +142,7 @@ class SqlNotesLog(Feature):
     def note_backlogs(self, count_max: int) -> list[NoteBacklog]:
         """See `NoteIndexStore.note_backlogs`."""
         with self._database.read() as connection:
-            rows = connection.execute(_BACKLOGS, {"count_max": count_max}).all()
+            rows: Any = connection.execute(_BACKLOGS, {"count_max": count_max}).all()
             documents = {row[0]: row[1] for row in connection.execute(_STANDINGS)}
             builders = {row.name: _lease(row) for row in connection.execute(_BUILDERS)}
         return [
@@ -160,7 +160,7 @@ class SqlNotesLog(Feature):
     def index_standing(self, network_id: str) -> IndexStanding:
         """See `NoteIndexStore.index_standing`."""
         with self._database.read() as connection:
-            document = connection.execute(_document_of(network_id)).scalar_one_or_none()
+            document: Any = connection.execute(_document_of(network_id)).scalar_one_or_none()
         return _standing(network_id, document)
 
     def change_index_standing(
@@ -199,7 +199,7 @@ class SqlNotesLog(Feature):
         return changed
 
 
-def _document_of(network_id: str) -> sa.Select[tuple[str]]:
+def _document_of(network_id: str) -> sa.Select[Any]:
     return sa.select(index_standings.c.document_json).where(
         index_standings.c.network_id == network_id
     )
@@ -209,6 +209,6 @@ def _standing(network_id: str, document: str | None) -> IndexStanding:
     return IndexStanding(network_id) if document is None else read_standing(document)
 
 
-def _lease(row: sa.Row[tuple[str, str, int, float, int, int]]) -> Lease:
+def _lease(row: Any) -> Lease:
     name, holder, term, ttl_s, renewed_at, expires_at = row
     return Lease(name, holder, term, ttl_s, from_us(renewed_at), from_us(expires_at))

@@ -289,8 +289,8 @@ class FallingBackend:
         if self._is_lost or rows < GPU_ROWS_MIN:
             return on_processor()
         with self._lock:
-            reason = "lost" if self._is_lost else "memory"
-            for share in () if self._is_lost else shares:
+            reason = "memory"
+            for share in shares:
                 try:
                     return on_device(share)
                 except (InvalidInputError, PermanentError):

@@ -42,6 +42,10 @@ K_MAX = 2048
 _ON_GPU = re.compile(r"IVF\d+,(SQ8|Flat)")
 """Factories whose lists FAISS builds on a GPU."""
 
+DIMENSIONS_MAX = 4096
+"""Of lists that are built on a GPU. Source: the ranges of 8-bit codes, 8 bytes a dimension, lie in
+a block's shared memory, which is 48 KiB on the smallest."""
+
 _QUERIES_SHARE = 8
 """Part of the memory for vectors that questions and their answers may take."""
 
@@ -76,9 +80,13 @@ class FaissGpuBackend:
         """See `fleet.ports.IndexBackend.name`."""
         return f"faiss {self._load().__version__} on GPU {self._device}"
 
-    def builds(self, spec: IndexSpec) -> bool:
-        """Whether an index of this kind is built on the GPU."""
-        return spec.kind is IndexKind.IVF and _ON_GPU.fullmatch(spec.factory) is not None
+    def builds(self, spec: IndexSpec, dimensions: int) -> bool:
+        """Whether such an index is built on the GPU."""
+        return (
+            spec.kind is IndexKind.IVF
+            and dimensions <= DIMENSIONS_MAX
+            and _ON_GPU.fullmatch(spec.factory) is not None
+        )
 
     def build(self, spec: IndexSpec, vectors: Vectors, metric: Metric, seed: int) -> VectorIndex:
         """See `fleet.ports.IndexBackend.build`; in the processor's memory, wherever it was built.
@@ -86,7 +94,7 @@ class FaissGpuBackend:
         Raises:
             RuntimeError: as FAISS says it, of the device; `resources.vectors.backends` answers it.
         """
-        if not self.builds(spec):
+        if not self.builds(spec, vectors.shape[-1]):
             return self._processor.build(spec, vectors, metric, seed)
         faiss = self._load()
         matrix = check_vectors("vectors", vectors, vectors.shape[-1])

@@ -7,6 +7,8 @@ first use: the definitions name this class, and every run would pay for faiss an
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +21,7 @@ from resources.gpu.devices import GpuDevices
 
 if TYPE_CHECKING:
     from fleet.ports.embedder import Embedder
+    from fleet.ports.gpu_lease_store import GpuLeaseStore
     from resources.vectors.backends import ChosenBackend
     from resources.vectors.building import IndexBuilder
     from resources.vectors.index_store import ObjectVectorStore
@@ -126,6 +129,40 @@ class NetworkIndexes:
         policy = self.declaration.network(network_id).policy
         now = self._clock.now
         return IndexBuilder(self.store, chosen.backend, policy, now, work, chosen.reason)
+
+    @contextmanager
+    def leased_builder(
+        self, network_id: str, leases: GpuLeaseStore, work: Path | None = None
+    ) -> Iterator[IndexBuilder]:
+        """As `builder`, with memory of a GPU leased while the block runs, where there is one.
+
+        The builder proves the lease right before it publishes, and writes into the manifest what
+        fell back; fallbacks are counted in the control store at the end.
+
+        Args:
+            network_id: the network.
+            leases: the control store.
+            work: folder for files that are being built; None: the system's.
+
+        Raises:
+            PermanentError: its GPU policy is `require`, and no library can compute on one.
+            GpuBusyError: the policy is `require`, and no GPU has the memory now: try again later.
+            StoreUnavailableError: the control store does not answer.
+        """
+        from resources.vectors.backends import VectorWork, leased_backend
+        from resources.vectors.building import IndexBuilder
+
+        declared = self.declaration.network(network_id)
+        model = self.embedder(network_id).model
+        rows = sum(batch.rows for batch in self.store.batches(network_id, model))
+        asked = VectorWork(rows, model.dimensions, declared.policy.sample_queries)
+        purpose, now = f"vector-index/{network_id}", self._clock.now
+        with leased_backend(
+            GpuDevices(declared.gpu), leases, asked, purpose=purpose, threads=self._threads
+        ) as chosen:
+            yield IndexBuilder(
+                self.store, chosen.backend, declared.policy, now, work, chosen.told, chosen.check
+            )
 
     def searcher(self, network_id: str) -> NetworkSearcher:
         """Answers questions from this network's index, on the processor; nothing is opened yet.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from fleet.vectors.external_ids import external_ids
 from resources.vectors.embedding_rows import embedding_schema, vector_column
@@ -74,4 +74,5 @@ def live_note_ids(rows_path: str) -> set[str]:
     from resources.vectors.generation_rows import live_mask, open_rows
 
     rows = open_rows(rows_path)
-    return set(rows.column("note_id").filter(pa.array(live_mask(rows))).to_pylist())
+    live = rows.column("note_id").filter(pa.array(live_mask(rows)))
+    return set(cast("list[str]", live.to_pylist()))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from fleet.errors import CorruptObjectError, InvalidInputError, NotFoundError, StateroomError
 from fleet.ports.embedder import Embedder, Vectors
-from fleet.ports.index_backend import IndexBackend, Mask, Neighbours, Rows, VectorIndex
+from fleet.ports.index_backend import IndexBackend, Mask, Neighbours, Rows, SearchableIndex
 from fleet.ports.vector_store import VectorStore
 from fleet.vectors.bm25 import Bm25Index, fuse_rankings
 from fleet.vectors.filter_text import parse_filter
@@ -30,7 +30,8 @@ from fleet.vectors.records import (
     SearchAnswer,
     VectorPolicy,
 )
-from resources.vectors.generation_rows import hits_of, live_mask, open_rows, rows_passing
+from resources.vectors.delta_index import with_deltas
+from resources.vectors.generation_rows import hits_of, open_generation_rows, rows_passing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,7 +51,7 @@ class _Opened(NamedTuple):
 
     pointer: IndexPointer
     manifest: IndexManifest
-    searched: VectorIndex
+    searched: SearchableIndex
     rows: pa.Table
     live: Mask
     mask: Mask | None
@@ -170,14 +171,13 @@ class NetworkSearcher:
         files = self._store.open(pointer)
         manifest = files.manifest
         index = self._backend.open(files.index_path)
-        rows = open_rows(files.rows_path)
-        live = live_mask(rows)
+        table, live, vectors = open_generation_rows(files)
         is_l2 = manifest.model.metric is Metric.L2
         compared = {
             "vectors": (index.ntotal, manifest.ntotal),
             "dimensions": (index.dimensions, manifest.model.dimensions),
             "metric": (index.metric, Metric.L2 if is_l2 else Metric.INNER_PRODUCT),
-            "rows": (rows.num_rows, manifest.rows),
+            "rows": (table.num_rows, manifest.rows),
             "live rows": (int(live.sum()), manifest.live),
         }
         wrong = [
@@ -191,8 +191,10 @@ class NetworkSearcher:
                 + "; ".join(wrong),
                 hint="Rebuild the index; its files are those of another generation.",
             )
-        mask = None if index.ntotal == manifest.live else live
-        return _Opened(pointer, manifest, index, rows, live, mask)
+        metric = manifest.model.metric
+        searched = with_deltas(self._backend, index, vectors, manifest.index_rows, metric)
+        mask = None if searched.ntotal == manifest.live else live
+        return _Opened(pointer, manifest, searched, table, live, mask)
 
     def _answer(
         self, opened: _Opened, query: Vectors, k: int, where: str | None, words: str | None

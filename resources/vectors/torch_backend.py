@@ -70,11 +70,29 @@ def load_torch() -> Any:
     return torch
 
 
+class _Frame(NamedTuple):
+    """How vectors are moved and stretched before they become halves."""
+
+    centre: Vectors | None
+    """Taken from all of them under L2, which it leaves as it is: what they have in common would
+    drown their differences. None for products."""
+    scale: float
+    """A power of two that brings the greatest number near 1. Products of halves overflow above
+    65,504, and numbers below 6e-8 vanish."""
+
+    def seen(self, vectors: Vectors) -> Vectors:
+        """Vectors as they go to the device; the same array where nothing is to be done."""
+        if self.centre is not None:
+            vectors = vectors - self.centre
+        return vectors if self.scale == 1.0 else vectors * np.float32(self.scale)
+
+
 class _Scaled(NamedTuple):
     """Questions as they go to the device: of length one, beside what was taken out."""
 
     unit: Vectors
     lengths: npt.NDArray[np.float64]
+    """In the scale of the frame."""
 
 
 class _Blocks(NamedTuple):
@@ -120,8 +138,8 @@ class TorchExact:
         self._budget_bytes = budget_bytes
         self._half = half
         self._lock = threading.Lock()
-        self._scale = _scale_of(self._vectors)
-        squares = _squares_of(self._vectors, self._scale)
+        self._frame = _frame_of(self._vectors, is_l2=self._is_l2)
+        squares = _squares_of(self._vectors, self._frame)
         self._longest = math.sqrt(squares.max(initial=0.0))
         self._squares = squares if self._is_l2 else None
         self.asked_again = 0
@@ -154,7 +172,7 @@ class TorchExact:
         width = min(count, max(CANDIDATES * k, CANDIDATES_MIN))
         if not count or not len(asked):
             return no_neighbours(len(asked), k)
-        scaled = _scaled(asked)
+        scaled = _scaled(asked, self._frame)
         with self._lock, self._torch.inference_mode():
             rows, floors = self._candidates(scaled, width, mask, self._half)
             found = rank_exactly(self._vectors, asked, rows, k, self._metric)
@@ -178,16 +196,16 @@ class TorchExact:
                 fewer.
             floors: lowest score in half precision that was kept; -inf: all were.
         """
-        error, scale = _HALF_ERROR[self._half] * self._longest, self._scale
-        lengths = scaled.lengths
-        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        error, scale = _HALF_ERROR[self._half] * self._longest, self._frame.scale
+        lengths, last = scaled.lengths, kth.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a last of -inf beside a floor of -inf
             if self._is_l2:
-                reach = lengths * scale
-                true = kth.astype(np.float64) * scale * scale + reach * reach
-                slack = 2.0 * reach * error + 1e-6 * (reach + self._longest) ** 2
+                true = last * scale * scale + lengths * lengths
+                slack = 2.0 * lengths * error + 1e-6 * (lengths + self._longest) ** 2
             else:
-                true = np.where(lengths > 0.0, kth * scale / np.where(lengths, lengths, 1.0), 0.0)
-                slack = np.where(lengths > 0.0, error, 0.0)
+                some = lengths > 0.0
+                true = np.where(some, last * scale * scale / np.where(some, lengths, 1.0), 0.0)
+                slack = np.where(some, error, 0.0)
             return np.isneginf(floors) | (true >= floors + slack)
 
     def _candidates(
@@ -253,10 +271,8 @@ class TorchExact:
 
     def _put(self, span: slice, precision: str) -> tuple[Any, Any]:
         """Rows and their squared lengths on the device; torch converts before it copies."""
-        torch, rows = self._torch, self._vectors[span]
-        if self._scale != 1.0:
-            rows = rows * np.float32(self._scale)
-        elif not rows.flags.writeable:
+        torch, rows = self._torch, self._frame.seen(self._vectors[span])
+        if not rows.flags.writeable:
             rows = rows.copy()  # torch warns of what it cannot write to, also where it only reads
         kind = getattr(torch, precision)
         squares = None
@@ -268,7 +284,7 @@ class TorchExact:
         """Twice the length of each question, in the scale of the rows; for L2."""
         if not self._is_l2:
             return None
-        column = (2.0 * self._scale * lengths).astype(np.float32)[:, None]
+        column = (2.0 * lengths).astype(np.float32)[:, None]
         return self._torch.from_numpy(column).to(self._device, self._torch.float32)
 
     def _blocks(self, queries: int, width: int, size: int) -> _Blocks:
@@ -281,7 +297,7 @@ class TorchExact:
             rows, scores = count, min(SCORES_BLOCK_BYTES, free)
         else:
             scores = min(SCORES_BLOCK_BYTES, free // 2)
-            rows = max(0, free - scores) // per_row
+            rows = max(0, free - scores) // (2 * per_row)  # the last block is there till the next
         block = min(queries, QUERIES_AT_ONCE)
         return _Blocks(
             rows=min(count, max(width, rows)),
@@ -374,28 +390,31 @@ class TorchBackend:
         return max(0, budget)
 
 
-def _scaled(queries: Vectors) -> _Scaled:
-    lengths = np.sqrt(np.einsum("ij,ij->i", queries, queries, dtype=np.float64))
-    unit = queries / np.where(lengths > 0.0, lengths, 1.0)[:, None]
+def _scaled(queries: Vectors, frame: _Frame) -> _Scaled:
+    seen = frame.seen(queries)
+    lengths = np.sqrt(np.einsum("ij,ij->i", seen, seen, dtype=np.float64))
+    unit = seen / np.where(lengths > 0.0, lengths, 1.0)[:, None]
     return _Scaled(np.ascontiguousarray(unit, np.float32), lengths)
 
 
-def _squares_of(vectors: Vectors, scale: float) -> Vectors:
-    """Squared lengths of the scaled vectors."""
+def _squares_of(vectors: Vectors, frame: _Frame) -> Vectors:
+    """Squared lengths of the vectors in their frame."""
     squares = np.empty(len(vectors), np.float32)
     for start in range(0, len(vectors), _SQUARED_AT_ONCE):
-        block = vectors[start : start + _SQUARED_AT_ONCE]
-        block = block if scale == 1.0 else block * np.float32(scale)
+        block = frame.seen(vectors[start : start + _SQUARED_AT_ONCE])
         np.einsum("ij,ij->i", block, block, out=squares[start : start + len(block)])
     return squares
 
 
-def _scale_of(vectors: Vectors) -> float:
-    """A power of two that brings the greatest number near 1; 1 where halves hold them as they are.
-
-    Products of halves overflow above 65,504, and numbers below 6e-8 vanish.
-    """
-    greatest = max(float(vectors.max(initial=0.0)), -float(vectors.min(initial=0.0)))
+def _frame_of(vectors: Vectors, *, is_l2: bool) -> _Frame:
+    """The middle of the vectors, for L2, and the scale of what is left of them."""
+    centre = None
+    if is_l2 and len(vectors):
+        centre = np.asarray(vectors.mean(axis=0, dtype=np.float64), np.float32)
+    greatest = 0.0
+    for start in range(0, len(vectors), _SQUARED_AT_ONCE):
+        block = _Frame(centre, 1.0).seen(vectors[start : start + _SQUARED_AT_ONCE])
+        greatest = max(greatest, float(block.max(initial=0.0)), -float(block.min(initial=0.0)))
     if greatest == 0.0 or 2.0**-6 <= greatest <= 16.0:
-        return 1.0
-    return 2.0 ** max(-120, min(120, -math.frexp(greatest)[1]))
+        return _Frame(centre, 1.0)
+    return _Frame(centre, 2.0 ** max(-120, min(120, -math.frexp(greatest)[1])))

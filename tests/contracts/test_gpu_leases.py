@@ -30,7 +30,7 @@ def take(store: ControlStore, holder: str, memory_gib: float, gpu: str = "GPU-1"
 
 
 def test_a_gpu_is_shared_until_its_memory_is_given_out(store: ControlStore) -> None:
-    """What is leased and what is in use overlap, so the greater counts; the refusal names it all."""
+    """What is leased and what is in use overlap, so the greater counts; a refusal names all."""
     a, b = take(store, "a", 50), take(store, "b", 29)
     assert (a.fence, b.fence) == (1, 2)
     refused = store.acquire_gpu(wish("c", 2))

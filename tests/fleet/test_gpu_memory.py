@@ -55,7 +55,7 @@ def test_lists_take_their_codes_twice_and_nothing_less_will_do() -> None:
 
 @given(SIZES, SIZES, SIZES)
 def test_what_is_given_out_never_passes_the_memory(total: int, used: int, leased: int) -> None:
-    """With the reserve, whatever is in use and leased; and more in use never makes more available."""
+    """With the reserve, whatever is in use and leased; more in use never makes more available."""
     free = available_bytes(total, used, leased)
     assert free >= 0
     assert free == 0 or free + max(used, leased) + RESERVE_BYTES == total
