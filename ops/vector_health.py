@@ -4,7 +4,7 @@ Reading costs what there is to read, so each look says which of them it is: heal
 the control store, ids are all ids of both sides, a scrub is every stored byte.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.note_store import NoteIndexStore
 from fleet.vectors.health import (
+    COUNT_MAX,
     GenerationSize,
     IdDrift,
     IndexHealth,
@@ -31,8 +32,6 @@ from ops.outcomes import outcomes
 from resources.vectors.network_indexes import NetworkIndexes
 
 HEALTH = "vector_index_health"
-COUNT_MAX = 100_000
-"""Waiting notes are counted so far; a look must not read a log of millions."""
 PAGE_IDS = 50_000
 NAMED_IDS = 5
 
@@ -80,18 +79,28 @@ def remove_old(control_store: ControlStore, indexes: NetworkIndexes, clock: Cloc
 
 def scrub_indexes(control_store: ControlStore, indexes: NetworkIndexes, clock: Clock) -> None:
     """Read every stored byte of every kept generation, and tell each network's standing."""
-    for network_id in indexes.declaration.network_ids:
-        facts = _scrub(indexes, network_id, clock)
+    scrub_networks(control_store, indexes, clock, indexes.declaration.network_ids)
+
+
+def scrub_networks(
+    control_store: ControlStore, indexes: NetworkIndexes, clock: Clock, networks: Sequence[str]
+) -> dict[str, ScrubFacts]:
+    """The same for some networks; what was found, without those that have no index."""
+    found = {}
+    for network_id in networks:
+        facts = scrub_index(indexes, network_id, clock)
         if facts is not None:
+            found[network_id] = facts
             control_store.change_index_standing(network_id, partial(_scrubbed, facts))
+    return found
 
 
 def _scrubbed(facts: ScrubFacts, standing: IndexStanding) -> IndexStanding:
     return standing._replace(scrub=facts)
 
 
-def _scrub(indexes: NetworkIndexes, network_id: str, clock: Clock) -> ScrubFacts | None:
-    """What one network's bytes are like; None where nothing was ever published."""
+def scrub_index(indexes: NetworkIndexes, network_id: str, clock: Clock) -> ScrubFacts | None:
+    """What the stored bytes of one network's generations are like; None where there is none."""
     names = list(dict.fromkeys(one.generation for one in indexes.store.published(network_id)))
     damages: list[str] = []
     size_bytes = read = 0
@@ -142,7 +151,7 @@ def _drift(notes: NoteIndexStore, indexes: NetworkIndexes, network_id: str) -> I
     pointer = indexes.store.current(network_id)
     if pointer is None:
         return None
-    inside = live_note_ids(indexes.store.open(pointer).rows_path)
+    inside = live_note_ids(indexes.store.open(pointer))
     exist: set[str] = set()
     after = ""
     while page := notes.note_ids(network_id, after, PAGE_IDS):

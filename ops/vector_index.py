@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fleet.errors import FencedError, RecallTooLowError, StateroomError
 from fleet.ports.clock import Clock
+from fleet.ports.control_store import ControlStore
 from fleet.ports.note_store import NoteIndexStore
-from fleet.vectors.records import IndexManifest, VectorPolicy
+from fleet.vectors.records import IndexManifest, IndexPointer, VectorPolicy
 from fleet.vectors.standing import (
     IndexStanding,
     RefreshResult,
     facts_of,
     with_result,
 )
+from ops.index_lease import building
 
 if TYPE_CHECKING:
     from fleet.ports.vector_store import VectorStore
@@ -50,13 +52,16 @@ class Refreshed(NamedTuple):
     """Generations that the policy does not keep."""
 
 
-def refresh_index(ports: IndexPorts, network_id: str, demand_term: Callable[[], int]) -> Refreshed:
+def refresh_index(
+    ports: IndexPorts, network_id: str, demand_term: Callable[[], int], *, anew: str = ""
+) -> Refreshed:
     """Make a network's index hold all its embeddings; publish it when it is good enough.
 
     Args:
         ports: the world.
         network_id: the network.
         demand_term: gives the term of the lease, or refuses; asked before building and after it.
+        anew: why it is to be built from nothing; empty: as planned.
 
     Raises:
         RecallTooLowError: it finds too little; the generation before goes on serving.
@@ -64,13 +69,60 @@ def refresh_index(ports: IndexPorts, network_id: str, demand_term: Callable[[], 
     """
     before = ports.notes.index_standing(network_id)
     term = demand_term()
-    outcome = ports.builder.refresh(network_id, ports.model, fence=term)
+    outcome = ports.builder.refresh(network_id, ports.model, fence=term, anew=anew)
     manifest = outcome.manifest or _current(ports.vectors, network_id)
     standing = _record(ports, before, outcome, manifest, term)
     removed = ports.vectors.keep(network_id, ports.policy.keep_generations)
     return Refreshed(
         standing, outcome.plan.action.value, outcome.plan.reasons, manifest, tuple(removed)
     )
+
+
+def roll_back_index(
+    store: ControlStore,
+    vectors: VectorStore,
+    clock: Clock,
+    network_id: str,
+    generation: str,
+    policy: VectorPolicy,
+    reason: str,
+) -> IndexPointer:
+    """Serve an earlier generation again, under the lease of the network's builder.
+
+    Committed by the new pointer; the standing is made true after it. Killed between the two, the
+    next refresh makes it true.
+
+    Args:
+        store: holds lease and standing.
+        vectors: holds the generations.
+        clock: dates the pointer.
+        network_id: the network.
+        generation: published before.
+        policy: of the network.
+        reason: for people; it stands in the pointer.
+
+    Raises:
+        NotFoundError: it was never published, or has been removed.
+        CorruptObjectError: it is not whole.
+        FencedError: the index is being built; nothing was changed.
+    """
+    with building(store, network_id) as lease:
+        term = lease.demand_term()
+        pointer = vectors.rollback(
+            network_id, generation, fence=term, at=clock.now(), reason=reason
+        )
+        manifest = vectors.manifest(network_id, generation)
+
+        def told(stored: IndexStanding) -> IndexStanding:
+            # Which notes came after that generation is not known by number: all are looked at.
+            is_older = manifest.sequence < stored.sequence
+            return stored._replace(
+                facts=facts_of(manifest, policy),
+                indexed_change=0 if is_older else stored.indexed_change,
+            )
+
+        store.change_index_standing(network_id, told, term)
+    return pointer
 
 
 def _current(vectors: VectorStore, network_id: str) -> IndexManifest | None:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
@@ -24,6 +25,7 @@ EMBED_JOB, BUILD_JOB, SCRUB_JOB, UPKEEP_JOB = (
     "scrub_indexes_job",
     "index_upkeep_job",
 )
+BUILD_OP = "build_index_op"
 VECTOR_CLASS = {"stateroom/class": "vectors"}
 
 
@@ -51,6 +53,12 @@ def embed_notes_op(
     yield from record_partitions(context, EMBEDDINGS, "network", record)
 
 
+class BuildIndexConfig(dg.Config):
+    """How indexes are brought up to date."""
+
+    anew: str = Field(default="", description="Why they are built from nothing; empty: as planned.")
+
+
 @dg.op(
     ins={"after": dg.In(dg.Nothing)},
     out=dg.Out(dg.Nothing),
@@ -59,6 +67,7 @@ def embed_notes_op(
 )
 def build_index_op(
     context: dg.AssetExecutionContext,
+    config: BuildIndexConfig,
     control_store: dg.ResourceParam[ControlStore],
     network_indexes: dg.ResourceParam[NetworkIndexes],
     clock: dg.ResourceParam[Clock],
@@ -78,7 +87,7 @@ def build_index_op(
                 network_indexes.declaration.network(network_id).policy,
                 clock,
             )
-            refreshed = refresh_index(ports, network_id, lease.demand_term)
+            refreshed = refresh_index(ports, network_id, lease.demand_term, anew=config.anew)
         return _index_evidence(refreshed, clock)
 
     yield from record_partitions(context, INDEX, "network", record)

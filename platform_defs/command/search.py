@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fleet.vectors.records import SearchAnswer, SearchHit
     from resources.vectors.network_indexes import NetworkIndexes
 
+VECTORS, HYBRID, WORDS = "vectors", "hybrid", "words"
 NOT_CUT_CHARS = 20
 """A note is never cut shorter, however narrow the terminal."""
 
@@ -46,10 +47,12 @@ class Found(NamedTuple):
 @click.option("-k", default=10, show_default=True, type=click.IntRange(1, 10_000), metavar="N",
               help="So many notes.")  # fmt: skip
 @click.option("--where", metavar="FILTER", help="Only notes that pass: see below.")
-@click.option("--hybrid", is_flag=True, help="Count the words, too: for names, codes and numbers.")
+@click.option("--vectors", "how", flag_value=VECTORS, default=VECTORS, help="By meaning; default.")
+@click.option("--hybrid", "how", flag_value=HYBRID, help="By meaning and by words.")
+@click.option("--words", "how", flag_value=WORDS, help="By words alone: names, codes, numbers.")
 @json_option
 def search(
-    text: str, networks: tuple[str, ...], k: int, where: str | None, hybrid: bool, as_json: bool
+    text: str, networks: tuple[str, ...], k: int, where: str | None, how: str, as_json: bool
 ) -> None:
     """Find notes of agents by their meaning, and say how fresh the answer is.
 
@@ -70,7 +73,7 @@ def search(
         parse_filter(where)
     settings = load_settings()
     asked = [demand_network(settings, name) for name in dict.fromkeys(networks)]
-    found = _found(settings, text, asked, k, where, hybrid=hybrid)
+    found = _found(settings, text, asked, k, where, how)
     waiting = _waiting(settings, [one.network_id for one in found.answers])
     now = datetime.now(UTC)
     if as_json:
@@ -80,7 +83,7 @@ def search(
 
 
 def _found(
-    settings: Settings, text: str, asked: list[str], k: int, where: str | None, *, hybrid: bool
+    settings: Settings, text: str, asked: list[str], k: int, where: str | None, how: str
 ) -> Found:
     """Ask each network, and put the answers together by score.
 
@@ -92,13 +95,17 @@ def _found(
 
     indexes = existing_indexes(settings)
     networks = asked or list(indexes.declaration.network_ids)
-    _demand_one_model(indexes, networks)
+    if how != WORDS:
+        _demand_one_model(indexes, networks)
     answers: list[SearchAnswer] = []
     missing: list[str] = []
     for network_id in networks:
         try:
             searcher = indexes.searcher(network_id)
-            answers.append(searcher.search(text, k, where=where, hybrid=hybrid))
+            if how == WORDS:
+                answers.append(searcher.search_words(text, k, where=where))
+            else:
+                answers.append(searcher.search(text, k, where=where, hybrid=how == HYBRID))
         except NotFoundError:
             if network_id in asked:
                 raise

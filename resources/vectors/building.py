@@ -121,13 +121,16 @@ class IndexBuilder:
     def _reason(self) -> str:
         return self._given_reason if isinstance(self._given_reason, str) else self._given_reason()
 
-    def refresh(self, network_id: str, model: EmbeddingModel, fence: int = 0) -> RefreshOutcome:
+    def refresh(
+        self, network_id: str, model: EmbeddingModel, fence: int = 0, *, anew: str = ""
+    ) -> RefreshOutcome:
         """Make the index hold all embeddings; nothing is done when it does.
 
         Args:
             network_id: the network.
             model: whose embeddings.
             fence: term of the lease under which this builder works.
+            anew: why it is to be built from nothing, whatever has changed; empty: as planned.
 
         Raises:
             RecallTooLowError: even a rebuilt index stays below the recall target; nothing changed.
@@ -143,6 +146,8 @@ class IndexBuilder:
         plan = plan_refresh(held.files and held.files.manifest, changes, model, self._policy)
         if held.damage:
             plan = plan._replace(action=RefreshAction.REBUILD, reasons=(held.damage,))
+        if anew and (held.pointer is not None or plan.new):
+            plan = plan._replace(action=RefreshAction.REBUILD, reasons=(anew,))
         if plan.action is RefreshAction.NOTHING:
             return RefreshOutcome(plan, None, None, None)
         if plan.action is RefreshAction.UPDATE and held.files is not None and held.rows is not None:

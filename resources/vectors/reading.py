@@ -150,6 +150,15 @@ class NetworkSearcher:
         query = np.array(vector, np.float32).reshape(1, -1)
         return self._answer(self._ready(), query, k, where, None)
 
+    def search_words(self, text: str, k: int = 10, *, where: str | None = None) -> SearchAnswer:
+        """The notes that share words with a text, by BM25 alone; otherwise as `search`."""
+        opened = self._ready()
+        self._demand_k(k)
+        passing, passed = self._passing(opened, where)
+        ranking = self._full_text(opened).rank(text, k, passing)
+        _, scores = fuse_rankings([ranking], k)
+        return self._told(opened, ranking, scores, "bm25", passed)
+
     def _ready(self) -> _Opened:
         if self._opened is None:
             self.refresh()
@@ -199,13 +208,8 @@ class NetworkSearcher:
     def _answer(
         self, opened: _Opened, query: Vectors, k: int, where: str | None, words: str | None
     ) -> SearchAnswer:
-        if not 1 <= k <= K_MAX:
-            raise InvalidInputError("k", k, f"1 to {K_MAX}")
-        passing = opened.mask
-        passed = opened.manifest.live
-        if where is not None:
-            passing = rows_passing(opened.rows, parse_filter(where)) & opened.live
-            passed = int(passing.sum())
+        self._demand_k(k)
+        passing, passed = self._passing(opened, where)
         depth = k if words is None else max(k, FUSED_DEPTH)
         found, method = self._nearest(opened, query, depth, passing, passed)
         rows, scores = _found(found, k)
@@ -213,6 +217,27 @@ class NetworkSearcher:
             ranking = self._full_text(opened).rank(words, depth, passing)
             rows, scores = fuse_rankings([found.rows[0], ranking], k)
             method += " + bm25"
+        return self._told(opened, rows, scores, method, passed)
+
+    def _demand_k(self, k: int) -> None:
+        if not 1 <= k <= K_MAX:
+            raise InvalidInputError("k", k, f"1 to {K_MAX}")
+
+    def _passing(self, opened: _Opened, where: str | None) -> tuple[Mask | None, int]:
+        """Rows that may be found, None for all, and how many notes they are."""
+        if where is None:
+            return opened.mask, opened.manifest.live
+        passing = rows_passing(opened.rows, parse_filter(where)) & opened.live
+        return passing, int(passing.sum())
+
+    def _told(
+        self,
+        opened: _Opened,
+        rows: Rows,
+        scores: npt.NDArray[np.float32],
+        method: str,
+        passed: int,
+    ) -> SearchAnswer:
         recall = opened.manifest.recall
         return SearchAnswer(
             network_id=self._network_id,

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from fleet.errors import CorruptObjectError
-from fleet.vectors.records import EmbeddingModel, IndexPointer
+from fleet.vectors.records import EmbeddingModel, IndexManifest, VectorPolicy
 from resources.object_store.directory import DirectoryObjectStore
 from resources.vectors.faiss_backend import FaissBackend
-from resources.vectors.generation_rows import live_mask, open_rows
+from resources.vectors.given_vectors import GivenVectors
 from resources.vectors.index_store import ObjectVectorStore
+from resources.vectors.reading import NetworkSearcher
 
 PROBE_SEED = 20261121
 """Of the vector that each index is asked for."""
@@ -29,35 +30,30 @@ def check_store(folder: Path, copies: Path) -> dict[str, Any]:
         CorruptObjectError: an index or a batch is damaged or missing.
     """
     store = ObjectVectorStore(DirectoryObjectStore(folder), copies)
-    numbers: dict[str, Any] = {"networks": 0, "indexes": 0, "vectors": 0, "batches": 0}
+    numbers: dict[str, Any] = {"networks": 0, "indexes": 0, "notes": 0, "batches": 0}
     for network_id in store.networks():
         numbers["networks"] += 1
         pointer = store.current(network_id)
         if pointer is not None:
+            manifest = store.manifest(network_id, pointer.generation)
             numbers["indexes"] += 1
-            numbers["vectors"] += _check_index(store, pointer)
-            model = store.manifest(network_id, pointer.generation).model
-            numbers["batches"] += _check_batches(store, network_id, model)
+            numbers["notes"] += _check_index(store, manifest)
+            numbers["batches"] += _check_batches(store, network_id, manifest.model)
     return numbers
 
 
-def _check_index(store: ObjectVectorStore, pointer: IndexPointer) -> int:
-    """Open an index as readers do and ask it once; vectors inside."""
-    files = store.open(pointer)
-    manifest = files.manifest
-    index = FaissBackend(1).open(files.index_path)
-    rows = open_rows(files.rows_path)
-    live = live_mask(rows)
-    counted = (index.ntotal, index.dimensions, rows.num_rows, int(live.sum()))
-    wanted = (manifest.ntotal, manifest.model.dimensions, manifest.rows, manifest.live)
-    if counted != wanted:
+def _check_index(store: ObjectVectorStore, manifest: IndexManifest) -> int:
+    """Open an index as readers do and ask it once; notes inside."""
+    own = GivenVectors(manifest.model, {})
+    searcher = NetworkSearcher(store, FaissBackend(1), own, manifest.network_id, VectorPolicy())
+    probe = np.random.default_rng(PROBE_SEED).standard_normal(manifest.model.dimensions)
+    answer = searcher.search_vector(probe, 10)
+    if manifest.live and not answer.hits:
         raise CorruptObjectError(
-            f"index {manifest.network_id}/{manifest.generation}: vectors, dimensions, rows, live "
-            f"rows are {counted}, its manifest says {wanted}"
+            f"index {manifest.network_id}/{manifest.generation} holds {manifest.live} notes, but "
+            "none is found"
         )
-    probe = np.random.default_rng(PROBE_SEED).standard_normal((1, index.dimensions))
-    index.search(probe.astype(np.float32), 10, manifest.search, live)
-    return index.ntotal
+    return manifest.live
 
 
 def _check_batches(store: ObjectVectorStore, network_id: str, model: EmbeddingModel) -> int:

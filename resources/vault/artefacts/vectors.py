@@ -1,14 +1,16 @@
 """Kind `vectors`: embeddings and the published indexes of a vector store, one consistent cut.
 
-Of each network: the generation that the newest pointer names, whole, and that pointer; the log of
-its embeddings and the data that it names. What is superseded or was never published stays out.
+Of each network: the generation that the newest pointer names, with the parts that it shares with
+earlier ones, and that pointer; the log of its embeddings and their data. What is superseded or was
+never published stays out.
 
-Why the cut is consistent although builders go on. A generation is removed manifest first, so parts
-whose manifest is still there after they were read were all there; else the newest pointer is read
-again. The pointer comes last. The log is listed after the pointers, so it holds every batch of the
-generation; the data are listed after the log, so they hold every batch of the log. Nothing that was
-listed is ever changed: objects are created once. Every part is compared with its manifest, and data
-with their name, while they are read: a damaged index is told now, not in the hour of a restore.
+Why the cut is consistent although builders go on. A generation is removed manifest first, and a
+part only when no manifest names it, so parts whose manifest is still there after they were read
+were all there; else the newest pointer is read again. The pointer comes last. The log is listed
+after the pointers, so it holds every batch of the generation; the data are listed after the log, so
+they hold every batch of the log. Nothing that was listed is ever changed: objects are created once.
+Every part is compared with its manifest, and data with their name, while they are read: a damaged
+index is told now, not in the hour of a restore.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from fleet.vectors.manifest_json import read_manifest, read_pointer
 from fleet.vectors.records import IndexManifest, IndexPointer
 from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.artefacts.port import HeldBytes, Omission, SourceFile
+from resources.vectors.index_store import part_key
 
 S3_SCHEME = "s3://"
 _INDEXES, _EMBEDDINGS = "indexes/", "embeddings/"
@@ -115,10 +118,10 @@ class VectorsSource:
         )
 
     def _generation(self, pointer: IndexPointer, manifest: IndexManifest) -> Iterator[SourceFile]:
-        folder = _manifest_key(pointer).removesuffix("manifest.json")
-        digests = {f"{folder}{part.name}": part.sha256 for part in manifest.parts}
+        network_id = pointer.network_id
+        digests = {part_key(network_id, part): part.sha256 for part in manifest.parts}
         digests[_manifest_key(pointer)] = pointer.manifest_sha256
-        for one in self._store.list_objects(folder):
+        for one in self._store.list_objects(f"{_INDEXES}{network_id}/generations/"):
             if one.key in digests:
                 yield from self._placed(one, digests[one.key])
 

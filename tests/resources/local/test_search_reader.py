@@ -228,6 +228,11 @@ def test_a_declaration_goes_through_json_unchanged_and_anything_else_is_refused(
     assert read_declaration(declaration_document(declared)) == declared
     assert declared.network("own").given == GIVEN
     document = declaration_document(declared)
-    for wrong in ({**document, "colour": 1}, {"networks": []}, {**document, "adopted": [{}]}):
+    odd: list[dict[str, Any]] = [
+        {**document, "colour": 1},
+        {"networks": []},
+        {**document, "adopted": [{}]},
+    ]
+    for wrong in odd:
         with pytest.raises(InvalidInputError, match="declaration of vector indexes"):
             read_declaration(wrong)
