@@ -1,6 +1,6 @@
 """Exact search and building of lists on a GPU, against FAISS on the processor and the bandwidth.
 
-`python benchmarks/vectors_gpu.py` (`--quick`: 100,000 vectors; `--json`). One million vectors of 384
+`python benchmarks/vectors_gpu.py` (`--quick`: 100,000 vectors; `--json`). A million vectors of 384
 dimensions by default: searched exactly on the GPU (torch in halves with the second comparison, and
 FAISS where its GPU wheel is there), against `faiss.knn` on all cores in the same run, and against
 the time that reading the database once takes at the bandwidth that a copy on the device reaches.

@@ -14,8 +14,12 @@ import numpy as np
 import pytest
 
 from fleet.errors import InvalidInputError, PermanentError
-from fleet.vectors.records import Metric
+from fleet.vectors.records import EmbeddingModel, Metric
+from resources.gpu.devices import Finding, GpuDevices
+from resources.vectors.leased_embedder import GPU_TEXTS_MIN, leased_embedder, model_need
 from resources.vectors.transformer_embedder import TransformerEmbedder, folder_digest
+from tests.fakes.torch_device import OutOfMemoryError
+from tests.resources.gpu.test_leasing import FIRST, World, sight, sound
 
 needs_extra = pytest.mark.skipif(
     importlib.util.find_spec("sentence_transformers") is None,
@@ -141,3 +145,93 @@ def test_the_revision_changes_with_every_byte_and_name(tmp_path: Path) -> None:
     second = folder_digest(tmp_path)
     (tmp_path / "a.bin").rename(tmp_path / "d.bin")
     assert len({first, second, folder_digest(tmp_path)}) == 3
+
+
+class OnDevice(TransformerEmbedder):
+    """A model on a device that fails as told; its vectors are all alike."""
+
+    def __init__(self, device: str, failures: list[Exception | None]) -> None:
+        """What each call raises, or None."""
+        super().__init__(Path("tiny"), device)
+        self.failures, self.shares, self.freed = failures, list[float](), 0
+
+    def embed(self, texts: Any, *, share: float = 1.0) -> Any:
+        """By the next failure."""
+        self.shares.append(share)
+        failure = self.failures.pop(0) if self.failures else None
+        if failure is not None:
+            raise failure
+        return np.full((len(texts), 2), 0.5, np.float32)
+
+    def free(self) -> None:
+        """Counted."""
+        self.freed += 1
+
+
+class OnProcessor:
+    """The same model, told apart by its vectors."""
+
+    model = EmbeddingModel("tiny", "1", 2)
+
+    def embed(self, texts: Any) -> Any:
+        """All alike."""
+        return np.full((len(texts), 2), 0.25, np.float32)
+
+
+FULL = OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(
+    ("failures", "shares", "on_device", "counted"),
+    [
+        ([], [1.0], True, {}),
+        ([FULL], [1.0, 0.5], True, {}),
+        ([FULL, FULL], [1.0, 0.5], False, {"memory": 1}),
+        ([RuntimeError("CUDA error: unspecified launch failure")], [1.0], False, {"lost": 1}),
+    ],
+)
+def test_large_batches_go_to_a_leased_gpu(
+    tmp_path: Path,
+    failures: list[Exception | None],
+    shares: list[float],
+    on_device: bool,
+    counted: dict[str, int],
+) -> None:
+    """Small ones never; half a batch after a full memory, then the processor, counted."""
+    (tmp_path / "weights").write_bytes(b"x" * 1000)
+    world, machine = World(), sight([sound(FIRST)], [FIRST])
+    opened: list[OnDevice] = []
+
+    def open_on(folder: Path, device: str) -> OnDevice:
+        assert device == "cuda:0"
+        opened.append(OnDevice(device, list(failures)))
+        return opened[-1]
+
+    processor = OnProcessor()
+    with leased_embedder(
+        tmp_path, processor, world.devices, world.store, purpose="e", sight=machine,
+        on_device=open_on,
+    ) as embedder:  # fmt: skip
+        assert embedder.embed(["few"]).tolist() == [[0.25, 0.25]]
+        assert world.store.gpu_leases() == []
+        found = embedder.embed(["text"] * GPU_TEXTS_MIN)
+        assert (found == (0.5 if on_device else 0.25)).all()
+        (lease,) = world.store.gpu_leases()
+        assert lease.memory_bytes == model_need(tmp_path).wanted_bytes
+        assert embedder.model == processor.model
+    assert opened[0].shares == shares
+    assert opened[0].freed == len(failures)
+    assert world.store.gpu_leases() == []
+    assert {one.reason: one.fallbacks for one in world.store.gpu_fallbacks()} == counted
+
+
+def test_without_a_gpu_for_torch_large_batches_are_the_processors(tmp_path: Path) -> None:
+    """FAISS seeing one does not help a model of torch."""
+    found = {"nvml": Finding(1, "one"), "torch": Finding(0, "no"), "faiss": Finding(1, "one")}
+    world = World()
+    devices = GpuDevices("auto", lambda: found)
+    with leased_embedder(
+        tmp_path, OnProcessor(), devices, world.store, purpose="e", sight=sight([], [])
+    ) as embedder:
+        assert (embedder.embed(["text"] * GPU_TEXTS_MIN) == 0.25).all()
+    assert world.store.gpu_leases() == []
