@@ -101,7 +101,7 @@ def looks(store: SqlControlStore, path: Path) -> None:
 
 
 def appends(folder: Path) -> None:
-    """Batches of notes in two stores, one without the log; in turn, so that load hits both alike."""
+    """Batches of notes in two stores, one without the log, in turn: load hits both alike."""
     stores = [open_store(folder / f"{name}.db") for name in ("logged", "bare")]
     engine = sa.create_engine(f"sqlite:///{folder / 'bare.db'}")
     with engine.begin() as connection:
