@@ -32,7 +32,8 @@ from ops.outcomes import outcomes
 from resources.vectors.network_indexes import NetworkIndexes
 
 HEALTH = "vector_index_health"
-PAGE_IDS = 50_000
+PAGE_IDS, PAGE_CHANGES = 50_000, 4096
+"""Read at a time; a change comes with its note."""
 NAMED_IDS = 5
 
 
@@ -75,6 +76,31 @@ def remove_old(control_store: ControlStore, indexes: NetworkIndexes, clock: Cloc
         generations += len(kept)
         leftovers += len(left)
     return Removed(generations, leftovers, tuple(busy))
+
+
+def ask_anew(notes: NoteIndexStore, indexes: NetworkIndexes) -> list[str]:
+    """Let the sensor ask for indexes that are gone, or were made by a model that is gone; why.
+
+    A note that waits brings a refresh anyhow; this is for networks in which none does.
+    """
+    reasons = []
+    for backlog in notes.note_backlogs(1):
+        network_id, standing = backlog.network_id, backlog.standing
+        if network_id not in indexes.declaration.network_ids or not standing.indexed_change:
+            continue
+        model_id = indexes.embedder(network_id).model.model_id
+        if standing.model_id != model_id:
+            reasons.append(f"{network_id}: made by {standing.model_id}, now it is {model_id}")
+        elif standing.facts is not None and indexes.store.current(network_id) is None:
+            reasons.append(f"{network_id}: {standing.facts.generation} was published and is gone")
+        else:
+            continue
+        notes.change_index_standing(network_id, _unindexed)
+    return reasons
+
+
+def _unindexed(standing: IndexStanding) -> IndexStanding:
+    return standing._replace(indexed_change=0)
 
 
 def scrub_indexes(control_store: ControlStore, indexes: NetworkIndexes, clock: Clock) -> None:
@@ -150,7 +176,8 @@ def _drift(notes: NoteIndexStore, indexes: NetworkIndexes, network_id: str) -> I
     standing = notes.index_standing(network_id)
     pointer = indexes.store.current(network_id)
     if pointer is None:
-        return None
+        lost = (f"the whole index {standing.facts.generation}",) if standing.facts else ()
+        return IdDrift(network_id, 0, (), 0, lost, 1) if lost else None
     inside = live_note_ids(indexes.store.open(pointer))
     exist: set[str] = set()
     after = ""
@@ -159,7 +186,7 @@ def _drift(notes: NoteIndexStore, indexes: NetworkIndexes, network_id: str) -> I
         after = page[-1]
     waiting: set[str] = set()
     change = standing.indexed_change
-    while changes := notes.note_changes(network_id, change, PAGE_IDS):
+    while changes := notes.note_changes(network_id, change, PAGE_CHANGES):
         waiting.update(one.note_id for one in changes)
         change = changes[-1].change_id
     orphans = sorted(inside - exist - waiting)
@@ -188,11 +215,12 @@ def measure_health_op(
     """Upkeep first, so that what is told is what is left."""
     with outcomes(context.op_execution_context.retry_number):
         removed = remove_old(control_store, network_indexes, clock)
+        anew = ask_anew(control_store, network_indexes)
         found = look_at_health(control_store, network_indexes, clock.now())
-    context.add_asset_metadata(health_evidence(found, removed))
+    context.add_asset_metadata(health_evidence(found, removed, anew))
 
 
-def health_evidence(found: list[IndexHealth], removed: Removed) -> dict[str, Any]:
+def health_evidence(found: list[IndexHealth], removed: Removed, anew: list[str]) -> dict[str, Any]:
     """Numbers over all networks, and a row for each of the first."""
     recalls = [one.facts.recall for one in found if one.facts and one.facts.recall is not None]
     facts = [one.facts for one in found if one.facts is not None]
@@ -211,6 +239,8 @@ def health_evidence(found: list[IndexHealth], removed: Removed) -> dict[str, Any
         evidence["recall_min"] = round(min(recalls), 4)
     if removed.busy:
         evidence["left_for_the_next_time"] = ", ".join(removed.busy)
+    if anew:
+        evidence["asked_for_anew"] = "; ".join(anew)
     evidence["indexes_in_detail"] = _table(found)
     return evidence
 

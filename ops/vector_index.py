@@ -36,6 +36,8 @@ class IndexPorts(NamedTuple):
     vectors: VectorStore
     builder: IndexBuilder
     model: EmbeddingModel
+    embedder: str
+    """What makes it, as the settings say."""
     policy: VectorPolicy
     clock: Clock
 
@@ -146,6 +148,7 @@ def _record(
     def told(stored: IndexStanding) -> IndexStanding:
         moved = stored._replace(
             indexed_change=before.embedded_change,
+            embedder=ports.embedder,
             facts=None if manifest is None else facts_of(manifest, ports.policy),
         )
         return with_result(moved, result, reason, now)

@@ -85,6 +85,7 @@ def build_index_op(
                 network_indexes.store,
                 builder,
                 network_indexes.embedder(network_id).model,
+                network_indexes.declaration.network(network_id).embedder_id,
                 network_indexes.declaration.network(network_id).policy,
                 clock,
             )

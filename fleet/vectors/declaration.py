@@ -36,6 +36,12 @@ class NetworkVectors:
     gpu: str = "auto"
     """As `GpuDevices` takes it: auto, require or off."""
 
+    @property
+    def embedder_id(self) -> str:
+        """What makes the vectors, as the settings say it: another text means embedding anew."""
+        given = "" if self.given is None else f"{self.given.name}/{self.given.dimensions}"
+        return " ".join(filter(None, (self.embedder, self.model_path, given)))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdoptedDeclaration:
