@@ -127,8 +127,8 @@ class VectorSettings:
     )
     builds_at_once: int = key(
         kinds.whole(1, 64, "builds"),
-        "Builds that run at once, over all machines: one for each GPU (each leases its own), or one "
-        "on a processor, of which a build takes every core.",
+        "Builds that run at once, over all machines: one for each GPU (each leases its own), or "
+        "one on a processor, of which a build takes every core.",
         default=1,
     )
     scrub_cron: str = key(
