@@ -29,6 +29,7 @@ from fleet.vectors.standing import DAMAGES_MAX, IndexStanding, ScrubFacts
 from ops.evidence import number_evidence
 from ops.index_lease import building
 from ops.outcomes import outcomes
+from ops.vector_index import keep_generations
 from resources.vectors.network_indexes import NetworkIndexes
 
 HEALTH = "vector_index_health"
@@ -67,13 +68,13 @@ def remove_old(control_store: ControlStore, indexes: NetworkIndexes, clock: Cloc
         try:
             with building(control_store, network_id) as lease:
                 lease.demand_term()
-                kept = indexes.store.keep(network_id, policy.keep_generations)
+                gone = keep_generations(indexes.store, network_id, policy)
                 oldest = clock.now() - timedelta(seconds=policy.leftover_age_s)
                 left = indexes.store.remove_leftovers(network_id, oldest.__gt__)
         except LeaseLostError:
             busy.append(network_id)
             continue
-        generations += len(kept)
+        generations += len(gone)
         leftovers += len(left)
     return Removed(generations, leftovers, tuple(busy))
 

@@ -135,7 +135,9 @@ def _index_evidence(refreshed: Refreshed, clock: Clock) -> dict[str, Any]:
         return evidence
     numbers: dict[str, int | float] = {
         "dagster/row_count": manifest.live,
+        "notes": manifest.live,
         "ntotal": manifest.ntotal,
+        "rows_beside": manifest.rows - manifest.index_rows,
         "size_bytes": manifest.size_bytes,
         "build_s": manifest.build_s,
     }
