@@ -43,10 +43,11 @@ def embed_notes_op(
     """Page by page, each committed; a run that was killed is simply run again."""
 
     def record(network_id: str) -> dict[str, Any]:
-        with _builder(control_store, network_id, clock) as lease:
-            ports = EmbeddingPorts(
-                control_store, network_indexes.store, network_indexes.embedder(network_id), clock
-            )
+        with (
+            _builder(control_store, network_id, clock) as lease,
+            network_indexes.leased_embedder(network_id, control_store) as embedder,
+        ):
+            ports = EmbeddingPorts(control_store, network_indexes.store, embedder, clock)
             done = embed_notes(ports, network_id, lease.demand_term)
         return _embedding_evidence(done)
 

@@ -14,6 +14,9 @@ STATIC = "static"
 GIVEN = "given"
 """No embedder: agents hand vectors in with their notes, all of one declared model."""
 
+TRANSFORMERS = "sentence-transformers"
+"""Embedder of an extra: a model of sentence-transformers from the folder `model_path`."""
+
 GIVEN_REVISION = "given"
 """Revision of such a model: of what computes, the platform knows the name alone."""
 
