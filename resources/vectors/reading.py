@@ -32,6 +32,7 @@ from fleet.vectors.records import (
 )
 from resources.vectors.delta_index import with_deltas
 from resources.vectors.generation_rows import hits_of, open_generation_rows, rows_passing
+from resources.vectors.unit_vectors import check_vectors, normalize
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -147,8 +148,12 @@ class NetworkSearcher:
         self, vector: npt.ArrayLike, k: int = 10, *, where: str | None = None
     ) -> SearchAnswer:
         """The notes most like a vector of the index's model; otherwise as `search`."""
-        query = np.array(vector, np.float32).reshape(1, -1)
-        return self._answer(self._ready(), query, k, where, None)
+        opened = self._ready()
+        model = opened.manifest.model
+        query = check_vectors("vector", np.array(vector, np.float32)[None], model.dimensions)
+        if model.metric is Metric.COSINE:
+            query = normalize(query)
+        return self._answer(opened, query, k, where, None)
 
     def search_words(self, text: str, k: int = 10, *, where: str | None = None) -> SearchAnswer:
         """The notes that share words with a text, by BM25 alone; otherwise as `search`."""
