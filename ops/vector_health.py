@@ -17,6 +17,7 @@ from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.note_store import NoteIndexStore
 from fleet.vectors.health import (
+    COUNT_MAX,
     GenerationSize,
     IdDrift,
     IndexHealth,
@@ -31,8 +32,6 @@ from ops.outcomes import outcomes
 from resources.vectors.network_indexes import NetworkIndexes
 
 HEALTH = "vector_index_health"
-COUNT_MAX = 100_000
-"""Waiting notes are counted so far; a look must not read a log of millions."""
 PAGE_IDS = 50_000
 NAMED_IDS = 5
 
@@ -152,7 +151,7 @@ def _drift(notes: NoteIndexStore, indexes: NetworkIndexes, network_id: str) -> I
     pointer = indexes.store.current(network_id)
     if pointer is None:
         return None
-    inside = live_note_ids(indexes.store.open(pointer).rows_path)
+    inside = live_note_ids(indexes.store.open(pointer))
     exist: set[str] = set()
     after = ""
     while page := notes.note_ids(network_id, after, PAGE_IDS):

@@ -75,11 +75,14 @@ def build_index_op(
     """An index that finds too little is not published: the run fails and says by how much."""
 
     def record(network_id: str) -> dict[str, Any]:
-        with _builder(control_store, network_id, clock) as lease:
+        with (
+            _builder(control_store, network_id, clock) as lease,
+            network_indexes.leased_builder(network_id, control_store) as builder,
+        ):
             ports = IndexPorts(
                 control_store,
                 network_indexes.store,
-                network_indexes.builder(network_id),
+                builder,
                 network_indexes.embedder(network_id).model,
                 network_indexes.declaration.network(network_id).policy,
                 clock,

@@ -23,6 +23,8 @@ SIZE_ROWS_MIN = 1000
 """Fewer rows than this are mostly headers: their bytes per row say nothing."""
 SCRUB_AGE_MAX = timedelta(hours=50)
 """Scrubs are nightly: one missed night is an accident, two are none."""
+COUNT_MAX = 100_000
+"""Waiting notes are counted so far; a look must not read a log of millions."""
 REASON_CHARS_MAX = 300
 
 

@@ -22,7 +22,6 @@ from resources.gpu.devices import GpuDevices
 if TYPE_CHECKING:
     from fleet.ports.embedder import Embedder
     from fleet.ports.gpu_lease_store import GpuLeaseStore
-    from resources.vectors.backends import ChosenBackend
     from resources.vectors.building import IndexBuilder
     from resources.vectors.index_store import ObjectVectorStore
     from resources.vectors.reading import NetworkSearcher
@@ -47,7 +46,6 @@ class NetworkIndexes:
         self._lock = threading.RLock()
         self._objects: ObjectStore | None = None
         self._store: ObjectVectorStore | None = None
-        self._backends: dict[str, ChosenBackend] = {}
 
     @property
     def objects(self) -> ObjectStore:
@@ -102,42 +100,29 @@ class NetworkIndexes:
             return GivenVectors(declared.given, {})
         return _open_embedder(declared.embedder, declared.model_path)
 
-    def backend(self, network_id: str) -> ChosenBackend:
-        """What builds and measures this network's index, and why that.
-
-        Raises:
-            PermanentError: its GPU policy is `require`, and no library can compute on one.
-        """
-        from resources.vectors.backends import choose_backend
-
-        policy = self.declaration.network(network_id).gpu
-        with self._lock:
-            if policy not in self._backends:
-                self._backends[policy] = choose_backend(GpuDevices(policy), self._threads)
-            return self._backends[policy]
-
     def builder(self, network_id: str, work: Path | None = None) -> IndexBuilder:
-        """What brings this network's index up to date.
+        """What brings this network's index up to date, on the processor.
 
         Args:
             network_id: the network.
             work: folder for files that are being built; None: the system's.
         """
         from resources.vectors.building import IndexBuilder
+        from resources.vectors.faiss_backend import FaissBackend
 
-        chosen = self.backend(network_id)
         policy = self.declaration.network(network_id).policy
-        now = self._clock.now
-        return IndexBuilder(self.store, chosen.backend, policy, now, work, chosen.reason)
+        backend = FaissBackend(self._threads)
+        return IndexBuilder(self.store, backend, policy, self._clock.now, work, "no GPU was asked")
 
     @contextmanager
     def leased_builder(
         self, network_id: str, leases: GpuLeaseStore, work: Path | None = None
     ) -> Iterator[IndexBuilder]:
-        """As `builder`, with memory of a GPU leased while the block runs, where there is one.
+        """What brings this network's index up to date: on a GPU where that is worth it.
 
-        The builder proves the lease right before it publishes, and writes into the manifest what
-        fell back; fallbacks are counted in the control store at the end.
+        Memory of the GPU is leased when the first large piece of work comes. The builder proves
+        the lease right before it publishes, and writes into the manifest what fell back; fallbacks
+        are counted in the control store at the end.
 
         Args:
             network_id: the network.
@@ -145,23 +130,20 @@ class NetworkIndexes:
             work: folder for files that are being built; None: the system's.
 
         Raises:
-            PermanentError: its GPU policy is `require`, and no library can compute on one.
-            GpuBusyError: the policy is `require`, and no GPU has the memory now: try again later.
-            StoreUnavailableError: the control store does not answer.
+            PermanentError: at once: its GPU policy is `require`, and no library computes on one.
+            GpuBusyError: in the builder: the policy is `require`, and no GPU has the memory now.
+            StoreUnavailableError: in the builder: the control store does not answer.
         """
-        from resources.vectors.backends import VectorWork, leased_backend
         from resources.vectors.building import IndexBuilder
+        from resources.vectors.leased_backend import leased_backend
 
         declared = self.declaration.network(network_id)
-        model = self.embedder(network_id).model
-        rows = sum(batch.rows for batch in self.store.batches(network_id, model))
-        asked = VectorWork(rows, model.dimensions, declared.policy.sample_queries)
         purpose, now = f"vector-index/{network_id}", self._clock.now
         with leased_backend(
-            GpuDevices(declared.gpu), leases, asked, purpose=purpose, threads=self._threads
-        ) as chosen:
+            GpuDevices(declared.gpu), leases, purpose=purpose, threads=self._threads
+        ) as backend:
             yield IndexBuilder(
-                self.store, chosen.backend, declared.policy, now, work, chosen.told, chosen.check
+                self.store, backend, declared.policy, now, work, backend.told, backend.check
             )
 
     def searcher(self, network_id: str) -> NetworkSearcher:

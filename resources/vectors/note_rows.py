@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from fleet.ports.embedder import Embedder, Vectors
     from fleet.ports.note_store import NoteChange
+    from fleet.ports.vector_store import GenerationFiles
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 """Time of a note that is gone: of such a row nothing but the id is looked at."""
@@ -67,12 +68,12 @@ def rows_of_changes(changes: Sequence[NoteChange], vectors: Vectors) -> pa.Table
     return pa.table(columns, schema=embedding_schema(vectors.shape[1]))
 
 
-def live_note_ids(rows_path: str) -> set[str]:
-    """Ids of the notes that an index holds, from the rows file of a verified generation."""
+def live_note_ids(files: GenerationFiles) -> set[str]:
+    """Ids of the notes that a verified generation holds."""
     import pyarrow as pa
 
-    from resources.vectors.generation_rows import live_mask, open_rows
+    from resources.vectors.generation_rows import open_generation_rows
 
-    rows = open_rows(rows_path)
-    live = rows.column("note_id").filter(pa.array(live_mask(rows)))
+    rows = open_generation_rows(files)
+    live = rows.table.column("note_id").filter(pa.array(rows.live))
     return set(cast("list[str]", live.to_pylist()))

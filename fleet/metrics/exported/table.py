@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fleet.metrics.exported import automation, backups, collection, ended, fleet, gpus
+from fleet.metrics.exported import (
+    automation,
+    backups,
+    collection,
+    ended,
+    fleet,
+    gpus,
+    vectors,
+)
 from fleet.metrics.exported.readings import ExportedFamily, Reading
 
 FAMILIES: tuple[ExportedFamily, ...] = (
@@ -14,6 +22,7 @@ FAMILIES: tuple[ExportedFamily, ...] = (
     *ended.FAMILIES,
     *collection.FAMILIES,
     *gpus.FAMILIES,
+    *vectors.FAMILIES,
 )
 
 BY_NAME = {family.name: family for family in FAMILIES}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fleet.errors import (
@@ -18,16 +20,22 @@ from fleet.errors import (
 from fleet.gpu_leases import GpuLease, GpuLeaseWish
 from fleet.gpu_memory import GIB, MemoryNeed
 from fleet.ports.gpu import GpuReading
+from fleet.vectors.records import Metric
 from resources.gpu.cuda_devices import CudaDevice, visible_devices
 from resources.gpu.devices import Finding, GpuDevices
 from resources.gpu.leasing import GpuSight, gpu_turn
 from resources.gpu.nvml import NvmlGpuProbe
 from resources.vectors import backends
-from resources.vectors.backends import FallingBackend, VectorWork, choose_backend, leased_backend
+from resources.vectors.backends import choose_backend
+from resources.vectors.building import IndexBuilder
+from resources.vectors.leased_backend import leased_backend, memory_need
 from tests.fakes.clock import ManualClock
 from tests.fakes.control_store import InMemoryControlStore
 from tests.fakes.cuda import FakeCuda
 from tests.fakes.nvml import FakeGpu, FakeMig, FakeNvml
+from tests.fakes.torch_device import FakeTorch, OutOfMemoryError
+from tests.resources.vectors.test_faiss_backend import ASKED, BACKEND, DATA, SPECS
+from tests.resources.vectors.world import AT, MODEL, NETWORK, VectorWorld
 
 FIRST, SECOND, THIRD = (f"{n}{n}{n}{n}{n}{n}{n}{n}-0000-4000-8000-000000000000" for n in "123")
 SEEN = {"nvml": Finding(2, "2 GPUs"), "torch": Finding(2, "2 devices"), "faiss": Finding(0, "no")}
@@ -249,32 +257,91 @@ def test_no_gpu_is_asked_for_where_no_library_computes() -> None:
 
 
 def test_a_refresh_leases_what_it_computes_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large ones only; what fell back is counted in the store, by machine."""
+    """With the first large piece of work, once; what fell back is counted in the store."""
+    monkeypatch.setattr(backends, "GPU_ROWS_MIN", 500)
+    full: list[Exception | None] = [OutOfMemoryError("CUDA out of memory")] * 2
+    torch = FakeTorch(failures=full)
+    monkeypatch.setattr("resources.vectors.torch_backend.load_torch", lambda: torch)
     world = World()
     machine = sight([sound(FIRST)], [FIRST])
-    small = VectorWork(100, 256)
-    with leased_backend(world.devices, world.store, small, purpose="b", sight=machine) as chosen:
-        assert "fewer than 20000" in chosen.reason
+    wanted = BACKEND.exact(DATA, ASKED, 5, Metric.L2)
+    with leased_backend(world.devices, world.store, purpose="b", sight=machine) as backend:
+        small = BACKEND.exact(DATA[:400], ASKED, 5, Metric.L2)
+        assert np.array_equal(backend.exact(DATA[:400], ASKED, 5, Metric.L2).rows, small.rows)
+        backend.check()
+        assert backend.told() == "fewer than 500 vectors at a time: the processor"
         assert world.store.gpu_leases() == []
-        chosen.check()
-    large = VectorWork(200_000, 256)
-    with leased_backend(world.devices, world.store, large, purpose="b", sight=machine) as chosen:
-        assert isinstance(chosen.backend, FallingBackend)
-        (lease,) = world.store.gpu_leases()
-        assert lease.memory_bytes == backends.memory_need("torch", large).wanted_bytes
-        chosen.check()
-        chosen.backend.fallbacks["memory"] += 2
+        for _ in range(2):
+            assert np.array_equal(backend.exact(DATA, ASKED, 5, Metric.L2).rows, wanted.rows)
+            (lease,) = world.store.gpu_leases()
+        need = memory_need("torch", len(DATA), 16, 1000, 11)
+        assert (lease.memory_bytes, lease.fence) == (need.wanted_bytes, 1)
+        assert backend.build(SPECS["flat"], DATA, Metric.L2, 1).ntotal == len(DATA)
+        backend.check()
+        assert "fell back to the processor (memory 1)" in backend.told()
+        assert "torch fake on cuda:0" in backend.name
     assert world.store.gpu_leases() == []
-    assert [tuple(one) for one in world.store.gpu_fallbacks()] == [("m", "memory", 2)]
+    assert [tuple(one) for one in world.store.gpu_fallbacks()] == [("m", "memory", 1)]
 
-    def away(*_: object) -> None:
-        raise StoreUnavailableError("away")
 
-    monkeypatch.setattr(world.store, "count_gpu_fallbacks", away)
-    with leased_backend(world.devices, world.store, large, purpose="b", sight=machine) as chosen:
-        assert isinstance(chosen.backend, FallingBackend)
-        chosen.backend.fallbacks["lost"] += 1
-    assert len(world.store.gpu_fallbacks()) == 1
+def test_counts_that_cannot_be_stored_undo_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store is away at the end: the search was done, the lease runs out by itself."""
+    monkeypatch.setattr(backends, "GPU_ROWS_MIN", 500)
+    lost: list[Exception | None] = [RuntimeError("CUDA error: unspecified launch failure")]
+    torch = FakeTorch(failures=lost)
+    monkeypatch.setattr("resources.vectors.torch_backend.load_torch", lambda: torch)
+
+    class Uncounting(InMemoryControlStore):
+        def count_gpu_fallbacks(self, node_id: str, counts: Mapping[str, int]) -> None:
+            """Away."""
+            raise StoreUnavailableError("away")
+
+    store, machine = Uncounting(ManualClock()), sight([sound(FIRST)], [FIRST])
+    with leased_backend(World().devices, store, purpose="b", sight=machine) as backend:
+        assert (backend.exact(DATA, ASKED, 5, Metric.L2).rows >= 0).all()
+        assert "lost 1" in backend.told()
+    assert store.gpu_fallbacks() == []
+    assert store.gpu_leases() == []
+
+
+def test_a_build_on_a_gpu_is_published_only_under_its_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A builder frozen past its lease, while another took the memory, publishes nothing."""
+    monkeypatch.setattr(backends, "GPU_ROWS_MIN", 100)
+    monkeypatch.setattr("resources.vectors.torch_backend.load_torch", FakeTorch)
+    vectors = VectorWorld(tmp_path)
+    vectors.write(range(500))
+    world = World()
+    machine = sight([sound(FIRST)], [FIRST])
+    with leased_backend(world.devices, world.store, purpose="b", sight=machine) as backend:
+
+        def told() -> str:
+            """The manifest is being written: time passes, and somebody else comes."""
+            if frozen:
+                world.clock.advance(61)
+                world.lease(FIRST, 79)
+            return backend.told()
+
+        builder = IndexBuilder(
+            vectors.store, backend, vectors.policy, lambda: AT, vectors.work, told, backend.check
+        )
+        frozen = True
+        with pytest.raises(LeaseLostError, match="any more"):
+            builder.refresh(NETWORK, MODEL)
+        assert vectors.store.current(NETWORK) is None
+    for lease in world.store.gpu_leases():
+        world.store.release_gpu(lease)
+    with leased_backend(world.devices, world.store, purpose="b", sight=machine) as backend:
+        frozen = False
+        builder = IndexBuilder(
+            vectors.store, backend, vectors.policy, lambda: AT, vectors.work, told, backend.check
+        )
+        manifest = builder.refresh(NETWORK, MODEL).manifest
+    assert manifest is not None
+    assert "exact by torch fake on cuda:0" in manifest.backend
+    assert f"GPU-{FIRST}" in manifest.backend_reason
+    assert vectors.store.current(NETWORK) is not None
 
 
 def test_cuda_is_asked_for_the_uuids_of_its_devices() -> None:

@@ -12,13 +12,12 @@ from resources.gpu.devices import Finding, GpuDevices
 from resources.vectors import backends
 from resources.vectors.backends import (
     FallingBackend,
-    VectorWork,
     choose_backend,
     classify_failure,
-    memory_need,
 )
 from resources.vectors.faiss_backend import FaissBackend
 from resources.vectors.faiss_gpu_backend import TEMP_BYTES, FaissGpuBackend
+from resources.vectors.leased_backend import memory_need
 from resources.vectors.torch_backend import TorchBackend, TorchExact
 from tests.fakes.faiss_gpu import FakeFaissGpu
 from tests.fakes.torch_device import FakeTorch, OutOfMemoryError
@@ -134,7 +133,6 @@ def test_the_backend_is_chosen_with_its_reason() -> None:
     assert isinstance(processor.backend, FaissBackend)
     assert "torch: is absent" in processor.reason
     assert processor.told() == processor.reason
-    processor.check()
     off = choose_backend(GpuDevices("off", lambda: NOTHING))
     assert "policy off" in off.reason
     with pytest.raises(PermanentError, match="require"):
@@ -160,8 +158,8 @@ def test_a_fallback_stands_in_the_reason() -> None:
 
 def test_memory_is_reckoned_before_it_is_taken() -> None:
     """FAISS builds and searches in full precision, torch searches in half; both go in blocks."""
-    work = VectorWork(1_000_000, 384)
-    torch, faiss = memory_need("torch", work), memory_need("faiss", work)
+    work = (1_000_000, 384, 1000, 11)
+    torch, faiss = memory_need("torch", *work), memory_need("faiss", *work)
     assert torch.database_bytes == 772_000_000
     assert faiss.database_bytes == 1_000_000 * (4 * 384 + 4)
     assert faiss.wanted_bytes > torch.wanted_bytes
