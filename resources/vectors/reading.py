@@ -33,6 +33,7 @@ from fleet.vectors.records import (
 )
 from resources.vectors.delta_index import with_deltas
 from resources.vectors.generation_rows import hits_of, open_generation_rows, rows_passing
+from resources.vectors.unit_vectors import check_vectors, normalize
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -157,7 +158,10 @@ class NetworkSearcher:
         opened = self._ready()
         if model is not None:
             _demand_model(opened.manifest, model)
-        query = np.array(vector, np.float32).reshape(1, -1)
+        made_by = opened.manifest.model
+        query = check_vectors("vector", np.array(vector, np.float32)[None], made_by.dimensions)
+        if made_by.metric is Metric.COSINE:
+            query = normalize(query)
         return self._answer(opened, query, k, where, None)
 
     def search_words(self, text: str, k: int = 10, *, where: str | None = None) -> SearchAnswer:
