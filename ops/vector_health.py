@@ -16,6 +16,7 @@ from fleet.inventory_checks import CheckVerdict
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.note_store import NoteIndexStore
+from fleet.vectors.declaration import NetworkVectors
 from fleet.vectors.health import (
     COUNT_MAX,
     GenerationSize,
@@ -29,6 +30,7 @@ from fleet.vectors.standing import DAMAGES_MAX, IndexStanding, ScrubFacts
 from ops.evidence import number_evidence
 from ops.index_lease import building
 from ops.outcomes import outcomes
+from ops.vector_index import keep_generations
 from resources.vectors.network_indexes import NetworkIndexes
 
 HEALTH = "vector_index_health"
@@ -37,11 +39,17 @@ PAGE_IDS, PAGE_CHANGES = 50_000, 4096
 NAMED_IDS = 5
 
 
+COMPACT_BATCHES_MIN = 64
+"""Fewer batches of a network are not worth joining: each is read in a millisecond."""
+
+
 class Removed(NamedTuple):
     """What upkeep has removed."""
 
     generations: int
     leftovers: int
+    joined: int
+    """Runs of little batches of embeddings that became one."""
     busy: tuple[str, ...]
     """Networks that were being built, and are left for the next time."""
 
@@ -54,28 +62,39 @@ def look_at_health(
 
 
 def remove_old(control_store: ControlStore, indexes: NetworkIndexes, clock: Clock) -> Removed:
-    """Remove generations that the policies do not keep, and what crashes have left.
+    """Remove generations that the policies do not keep, and what crashes have left; join batches.
 
     Each network under its builder's lease: a builder's unpublished files are never touched.
     """
-    generations = leftovers = 0
-    busy = []
+    done = [Removed(0, 0, 0, ())]
     for declared in indexes.declaration.networks:
-        network_id, policy = declared.network_id, declared.policy
+        network_id = declared.network_id
         if indexes.store.current(network_id) is None and not indexes.store.generations(network_id):
             continue
         try:
             with building(control_store, network_id) as lease:
                 lease.demand_term()
-                kept = indexes.store.keep(network_id, policy.keep_generations)
-                oldest = clock.now() - timedelta(seconds=policy.leftover_age_s)
-                left = indexes.store.remove_leftovers(network_id, oldest.__gt__)
+                done.append(_tidy(indexes, declared, clock))
         except LeaseLostError:
-            busy.append(network_id)
-            continue
-        generations += len(kept)
-        leftovers += len(left)
-    return Removed(generations, leftovers, tuple(busy))
+            done.append(Removed(0, 0, 0, (network_id,)))
+    return Removed(
+        sum(one.generations for one in done),
+        sum(one.leftovers for one in done),
+        sum(one.joined for one in done),
+        tuple(name for one in done for name in one.busy),
+    )
+
+
+def _tidy(indexes: NetworkIndexes, declared: NetworkVectors, clock: Clock) -> Removed:
+    """One network, whose builder we are for the moment."""
+    network_id, policy, store = declared.network_id, declared.policy, indexes.store
+    oldest = clock.now() - timedelta(seconds=policy.leftover_age_s)
+    gone = keep_generations(store, network_id, policy)
+    left = store.remove_leftovers(network_id, oldest.__gt__)
+    model = indexes.embedder(network_id).model
+    plan = store.compact(network_id, model, clock.now(), batches_min=COMPACT_BATCHES_MIN)
+    unnamed = store.remove_compacted(network_id, model, oldest.__gt__)
+    return Removed(len(gone), len(left) + unnamed, len(plan.runs), ())
 
 
 def ask_anew(notes: NoteIndexStore, indexes: NetworkIndexes) -> list[str]:
@@ -204,7 +223,7 @@ def _drift(notes: NoteIndexStore, indexes: NetworkIndexes, network_id: str) -> I
 @dg.op(
     ins={"after": dg.In(dg.Nothing)},
     out=dg.Out(dg.Nothing),
-    description="Remove old generations and leftovers; say how all indexes stand.",
+    description="Remove what is old, join little batches; say how all indexes stand.",
 )
 def measure_health_op(
     context: dg.AssetExecutionContext,
@@ -233,6 +252,7 @@ def health_evidence(found: list[IndexHealth], removed: Removed, anew: list[str])
         "with_problems": sum(bool(one.problems()) for one in found),
         "generations_removed": removed.generations,
         "leftovers_removed": removed.leftovers,
+        "batches_joined": removed.joined,
     }
     evidence: dict[str, Any] = number_evidence(numbers)
     if recalls:

@@ -137,13 +137,16 @@ def _index_evidence(refreshed: Refreshed, clock: Clock) -> dict[str, Any]:
     numbers: dict[str, int | float] = {
         "dagster/row_count": manifest.live,
         "ntotal": manifest.ntotal,
+        "rows_beside": manifest.rows - manifest.index_rows,
         "size_bytes": manifest.size_bytes,
         "build_s": manifest.build_s,
     }
     if manifest.newest_note_at is not None:
         numbers["age_s"] = (clock.now() - manifest.newest_note_at).total_seconds()
     recall = manifest.recall
-    shares = {"dead_share": manifest.dead_share, "list_imbalance": manifest.list_imbalance}
+    shares = {"dead_share": manifest.dead_share}
+    if manifest.list_imbalance:
+        shares["list_imbalance"] = manifest.list_imbalance
     if recall is not None:
         shares |= {"recall": recall.recall, "recall_low": recall.low, "recall_high": recall.high}
     return {

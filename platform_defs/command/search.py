@@ -95,30 +95,32 @@ def _found(
 
     indexes = existing_indexes(settings)
     networks = asked or list(indexes.declaration.network_ids)
+    missing = [one for one in networks if indexes.store.current(one) is None]
+    _demand_indexed(networks, asked, missing)
+    indexed = [one for one in networks if one not in missing]
     if how != WORDS:
-        _demand_one_model(indexes, networks)
-    answers: list[SearchAnswer] = []
-    missing: list[str] = []
-    for network_id in networks:
-        try:
-            searcher = indexes.searcher(network_id)
-            if how == WORDS:
-                answers.append(searcher.search_words(text, k, where=where))
-            else:
-                answers.append(searcher.search(text, k, where=where, hybrid=how == HYBRID))
-        except NotFoundError:
-            if network_id in asked:
-                raise
-            missing.append(network_id)
-    if not answers:
-        raise NotFoundError(
-            f"no index yet: {', '.join(missing)}",
-            hint="It is built within a minute of the first notes while `stateroom up` runs; "
-            "`stateroom indexes rebuild NETWORK` builds it now.",
-        )
+        _demand_one_model(indexes, indexed)
+    answers = []
+    for network_id in indexed:
+        searcher = indexes.searcher(network_id)
+        if how == WORDS:
+            answers.append(searcher.search_words(text, k, where=where))
+        else:
+            answers.append(searcher.search(text, k, where=where, hybrid=how == HYBRID))
     hits = [(one.network_id, hit) for one in answers for hit in one.hits]
     hits.sort(key=lambda pair: -pair[1].score)
     return Found(hits[:k], answers, missing)
+
+
+def _demand_indexed(networks: list[str], asked: list[str], missing: list[str]) -> None:
+    """Refuse to search where there is nothing to search in."""
+    if not missing or (not asked and len(missing) < len(networks)):
+        return
+    raise NotFoundError(
+        f"no index yet: {', '.join(missing)}",
+        hint="It is built within a minute of the first notes while `stateroom up` runs; "
+        f"`stateroom indexes rebuild {missing[0]}` builds it now.",
+    )
 
 
 def _demand_one_model(indexes: NetworkIndexes, networks: Sequence[str]) -> None:

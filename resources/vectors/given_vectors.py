@@ -50,7 +50,7 @@ class GivenVectors:
                     "text",
                     text[:80],
                     f"a text with a vector of model {self.model.name}",
-                    hint="Hand the vector in with the text, or search with the default model.",
+                    hint="Hand the vector in with the text, or search by words alone.",
                 )
         return found
 
