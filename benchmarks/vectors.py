@@ -381,8 +381,8 @@ def bench_increments(
         whole = (wall, cpu, stored) if number == 0 else whole
         print(
             f"  {outcome.plan.action} of {name} ({rows.num_rows} notes, "
-            f"{outcome.manifest.factory}): {wall:.2f} s, {cpu:.2f} s of processor, {stored / 1e6:.1f} MB stored, "
-            f"a reader opens it in {open_s * 1e3:.0f} ms"
+            f"{outcome.manifest.factory}): {wall:.2f} s, {cpu:.2f} s of processor, "
+            f"{stored / 1e6:.1f} MB stored, a reader opens it in {open_s * 1e3:.0f} ms"
         )
         if number:
             say(

@@ -370,7 +370,9 @@ def test_a_delta_that_is_not_that_of_its_manifest_is_refused(tmp_path: Path) -> 
             open_delta(bad, MODEL)
 
 
-def test_updates_go_on_when_batches_were_joined_and_what_cannot_is_rebuilt(tmp_path: Path) -> None:
+def test_updates_go_on_when_batches_were_joined_and_what_cannot_is_rebuilt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Kept generations find what came after them; one older than the joined batches begins anew."""
     world = VectorWorld(tmp_path)
     for number in range(12):
@@ -399,20 +401,22 @@ def test_updates_go_on_when_batches_were_joined_and_what_cannot_is_rebuilt(tmp_p
     back = world.store.published(NETWORK)[-2].generation
     world.store.rollback(NETWORK, back, fence=0, at=world.now, reason="test")
     assert world.refresh().plan.new == 3
-    world.store.compact(NETWORK, MODEL, world.now, batches_min=2)
+    monkeypatch.setattr(refresh, "DELTA_ROWS_MIN", 0)
+    world.write([200])
+    assert world.refresh().plan.action is RefreshAction.FOLD
+    world.store.keep(NETWORK, 1)
+    (run,) = world.store.compact(NETWORK, MODEL, world.now, batches_min=2).runs
+    assert run == (1, 12)
     for key, data in kept.items():
         world.objects.create(key, data)
-    restored = world.store.published(NETWORK)[-1]
-    pointer = restored._replace(
-        number=restored.number + 1,
-        generation=old.generation,
-        manifest_sha256=old.manifest_sha256,
-    )
-    manifest = world.store.manifest(NETWORK, old.generation)
-    world.store.publish(manifest._replace(sequence=2), pointer)
+    last = world.store.published(NETWORK)[-1].number
+    pointer = old._replace(number=last + 1, reason="out of a backup")
+    world.store.publish(world.store.manifest(NETWORK, old.generation), pointer)
+    assert world.searcher().search("note-1", 20).candidates == 6
     rebuilt = world.refresh()
+    assert "batches 1 to 12 were joined" in rebuilt.plan.reasons[0]
     assert rebuilt.manifest is not None
-    assert rebuilt.manifest.live == 15
+    assert (rebuilt.manifest.live, rebuilt.manifest.deltas) == (16, ())
 
 
 def test_notes_without_content_come_and_go_beside_an_index(world: VectorWorld) -> None:
@@ -430,7 +434,7 @@ def test_notes_without_content_come_and_go_beside_an_index(world: VectorWorld) -
     world.write(range(300, 340), deleted=True)
     world.refresh()
     assert world.searcher().search("note-7", 10).candidates == 300
-    only = VectorWorld(world.work / "only")
+    only = VectorWorld(world.work)
     only.write(range(3), vectors=blank[:3])
     only.refresh()
     only.write([3], vectors=blank[:1])
