@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
+from fleet.vectors.compaction import CompactionPlan
 from fleet.vectors.records import EmbeddingBatch, EmbeddingModel, IndexManifest, IndexPointer
 
 
@@ -45,7 +46,8 @@ class VectorStore(Protocol):
         Raises:
             InvalidInputError: a column, a vector (dimension, NaN), a note twice, or two notes with
                 one external id.
-            VersionConflictError: somebody else has appended meanwhile: read again.
+            VersionConflictError: somebody else has appended meanwhile, or this very batch was
+                appended and joined with others since: read again.
             StoreUnavailableError: it could not be stored, or the outcome is unknown: call again,
                 the same batch is recognised.
         """
@@ -59,9 +61,11 @@ class VectorStore(Protocol):
         Args:
             network_id: the agent network.
             model: what made the vectors.
-            after: 0 for all, or the sequence up to which they are known.
+            after: 0 for all, or the sequence up to which a kept generation has read them.
 
         Raises:
+            NotFoundError: `after` lies inside of what was joined, so that what came since cannot be
+                told any more: read all of them and build anew.
             CorruptObjectError: a batch is missing or damaged.
         """
         ...
@@ -184,6 +188,40 @@ class VectorStore(Protocol):
         Args:
             network_id: the network.
             generations: how many stay, 1 or more, the current one included.
+        """
+        ...
+
+    def compact(
+        self, network_id: str, model: EmbeddingModel, at: datetime, *, batches_min: int
+    ) -> CompactionPlan:
+        """Join little batches of embeddings into few; what was joined, and why or why not.
+
+        Of each note the last row stays; deletions go where no earlier batch could have the note.
+        Generations are not joined across, so each kept one still finds what came after it. Readers
+        notice nothing: what was joined stays until `remove_compacted`.
+
+        Args:
+            network_id: the network.
+            model: whose vectors.
+            at: now, UTC.
+            batches_min: with fewer batches nothing is done.
+
+        Raises:
+            VersionConflictError: somebody else has compacted meanwhile; nothing has changed.
+            CorruptObjectError: a batch is damaged; nothing has changed.
+        """
+        ...
+
+    def remove_compacted(
+        self, network_id: str, model: EmbeddingModel, is_old: Callable[[datetime], bool]
+    ) -> int:
+        """Remove batches that were joined, and data that no log names; how many objects.
+
+        Args:
+            network_id: the network.
+            model: whose vectors.
+            is_old: judges the store's moment of a compaction or of an unnamed object: readers that
+                began before it must have ended.
         """
         ...
 

@@ -80,7 +80,7 @@ NOTE_COLUMNS = ("note_id", "external_id", "agent_id", "region", "created_at", "t
 
 
 class EmbeddingBatch(NamedTuple):
-    """One committed batch of a network's embeddings."""
+    """One committed batch of a network's embeddings, or several joined into one."""
 
     network_id: str
     model_id: str
@@ -90,6 +90,14 @@ class EmbeddingBatch(NamedTuple):
     size_bytes: int
     sha256: str
     written_at: datetime
+    joined_from: int | None = None
+    """First sequence inside, of batches that were joined; many rows lie in several objects, which
+    have the same first and last sequence. None of a batch as it was appended."""
+
+    @property
+    def first_sequence(self) -> int:
+        """The first sequence inside; that of an appended batch is its only one."""
+        return self.sequence if self.joined_from is None else self.joined_from
 
 
 class IndexSpec(NamedTuple):
@@ -272,6 +280,24 @@ class SearchAnswer(NamedTuple):
         return (now - self.built_at).total_seconds()
 
 
+class NetworkHit(NamedTuple):
+    """A note that was found, and where."""
+
+    network_id: str
+    hit: SearchHit
+
+
+class MergedAnswer(NamedTuple):
+    """What a search of several networks found."""
+
+    hits: tuple[NetworkHit, ...]
+    """Best first; of equal scores by the name of the network."""
+    answers: tuple[SearchAnswer, ...]
+    """Of each network, by name: its generation, freshness, method and own hits."""
+    without_index: tuple[str, ...]
+    """Networks that have no index yet, so that nothing of them was searched."""
+
+
 @dataclass(frozen=True, slots=True)
 class VectorPolicy:
     """How good an index must be, and when it is renewed.
@@ -299,6 +325,8 @@ class VectorPolicy:
     """Share of notes changed or deleted since the last generation that counts as many."""
     memory_max_bytes: int = 8 * 1024**3
     """What an index may take in a reader's memory."""
+    compact_batches_min: int = 64
+    """Fewer batches of embeddings of a network are left as they are."""
     keep_generations: int = 3
     """Published generations kept, the current one included."""
     leftover_age_s: float = 6 * 3600.0
@@ -319,7 +347,13 @@ class VectorPolicy:
         for name in shares:
             if not 0.0 < getattr(self, name) <= 1.0:
                 raise InvalidInputError(f"vectors.{name}", getattr(self, name), "0 < share <= 1")
-        counts = ("recall_k", "sample_queries", "keep_generations", "memory_max_bytes")
+        counts = (
+            "recall_k",
+            "sample_queries",
+            "keep_generations",
+            "memory_max_bytes",
+            "compact_batches_min",
+        )
         for name in counts:
             if getattr(self, name) < 1:
                 raise InvalidInputError(f"vectors.{name}", getattr(self, name), "1 or more")

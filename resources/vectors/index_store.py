@@ -25,6 +25,7 @@ from fleet.errors import (
 from fleet.names import validate_name
 from fleet.ports.object_store import ObjectStore
 from fleet.ports.vector_store import GenerationFiles
+from fleet.vectors.compaction import CompactionPlan
 from fleet.vectors.manifest_json import (
     manifest_bytes,
     pointer_bytes,
@@ -38,6 +39,7 @@ from fleet.vectors.records import (
     IndexPointer,
     PartFile,
 )
+from resources.vectors.batch_compaction import BatchCompactor
 from resources.vectors.embedding_log import EmbeddingLog
 from resources.vectors.local_copies import (
     INDEX_FILE,
@@ -67,6 +69,7 @@ class ObjectVectorStore:
         """Nothing is read yet."""
         self._store = store
         self._embeddings = EmbeddingLog(store)
+        self._compactor = BatchCompactor(store, self._embeddings)
         self._copies = LocalCopies(copies, self._read_part)
         self._part_bytes = part_bytes
 
@@ -94,6 +97,28 @@ class ObjectVectorStore:
     def read(self, batch: EmbeddingBatch, model: EmbeddingModel) -> Any:
         """See `fleet.ports.VectorStore.read`."""
         return self._embeddings.read(batch, model)
+
+    def compact(
+        self, network_id: str, model: EmbeddingModel, at: datetime, *, batches_min: int
+    ) -> CompactionPlan:
+        """See `fleet.ports.VectorStore.compact`; up to what the current generation holds."""
+        ends: set[int] = set()
+        current = self.current(network_id)
+        if current is not None:
+            held = [one for one in self._manifests(network_id)[0] if one.model == model]
+            last = max(
+                (one.sequence for one in held if one.generation == current.generation), default=0
+            )
+            ends = {
+                end for one in held for end in (one.sequence, one.index_sequence) if end <= last
+            }
+        return self._compactor.compact(network_id, model, ends, at, batches_min)
+
+    def remove_compacted(
+        self, network_id: str, model: EmbeddingModel, is_old: Callable[[datetime], bool]
+    ) -> int:
+        """See `fleet.ports.VectorStore.remove_compacted`."""
+        return self._compactor.remove_compacted(network_id, model, is_old)
 
     def stage(self, manifest: IndexManifest, index_path: str, rows_path: str) -> IndexManifest:
         """See `fleet.ports.VectorStore.stage`."""

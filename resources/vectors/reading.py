@@ -9,7 +9,7 @@ generation that is damaged leaves the old one in service.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from fleet.vectors.filter_text import parse_filter
 from fleet.vectors.filters import decide_filter
 from fleet.vectors.records import (
     NO_ROW,
+    EmbeddingModel,
     IndexKind,
     IndexManifest,
     IndexPointer,
@@ -134,24 +135,32 @@ class NetworkSearcher:
             NotFoundError: the network has no index yet.
         """
         opened = self._ready()
-        if opened.manifest.model != self._embedder.model:
-            raise InvalidInputError(
-                "model",
-                self._embedder.model.model_id,
-                f"{opened.manifest.model.model_id}, which made the index",
-                hint="Rebuild the index with the present model.",
-            )
+        _demand_model(opened.manifest, self._embedder.model)
         vector = self._embedder.embed([text])
         return self._answer(opened, vector, k, where, text if hybrid else None)
 
     def search_vector(
-        self, vector: npt.ArrayLike, k: int = 10, *, where: str | None = None
+        self,
+        vector: npt.ArrayLike,
+        k: int = 10,
+        *,
+        where: str | None = None,
+        model: EmbeddingModel | None = None,
     ) -> SearchAnswer:
-        """The notes most like a vector of the index's model; otherwise as `search`."""
+        """The notes most like a vector; otherwise as `search`.
+
+        Args:
+            vector: of the model that made the index.
+            k: as of `search`.
+            where: as of `search`.
+            model: what made the vector; None: the caller knows that it is the index's.
+        """
         opened = self._ready()
-        model = opened.manifest.model
-        query = check_vectors("vector", np.array(vector, np.float32)[None], model.dimensions)
-        if model.metric is Metric.COSINE:
+        if model is not None:
+            _demand_model(opened.manifest, model)
+        made = opened.manifest.model
+        query = check_vectors("vector", np.array(vector, np.float32)[None], made.dimensions)
+        if made.metric is Metric.COSINE:
             query = normalize(query)
         return self._answer(opened, query, k, where, None)
 
@@ -282,10 +291,29 @@ class NetworkSearcher:
         return held[1]
 
 
+def _demand_model(manifest: IndexManifest, model: EmbeddingModel) -> None:
+    """Refuse to compare vectors of two models."""
+    if manifest.model != model:
+        raise InvalidInputError(
+            "model",
+            model.model_id,
+            f"{manifest.model.model_id}, which made the index of {manifest.network_id}",
+            hint="Rebuild that index with the present model, or search it with its own.",
+        )
+
+
 def _found(found: Neighbours, k: int) -> tuple[Rows, npt.NDArray[np.float32]]:
     """Rows and scores of one query, without those that stand for nothing."""
     real = found.rows[0] != NO_ROW
     return found.rows[0][real][:k], found.scores[0][real][:k]
+
+
+class Refreshable(Protocol):
+    """What follows the pointers of networks."""
+
+    def refresh(self) -> bool:
+        """Look for something new; whether there was."""
+        ...
 
 
 class PointerWatch:
@@ -296,7 +324,7 @@ class PointerWatch:
         interval_s: between two looks, from the end of one to the beginning of the next.
     """
 
-    def __init__(self, searcher: NetworkSearcher, interval_s: float = 2.0) -> None:
+    def __init__(self, searcher: Refreshable, interval_s: float = 2.0) -> None:
         """The thread begins at once; `close` ends it."""
         self.problem: StateroomError | None = None
         """Why the last look failed; None when it did not. The old generation stays in service."""

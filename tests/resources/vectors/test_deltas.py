@@ -368,3 +368,75 @@ def test_a_delta_that_is_not_that_of_its_manifest_is_refused(tmp_path: Path) -> 
     for bad in (files.rows_path, __file__, str(tmp_path / "none")):
         with pytest.raises(StateroomError, match="holds no delta"):
             open_delta(bad, MODEL)
+
+
+def test_updates_go_on_when_batches_were_joined_and_what_cannot_is_rebuilt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kept generations find what came after them; one older than the joined batches begins anew."""
+    world = VectorWorld(tmp_path)
+    for number in range(12):
+        world.write([number, 100 + number % 3])
+        if number in (2, 5, 8):
+            world.refresh()
+    old = world.store.published(NETWORK)[0]
+    kept = {
+        key: data
+        for key, data in world.objects.objects.items()  # type: ignore[attr-defined]
+        if old.generation in key
+    }
+    assert world.store.keep(NETWORK, 2) == [old.generation]
+    plan = world.store.compact(NETWORK, MODEL, world.now, batches_min=2)
+    assert [tuple(run) for run in plan.runs] == [(1, 3), (4, 6), (7, 9)]
+    world.store.remove_compacted(NETWORK, MODEL, lambda _: True)
+    world.store = ObjectVectorStore(world.objects, world.copies)
+    updated = world.refresh()
+    assert updated.plan[:1] + updated.plan[2:] == (RefreshAction.UPDATE, 3, 3, 0)
+    assert updated.manifest is not None
+    assert (updated.manifest.live, updated.manifest.sequence) == (15, 12)
+    searcher = world.searcher()
+    assert sorted(note_ids(searcher.search("note-1", 20))) == sorted(
+        f"note-{one}" for one in (*range(12), 100, 101, 102)
+    )
+    back = world.store.published(NETWORK)[-2].generation
+    world.store.rollback(NETWORK, back, fence=0, at=world.now, reason="test")
+    assert world.refresh().plan.new == 3
+    monkeypatch.setattr(refresh, "DELTA_ROWS_MIN", 0)
+    world.write([200])
+    assert world.refresh().plan.action is RefreshAction.FOLD
+    world.store.keep(NETWORK, 1)
+    (run,) = world.store.compact(NETWORK, MODEL, world.now, batches_min=2).runs
+    assert run == (1, 12)
+    for key, data in kept.items():
+        world.objects.create(key, data)
+    last = world.store.published(NETWORK)[-1].number
+    pointer = old._replace(number=last + 1, reason="out of a backup")
+    world.store.publish(world.store.manifest(NETWORK, old.generation), pointer)
+    assert world.searcher().search("note-1", 20).candidates == 6
+    rebuilt = world.refresh()
+    assert "batches 1 to 12 were joined" in rebuilt.plan.reasons[0]
+    assert rebuilt.manifest is not None
+    assert (rebuilt.manifest.live, rebuilt.manifest.deltas) == (16, ())
+
+
+def test_notes_without_content_come_and_go_beside_an_index(world: VectorWorld) -> None:
+    """Zero vectors: never asked, found last, ended like others; an index of nothing else too."""
+    world.write(range(300))
+    world.refresh()
+    blank = np.zeros((40, MODEL.dimensions), np.float32)
+    world.write(range(300, 340), vectors=blank)
+    updated = world.refresh()
+    assert updated.plan.action is RefreshAction.UPDATE
+    answer = world.searcher().search("note-7", 10)
+    assert note_ids(answer)[0] == "note-7"
+    assert answer.candidates == 340
+    assert not {f"note-{one}" for one in range(300, 340)}.intersection(note_ids(answer))
+    world.write(range(300, 340), deleted=True)
+    world.refresh()
+    assert world.searcher().search("note-7", 10).candidates == 300
+    only = VectorWorld(world.work)
+    only.write(range(3), vectors=blank[:3])
+    only.refresh()
+    only.write([3], vectors=blank[:1])
+    only.refresh()
+    assert len(only.searcher().search("note-7", 10).hits) == 4
