@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fleet.errors import NotFoundError
 from fleet.ports.clock import Clock
 from fleet.ports.note_store import NoteChange, NoteIndexStore
 from fleet.vectors.records import EmbeddingModel
@@ -122,7 +123,11 @@ def _known_after(
 ) -> Known:
     """What stands in batches that the standing does not know of: normally none."""
     known: Known = {}
-    for batch in vectors.batches(network_id, model, sequence):
+    try:
+        batches = vectors.batches(network_id, model, sequence)
+    except NotFoundError:  # joined with later ones since: nothing tells them apart any more
+        batches = vectors.batches(network_id, model)
+    for batch in batches:
         columns: Mapping[str, Sequence[Any]] = (
             vectors.read(batch, model).select(["note_id", "text", "deleted"]).to_pydict()
         )

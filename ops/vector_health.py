@@ -16,6 +16,7 @@ from fleet.inventory_checks import CheckVerdict
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.note_store import NoteIndexStore
+from fleet.vectors.declaration import NetworkVectors
 from fleet.vectors.health import (
     COUNT_MAX,
     GenerationSize,
@@ -29,11 +30,17 @@ from fleet.vectors.standing import DAMAGES_MAX, IndexStanding, ScrubFacts
 from ops.evidence import number_evidence
 from ops.index_lease import building
 from ops.outcomes import outcomes
+from ops.vector_index import keep_generations
 from resources.vectors.network_indexes import NetworkIndexes
 
 HEALTH = "vector_index_health"
-PAGE_IDS = 50_000
+PAGE_IDS, PAGE_CHANGES = 50_000, 4096
+"""Read at a time; a change comes with its note."""
 NAMED_IDS = 5
+
+
+COMPACT_BATCHES_MIN = 64
+"""Fewer batches of a network are not worth joining: each is read in a millisecond."""
 
 
 class Removed(NamedTuple):
@@ -41,6 +48,8 @@ class Removed(NamedTuple):
 
     generations: int
     leftovers: int
+    joined: int
+    """Runs of little batches of embeddings that became one."""
     busy: tuple[str, ...]
     """Networks that were being built, and are left for the next time."""
 
@@ -53,28 +62,64 @@ def look_at_health(
 
 
 def remove_old(control_store: ControlStore, indexes: NetworkIndexes, clock: Clock) -> Removed:
-    """Remove generations that the policies do not keep, and what crashes have left.
+    """Remove generations that the policies do not keep, and what crashes have left; join batches.
 
     Each network under its builder's lease: a builder's unpublished files are never touched.
     """
-    generations = leftovers = 0
-    busy = []
+    done = [Removed(0, 0, 0, ())]
     for declared in indexes.declaration.networks:
-        network_id, policy = declared.network_id, declared.policy
+        network_id = declared.network_id
         if indexes.store.current(network_id) is None and not indexes.store.generations(network_id):
             continue
         try:
             with building(control_store, network_id) as lease:
                 lease.demand_term()
-                kept = indexes.store.keep(network_id, policy.keep_generations)
-                oldest = clock.now() - timedelta(seconds=policy.leftover_age_s)
-                left = indexes.store.remove_leftovers(network_id, oldest.__gt__)
+                done.append(_tidy(indexes, declared, clock))
         except LeaseLostError:
-            busy.append(network_id)
+            done.append(Removed(0, 0, 0, (network_id,)))
+    return Removed(
+        sum(one.generations for one in done),
+        sum(one.leftovers for one in done),
+        sum(one.joined for one in done),
+        tuple(name for one in done for name in one.busy),
+    )
+
+
+def _tidy(indexes: NetworkIndexes, declared: NetworkVectors, clock: Clock) -> Removed:
+    """One network, whose builder we are for the moment."""
+    network_id, policy, store = declared.network_id, declared.policy, indexes.store
+    oldest = clock.now() - timedelta(seconds=policy.leftover_age_s)
+    gone = keep_generations(store, network_id, policy)
+    left = store.remove_leftovers(network_id, oldest.__gt__)
+    model = indexes.embedder(network_id).model
+    plan = store.compact(network_id, model, clock.now(), batches_min=COMPACT_BATCHES_MIN)
+    unnamed = store.remove_compacted(network_id, model, oldest.__gt__)
+    return Removed(len(gone), len(left) + unnamed, len(plan.runs), ())
+
+
+def ask_anew(notes: NoteIndexStore, indexes: NetworkIndexes) -> list[str]:
+    """Let the sensor ask for indexes that are gone, or were made by a model that is gone; why.
+
+    A note that waits brings a refresh anyhow; this is for networks in which none does.
+    """
+    reasons = []
+    for backlog in notes.note_backlogs(1):
+        network_id, standing = backlog.network_id, backlog.standing
+        if network_id not in indexes.declaration.network_ids or not standing.indexed_change:
             continue
-        generations += len(kept)
-        leftovers += len(left)
-    return Removed(generations, leftovers, tuple(busy))
+        model_id = indexes.embedder(network_id).model.model_id
+        if standing.model_id != model_id:
+            reasons.append(f"{network_id}: made by {standing.model_id}, now it is {model_id}")
+        elif standing.facts is not None and indexes.store.current(network_id) is None:
+            reasons.append(f"{network_id}: {standing.facts.generation} was published and is gone")
+        else:
+            continue
+        notes.change_index_standing(network_id, _unindexed)
+    return reasons
+
+
+def _unindexed(standing: IndexStanding) -> IndexStanding:
+    return standing._replace(indexed_change=0)
 
 
 def scrub_indexes(control_store: ControlStore, indexes: NetworkIndexes, clock: Clock) -> None:
@@ -150,7 +195,8 @@ def _drift(notes: NoteIndexStore, indexes: NetworkIndexes, network_id: str) -> I
     standing = notes.index_standing(network_id)
     pointer = indexes.store.current(network_id)
     if pointer is None:
-        return None
+        lost = (f"the whole index {standing.facts.generation}",) if standing.facts else ()
+        return IdDrift(network_id, 0, (), 0, lost, 1) if lost else None
     inside = live_note_ids(indexes.store.open(pointer))
     exist: set[str] = set()
     after = ""
@@ -159,7 +205,7 @@ def _drift(notes: NoteIndexStore, indexes: NetworkIndexes, network_id: str) -> I
         after = page[-1]
     waiting: set[str] = set()
     change = standing.indexed_change
-    while changes := notes.note_changes(network_id, change, PAGE_IDS):
+    while changes := notes.note_changes(network_id, change, PAGE_CHANGES):
         waiting.update(one.note_id for one in changes)
         change = changes[-1].change_id
     orphans = sorted(inside - exist - waiting)
@@ -177,7 +223,7 @@ def _drift(notes: NoteIndexStore, indexes: NetworkIndexes, network_id: str) -> I
 @dg.op(
     ins={"after": dg.In(dg.Nothing)},
     out=dg.Out(dg.Nothing),
-    description="Remove old generations and leftovers; say how all indexes stand.",
+    description="Remove what is old, join little batches; say how all indexes stand.",
 )
 def measure_health_op(
     context: dg.AssetExecutionContext,
@@ -188,11 +234,12 @@ def measure_health_op(
     """Upkeep first, so that what is told is what is left."""
     with outcomes(context.op_execution_context.retry_number):
         removed = remove_old(control_store, network_indexes, clock)
+        anew = ask_anew(control_store, network_indexes)
         found = look_at_health(control_store, network_indexes, clock.now())
-    context.add_asset_metadata(health_evidence(found, removed))
+    context.add_asset_metadata(health_evidence(found, removed, anew))
 
 
-def health_evidence(found: list[IndexHealth], removed: Removed) -> dict[str, Any]:
+def health_evidence(found: list[IndexHealth], removed: Removed, anew: list[str]) -> dict[str, Any]:
     """Numbers over all networks, and a row for each of the first."""
     recalls = [one.facts.recall for one in found if one.facts and one.facts.recall is not None]
     facts = [one.facts for one in found if one.facts is not None]
@@ -205,12 +252,15 @@ def health_evidence(found: list[IndexHealth], removed: Removed) -> dict[str, Any
         "with_problems": sum(bool(one.problems()) for one in found),
         "generations_removed": removed.generations,
         "leftovers_removed": removed.leftovers,
+        "batches_joined": removed.joined,
     }
     evidence: dict[str, Any] = number_evidence(numbers)
     if recalls:
         evidence["recall_min"] = round(min(recalls), 4)
     if removed.busy:
         evidence["left_for_the_next_time"] = ", ".join(removed.busy)
+    if anew:
+        evidence["asked_for_anew"] = "; ".join(anew)
     evidence["indexes_in_detail"] = _table(found)
     return evidence
 

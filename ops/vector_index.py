@@ -36,6 +36,8 @@ class IndexPorts(NamedTuple):
     vectors: VectorStore
     builder: IndexBuilder
     model: EmbeddingModel
+    embedder: str
+    """What makes it, as the settings say."""
     policy: VectorPolicy
     clock: Clock
 
@@ -72,10 +74,17 @@ def refresh_index(
     outcome = ports.builder.refresh(network_id, ports.model, fence=term, anew=anew)
     manifest = outcome.manifest or _current(ports.vectors, network_id)
     standing = _record(ports, before, outcome, manifest, term)
-    removed = ports.vectors.keep(network_id, ports.policy.keep_generations)
-    return Refreshed(
-        standing, outcome.plan.action.value, outcome.plan.reasons, manifest, tuple(removed)
-    )
+    removed = keep_generations(ports.vectors, network_id, ports.policy)
+    return Refreshed(standing, outcome.plan.action.value, outcome.plan.reasons, manifest, removed)
+
+
+def keep_generations(
+    vectors: VectorStore, network_id: str, policy: VectorPolicy
+) -> tuple[str, ...]:
+    """Remove the generations that a policy does not keep; those that were still there."""
+    present = set(vectors.generations(network_id))
+    gone = vectors.keep(network_id, policy.keep_generations)
+    return tuple(one for one in gone if one in present)
 
 
 def roll_back_index(
@@ -146,6 +155,7 @@ def _record(
     def told(stored: IndexStanding) -> IndexStanding:
         moved = stored._replace(
             indexed_change=before.embedded_change,
+            embedder=ports.embedder,
             facts=None if manifest is None else facts_of(manifest, ports.policy),
         )
         return with_result(moved, result, reason, now)

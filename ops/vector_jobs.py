@@ -43,10 +43,11 @@ def embed_notes_op(
     """Page by page, each committed; a run that was killed is simply run again."""
 
     def record(network_id: str) -> dict[str, Any]:
-        with _builder(control_store, network_id, clock) as lease:
-            ports = EmbeddingPorts(
-                control_store, network_indexes.store, network_indexes.embedder(network_id), clock
-            )
+        with (
+            _builder(control_store, network_id, clock) as lease,
+            network_indexes.leased_embedder(network_id, control_store) as embedder,
+        ):
+            ports = EmbeddingPorts(control_store, network_indexes.store, embedder, clock)
             done = embed_notes(ports, network_id, lease.demand_term)
         return _embedding_evidence(done)
 
@@ -84,6 +85,7 @@ def build_index_op(
                 network_indexes.store,
                 builder,
                 network_indexes.embedder(network_id).model,
+                network_indexes.declaration.network(network_id).embedder_id,
                 network_indexes.declaration.network(network_id).policy,
                 clock,
             )
@@ -135,13 +137,16 @@ def _index_evidence(refreshed: Refreshed, clock: Clock) -> dict[str, Any]:
     numbers: dict[str, int | float] = {
         "dagster/row_count": manifest.live,
         "ntotal": manifest.ntotal,
+        "rows_beside": manifest.rows - manifest.index_rows,
         "size_bytes": manifest.size_bytes,
         "build_s": manifest.build_s,
     }
     if manifest.newest_note_at is not None:
         numbers["age_s"] = (clock.now() - manifest.newest_note_at).total_seconds()
     recall = manifest.recall
-    shares = {"dead_share": manifest.dead_share, "list_imbalance": manifest.list_imbalance}
+    shares = {"dead_share": manifest.dead_share}
+    if manifest.list_imbalance:
+        shares["list_imbalance"] = manifest.list_imbalance
     if recall is not None:
         shares |= {"recall": recall.recall, "recall_low": recall.low, "recall_high": recall.high}
     return {

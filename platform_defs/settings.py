@@ -7,7 +7,7 @@ Everything that is wrong is reported at once, and nothing starts on settings tha
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -142,6 +142,11 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
 def _order(problem: Problem) -> tuple[bool, int, str, str]:
     line = problem.where.removeprefix("line ")
     return (not line.isdigit(), int(line) if line.isdigit() else 0, problem.key, problem.message)
+
+
+def _below(resolved: Callable[[object], Path], path: str | None) -> str | None:
+    """A path that may be left out, resolved where it is there."""
+    return str(resolved(path)) if path else path
 
 
 class _Validation:
@@ -285,6 +290,16 @@ class _Validation:
             single["vectors"],
             path=str(resolved(single["vectors"].path)),
             copies_path=str(resolved(single["vectors"].copies_path)),
+            model_path=_below(resolved, single["vectors"].model_path),
+        )
+        named["networks"] = tuple(
+            replace(
+                one,
+                vectors=replace(one.vectors, model_path=_below(resolved, one.vectors.model_path)),
+            )
+            if one is not None and one.vectors.model_path
+            else one
+            for one in named["networks"]
         )
         store: ControlStoreSettings = single["control_store"]
         url = store.url.replace("{state_dir}", str(state_dir))

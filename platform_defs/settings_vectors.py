@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fleet.vectors.declaration import GIVEN, STATIC
+from fleet.vectors.declaration import GIVEN, STATIC, TRANSFORMERS
 from fleet.vectors.records import DIMENSIONS_MAX, Metric
 from platform_defs import settings_kinds as kinds
 from platform_defs.settings_keys import key
 
-EMBEDDERS = (STATIC, GIVEN)
+EMBEDDERS = (STATIC, GIVEN, TRANSFORMERS)
 GPU_POLICIES = ("auto", "require", "off")
 """As `resources.gpu.devices.POLICIES`, which would import drivers."""
 
@@ -105,12 +105,13 @@ class VectorSettings:
     )
     embedder: str = key(
         _EMBEDDER,
-        "What turns notes into vectors; `given`: agents hand them in with their notes.",
+        "What turns notes into vectors; `given`: agents hand them in with their notes; "
+        "`sentence-transformers`: an extra, with a model in `model_path`.",
         default=STATIC,
     )
     model_path: str = key(
         kinds.optional_text(),
-        "Folder of the embedder's model; `static` brings its own.",
+        "Folder of the embedder's model, which is never fetched; `static` brings its own.",
         default="",
     )
     model: str = key(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fleet.vectors.declaration import GIVEN
+from fleet.vectors.declaration import GIVEN, TRANSFORMERS
 from platform_defs.settings_networks import NetworkSettings
 from platform_defs.settings_rules import Violation
 from platform_defs.settings_source import nearest
@@ -85,12 +85,14 @@ def _model_violations(
         *((("networks", one.name, "vectors"), one.vectors) for one in networks),
     ]
     for here, own in places:
-        if all(getattr(own, name) is None for name in ("embedder", "model", "dimensions")):
+        names = ("embedder", "model", "dimensions", "model_path")
+        if all(getattr(own, name) is None for name in names):
             continue
         merged = {
-            name: getattr(vectors if getattr(own, name) is None else own, name)
-            for name in ("embedder", "model", "dimensions")
+            name: getattr(vectors if getattr(own, name) is None else own, name) for name in names
         }
+        if merged["embedder"] == TRANSFORMERS and not merged["model_path"]:
+            yield Violation((*here, "model_path"), f"missing: {TRANSFORMERS!r} reads a model there")
         for name in ("model", "dimensions"):
             if merged["embedder"] == GIVEN and not merged[name]:
                 yield Violation((*here, name), f"missing: the embedder {GIVEN!r} needs it")

@@ -14,6 +14,9 @@ STATIC = "static"
 GIVEN = "given"
 """No embedder: agents hand vectors in with their notes, all of one declared model."""
 
+TRANSFORMERS = "sentence-transformers"
+"""Embedder of an extra: a model of sentence-transformers from the folder `model_path`."""
+
 GIVEN_REVISION = "given"
 """Revision of such a model: of what computes, the platform knows the name alone."""
 
@@ -32,6 +35,12 @@ class NetworkVectors:
     """Model of the vectors that agents hand in; None where the platform computes them."""
     gpu: str = "auto"
     """As `GpuDevices` takes it: auto, require or off."""
+
+    @property
+    def embedder_id(self) -> str:
+        """What makes the vectors, as the settings say it: another text means embedding anew."""
+        given = "" if self.given is None else f"{self.given.name}/{self.given.dimensions}"
+        return " ".join(filter(None, (self.embedder, self.model_path, given)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

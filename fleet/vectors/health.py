@@ -131,6 +131,16 @@ def refresh_due(backlog: NoteBacklog, declared: NetworkVectors, now: datetime) -
     standing, builder = backlog.standing, backlog.builder
     if builder is not None and builder.holder and is_lease_live(builder, now):
         return DueVerdict(False, f"{builder.holder} is at it")
+    if standing.embedder and standing.embedder != declared.embedder_id:
+        why = f"the embedder was {standing.embedder}, now it is {declared.embedder_id}"
+        verdict = decide_due(
+            Waiting(declared.thresholds.notes, now),
+            0,
+            declared.thresholds,
+            now,
+            failed_at=standing.failed_at,
+        )
+        return verdict._replace(reason=why if verdict.is_due else verdict.reason)
     live = 0 if standing.facts is None else standing.facts.live
     return decide_due(
         Waiting(backlog.waiting, backlog.oldest_at),

@@ -98,6 +98,8 @@ class IndexStanding(NamedTuple):
     results: Mapping[str, int] = {}
     """Result -> refreshes that ended so, since the first."""
     scrub: ScrubFacts | None = None
+    embedder: str = ""
+    """As the settings named it when the index was last refreshed; empty before the first time."""
 
     @property
     def failed_at(self) -> datetime | None:

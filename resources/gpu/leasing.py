@@ -171,6 +171,7 @@ def gpu_turn(
     ttl_s: float = DEFAULT_TTL_S,
     renew_every_s: float = DEFAULT_RENEW_EVERY_S,
     sight: GpuSight = DEFAULT_SIGHT,
+    library: str = "",
 ) -> Iterator[GpuTurn]:
     """Hold memory of the GPU with most of it available, for as long as the block runs.
 
@@ -182,6 +183,7 @@ def gpu_turn(
         ttl_s: after the death of this process its memory is given out again so much later.
         renew_every_s: well below `ttl_s`.
         sight: how the machine is seen.
+        library: the one that computes: `faiss` or `torch`; empty: the best that sees a GPU.
 
     Yields:
         The turn; with `device` None where the processor is to compute.
@@ -192,7 +194,10 @@ def gpu_turn(
         StoreUnavailableError: the store does not answer, so nothing can be leased.
     """
     devices.check()
-    turn = _take(devices, leases, need, purpose, ttl_s, sight)
+    if library and library in devices.findings and not devices.findings[library].gpus:
+        turn = GpuTurn(f"{library} sees no GPU; {devices.reason}")
+    else:
+        turn = _take(devices, leases, need, purpose, ttl_s, sight)
     if turn.device is None:
         if devices.policy == "require":
             raise GpuBusyError(

@@ -7,11 +7,9 @@ builder is handed a backend that computes there until it is asked to train, or t
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from fleet.errors import StateroomError
 from fleet.gpu_memory import MemoryNeed, exact_search_need, larger_need, list_build_need
 from fleet.ports.embedder import Vectors
 from fleet.ports.gpu_lease_store import GpuLeaseStore
@@ -19,13 +17,12 @@ from fleet.ports.index_backend import Mask, Neighbours, VectorIndex
 from fleet.vectors.choice import TRAIN_POINTS, list_count
 from fleet.vectors.records import IndexSpec, Metric
 from resources.gpu.devices import GpuDevices
+from resources.gpu.fallbacks import count_fallbacks
 from resources.gpu.leasing import DEFAULT_SIGHT, GpuSight, GpuTurn, gpu_turn, machine_name
 from resources.vectors import backends
 from resources.vectors.backends import ChosenBackend, FallingBackend, choose_backend
 from resources.vectors.faiss_backend import TRAIN_ROWS_MIN, FaissBackend
 from resources.vectors.faiss_gpu_backend import TEMP_BYTES
-
-LOG = logging.getLogger(__name__)
 
 QUERIES_USUAL = 1000
 """Questions of a measurement of recall."""
@@ -128,17 +125,11 @@ class LeasedBackend:
         return self._chosen
 
     def _count(self) -> None:
-        """Add what fell back to the store's counts; a store that fails now must not undo work."""
+        """Add what fell back to the store's counts."""
         falling = None if self._chosen is None else self._chosen.backend
-        if not isinstance(falling, FallingBackend) or not falling.fallbacks:
-            return
-        LOG.warning("GPU: %s", falling.fallen)
-        try:
-            self._leases.count_gpu_fallbacks(
-                self._sight.node_id or machine_name(), falling.fallbacks
-            )
-        except StateroomError as error:
-            LOG.warning("GPU: these fallbacks are not in stateroom_gpu_fallbacks_total: %s", error)
+        if isinstance(falling, FallingBackend):
+            node_id = self._sight.node_id or machine_name()
+            count_fallbacks(self._leases, node_id, falling.guard.fallbacks)
 
 
 @contextmanager

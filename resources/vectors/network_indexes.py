@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from fleet.errors import InvalidInputError, NotFoundError
 from fleet.ports.clock import Clock
 from fleet.ports.object_store import ObjectStore
-from fleet.vectors.declaration import GIVEN, STATIC, VectorDeclaration
+from fleet.vectors.declaration import GIVEN, STATIC, TRANSFORMERS, VectorDeclaration
 from resources.gpu.devices import GpuDevices
 
 if TYPE_CHECKING:
@@ -99,6 +99,35 @@ class NetworkIndexes:
 
             return GivenVectors(declared.given, {})
         return _open_embedder(declared.embedder, declared.model_path)
+
+    @contextmanager
+    def leased_embedder(self, network_id: str, leases: GpuLeaseStore) -> Iterator[Embedder]:
+        """As `embedder`; large batches go to a GPU where the model can use one.
+
+        Memory of the GPU is leased with the first large batch, until the block ends.
+
+        Args:
+            network_id: the network.
+            leases: the control store.
+
+        Raises:
+            InvalidInputError: the network is not declared.
+            PermanentError: its GPU policy is `require`, and no library can compute on one.
+        """
+        declared, processor = self.declaration.network(network_id), self.embedder(network_id)
+        if declared.embedder != TRANSFORMERS:
+            yield processor
+            return
+        from resources.vectors.leased_embedder import leased_embedder
+
+        with leased_embedder(
+            Path(declared.model_path),
+            processor,
+            GpuDevices(declared.gpu),
+            leases,
+            purpose=f"embeddings/{network_id}",
+        ) as embedder:
+            yield embedder
 
     def builder(self, network_id: str, work: Path | None = None) -> IndexBuilder:
         """What brings this network's index up to date, on the processor.
@@ -183,4 +212,8 @@ def _open_embedder(name: str, model_path: str) -> Embedder:
         from resources.vectors.static_embedder import StaticEmbedder
 
         return StaticEmbedder(Path(model_path) if model_path else None)
-    raise InvalidInputError("vectors.embedder", name, f"{STATIC}, {GIVEN}")
+    if name == TRANSFORMERS:
+        from resources.vectors.transformer_embedder import TransformerEmbedder
+
+        return TransformerEmbedder(Path(model_path))
+    raise InvalidInputError("vectors.embedder", name, f"{STATIC}, {GIVEN}, {TRANSFORMERS}")

@@ -158,9 +158,9 @@ class NetworkSearcher:
         opened = self._ready()
         if model is not None:
             _demand_model(opened.manifest, model)
-        made = opened.manifest.model
-        query = check_vectors("vector", np.array(vector, np.float32)[None], made.dimensions)
-        if made.metric is Metric.COSINE:
+        made_by = opened.manifest.model
+        query = check_vectors("vector", np.array(vector, np.float32)[None], made_by.dimensions)
+        if made_by.metric is Metric.COSINE:
             query = normalize(query)
         return self._answer(opened, query, k, where, None)
 

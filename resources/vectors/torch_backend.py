@@ -363,7 +363,7 @@ class TorchBackend:
             mask: rows that may be found.
             share: of the memory that may be taken.
         """
-        budget_bytes = int(share * self._budget_bytes())
+        budget_bytes = int(share * self.budget_bytes())
         database = TorchExact(
             vectors, metric, self._device, budget_bytes=budget_bytes, torch=self._loaded()
         )
@@ -379,7 +379,7 @@ class TorchBackend:
             self._torch = load_torch()
         return self._torch
 
-    def _budget_bytes(self) -> int:
+    def budget_bytes(self) -> int:
         """Of vectors, questions and scores together."""
         if self._device == "cpu":
             return self._memory_bytes or PROCESSOR_BYTES

@@ -11,6 +11,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from fleet.errors import InvalidInputError, PermanentError
 from fleet.ports.embedder import Vectors
 from fleet.vectors.records import DIMENSIONS_MAX, EmbeddingModel, validate_model
 from resources.vectors.static_embedder import TEXT_CHARS_MAX
+from resources.vectors.torch_backend import load_torch
 from resources.vectors.unit_vectors import check_vectors, normalize
 
 BATCH_TEXTS = 64
@@ -69,10 +71,15 @@ class TransformerEmbedder:
         with self._lock:
             return self._loaded.model
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
+    def embed(self, texts: Sequence[str], *, share: float = 1.0) -> Vectors:
         """See `fleet.ports.Embedder.embed`; a vector may differ in the last digits by its batch.
 
+        Args:
+            texts: to be embedded.
+            share: of the texts at a time, for a device whose memory was full.
+
         Raises:
+            RuntimeError: as torch says it, of the device.
             InvalidInputError: something is no text.
             PermanentError: the model cannot be read, or gives what is no vector.
         """
@@ -85,7 +92,7 @@ class TransformerEmbedder:
                 return found
             vectors = loaded.network.encode(
                 [asked[place] for place in places],
-                batch_size=self._batch_texts,
+                batch_size=max(1, int(share * self._batch_texts)),
                 show_progress_bar=False,
                 convert_to_numpy=True,
             )
@@ -97,6 +104,12 @@ class TransformerEmbedder:
                 hint="Try another device, or another model.",
             ) from error
         return normalize(found)
+
+    def free(self) -> None:
+        """Give cached blocks of the device back; a lost device cannot, which changes nothing."""
+        if self._device != "cpu":
+            with suppress(RuntimeError, PermanentError):
+                load_torch().cuda.empty_cache()
 
     @cached_property
     def _loaded(self) -> _Loaded:

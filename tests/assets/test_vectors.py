@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -280,3 +281,27 @@ def test_a_store_that_is_away_is_told_and_asked_again(runs: VectorRuns) -> None:
 
     runs.resources["control_store"] = Away(runs.clock)
     assert "gone for a moment" in (runs.tick().skip_message or "")
+
+
+def test_an_index_that_is_gone_and_another_embedder_are_asked_for_without_a_new_note(
+    runs: VectorRuns,
+) -> None:
+    """Upkeep looks whether what the standing tells is there; the sensor, what settings name."""
+    runs.note(*TEXTS)
+    assert runs.run().success
+    runs.clock.advance(60)
+    assert requests_of(runs.tick()) == []
+    other = dataclasses.replace(runs.declaration.networks[0], model_path="elsewhere")
+    runs.resources["vector_declaration"] = dataclasses.replace(runs.declaration, networks=(other,))
+    (request,) = requests_of(runs.tick())
+    assert "the embedder was static" in request.tags["stateroom/reason"]
+    runs.resources["vector_declaration"] = runs.declaration
+    keys = [one.key for one in runs.indexes.objects.list_objects("indexes/")]
+    runs.indexes.objects.delete(keys)
+    result = runs.run(UPKEEP_JOB, None)
+    assert "was published and is gone" in metadata_of(result, HEALTH)["asked_for_anew"]
+    assert not checked(result)["indexes_hold_the_notes_that_exist"].passed
+    assert len(requests_of(runs.tick())) == 1
+    assert runs.run().success
+    assert runs.found("disk was busy")[0] == TEXTS[0]
+    assert checked(runs.run(UPKEEP_JOB, None))["indexes_hold_the_notes_that_exist"].passed

@@ -9,11 +9,11 @@ from fleet.errors import InvalidInputError, PermanentError
 from fleet.gpu_memory import CONTEXT_BYTES, GIB, MIB, RESERVE_BYTES
 from fleet.vectors.records import Metric
 from resources.gpu.devices import Finding, GpuDevices
+from resources.gpu.fallbacks import classify_failure
 from resources.vectors import backends
 from resources.vectors.backends import (
     FallingBackend,
     choose_backend,
-    classify_failure,
 )
 from resources.vectors.faiss_backend import FaissBackend
 from resources.vectors.faiss_gpu_backend import TEMP_BYTES, FaissGpuBackend
@@ -65,10 +65,10 @@ def test_a_failing_device_loses_no_answer(case: str) -> None:
             found = falling.exact(DATA, ASKED, 5, Metric.L2)
             assert np.array_equal(found.rows, wanted.rows)
             assert np.allclose(found.scores, wanted.scores, atol=1e-5)
-        assert dict(falling.fallbacks) == counted
-        assert bool(falling.last_failure) == bool(failures)
+        assert dict(falling.guard.fallbacks) == counted
+        assert bool(falling.guard.last_failure) == bool(failures)
         assert (falling.name == BACKEND.name) == is_lost
-        assert bool(falling.fallen) == bool(counted)
+        assert bool(falling.guard.fallen) == bool(counted)
     assert torch.emptied == freed
     assert torch.taken_bytes == 0
     assert not torch.failures
@@ -84,8 +84,8 @@ def test_the_second_try_takes_half_the_memory() -> None:
     assert np.allclose(
         found.scores, BACKEND.exact(vectors, ASKED, 5, Metric.INNER_PRODUCT).scores, atol=1e-5
     )
-    assert not falling.fallbacks
-    assert falling.last_failure.startswith("OutOfMemoryError: CUDA out of memory")
+    assert not falling.guard.fallbacks
+    assert falling.guard.last_failure.startswith("OutOfMemoryError: CUDA out of memory")
     assert 0 < torch.peak_bytes <= 10 * MIB
     faiss = FakeFaissGpu([FULL])
     gpu = FaissGpuBackend(0, BACKEND, memory_bytes=2 * GIB, load=lambda: faiss)
@@ -100,7 +100,7 @@ def test_a_build_that_fails_is_the_processors() -> None:
     falling = FallingBackend(FaissGpuBackend(0, BACKEND, load=lambda: faiss), BACKEND)
     index = falling.build(SPECS["lists"], DATA, Metric.L2, 7)
     assert index.ntotal == len(DATA)
-    assert dict(falling.fallbacks) == {"memory": 1}
+    assert dict(falling.guard.fallbacks) == {"memory": 1}
     assert faiss.built == 0
     assert falling.build(SPECS["lists"], DATA, Metric.L2, 7).ntotal == len(DATA)
     assert faiss.built == 1
@@ -111,7 +111,7 @@ def test_bad_input_is_no_failure_of_the_device() -> None:
     falling = FallingBackend(TorchBackend("cuda:0", BACKEND, torch=FakeTorch()), BACKEND)
     with pytest.raises(InvalidInputError):
         falling.exact(DATA, ASKED, 0, Metric.L2)
-    assert not falling.fallbacks
+    assert not falling.guard.fallbacks
 
 
 def test_failures_are_told_apart() -> None:
