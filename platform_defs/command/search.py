@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,23 +19,12 @@ from platform_defs.command.output import age, cell_text, table, to_json
 from platform_defs.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from fleet.vectors.records import SearchAnswer, SearchHit
+    from fleet.vectors.records import MergedAnswer, SearchAnswer
     from resources.vectors.network_indexes import NetworkIndexes
 
 VECTORS, HYBRID, WORDS = "vectors", "hybrid", "words"
 NOT_CUT_CHARS = 20
 """A note is never cut shorter, however narrow the terminal."""
-
-
-class Found(NamedTuple):
-    """What was found in all networks that were asked."""
-
-    hits: list[tuple[str, SearchHit]]
-    """(network, note), best first."""
-    answers: list[SearchAnswer]
-    """One for each network that has an index."""
-    missing: list[str]
-    """Networks without an index."""
 
 
 @click.command()
@@ -84,13 +73,14 @@ def search(
 
 def _found(
     settings: Settings, text: str, asked: list[str], k: int, where: str | None, how: str
-) -> Found:
+) -> MergedAnswer:
     """Ask each network, and put the answers together by score.
 
     Raises:
         NotFoundError: a network that was named has no index, or none has.
-        InvalidInputError: networks of several models.
+        InvalidInputError: networks whose scores do not compare.
     """
+    from fleet.vectors.merging import merge_answers
     from platform_defs.command.vector_access import existing_indexes
 
     indexes = existing_indexes(settings)
@@ -98,8 +88,7 @@ def _found(
     missing = [one for one in networks if indexes.store.current(one) is None]
     _demand_indexed(networks, asked, missing)
     indexed = [one for one in networks if one not in missing]
-    if how != WORDS:
-        _demand_one_model(indexes, indexed)
+    _demand_comparable(indexes, indexed, how)
     answers = []
     for network_id in indexed:
         searcher = indexes.searcher(network_id)
@@ -107,9 +96,7 @@ def _found(
             answers.append(searcher.search_words(text, k, where=where))
         else:
             answers.append(searcher.search(text, k, where=where, hybrid=how == HYBRID))
-    hits = [(one.network_id, hit) for one in answers for hit in one.hits]
-    hits.sort(key=lambda pair: -pair[1].score)
-    return Found(hits[:k], answers, missing)
+    return merge_answers(answers, k, missing)
 
 
 def _demand_indexed(networks: list[str], asked: list[str], missing: list[str]) -> None:
@@ -123,9 +110,16 @@ def _demand_indexed(networks: list[str], asked: list[str], missing: list[str]) -
     )
 
 
-def _demand_one_model(indexes: NetworkIndexes, networks: Sequence[str]) -> None:
+def _demand_comparable(indexes: NetworkIndexes, networks: Sequence[str], how: str) -> None:
     """Refuse to put together what does not compare."""
-    models = {one: indexes.embedder(one).model for one in networks}
+    if how != VECTORS and len(networks) > 1:
+        raise InvalidInputError(
+            f"--{how}",
+            f"{len(networks)} networks",
+            "one network: how much a word weighs depends on the network",
+            hint=f"Name it: --network {networks[0]}, ...",
+        )
+    models = {one: indexes.embedder(one).model for one in networks if how == VECTORS}
     if len(set(models.values())) > 1:
         told = ", ".join(f"{network}: {model.name}" for network, model in models.items())
         raise InvalidInputError(
@@ -148,7 +142,7 @@ def _waiting(settings: Settings, networks: Sequence[str]) -> dict[str, int | Non
     return {one: known.get(one, 0) for one in networks}
 
 
-def _lines(found: Found, waiting: dict[str, int | None], now: datetime) -> list[str]:
+def _lines(found: MergedAnswer, waiting: dict[str, int | None], now: datetime) -> list[str]:
     several = len(found.answers) > 1
     headings = ["score", "at", "agent", "region", *(["network"] if several else []), "note"]
     rows = [
@@ -164,8 +158,8 @@ def _lines(found: Found, waiting: dict[str, int | None], now: datetime) -> list[
     ]
     lines = [_cut(line) for line in table(headings, rows).splitlines()] if rows else ["no note"]
     lines += [_answer_line(one, waiting[one.network_id], now) for one in found.answers]
-    if found.missing:
-        lines.append(f"no index yet: {', '.join(found.missing)}")
+    if found.without_index:
+        lines.append(f"no index yet: {', '.join(found.without_index)}")
     return lines
 
 
@@ -187,7 +181,7 @@ def _answer_line(answer: SearchAnswer, waiting: int | None, now: datetime) -> st
     )
 
 
-def _document(found: Found, waiting: dict[str, int | None], now: datetime) -> dict[str, Any]:
+def _document(found: MergedAnswer, waiting: dict[str, int | None], now: datetime) -> dict[str, Any]:
     return {
         "hits": [{"network": network_id, **hit._asdict()} for network_id, hit in found.hits],
         "networks": [
@@ -204,5 +198,5 @@ def _document(found: Found, waiting: dict[str, int | None], now: datetime) -> di
             }
             for one in found.answers
         ],
-        "without_index": found.missing,
+        "without_index": found.without_index,
     }

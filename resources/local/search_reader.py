@@ -3,7 +3,8 @@
 The supervisor forks agents and must stay small, so it never loads an index library: its reader
 does. One question at a time, with a deadline that includes the wait for the turn; who comes when
 too many wait is refused at once. A reader that dies, or does not answer in time, is replaced at
-the next question. Nothing of this touches an agent: it is told, and goes on.
+the next question; one that is still loading its libraries is waited for by those who ask again.
+Nothing of this touches an agent: it is told, and goes on.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ IDLE_S = 300.0
 """A reader that nobody asks for so long is ended: it holds an index in memory."""
 QUEUE_MAX = 64
 """Questions that may wait; at a millisecond each they are answered in time."""
+START_S = 60.0
+"""For a reader to load its libraries: half a second, on a machine that is not overloaded."""
 HOLD_OFF_S = 5.0
 """After a reader ended twice over one question, no other is started for so long."""
 
@@ -50,6 +53,7 @@ class SearchLimits(NamedTuple):
     idle_s: float = IDLE_S
     queue_max: int = QUEUE_MAX
     hold_off_s: float = HOLD_OFF_S
+    start_s: float = START_S
 
 
 @dataclass(slots=True)
@@ -65,12 +69,54 @@ class SearchCounts:
     """Readers started."""
 
 
-class _Reader(NamedTuple):
-    """A running reader process and the two ends of what is said to it."""
+class _Reader:
+    """A running reader process, what is said to it, and what it still owes."""
 
-    process: subprocess.Popen[bytes]
-    incoming: asyncio.StreamReader
-    outgoing: asyncio.StreamWriter
+    def __init__(
+        self, process: subprocess.Popen[bytes], outgoing: asyncio.StreamWriter, started_s: float
+    ) -> None:
+        self.process = process
+        self.outgoing = outgoing
+        self.started_s = started_s
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when its libraries are loaded."""
+        self.answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        """To the question under way."""
+        self.asked = 0
+        """Number of that question: an answer to an earlier one comes too late."""
+        self.listening: asyncio.Task[None] | None = None
+
+    async def listen(self, incoming: asyncio.StreamReader) -> None:
+        """Hand over each answer until the other side closes its end."""
+        try:
+            while True:
+                found = await receive_frame(incoming)
+                if found["number"] == 0 and not self.ready.done():
+                    self.ready.set_result(None)
+                elif found["number"] == self.asked and not self.answer.done():
+                    self.answer.set_result(found)
+        except (OSError, ValueError, KeyError, TypeError, asyncio.IncompleteReadError):
+            self.fail()
+
+    def fail(self) -> None:
+        """Tell whoever waits that nothing comes any more."""
+        for waiting in (self.ready, self.answer):
+            if not waiting.done():
+                waiting.set_exception(ConnectionResetError("the reader has ended"))
+                waiting.exception()  # looked at here: nobody may be waiting for it
+
+    async def exchange(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Ask one question.
+
+        Raises:
+            OSError: the reader has ended.
+        """
+        await asyncio.shield(self.ready)
+        self.asked += 1
+        self.answer = asyncio.get_running_loop().create_future()
+        self.outgoing.write(frame_bytes({**question, "number": self.asked}))
+        await self.outgoing.drain()
+        return await self.answer
 
 
 class SearchReader:
@@ -132,7 +178,7 @@ class SearchReader:
         except TimeoutError as error:
             self.counts.unavailable += 1
             raise StoreUnavailableError(
-                f"the search took longer than {self._limits.deadline_s:g} s"
+                f"no answer in {self._limits.deadline_s:g} s", hint="Search again in a moment."
             ) from error
         except StoreUnavailableError:
             self.counts.unavailable += 1
@@ -167,8 +213,12 @@ class SearchReader:
             for is_last in (False, True):
                 reader = self._reader or await self._start()
                 try:
-                    return await self._exchange(reader, question)
-                except (OSError, asyncio.IncompleteReadError) as error:
+                    return await reader.exchange(question)
+                except asyncio.CancelledError:
+                    self._end_unless_loading(reader)
+                    raise
+                except OSError as error:
+                    self._let_go()
                     code = await self._ended()
                     _log.error("the search reader ended with code %s", code)
                     if is_last:
@@ -181,18 +231,11 @@ class SearchReader:
         finally:
             self._let_idle()
 
-    async def _exchange(self, reader: _Reader, question: dict[str, Any]) -> dict[str, Any]:
-        try:
-            reader.outgoing.write(frame_bytes(question))
-            await reader.outgoing.drain()
-            return await receive_frame(reader.incoming)
-        except (OSError, asyncio.IncompleteReadError):
-            self._let_go()
-            raise
-        except BaseException:
-            # Of what is half said, the rest would be taken for the next answer.
+    def _end_unless_loading(self, reader: _Reader) -> None:
+        """End a reader that has overrun a deadline, but not one that has not had its chance yet."""
+        is_loading = not reader.ready.done()
+        if not is_loading or self._now() - reader.started_s > self._limits.start_s:
             self._end()
-            raise
 
     async def _start(self) -> _Reader:
         self._collect()
@@ -211,10 +254,17 @@ class SearchReader:
         finally:
             theirs.close()
         self.counts.starts += 1
-        incoming, outgoing = await asyncio.open_connection(sock=ours)
-        self._reader = _Reader(process, incoming, outgoing)
+        try:
+            incoming, outgoing = await asyncio.open_connection(sock=ours)
+        except BaseException:
+            ours.close()
+            process.kill()
+            self._ending.append(process)
+            raise
+        self._reader = reader = _Reader(process, outgoing, self._now())
+        reader.listening = asyncio.create_task(reader.listen(incoming))
         outgoing.write(frame_bytes(self._config))
-        return self._reader
+        return reader
 
     async def _ended(self) -> int | None:
         """The exit code of the reader that was let go; one that does not end is killed."""
@@ -240,6 +290,9 @@ class SearchReader:
         """Give up the reader in hand; its process is ending."""
         reader, self._reader = self._reader, None
         if reader is not None:
+            reader.fail()
+            if reader.listening is not None:
+                reader.listening.cancel()
             reader.outgoing.close()
             self._ending.append(reader.process)
             asyncio.get_running_loop().call_later(_END_S, self._collect)

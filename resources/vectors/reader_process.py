@@ -2,8 +2,9 @@
 
 `python -m resources.vectors.reader_process SOCKET PARENT`: the number of a connected socket, and
 the pid of the supervisor, with whose end this process ends. The first document is the config
-(`vectors`: the declaration, `opening_s`), each further one a question; each gets one answer. FAISS
-runs on one thread. An index that is still being fetched never holds up the questions about others
+(`vectors`: the declaration, `opening_s`), each further one a question with a `number`; each gets
+one answer with its number, the config the number 0 when the libraries are loaded. FAISS runs on one
+thread. An index that is still being fetched never holds up the questions about others
 for longer than `opening_s`.
 """
 
@@ -17,12 +18,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from fleet.errors import InvalidInputError, PermanentError, StateroomError, StoreUnavailableError
 from fleet.vectors.declaration_json import read_declaration
 from resources.clock import SystemClock
 from resources.local.linux_processes import die_with_parent, set_process_name
+from resources.vectors.faiss_backend import load_faiss
 from resources.vectors.network_indexes import NetworkIndexes
 from resources.vectors.reader_frames import error_document, frame_bytes, read_frame
 from resources.vectors.reading import NetworkSearcher
@@ -87,12 +90,22 @@ class Reader:
     """Answers questions about the networks of one node."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        """Read the config; indexes are opened when they are asked about."""
+        """Load what every search needs; indexes are opened when they are asked about."""
         declaration = read_declaration(config["vectors"])
         self._indexes = NetworkIndexes(declaration, SystemClock(), threads=1)
+        self._load()
         self._opening_s = float(config["opening_s"])
         self._looks = ThreadPoolExecutor(4, thread_name_prefix="look")
         self._served: OrderedDict[str, ServedNetwork] = OrderedDict()
+
+    def _load(self) -> None:
+        """Libraries and models, so that no question has to wait for them."""
+        import pyarrow.compute  # noqa: F401 - loaded for its effect
+
+        load_faiss()
+        for network_id in self._indexes.declaration.network_ids:
+            with suppress(StateroomError):  # a question about this network is told
+                _ = self._indexes.embedder(network_id).model
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to a question, or the error that it ends with, as a document."""
@@ -158,15 +171,18 @@ def main(arguments: list[str]) -> int:
     # Ctrl-C goes to the whole group; the supervisor decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     with socket.socket(fileno=number) as connection, connection.makefile("rwb") as stream:
         config = read_frame(stream)
         if config is None:
             return 0
         reader = Reader(config)
+        stream.write(frame_bytes({"number": 0}))
+        stream.flush()
         while (question := read_frame(stream)) is not None:
-            stream.write(frame_bytes(reader.answer(question)))
+            answer = reader.answer(question)
+            stream.write(frame_bytes({**answer, "number": question["number"]}))
             stream.flush()
     return 0
 

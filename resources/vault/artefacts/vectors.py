@@ -8,7 +8,9 @@ Why the cut is consistent although builders go on. A generation is removed manif
 part only when no manifest names it, so parts whose manifest is still there after they were read
 were all there; else the newest pointer is read again. The pointer comes last. The log is listed
 after the pointers, so it holds every batch of the generation; the data are listed after the log, so
-they hold every batch of the log. Nothing that was listed is ever changed: objects are created once.
+they hold every batch of the log. What was joined is removed hours after the entry that joins it, so
+that entry stands in the listing, and what vanishes meanwhile is missed by nobody. Nothing that was
+listed is ever changed: objects are created once.
 Every part is compared with its manifest, and data with their name, while they are read: a damaged
 index is told now, not in the hour of a restore.
 """
@@ -126,7 +128,11 @@ class VectorsSource:
                 yield from self._placed(one, digests[one.key])
 
     def _embeddings(self) -> Iterator[SourceFile]:
-        log = [one for one in self._store.list_objects(_EMBEDDINGS) if "/log/" in one.key]
+        log = [
+            one
+            for one in self._store.list_objects(_EMBEDDINGS)
+            if "/log/" in one.key or "/compactions/" in one.key
+        ]
         data = [one for one in self._store.list_objects(_EMBEDDINGS) if "/data/" in one.key]
         for one in log:
             yield from self._placed(one, "")

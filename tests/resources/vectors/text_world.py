@@ -91,10 +91,10 @@ class TextWorld:
         assert pointer is not None
         return pointer
 
-    def damage(self, pointer: IndexPointer, file: str = "index.faiss.0000") -> Path:
-        """Flip a byte in the middle of a stored part, without changing its times; its path."""
+    def damage(self, pointer: IndexPointer) -> Path:
+        """Flip a byte in the middle of the first part that a generation has stored; its path."""
         folder = Path(self.declaration.path) / "indexes" / pointer.network_id / "generations"
-        path = folder / pointer.generation / file
+        path = min((folder / pointer.generation).glob("*.0000"))
         body = bytearray(path.read_bytes())
         body[len(body) // 2] ^= 1
         path.write_bytes(body)
