@@ -15,4 +15,6 @@ POOL_LIMITS = {
 }
 """Pool -> limit. Two compactions of one day would do the same work twice; so would two snapshots of
 one network, which are safe together (docs/formats/backup.md) and use every core alone. A rollup
-needs a core and up to 1 GiB of memory. Training an index uses every core, or the GPU, alone."""
+needs a core and up to 1 GiB of memory. Training an index uses every core
+alone, or a GPU: `vectors.builds_at_once` is the number of them, and each build leases its own
+(`resources/gpu/leasing.py`)."""

@@ -125,6 +125,12 @@ class VectorSettings:
     gpu: str = key(
         _GPU, "Whether builds use a GPU: where there is one, only with one, never.", default="auto"
     )
+    builds_at_once: int = key(
+        kinds.whole(1, 64, "builds"),
+        "Builds that run at once, over all machines: one for each GPU (each leases its own), or "
+        "one on a processor, of which a build takes every core.",
+        default=1,
+    )
     scrub_cron: str = key(
         kinds.cron(),
         "When every stored byte of all indexes is read and compared.",

@@ -37,7 +37,7 @@ def _line(one: IndexHealth, now: datetime) -> str:
     name = f"index {one.network_id}:"
     waiting = f"{one.waiting} notes wait" if one.waiting else "holds every note"
     if one.waiting:
-        waiting += f" ({one.behind_s:.0f} s)"
+        waiting += f" ({one.behind_s:.1f} s)"
     if one.facts is None:
         return f"{name} none yet, {waiting}"
     recall = "not measured" if one.facts.recall is None else f"recall {one.facts.recall:.4f}"
