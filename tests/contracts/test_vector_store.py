@@ -276,7 +276,10 @@ def begin(fresh: Fresh, objects: dict[str, bytes]) -> ObjectStore:
     return store
 
 
-@pytest.mark.parametrize("name", ACTIONS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.long) if name == "retain" else name for name in ACTIONS],
+)
 def test_a_fault_at_any_step_leaves_the_old_or_the_new_and_a_repetition_completes(
     name: str, fresh: Fresh, tmp_path: Path
 ) -> None:
