@@ -171,6 +171,20 @@ class Activity(NamedTuple):
     detail: str
 
 
+class NoteVector(NamedTuple):
+    """What an agent computed of its note itself; vectors of two models are never compared."""
+
+    model: str
+    """Name of the model, as the agent gives it."""
+    values: bytes
+    """float32, little-endian, one after the other; finite, not all zero."""
+
+    @property
+    def dimensions(self) -> int:
+        """How many numbers it has."""
+        return len(self.values) // 4
+
+
 class Note(NamedTuple):
     """A short memory note of an agent, later embedded for similarity search."""
 
@@ -179,6 +193,8 @@ class Note(NamedTuple):
     network_id: str
     at: datetime
     text: str
+    vector: NoteVector | None = None
+    """None: the platform's own model makes one."""
 
 
 @dataclass(frozen=True, slots=True)

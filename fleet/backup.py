@@ -37,6 +37,7 @@ ROW_KINDS: Mapping[str, str] = {
     "control_store": "store",
     "faiss": "index",
     "lake": "lake",
+    "vectors": "index",
 }
 """Row kind in a manifest, by the kind of an artefact."""
 ARTEFACT_KINDS = ("auto", *ROW_KINDS)
@@ -92,12 +93,17 @@ class ArtefactDeclaration:
     kind: str = "auto"
     """One of `ARTEFACT_KINDS`; `auto` looks at the first bytes of the file."""
     path: str
-    """File or folder; of a `control_store` also the URL of a PostgreSQL database."""
+    """File or folder; of a `control_store` also the URL of a PostgreSQL database, of `vectors` also
+    `s3://bucket/prefix`."""
     network_id: str = PLATFORM_NETWORK
     chunker: str = "auto"
     """One of `CHUNKERS`, for every file of the artefact; `auto` decides by magic and size."""
     exclude: tuple[str, ...] = ()
     """Paths below the artefact's folder that are left out, with all that is in them."""
+    endpoint_url: str = ""
+    """S3 endpoint of `vectors` in a bucket; empty: that of AWS."""
+    aws_region: str = ""
+    """AWS region of that bucket; empty: boto3's own."""
     stanza: str = ""
     """pgBackRest's stanza, where it backs this PostgreSQL up; we record its label then."""
 

@@ -11,6 +11,7 @@
     │   ├── TrafficUnavailableError   a balancer or name server did not take a change
     │   ├── SourceUnavailableError    a source of metrics does not answer, or broke off
     │   ├── CircuitOpenError          a breaker is open: it was not even asked
+    │   ├── GpuBusyError              no GPU has the memory free, and one is required
     │   └── ReceiverUnavailableError  an alert did not reach a receiver
     └── PermanentError                trying again cannot help; `ops` fails at once
         ├── InvalidInputError         names the field, the value and what is allowed
@@ -22,6 +23,7 @@
         ├── AlreadyRunningError       another process owns this state folder or port
         ├── SchemaMismatchError       the store was written by a newer Stateroom
         ├── CorruptObjectError        stored bytes differ from their checksum
+        ├── RecallTooLowError         an index finds too little to be published
         └── FencedError               the caller has lost the right to write
             ├── StaleEpochError       the agent has been placed again with a higher epoch
             ├── VersionConflictError  the state has moved on since it was read
@@ -66,6 +68,10 @@ class SourceUnavailableError(TransientError):
 
 class CircuitOpenError(TransientError):
     """A circuit breaker is open: the backend was not asked, because it has failed repeatedly."""
+
+
+class GpuBusyError(TransientError):
+    """No GPU has enough memory free for a piece of work that must have one."""
 
 
 class PermanentError(StateroomError):
@@ -175,6 +181,10 @@ class SchemaMismatchError(PermanentError):
 
 class CorruptObjectError(PermanentError):
     """Stored bytes do not match their recorded checksum; the object is named."""
+
+
+class RecallTooLowError(PermanentError):
+    """An index finds less than its policy demands: it was not published, the old one serves on."""
 
 
 class FencedError(PermanentError):

@@ -37,13 +37,17 @@ from fleet.metrics.exported.fleet import (
     incident_readings,
     unplaced_readings,
 )
-from fleet.metrics.exported.gpus import gpu_readings, gpu_state_readings
+from fleet.metrics.exported.gpus import gpu_lease_readings, gpu_readings, gpu_state_readings
 from fleet.metrics.exported.readings import Reading
 from fleet.metrics.exported.scaling import ScalingCounts
+from fleet.metrics.exported.vectors import index_readings
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
 from fleet.ports.metric_keeper import MetricKeeper
+from fleet.ports.note_store import NoteIndexStore
+from fleet.vectors.declaration import VectorDeclaration
+from fleet.vectors.health import COUNT_MAX, all_health
 from ops.backup_rows import read_rows
 from ops.metric_collection import MetricCollection
 from resources.dagster_record import ended_runs, latest_runs, newest_ticks
@@ -124,6 +128,7 @@ def store_sources(
         yield from gpu_readings(found)
         observed_at = {node.region: now for node in nodes}
         yield from gpu_state_readings(judge_gpus(found, nodes, observed_at, heartbeats).verdicts)
+        yield from gpu_lease_readings(store.gpu_leases(), store.gpu_fallbacks())
 
     def fleet(now: datetime) -> Iterable[Reading]:
         yield from fleet_readings(store.fleet_counts(), now)
@@ -175,6 +180,20 @@ def dagster_sources(instance: DagsterInstance, began: datetime) -> dict[str, Sou
         yield from runs.readings()
 
     return {"automation": automation}
+
+
+def vector_sources(store: NoteIndexStore, declaration: VectorDeclaration) -> dict[str, Source]:
+    """How vector indexes stand; nothing before the first note.
+
+    Args:
+        store: of the fleet.
+        declaration: thresholds of each network.
+    """
+    return {
+        "indexes": lambda now: index_readings(
+            all_health(store.note_backlogs(COUNT_MAX), declaration, now), now
+        )
+    }
 
 
 def metric_sources(

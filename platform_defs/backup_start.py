@@ -1,10 +1,11 @@
-"""What `stateroom up` does for backups: keys and vault exist before the first snapshot."""
+"""What `stateroom up` does for backups: all that they need exists before the first snapshot."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
-from fleet.errors import StateroomError
+from fleet.errors import StateroomError, StoreUnavailableError
 from platform_defs.declared_backup import declared_backup
 from platform_defs.settings import Settings
 
@@ -24,6 +25,7 @@ def prepare_backups(settings: Settings, say: Callable[[str], None]) -> str:
 
     declaration = declared_backup(settings)
     try:
+        _prepare_vectors(settings)
         made = RegionVaults(declaration, SystemClock()).prepare()
     except StateroomError as error:
         problem = f"not everything can be backed up: {error}. {error.hint}".strip()
@@ -35,3 +37,21 @@ def prepare_backups(settings: Settings, say: Callable[[str], None]) -> str:
             say(f"recovery key of the backups made: {path}")
             say("keep a copy of it where no disaster here reaches: without a key no backup opens")
     return ""
+
+
+def _prepare_vectors(settings: Settings) -> None:
+    """Make the folder of the vector store: a backup takes a missing one for a disk that is gone.
+
+    Raises:
+        StoreUnavailableError: it cannot be made.
+    """
+    if settings.vectors.bucket:
+        return
+    folder = Path(settings.vectors.path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StoreUnavailableError(
+            f"vectors.path {folder} cannot be made: {error.strerror}",
+            hint="Choose another folder in stateroom.toml, or fix its permissions.",
+        ) from error

@@ -7,7 +7,22 @@ from collections.abc import Mapping
 
 from dagster import DagsterInstance
 
-from ops.pools import POOL_LIMITS
+from fleet.errors import InvalidSettingsError
+from ops.pools import POOL_LIMITS, VECTOR_BUILDS
+from platform_defs.settings import Settings, load_settings
+
+
+def pool_limits(settings: Settings) -> dict[str, int]:
+    """The limit of every pool, where settings have a say in it."""
+    return {**POOL_LIMITS, VECTOR_BUILDS: settings.vectors.builds_at_once}
+
+
+def declared_pool_limits() -> Mapping[str, int]:
+    """`pool_limits` of the settings file; settings that are wrong are told by the definitions."""
+    try:
+        return pool_limits(load_settings())
+    except InvalidSettingsError:
+        return POOL_LIMITS
 
 
 def apply_pool_limits(

@@ -35,6 +35,7 @@ from fleet.objectives import Objective
 from fleet.rescaling.declaration import RescalingDeclaration
 from fleet.run_history import RunHistoryPolicy
 from fleet.traffic_declaration import TrafficDeclaration
+from fleet.vectors.declaration import VectorDeclaration
 from ops.inventory import TABLES
 from ops.inventory_jobs import (
     INVENTORY_CHECKS_JOB,
@@ -43,6 +44,7 @@ from ops.inventory_jobs import (
     RUN_CLASS,
 )
 from ops.route_keeping import RouteKeeper
+from platform_defs.build_adopted import build_adopted
 from platform_defs.build_backups import build_backups
 from platform_defs.build_costs import (
     CostDeclaration,
@@ -54,6 +56,7 @@ from platform_defs.build_failover import build_failover, build_watch
 from platform_defs.build_metrics import build_metrics
 from platform_defs.build_objectives import build_objectives
 from platform_defs.build_rescaling import build_rescaling, build_rescaling_watch
+from platform_defs.build_vectors import build_vectors, vector_resources
 from platform_defs.declared_backup import (
     backup_crons,
     declared_artefacts,
@@ -64,6 +67,7 @@ from platform_defs.declared_failover import declared_failover
 from platform_defs.declared_fleet import declared_nodes, declared_replicas
 from platform_defs.declared_scaling import declared_scaling
 from platform_defs.declared_traffic import declared_traffic, simple_traffic
+from platform_defs.declared_vectors import declared_vectors
 from platform_defs.settings import Settings
 from platform_defs.settings_metrics import declared_metrics, metric_policy_of
 from platform_defs.settings_objectives import declared_objectives
@@ -117,6 +121,8 @@ class Deployment:
     metric_retention_cron: str = "25 * * * *"
     rescaling: RescalingDeclaration = field(default_factory=RescalingDeclaration)
     costs: CostDeclaration = field(default_factory=CostDeclaration)
+    vectors: VectorDeclaration | None = None
+    """None: a folder below `state_dir`, and no network."""
 
 
 def deployment_of(settings: Settings) -> Deployment:
@@ -147,6 +153,7 @@ def deployment_of(settings: Settings) -> Deployment:
         metric_retention_cron=settings.metrics.retention_cron,
         rescaling=declared_scaling(settings),
         costs=declared_costs(settings),
+        vectors=declared_vectors(settings),
     )
 
 
@@ -165,6 +172,14 @@ def traffic_of(deployment: Deployment) -> TrafficDeclaration:
 def metrics_of(deployment: Deployment) -> MetricsDeclaration:
     """The declared metric store, or a folder beside the rest."""
     return deployment.metrics or MetricsDeclaration(f"{deployment.state_dir}/metrics")
+
+
+def vectors_of(deployment: Deployment) -> VectorDeclaration:
+    """The declared indexes, or a store beside the rest that holds none."""
+    root = deployment.state_dir
+    return deployment.vectors or VectorDeclaration(
+        path=f"{root}/vectors", copies_path=f"{root}/vector_copies"
+    )
 
 
 def build_resources(deployment: Deployment) -> dict[str, Any]:
@@ -213,6 +228,7 @@ def build_resources(deployment: Deployment) -> dict[str, Any]:
         "run_history_policy": deployment.run_history_policy,
         "traffic_declaration": traffic_of(deployment),
         **cost_resources(deployment.costs),
+        **vector_resources(vectors_of(deployment)),
     }
 
 
@@ -280,6 +296,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
     rescaling = build_rescaling(deployment.rescaling)
     declared = deployment.costs
     costs = build_costs(running=declared.enabled, quoting=declared.quotes.enabled)
+    vectors = build_vectors(vectors_of(deployment))
     checks = [
         *build_inventory_checks(),
         *backups.checks,
@@ -288,8 +305,10 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
         *budgets.checks,
         *rescaling.checks,
         *costs.checks,
+        *vectors.checks,
     ]
-    check_keys = [key for each in checks for key in each.check_keys]
+    adopted = build_adopted(vectors_of(deployment))
+    check_keys = [key for each in (*checks, *adopted.assets) for key in each.check_keys]
     return dg.Definitions(
         assets=[
             *build_external_specs(),
@@ -301,6 +320,8 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *budgets.assets,
             *rescaling.assets,
             *costs.assets,
+            *vectors.assets,
+            *adopted.assets,
             *build_upkeep_assets(check_keys),
         ],
         asset_checks=checks,
@@ -312,6 +333,8 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *budgets.jobs,
             *rescaling.jobs,
             *costs.jobs,
+            *vectors.jobs,
+            *adopted.jobs,
         ],
         sensors=[
             build_fleet_change_sensor(),
@@ -320,6 +343,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *metrics.sensors,
             *rescaling.sensors,
             *costs.sensors,
+            *vectors.sensors,
         ],
         schedules=[
             build_inventory_schedule(),
@@ -330,6 +354,8 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *budgets.schedules,
             *rescaling.schedules,
             *costs.schedules,
+            *vectors.schedules,
+            *adopted.schedules,
         ],
         resources={**resources, **overrides},
         executor=dg.in_process_executor,

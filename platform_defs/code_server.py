@@ -18,7 +18,7 @@ from types import FrameType
 
 import dagster as dg
 
-from platform_defs.bootstrap import apply_pool_limits
+from platform_defs.bootstrap import apply_pool_limits, declared_pool_limits
 from platform_defs.warm_workers import serve_warm
 from resources.clock import end_pauses
 
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
     """Set up the instance of DAGSTER_HOME, then become `dagster api grpc`; does not return."""
     end_pauses_when_interrupted()
     with dg.DagsterInstance.get() as instance:
-        apply_pool_limits(instance)
+        apply_pool_limits(instance, declared_pool_limits())
     serve_warm()
     sys.argv = ["dagster", "api", "grpc", "--module-name", MODULE, *arguments]
     runpy.run_module("dagster", run_name="__main__")

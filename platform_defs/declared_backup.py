@@ -24,7 +24,7 @@ from platform_defs.settings_backup import RetentionSettings
 REGION_KEY, RECOVERY_KEY = "region", "recovery"
 """Names of the two wrapping keys of a fleet whose settings name none."""
 
-CONTROL_STORE, LAKE = "control-store", "lake"
+CONTROL_STORE, LAKE, VECTORS = "control-store", "lake", "vectors"
 """Names of the fleet's own artefacts."""
 
 SQLITE_SCHEME = "sqlite:///"
@@ -62,15 +62,45 @@ def declared_artefacts(settings: Settings) -> tuple[ArtefactDeclaration, ...]:
             name=CONTROL_STORE, kind="control_store", path=url.removeprefix(SQLITE_SCHEME)
         ),
         ArtefactDeclaration(name=LAKE, kind="lake", path=str(settings.lake.path)),
+        _vectors(settings),
     )
-    return own + tuple(
-        ArtefactDeclaration(
-            name=one.name,
-            kind=one.kind,
-            path=str(settings.path.parent / one.path),
-            network_id=one.network or PLATFORM_NETWORK,
+    return (
+        own
+        + _adopted_indexes(settings)
+        + tuple(
+            ArtefactDeclaration(
+                name=one.name,
+                kind=one.kind,
+                path=str(settings.path.parent / one.path),
+                network_id=one.network or PLATFORM_NETWORK,
+            )
+            for one in settings.artefacts
         )
-        for one in settings.artefacts
+    )
+
+
+def _vectors(settings: Settings) -> ArtefactDeclaration:
+    """Embeddings and published indexes of all networks."""
+    vectors = settings.vectors
+    place = f"s3://{vectors.bucket}/{vectors.prefix}" if vectors.bucket else vectors.path
+    return ArtefactDeclaration(
+        name=VECTORS,
+        kind="vectors",
+        path=place,
+        endpoint_url=vectors.endpoint_url,
+        aws_region=vectors.aws_region,
+    )
+
+
+def _adopted_indexes(settings: Settings) -> tuple[ArtefactDeclaration, ...]:
+    """FAISS files of services, but those that are declared as artefacts already."""
+    declared = {one.name for one in settings.artefacts}
+    return tuple(
+        ArtefactDeclaration(
+            name=one.name, kind="faiss", path=one.path, network_id=one.network or PLATFORM_NETWORK
+        )
+        for one in settings.indexes
+        if one.name not in declared
     )
 
 

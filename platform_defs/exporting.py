@@ -27,8 +27,15 @@ from fleet.errors import AlreadyRunningError, PermanentError
 from fleet.heartbeats import HeartbeatPolicy
 from fleet.metrics.exported.readings import ExportedFamily, Reading
 from fleet.metrics.exported.table import BY_NAME, grouped
-from ops.exporter import Exporter, dagster_sources, lake_sources, store_sources
+from ops.exporter import (
+    Exporter,
+    dagster_sources,
+    lake_sources,
+    store_sources,
+    vector_sources,
+)
 from platform_defs.command.store_access import fleet_store
+from platform_defs.declared_vectors import declared_vectors
 from platform_defs.settings import Settings
 from resources.clock import SystemClock
 from resources.lake.directory_store import DirectoryStore
@@ -79,8 +86,10 @@ def open_exporter(settings: Settings) -> Iterator[Exporter]:
     with ExitStack() as stack:
         store = stack.enter_context(fleet_store(settings))
         heartbeats = HeartbeatPolicy(settings.node.heartbeat_late_s, settings.node.heartbeat_lost_s)
-        sources = store_sources(store, since, heartbeats) | lake_sources(
-            ParquetLake(DirectoryStore(settings.lake.path))
+        sources = (
+            store_sources(store, since, heartbeats)
+            | lake_sources(ParquetLake(DirectoryStore(settings.lake.path)))
+            | vector_sources(store, declared_vectors(settings))
         )
         home = Path(settings.dagster_home)
         if (home / "dagster.yaml").is_file():

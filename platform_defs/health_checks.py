@@ -19,9 +19,11 @@ from pathlib import Path
 from fleet.errors import StateroomError
 from platform_defs.backup_health import check_vaults, check_wrapping_keys
 from platform_defs.failover_health import check_failover
+from platform_defs.gpu_health import check_gpu
 from platform_defs.health_finding import Check, Context, Finding
 from platform_defs.settings import Settings
 from platform_defs.state_folder import StateFolder, UpRun
+from platform_defs.vector_health import check_vectors
 
 PYTHON_MIN, PYTHON_MAX = (3, 11), (3, 13)
 DISK_WRONG_BYTES = 256 * 1024 * 1024
@@ -294,6 +296,8 @@ CHECKS: tuple[Check, ...] = (
     check_lake,
     check_vaults,
     check_wrapping_keys,
+    check_gpu,
+    check_vectors,
     check_dagster,
 )
 """In the order of cause and effect: the first one that is wrong explains those after it."""

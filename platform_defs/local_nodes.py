@@ -20,6 +20,7 @@ from platform_defs.declared_fleet import (
     scaled_workloads,
 )
 from platform_defs.declared_traffic import declared_traffic
+from platform_defs.declared_vectors import declared_vectors
 from platform_defs.fault_orders import FaultOrder, carry_out
 from platform_defs.running import Say
 from platform_defs.settings import Settings
@@ -146,7 +147,7 @@ def _sparing(settings: Settings, store: ControlStore, clock: Clock) -> Callable[
 def node_specs(settings: Settings) -> list[NodeSpec]:
     """What each supervisor is told; the first one also looks after this machine's GPUs."""
     node, folder = settings.node, StateFolder(settings.fleet.state_dir)
-    traffic = declared_traffic(settings)
+    traffic, vectors = declared_traffic(settings), declared_vectors(settings)
     return [
         NodeSpec(
             node=declaration,
@@ -160,6 +161,7 @@ def node_specs(settings: Settings) -> list[NodeSpec]:
             renew_endpoints_s=traffic.policy.renew_interval_s,
             registry=traffic.registry,
             probing=PROBING_PROFILES[settings.failover.profile],
+            vectors=vectors,
         ).validate()
         for index, declaration in enumerate(declared_nodes(settings))
     ]

@@ -7,7 +7,7 @@ Everything that is wrong is reported at once, and nothing starts on settings tha
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,6 +51,7 @@ from platform_defs.settings_source import (
     unknown_key,
 )
 from platform_defs.settings_traffic_rules import discovery_violations, router_violations
+from platform_defs.settings_vectors_rules import vector_violations
 
 __all__ = [
     "ControlStoreSettings",
@@ -143,6 +144,11 @@ def _order(problem: Problem) -> tuple[bool, int, str, str]:
     return (not line.isdigit(), int(line) if line.isdigit() else 0, problem.key, problem.message)
 
 
+def _below(resolved: Callable[[object], Path], path: str | None) -> str | None:
+    """A path that may be left out, resolved where it is there."""
+    return str(resolved(path)) if path else path
+
+
 class _Validation:
     """Builds the records and gathers every problem on the way."""
 
@@ -184,6 +190,13 @@ class _Validation:
                 built["disruption_budgets"],
                 tuple(self.table(("regions",))),
                 tuple(self.table(("workloads",))),
+            ),
+            *vector_violations(
+                single["vectors"],
+                built["networks"],
+                built["indexes"],
+                known_networks,
+                tuple(self.table(("regions",))),
             ),
         ):
             self.problems.append(Problem(".".join(path), self.place(path), message))
@@ -274,6 +287,21 @@ class _Validation:
             path=resolved(single["metrics"].path),
             cache_path=resolved(single["metrics"].cache_path),
         )
+        single["vectors"] = replace(
+            single["vectors"],
+            path=str(resolved(single["vectors"].path)),
+            copies_path=str(resolved(single["vectors"].copies_path)),
+            model_path=_below(resolved, single["vectors"].model_path),
+        )
+        named["networks"] = tuple(
+            replace(
+                one,
+                vectors=replace(one.vectors, model_path=_below(resolved, one.vectors.model_path)),
+            )
+            if one is not None and one.vectors.model_path
+            else one
+            for one in named["networks"]
+        )
         store: ControlStoreSettings = single["control_store"]
         url = store.url.replace("{state_dir}", str(state_dir))
         if url.startswith("sqlite:///"):
@@ -286,6 +314,7 @@ class _Validation:
             ("routers", "folder"),
             ("routers", "config"),
             ("routers", "pid_file"),
+            ("indexes", "path"),
         ):
             named[section] = tuple(
                 replace(one, **{where: type(found)(resolved(found))})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fleet.placement.quotas import LimitRange, NetworkLimits, ResourceQuota
 from platform_defs import settings_kinds as kinds
 from platform_defs.settings_keys import key
+from platform_defs.settings_vectors import NetworkVectorSettings
 
 if TYPE_CHECKING:
     from platform_defs.settings_fleet import WorkloadSettings
@@ -72,6 +73,7 @@ class NetworkSettings:
     )
     quota: NetworkQuotaSettings = field(default_factory=NetworkQuotaSettings)
     limits: NetworkLimitSettings = field(default_factory=NetworkLimitSettings)
+    vectors: NetworkVectorSettings = field(default_factory=NetworkVectorSettings)
 
     def network_limits(self) -> NetworkLimits | None:
         """Quota and limits as the core knows them, in bytes; None when it has neither."""

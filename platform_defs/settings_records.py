@@ -44,6 +44,11 @@ from platform_defs.settings_notify import NotifySettings
 from platform_defs.settings_objectives import ObjectiveSettings
 from platform_defs.settings_scaling import SCALING_TABLES, ScalingSettings
 from platform_defs.settings_traffic import DiscoverySettings, RouterSettings
+from platform_defs.settings_vectors import (
+    AdoptedIndexSettings,
+    NetworkVectorSettings,
+    VectorSettings,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +224,7 @@ class Settings:
     consolidation: ConsolidationSettings
     cleanup: CleanupSettings
     capacity: CapacitySettings
+    vectors: VectorSettings
     regions: tuple[RegionSettings, ...]
     networks: tuple[NetworkSettings, ...]
     workloads: tuple[WorkloadSettings, ...]
@@ -229,6 +235,7 @@ class Settings:
     objectives: tuple[ObjectiveSettings, ...]
     prices: tuple[PriceSettings, ...]
     disruption_budgets: tuple[BudgetSettings, ...]
+    indexes: tuple[AdoptedIndexSettings, ...]
     sources: dict[str, str] = field(repr=False)
     """`section.key` -> `stateroom.toml:12` or `STATEROOM_...`; keys at their default are absent."""
 
@@ -261,6 +268,7 @@ SECTIONS: dict[str, type] = {
     "consolidation": ConsolidationSettings,
     "cleanup": CleanupSettings,
     "capacity": CapacitySettings,
+    "vectors": VectorSettings,
 }
 """Tables that exist once."""
 
@@ -275,12 +283,14 @@ NAMED_SECTIONS: dict[str, type] = {
     "objectives": ObjectiveSettings,
     "prices": PriceSettings,
     "disruption_budgets": BudgetSettings,
+    "indexes": AdoptedIndexSettings,
 }
 """Tables of named tables."""
 
 NESTED: dict[tuple[str, ...], type] = {
     ("networks", "quota"): NetworkQuotaSettings,
     ("networks", "limits"): NetworkLimitSettings,
+    ("networks", "vectors"): NetworkVectorSettings,
     ("workloads", "restart"): RestartSettings,
     ("workloads", "scaling"): ScalingSettings,
     **{("workloads", "scaling", name): record for name, record in SCALING_TABLES.items()},

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fleet.metrics.catalogue_agents import agents, nodes
-from fleet.metrics.catalogue_reserved import reserved, rules
+from fleet.metrics.catalogue_rules import rules
 from fleet.metrics.exported.readings import ExportedFamily
 from fleet.metrics.exported.table import FAMILIES
 from fleet.metrics.metric_spec import Metric
@@ -33,7 +33,6 @@ def _all() -> Iterator[Metric]:
     yield from nodes()
     yield from map(_of_family, FAMILIES)
     yield from rules()
-    yield from reserved()
 
 
 METRICS: tuple[Metric, ...] = tuple(_all())

@@ -13,11 +13,13 @@ from fleet.ports.agent_state_store import AgentStateStore, PutResult
 from fleet.ports.breaker_store import BreakerStore
 from fleet.ports.controller_view_store import ControllerViewStore
 from fleet.ports.decided_move_store import DecidedMoveStore
+from fleet.ports.gpu_lease_store import GpuLeaseStore
 from fleet.ports.home_store import HomeStore
 from fleet.ports.incident_store import IncidentStore, PlacementHistoryStore
 from fleet.ports.journal_store import JournalStore, LookupStore
 from fleet.ports.lease_store import LeaseResult, LeaseStore, LeaseWish
 from fleet.ports.node_store import NodeStore, ReportResult
+from fleet.ports.note_store import NoteIndexStore
 from fleet.ports.observer_store import ObserverStore
 from fleet.ports.placement_store import PlacementStore
 from fleet.ports.quota_store import QuotaStore
@@ -47,6 +49,7 @@ class ControlStore(
     PlacementStore,
     AgentStateStore,
     ActivityStore,
+    NoteIndexStore,
     JournalStore,
     LookupStore,
     ObserverStore,
@@ -60,6 +63,7 @@ class ControlStore(
     StatelessStore,
     QuotaStore,
     ScalingStore,
+    GpuLeaseStore,
     Protocol,
 ):
     """What must be exact now, in one database (SQLite embedded, PostgreSQL in production)."""

@@ -26,22 +26,12 @@ class Neighbours(NamedTuple):
     """`NO_ROW` where fewer than k were found."""
 
 
-class VectorIndex(Protocol):
-    """An index in memory, or mapped from a file. One writer at a time, never beside a search."""
+class SearchableIndex(Protocol):
+    """What answers a question: an index, or an index with what came after it."""
 
     @property
     def ntotal(self) -> int:
         """Vectors inside, those marked dead included."""
-        ...
-
-    @property
-    def dimensions(self) -> int:
-        """Of each vector."""
-        ...
-
-    @property
-    def metric(self) -> Metric:
-        """As the file says; an index of unit vectors under inner product says `inner_product`."""
         ...
 
     def search(
@@ -65,6 +55,20 @@ class VectorIndex(Protocol):
 
         Exact up to the rounding of stored codes; arguments and errors as of `search`.
         """
+        ...
+
+
+class VectorIndex(SearchableIndex, Protocol):
+    """An index in memory, or mapped from a file. One writer at a time, never beside a search."""
+
+    @property
+    def dimensions(self) -> int:
+        """Of each vector."""
+        ...
+
+    @property
+    def metric(self) -> Metric:
+        """As the file says; an index of unit vectors under inner product says `inner_product`."""
         ...
 
     def add(self, vectors: Vectors, rows: Rows) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
+from fleet.vectors.compaction import CompactionPlan
 from fleet.vectors.records import EmbeddingBatch, EmbeddingModel, IndexManifest, IndexPointer
 
 
@@ -15,6 +16,9 @@ class GenerationFiles(NamedTuple):
     manifest: IndexManifest
     index_path: str
     rows_path: str
+    """Rows that the index file knows; those of deltas stand in their own files."""
+    delta_paths: tuple[str, ...] = ()
+    """Of the manifest's deltas, in their order; empty where the index file holds everything."""
 
 
 class VectorStore(Protocol):
@@ -42,7 +46,8 @@ class VectorStore(Protocol):
         Raises:
             InvalidInputError: a column, a vector (dimension, NaN), a note twice, or two notes with
                 one external id.
-            VersionConflictError: somebody else has appended meanwhile: read again.
+            VersionConflictError: somebody else has appended meanwhile, or this very batch was
+                appended and joined with others since: read again.
             StoreUnavailableError: it could not be stored, or the outcome is unknown: call again,
                 the same batch is recognised.
         """
@@ -51,7 +56,22 @@ class VectorStore(Protocol):
     def batches(
         self, network_id: str, model: EmbeddingModel, after: int = 0
     ) -> list[EmbeddingBatch]:
-        """Committed batches with a sequence greater than `after`, in order."""
+        """Committed batches with a sequence greater than `after`, in order.
+
+        Args:
+            network_id: the agent network.
+            model: what made the vectors.
+            after: 0 for all, or the sequence up to which a kept generation has read them.
+
+        Raises:
+            NotFoundError: `after` lies inside of what was joined, so that what came since cannot be
+                told any more: read all of them and build anew.
+            CorruptObjectError: a batch is missing or damaged.
+        """
+        ...
+
+    def last_sequence(self, network_id: str, model: EmbeddingModel) -> int:
+        """Sequence of the last committed batch, 0 for none: what `append` must expect."""
         ...
 
     def read(self, batch: EmbeddingBatch, model: EmbeddingModel) -> Any:
@@ -67,6 +87,19 @@ class VectorStore(Protocol):
 
         Returns:
             The manifest with its parts filled in.
+        """
+        ...
+
+    def stage_delta(self, manifest: IndexManifest, delta_path: str) -> IndexManifest:
+        """Store the last delta of a new generation, then its manifest; as `stage` otherwise.
+
+        Args:
+            manifest: its parts are those that it shares with the current generation, and no others:
+                only these are sure to stay.
+            delta_path: file of `manifest.deltas[-1]`.
+
+        Returns:
+            The manifest with the parts of that delta added.
         """
         ...
 
@@ -86,6 +119,36 @@ class VectorStore(Protocol):
 
     def current(self, network_id: str) -> IndexPointer | None:
         """What readers use now; None when nothing was ever published."""
+        ...
+
+    def newer(self, pointer: IndexPointer) -> IndexPointer | None:
+        """The current pointer when it is not `pointer`; one listing when nothing is new."""
+        ...
+
+    def published(self, network_id: str) -> list[IndexPointer]:
+        """Entries of the pointer log that are kept, oldest first; the last one is current."""
+        ...
+
+    def rollback(
+        self, network_id: str, generation: str, *, fence: int, at: datetime, reason: str
+    ) -> IndexPointer:
+        """Make an earlier generation current again: a new pointer, committed by its creation.
+
+        Notes that came later come back with the next refresh, so stop that first where they are
+        the trouble. Going back to the current generation changes nothing and returns its pointer.
+
+        Args:
+            network_id: the network.
+            generation: published before and not removed yet; every part must still be there.
+            fence: term of the lease under which it is done.
+            at: now, UTC.
+            reason: for people; it stands in the pointer log.
+
+        Raises:
+            NotFoundError: it was never published, or has been removed.
+            CorruptObjectError: a part of it is missing or has another size.
+            FencedError: another publisher was first, or has a higher fence; nothing has changed.
+        """
         ...
 
     def manifest(self, network_id: str, generation: str) -> IndexManifest:
@@ -114,8 +177,56 @@ class VectorStore(Protocol):
         """Generations with a manifest, published or not, oldest first."""
         ...
 
+    def keep(self, network_id: str, generations: int) -> list[str]:
+        """Remove what was published before the last so many generations; their names.
+
+        The current generation stays whatever its age, and so do parts that a remaining one shares
+        with those removed. A crash leaves parts that no manifest names; `remove_leftovers` takes
+        them. Run it under the lease of the network's builder: a rollback at the same moment could
+        go to what is being removed.
+
+        Args:
+            network_id: the network.
+            generations: how many stay, 1 or more, the current one included.
+        """
+        ...
+
+    def compact(
+        self, network_id: str, model: EmbeddingModel, at: datetime, *, batches_min: int
+    ) -> CompactionPlan:
+        """Join little batches of embeddings into few; what was joined, and why or why not.
+
+        Of each note the last row stays; deletions go where no earlier batch could have the note.
+        Generations are not joined across, so each kept one still finds what came after it. Readers
+        notice nothing: what was joined stays until `remove_compacted`.
+
+        Args:
+            network_id: the network.
+            model: whose vectors.
+            at: now, UTC.
+            batches_min: with fewer batches nothing is done.
+
+        Raises:
+            VersionConflictError: somebody else has compacted meanwhile; nothing has changed.
+            CorruptObjectError: a batch is damaged; nothing has changed.
+        """
+        ...
+
+    def remove_compacted(
+        self, network_id: str, model: EmbeddingModel, is_old: Callable[[datetime], bool]
+    ) -> int:
+        """Remove batches that were joined, and data that no log names; how many objects.
+
+        Args:
+            network_id: the network.
+            model: whose vectors.
+            is_old: judges the store's moment of a compaction or of an unnamed object: readers that
+                began before it must have ended.
+        """
+        ...
+
     def remove(self, network_id: str, generation: str) -> None:
-        """Remove a generation that no pointer kept by readers names.
+        """Remove a generation that no pointer kept by readers names; shared parts stay.
 
         Raises:
             InvalidInputError: it is the current one.
@@ -123,10 +234,13 @@ class VectorStore(Protocol):
         ...
 
     def remove_leftovers(self, network_id: str, is_old: Callable[[datetime], bool]) -> list[str]:
-        """Remove unpublished folders whose newest object is old, by the store's clock; their names.
+        """Remove what lies in folders without a published manifest and is old; their names.
+
+        Left by a crash: of a stage, or of a removal. Age is by the store's clock; parts that a
+        generation shares stay.
 
         Args:
             network_id: the network.
-            is_old: judges the moment of the newest object; the current generation is never asked.
+            is_old: judges the moment of a folder's newest object; the current one is never asked.
         """
         ...

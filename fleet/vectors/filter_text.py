@@ -184,4 +184,6 @@ class _Reader:
 
     def _wrong(self, place: int) -> InvalidInputError:
         rest = self._text[place : place + 40].strip() or "end of the filter"
-        return InvalidInputError("where", self._text, f"{_ALLOWED}; not understood at: {rest}")
+        behind = self._text[place:]
+        where = f"character {place + len(behind) - len(behind.lstrip()) + 1}: {rest}"
+        return InvalidInputError("where", self._text, f"{_ALLOWED}; not understood at {where}")

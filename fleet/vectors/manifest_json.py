@@ -15,6 +15,7 @@ from typing import Any
 from fleet.errors import CorruptObjectError, SchemaMismatchError
 from fleet.vectors.records import (
     EmbeddingModel,
+    IndexDelta,
     IndexKind,
     IndexManifest,
     IndexPointer,
@@ -24,7 +25,10 @@ from fleet.vectors.records import (
 )
 
 FORMAT = 1
-"""Of `docs/formats/vectors.md`."""
+"""Of pointers and of the log of embeddings (`docs/formats/vectors.md`)."""
+
+MANIFEST_FORMAT = 2
+"""Of manifests; 1 knew neither deltas nor shared parts and is still read."""
 
 
 def manifest_bytes(manifest: IndexManifest) -> bytes:
@@ -33,7 +37,8 @@ def manifest_bytes(manifest: IndexManifest) -> bytes:
     document["model"] = manifest.model._asdict()
     document["recall"] = manifest.recall and manifest.recall._asdict()
     document["parts"] = [part._asdict() for part in manifest.parts]
-    return _dump(document)
+    document["deltas"] = [delta._asdict() for delta in manifest.deltas]
+    return _dump(document, MANIFEST_FORMAT)
 
 
 def read_manifest(data: bytes, name: str) -> IndexManifest:
@@ -47,11 +52,14 @@ def read_manifest(data: bytes, name: str) -> IndexManifest:
         CorruptObjectError: it is no manifest.
         SchemaMismatchError: it was written in a newer format.
     """
-    document = _load(data, name)
+    document, version = _load(data, name, MANIFEST_FORMAT)
     try:
+        if version == 1:
+            _upgrade(document)
         document["model"] = _model(document["model"])
         document["recall"] = _recall(document["recall"])
         document["parts"] = tuple(PartFile(**part) for part in document["parts"])
+        document["deltas"] = tuple(IndexDelta(**delta) for delta in document["deltas"])
         document["batches"] = tuple(document["batches"])
         document["kind"] = IndexKind(document["kind"])
         document["built_at"] = _moment(document["built_at"])
@@ -66,12 +74,12 @@ def read_manifest(data: bytes, name: str) -> IndexManifest:
 
 def pointer_bytes(pointer: IndexPointer) -> bytes:
     """A pointer as it is stored."""
-    return _dump(pointer._asdict())
+    return _dump(pointer._asdict(), FORMAT)
 
 
 def read_pointer(data: bytes, name: str) -> IndexPointer:
     """The inverse of `pointer_bytes`; arguments and errors as of `read_manifest`."""
-    document = _load(data, name)
+    document, _ = _load(data, name, FORMAT)
     try:
         pointer = IndexPointer(**{**document, "at": _moment(document["at"])})
         _demand_counts(pointer)
@@ -83,8 +91,15 @@ def read_pointer(data: bytes, name: str) -> IndexPointer:
 _HINT = "Restore the network's vector index from a backup, or build it again."
 
 
-def _dump(document: Mapping[str, Any]) -> bytes:
-    stamped = {"format": FORMAT, **document}
+def _upgrade(document: dict[str, Any]) -> None:
+    """Bring a manifest of format 1 to format 2: everything lay in its own folder."""
+    document["deltas"] = []
+    for part in document["parts"]:
+        part["generation"] = document["generation"]
+
+
+def _dump(document: Mapping[str, Any], version: int) -> bytes:
+    stamped = {"format": version, **document}
     text = json.dumps(stamped, sort_keys=True, indent=1, default=_plain, allow_nan=False)
     return text.encode() + b"\n"
 
@@ -95,18 +110,18 @@ def _plain(value: object) -> str:
     raise TypeError(f"{type(value).__name__} has no place in a manifest")
 
 
-def _load(data: bytes, name: str) -> dict[str, Any]:
+def _load(data: bytes, name: str, newest: int) -> tuple[dict[str, Any], int]:
     try:
         document = json.loads(data)
         version = document.pop("format")
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CorruptObjectError(f"{name}: not readable ({error})", hint=_HINT) from error
-    if version != FORMAT:
+    if version not in range(1, newest + 1):
         raise SchemaMismatchError(
-            f"{name} has format {version!r}; this version reads {FORMAT}",
+            f"{name} has format {version!r}; this version reads up to {newest}",
             hint="Use the Stateroom that wrote it, or a newer one.",
         )
-    return dict(document)
+    return dict(document), int(version)
 
 
 def _model(document: Mapping[str, Any]) -> EmbeddingModel:
@@ -134,7 +149,22 @@ def _demand_sound(manifest: IndexManifest) -> None:
     counts = (manifest.live, manifest.ntotal, manifest.rows, manifest.sequence)
     if min(counts) < 0:
         raise ValueError(f"live, ntotal, rows, sequence are {counts}")
-    if not manifest.live <= manifest.ntotal <= manifest.rows:
-        raise ValueError(f"{manifest.live} live of {manifest.ntotal} of {manifest.rows} rows")
+    beside = sum(delta.rows for delta in manifest.deltas)
+    if not manifest.live <= manifest.ntotal + beside <= manifest.rows:
+        raise ValueError(
+            f"{manifest.live} live of {manifest.ntotal} and {beside} of {manifest.rows} rows"
+        )
+    _demand_chain(manifest)
     if not math.isfinite(manifest.build_s + manifest.list_imbalance):
         raise ValueError("a number is not finite")
+
+
+def _demand_chain(manifest: IndexManifest) -> None:
+    """Refuse deltas that do not follow one another up to the last batch."""
+    after = manifest.index_sequence
+    for delta in manifest.deltas:
+        if delta.after != after or delta.sequence <= after or min(delta.rows, delta.dead_rows) < 0:
+            raise ValueError(f"delta {delta.file} cannot follow batch {after}")
+        after = delta.sequence
+    if after != manifest.sequence:
+        raise ValueError(f"deltas end at batch {after} of {manifest.sequence}")

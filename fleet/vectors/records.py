@@ -80,7 +80,7 @@ NOTE_COLUMNS = ("note_id", "external_id", "agent_id", "region", "created_at", "t
 
 
 class EmbeddingBatch(NamedTuple):
-    """One committed batch of a network's embeddings."""
+    """One committed batch of a network's embeddings, or several joined into one."""
 
     network_id: str
     model_id: str
@@ -90,6 +90,14 @@ class EmbeddingBatch(NamedTuple):
     size_bytes: int
     sha256: str
     written_at: datetime
+    joined_from: int | None = None
+    """First sequence inside, of batches that were joined; many rows lie in several objects, which
+    have the same first and last sequence. None of a batch as it was appended."""
+
+    @property
+    def first_sequence(self) -> int:
+        """The first sequence inside; that of an appended batch is its only one."""
+        return self.sequence if self.joined_from is None else self.joined_from
 
 
 class IndexSpec(NamedTuple):
@@ -129,11 +137,33 @@ class PartFile(NamedTuple):
     """One stored object of a generation; the parts of one file, joined in order, are the file."""
 
     name: str
-    """Below the generation's folder."""
+    """Below the folder of the generation that stored it."""
     file: str
-    """`index.faiss` or `rows.arrow`."""
+    """`index.faiss`, `rows.arrow` or that of a delta."""
     size_bytes: int
     sha256: str
+    generation: str
+    """Which generation stored it: an update shares the parts of the one before."""
+
+
+class IndexDelta(NamedTuple):
+    """Notes that came after the index file: one file beside it, compared one by one."""
+
+    file: str
+    """`delta-<sequence>.arrow`: rows with their vectors, and which earlier rows they end."""
+    after: int
+    """Last batch of embeddings before it."""
+    sequence: int
+    """Last batch inside."""
+    rows: int
+    """Rows that it adds, numbered on from those before."""
+    dead_rows: int
+    """Earlier rows that it ends."""
+
+    @property
+    def changes(self) -> int:
+        """What it costs: to keep, to read, to search."""
+        return self.rows + self.dead_rows
 
 
 class IndexManifest(NamedTuple):
@@ -148,7 +178,7 @@ class IndexManifest(NamedTuple):
     ntotal: int
     """Vectors inside the index file: what FAISS must say after loading."""
     rows: int
-    """Row numbers given out: greater than `ntotal` where rows were removed."""
+    """Row numbers given out, those of deltas included."""
     live: int
     """Rows that may be found: those of notes that exist."""
     search: Mapping[str, int]
@@ -156,7 +186,7 @@ class IndexManifest(NamedTuple):
     build: Mapping[str, int]
     seed: int
     recall: RecallMeasure | None
-    """None only for an empty index."""
+    """As last measured: an update of few notes carries it on. None only for an empty index."""
     list_imbalance: float
     """IVF: imbalance factor of the lists (1 is even); 0 for other kinds."""
     trained_imbalance: float
@@ -178,6 +208,18 @@ class IndexManifest(NamedTuple):
     backend_reason: str
     built_at: datetime
     build_s: float
+    deltas: tuple[IndexDelta, ...] = ()
+    """What came after the index file, in order; empty when that holds everything."""
+
+    @property
+    def index_rows(self) -> int:
+        """Row numbers that the index file knows: those of `rows.arrow`."""
+        return self.rows - sum(delta.rows for delta in self.deltas)
+
+    @property
+    def index_sequence(self) -> int:
+        """Last batch of embeddings inside the index file."""
+        return self.deltas[0].after if self.deltas else self.sequence
 
     @property
     def dead_share(self) -> float:
@@ -238,6 +280,24 @@ class SearchAnswer(NamedTuple):
         return (now - self.built_at).total_seconds()
 
 
+class NetworkHit(NamedTuple):
+    """A note that was found, and where."""
+
+    network_id: str
+    hit: SearchHit
+
+
+class MergedAnswer(NamedTuple):
+    """What a search of several networks found."""
+
+    hits: tuple[NetworkHit, ...]
+    """Best first; of equal scores by the name of the network."""
+    answers: tuple[SearchAnswer, ...]
+    """Of each network, by name: its generation, freshness, method and own hits."""
+    without_index: tuple[str, ...]
+    """Networks that have no index yet, so that nothing of them was searched."""
+
+
 @dataclass(frozen=True, slots=True)
 class VectorPolicy:
     """How good an index must be, and when it is renewed.
@@ -257,12 +317,16 @@ class VectorPolicy:
     twice the effort for the same recall."""
     imbalance_growth_max: float = 1.5
     """IVF lists this much less even than after training: the data have drifted, rebuild."""
+    delta_share_max: float = 0.1
+    """More rows beside an index file, or dead in it, than this share of its rows: fold them in."""
     growth_max: float = 2.0
     """More rows than this many times those of the last build: the type may have changed."""
     churn_max: float = 0.1
     """Share of notes changed or deleted since the last generation that counts as many."""
     memory_max_bytes: int = 8 * 1024**3
     """What an index may take in a reader's memory."""
+    compact_batches_min: int = 64
+    """Fewer batches of embeddings of a network are left as they are."""
     keep_generations: int = 3
     """Published generations kept, the current one included."""
     leftover_age_s: float = 6 * 3600.0
@@ -273,11 +337,23 @@ class VectorPolicy:
 
     def __post_init__(self) -> None:
         """Refuse what no index could be judged by."""
-        shares = ("recall_target", "dead_share_max", "exact_share_max", "churn_max")
+        shares = (
+            "recall_target",
+            "dead_share_max",
+            "exact_share_max",
+            "churn_max",
+            "delta_share_max",
+        )
         for name in shares:
             if not 0.0 < getattr(self, name) <= 1.0:
                 raise InvalidInputError(f"vectors.{name}", getattr(self, name), "0 < share <= 1")
-        counts = ("recall_k", "sample_queries", "keep_generations", "memory_max_bytes")
+        counts = (
+            "recall_k",
+            "sample_queries",
+            "keep_generations",
+            "memory_max_bytes",
+            "compact_batches_min",
+        )
         for name in counts:
             if getattr(self, name) < 1:
                 raise InvalidInputError(f"vectors.{name}", getattr(self, name), "1 or more")

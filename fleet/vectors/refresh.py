@@ -1,11 +1,13 @@
 """What to do about notes that came after an index: nothing, an update, or a rebuild; and why.
 
-An update costs what the change costs; a rebuild is for an index that has grown bad, never for one
-that has grown old.
+An update puts changes beside the index file and costs what they cost. When there are too many
+beside it, they are folded in: the files are written anew, by adding and removing. A rebuild is for
+an index that has grown bad, never for one that has grown old.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -13,15 +15,19 @@ import numpy as np
 import numpy.typing as npt
 
 from fleet.ports.index_backend import Mask, Rows
-from fleet.vectors.choice import choose_index
+from fleet.vectors.choice import FLAT_BELOW, choose_index
 from fleet.vectors.records import (
     NO_ROW,
     EmbeddingModel,
+    IndexDelta,
     IndexKind,
     IndexManifest,
     RecallMeasure,
     VectorPolicy,
 )
+
+DELTA_ROWS_MIN = 1000
+"""So many rows beside an index are never too many: comparing them takes some 0.1 ms."""
 
 
 class RefreshAction(StrEnum):
@@ -29,6 +35,7 @@ class RefreshAction(StrEnum):
 
     NOTHING = "nothing"
     UPDATE = "update"
+    FOLD = "fold"
     REBUILD = "rebuild"
 
 
@@ -113,7 +120,8 @@ def plan_refresh(
         recall: measured again since publication, where somebody has; None: not judged.
 
     Returns:
-        `REBUILD` with every reason for it, `UPDATE` with the numbers, or `NOTHING`.
+        `REBUILD` with every reason for it, `FOLD` with its reason, `UPDATE` with the numbers, or
+        `NOTHING`.
     """
     counts = (changes.new, changes.updated, changes.deleted)
     told = f"{changes.new} new, {changes.updated} changed, {changes.deleted} deleted notes"
@@ -126,7 +134,52 @@ def plan_refresh(
         return RefreshPlan(RefreshAction.REBUILD, reasons, *counts)
     if not changes.notes:
         return RefreshPlan(RefreshAction.NOTHING, ("no note has changed",), *counts)
+    crowded = _crowded(manifest, changes, policy)
+    if crowded:
+        return RefreshPlan(RefreshAction.FOLD, (told, crowded), *counts)
     return RefreshPlan(RefreshAction.UPDATE, (told,), *counts)
+
+
+def select_swallowed(deltas: Sequence[IndexDelta], changes: int) -> int:
+    """How many of the last deltas a new one takes in: those that are not greater than it.
+
+    As in a binary counter, a row is written once more only when its delta at least doubles. So a
+    generation has few deltas, and what all updates write is their changes times a logarithm.
+
+    Args:
+        deltas: in order.
+        changes: rows that the new one adds and ends.
+    """
+    count = 0
+    for delta in reversed(deltas):
+        if delta.changes > changes:
+            break
+        changes += delta.changes
+        count += 1
+    return count
+
+
+def _crowded(manifest: IndexManifest, changes: RowChanges, policy: VectorPolicy) -> str:
+    """Why there would be too much beside the index file; empty when there would not."""
+    if manifest.recall is None:
+        return "the index was empty when it was made, so nothing of it was measured"
+    limit = delta_rows_max(manifest.index_rows, policy)
+    beside = sum(delta.rows for delta in manifest.deltas) + len(changes.added)
+    ended = sum(delta.dead_rows for delta in manifest.deltas) + len(changes.dead_rows)
+    if max(beside, ended) <= limit:
+        return ""
+    return f"{beside} rows beside an index of {manifest.index_rows}, {ended} ended; most is {limit}"
+
+
+def delta_rows_max(index_rows: int, policy: VectorPolicy) -> int:
+    """Most rows beside an index file: a share of it, in the bounds of what is quickly compared.
+
+    Args:
+        index_rows: row numbers of the index file.
+        policy: the share.
+    """
+    share = int(index_rows * policy.delta_share_max)
+    return min(FLAT_BELOW, max(DELTA_ROWS_MIN, share))
 
 
 def _wrong(

@@ -110,7 +110,7 @@ def instance_of(settings: Settings) -> Iterator[dg.DagsterInstance]:
     import dagster as dg
     from dagster._core.instance.ref import InstanceRef
 
-    from platform_defs.bootstrap import apply_pool_limits
+    from platform_defs.bootstrap import apply_pool_limits, pool_limits
     from platform_defs.dagster_processes import write_instance
 
     is_new = not (settings.dagster_home / "dagster.yaml").is_file()
@@ -119,7 +119,7 @@ def instance_of(settings: Settings) -> Iterator[dg.DagsterInstance]:
         write_instance(settings)
     with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(settings.dagster_home))) as instance:
         if is_new:
-            apply_pool_limits(instance)
+            apply_pool_limits(instance, pool_limits(settings))
         yield instance
 
 

@@ -47,6 +47,8 @@ SUBCOMMANDS = {
     "resume": Lazy("automation", "resume", "Let automatic failover and rescaling act again."),
     "maintenance": Lazy("maintenance", "maintenance", "Mark what is being worked on."),
     "metrics": Lazy("metrics", "metrics", "Ask the fleet's numbers in PromQL; draw them."),
+    "search": Lazy("search", "search", "Find what agents remember by its meaning."),
+    "indexes": Lazy("indexes", "indexes", "List, rebuild, roll back and scrub vector indexes."),
     "capacity": Lazy("capacity", "capacity", "When regions are full; what a lost node leaves."),
     "rightsizing": Lazy("rightsizing", "rightsizing", "What each workload should be allocated."),
     "costs": Lazy("costs", "costs", "What the fleet costs, and what could be saved."),

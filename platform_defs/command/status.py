@@ -11,6 +11,7 @@ import click
 
 from fleet.circuit_breaker import breakers_text
 from fleet.status import FleetStatus, summarize_fleet
+from fleet.vectors.health import IndexHealth
 from platform_defs.command import exit_codes
 from platform_defs.command.controller_standing import (
     UNKNOWN,
@@ -24,6 +25,12 @@ from platform_defs.command.status_failover import (
     incident_texts,
     standing_findings,
     standing_texts,
+)
+from platform_defs.command.status_vectors import (
+    index_documents,
+    index_findings,
+    index_texts,
+    read_index_health,
 )
 from platform_defs.command.store_access import fleet_store
 from platform_defs.settings import Settings, load_settings
@@ -61,15 +68,18 @@ def status(ctx: click.Context, as_json: bool, watch: bool, interval_s: float) ->
     folder = StateFolder(settings.fleet.state_dir)
     while True:
         running, now = folder.read_up(), datetime.now(UTC)
-        found, standing = _look(settings, now)
+        found, standing, indexes = _look(settings, now)
         backups = read_backup_lines(settings)
         if as_json:
-            click.echo(to_json(status_document(settings, found, running, backups, standing)))
+            document = status_document(settings, found, running, backups, standing, indexes)
+            click.echo(to_json(document))
         else:
             if watch:
                 click.clear()
             colours = colours_wanted()
-            screen = status_text(settings, found, running, now, backups, standing, colours=colours)
+            screen = status_text(
+                settings, found, running, now, backups, standing, indexes, colours=colours
+            )
             click.echo(screen)
         if not watch:
             ctx.exit(exit_codes.OK if is_well(found, running) else exit_codes.FINDING)
@@ -81,13 +91,20 @@ def is_well(found: FleetStatus, running: UpRun | None) -> bool:
     return found.healthy and not (running and running.problem)
 
 
-def _look(settings: Settings, now: datetime) -> tuple[FleetStatus, Standing]:
+def _look(
+    settings: Settings, now: datetime
+) -> tuple[FleetStatus, Standing, tuple[IndexHealth, ...]]:
     with fleet_store(settings) as store:
         actions = store.open_actions()
         found = summarize_fleet(store.fleet_counts(), actions, store.breakers())
         standing = read_standing(store, now)
-    findings = (*found.findings, *standing_findings(standing, actions))
-    return found._replace(findings=findings), standing
+        indexes = read_index_health(store, settings, now)
+    findings = (
+        *found.findings,
+        *standing_findings(standing, actions),
+        *index_findings(indexes),
+    )
+    return found._replace(findings=findings), standing, indexes
 
 
 def status_document(
@@ -96,6 +113,7 @@ def status_document(
     running: UpRun | None,
     backups: Sequence[BackupLine] = (),
     standing: Standing = UNKNOWN,
+    indexes: Sequence[IndexHealth] = (),
 ) -> dict[str, Any]:
     """What `--json` prints; docs/command.md describes it."""
     numbers = {
@@ -111,6 +129,7 @@ def status_document(
         **numbers,
         "regions": [region._asdict() for region in found.regions],
         "backups": [line._asdict() for line in backups],
+        "indexes": index_documents(indexes),
         "failover": standing_document(standing),
         "circuits": [breaker._asdict() for breaker in found.breakers],
         "incidents": [incident._asdict() for incident in found.incidents],
@@ -125,6 +144,7 @@ def status_text(
     now: datetime,
     backups: Sequence[BackupLine] = (),
     standing: Standing = UNKNOWN,
+    indexes: Sequence[IndexHealth] = (),
     *,
     colours: bool,
 ) -> str:
@@ -161,6 +181,7 @@ def status_text(
         rows.append(("all", *total, age(found.oldest_report_at, now)))
     lines += [table(headings, rows) if rows else "no nodes are declared", ""]
     lines += [backup_text(line, now) for line in backups]
+    lines += index_texts(indexes, now)
     lines += standing_texts(standing, now)
     lines += filter(None, [cell_text(breakers_text(found.breakers))])
     lines += incident_texts(standing, found.incidents, now)

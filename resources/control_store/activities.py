@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
-from fleet.agents import Activity, Note
+from fleet.agents import Activity, Note, NoteVector
 from fleet.names import validate_text
 from resources.control_store import schema
 from resources.control_store.database import Feature, trim
 from resources.control_store.times import from_us, to_us
+
+NOTE_COLUMNS = (*Note._fields, "vector_model")
+"""What `note_of` reads."""
 
 
 class SqlActivities(Feature):
@@ -54,7 +58,7 @@ class SqlActivities(Feature):
         """Durably append; an id that is there already is ignored."""
         for note in notes:
             validate_text("note.text", note.text)
-        rows = [note._asdict() | {"at": to_us(note.at)} for note in notes]
+        rows = [_note_row(note) for note in notes]
         if rows:
             with self._database.write() as connection:
                 connection.execute(self._database.insert_new(schema.notes), rows)
@@ -62,11 +66,25 @@ class SqlActivities(Feature):
     def notes(self, network_id: str, after: str, limit: int) -> list[Note]:
         """Notes of a network with note_id > `after`, ordered by note_id."""
         statement = (
-            sa.select(*(schema.notes.c[name] for name in Note._fields))
+            sa.select(*(schema.notes.c[name] for name in NOTE_COLUMNS))
             .where(schema.notes.c.network_id == network_id, schema.notes.c.note_id > after)
             .order_by(schema.notes.c.note_id)
             .limit(limit)
         )
         with self._database.read() as connection:
             rows = connection.execute(statement).all()
-        return [Note._make((*row[:3], from_us(row.at), row.text)) for row in rows]
+        return [note_of(row) for row in rows]
+
+
+def _note_row(note: Note) -> dict[str, Any]:
+    """A note as its columns."""
+    row = note._asdict() | {"at": to_us(note.at), "vector_model": None}
+    if note.vector is not None:
+        row |= {"vector_model": note.vector.model, "vector": note.vector.values}
+    return row
+
+
+def note_of(row: Any) -> Note:
+    """The note of a row that was selected by `NOTE_COLUMNS`."""
+    vector = None if row.vector is None else NoteVector(row.vector_model, bytes(row.vector))
+    return Note(row.note_id, row.agent_id, row.network_id, from_us(row.at), row.text, vector)

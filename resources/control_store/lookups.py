@@ -10,6 +10,7 @@ from fleet.agents import Note, Placement
 from fleet.inventory import Agent
 from fleet.journal import JournalEntry
 from fleet.reports import AgentDeclaration, merge_agents, unplaced
+from resources.control_store.activities import NOTE_COLUMNS, note_of
 from resources.control_store.database import Feature
 from resources.control_store.leases import NOBODY
 from resources.control_store.nodes import REPORTED_NODES
@@ -54,14 +55,14 @@ class SqlLookups(Feature):
     def agent_notes(self, agent_id: str, limit: int) -> list[Note]:
         """Notes of one agent, newest first; of equal times the higher id first."""
         statement = (
-            sa.select(*(notes.c[name] for name in Note._fields))
+            sa.select(*(notes.c[name] for name in NOTE_COLUMNS))
             .where(notes.c.agent_id == agent_id)
             .order_by(notes.c.at.desc(), notes.c.note_id.desc())
             .limit(limit)
         )
         with self._database.read() as connection:
             rows = connection.execute(statement).all()
-        return [Note._make((*row[:3], from_us(row.at), row.text)) for row in rows]
+        return [note_of(row) for row in rows]
 
     def open_actions(self, limit: int = 1000) -> list[JournalEntry]:
         """The first unfinished step of every action that has one, oldest first."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 11
 """Number of the newest migration; raise it with each file added to `migrations/versions`."""
 
 STATES_MOVED = "states_moved"
@@ -222,6 +222,8 @@ notes = sa.Table(
     _id("network_id"),
     _number("at"),
     _text("text"),
+    _text("vector_model", null=True),
+    sa.Column("vector", sa.LargeBinary, nullable=True),
     sa.Index("notes_by_network", "network_id", "note_id"),
     sa.Index("notes_by_agent", "agent_id", "at"),
 )
@@ -397,4 +399,33 @@ scaling_decisions = sa.Table(
     sa.Index("scaling_decisions_by_workload", "workload", "region", "decision_id"),
     sa.Index("scaling_decisions_by_time", "last_at", "decision_id"),
     sqlite_autoincrement=True,
+)
+
+gpu_fences = sa.Table(
+    "gpu_fences",
+    METADATA,
+    _id("gpu_uuid", key=True),
+    # Highest fence given out; the row stays, because fences must not start again.
+    _number("fence"),
+)
+
+gpu_leases = sa.Table(
+    "gpu_leases",
+    METADATA,
+    _id("gpu_uuid", key=True),
+    _id("holder", key=True),
+    _id("node_id"),
+    _number("memory_bytes"),
+    _number("fence"),
+    _real("ttl_s"),
+    _number("renewed_at"),
+    _number("expires_at"),
+)
+
+gpu_fallbacks = sa.Table(
+    "gpu_fallbacks",
+    METADATA,
+    _id("node_id", key=True),
+    _id("reason", key=True),
+    _number("fallbacks"),
 )

@@ -7,6 +7,7 @@ from resources.control_store.breakers import SqlBreakers
 from resources.control_store.controller_view import SqlControllerView
 from resources.control_store.decided_moves import SqlDecidedMoves
 from resources.control_store.fleet_views import SqlFleetViews
+from resources.control_store.gpu_leases import SqlGpuLeases
 from resources.control_store.homes import SqlHomes
 from resources.control_store.incidents import SqlIncidents
 from resources.control_store.journal import SqlJournal
@@ -14,6 +15,7 @@ from resources.control_store.leadership import SqlLeadership
 from resources.control_store.leases import SqlLeases
 from resources.control_store.lookups import SqlLookups
 from resources.control_store.nodes import SqlNodes
+from resources.control_store.notes_log import SqlNotesLog
 from resources.control_store.observers import SqlObservers
 from resources.control_store.operator_orders import SqlOperatorOrders
 from resources.control_store.placement_history import SqlPlacementHistory
@@ -39,6 +41,7 @@ class SqlControlStore(
     SqlStates,
     SqlStateCuts,
     SqlActivities,
+    SqlNotesLog,
     SqlJournal,
     SqlLookups,
     SqlObservers,
@@ -54,6 +57,7 @@ class SqlControlStore(
     SqlQuotas,
     SqlScaling,
     SqlScalingOrders,
+    SqlGpuLeases,
 ):
     """`fleet.ports.ControlStore` on SQLite or PostgreSQL; safe for threads and many processes.
 

@@ -129,6 +129,12 @@ class GpuDevices:
         usable = (name for name in ("faiss", "torch") if name in findings and findings[name].gpus)
         return next(usable, "cpu")
 
+    @property
+    def reason(self) -> str:
+        """Why this backend: the policy, and what the libraries say."""
+        told = "; ".join(f"{name}: {one.detail}" for name, one in self.findings.items())
+        return f"policy {self.policy}; {told or 'no GPU was asked'}"
+
     def check(self) -> None:
         """Hold the policy `require`.
 

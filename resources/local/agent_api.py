@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -23,6 +24,7 @@ from starlette.routing import Route
 from fleet.agents import STATE_MAX_BYTES, Activity, AgentState, Note, StatePut
 from fleet.errors import InvalidInputError
 from fleet.ports.clock import Clock
+from fleet.vectors.declaration import VectorDeclaration
 from resources.local.agent_directory import GO_ON, AgentDirectory, AgentEntry, StopOrder
 from resources.local.agent_problems import EXCEPTION_HANDLERS
 from resources.local.agent_requests import (
@@ -35,6 +37,12 @@ from resources.local.agent_requests import (
     read_epoch,
     read_expected_version,
     read_json,
+)
+from resources.local.agent_search import (
+    NoteSearcher,
+    answer_question,
+    demand_fitting,
+    parse_question,
 )
 from resources.local.write_batcher import Write, WriteBatcher
 
@@ -53,6 +61,15 @@ class StateReader(Protocol):
         ...
 
 
+class AgentMemory(NamedTuple):
+    """What notes are found with again."""
+
+    searcher: NoteSearcher | None = None
+    """Answers searches; None: nothing does."""
+    declaration: VectorDeclaration | None = None
+    """Which vectors networks take; None: notes may carry any."""
+
+
 @dataclass(frozen=True, slots=True)
 class AgentApiSettings:
     """What the API tells each agent when it registers."""
@@ -67,6 +84,7 @@ def build_agent_app(
     states: StateReader,
     clock: Clock,
     settings: AgentApiSettings | None = None,
+    memory: AgentMemory | None = None,
 ) -> Starlette:
     """The ASGI application; it holds no thread, socket or file of its own.
 
@@ -76,8 +94,11 @@ def build_agent_app(
         states: answers reads, from worker threads.
         clock: stamps activities and notes.
         settings: None means the defaults.
+        memory: what notes are searched with; None: nothing, and every search is told so.
     """
-    api = _AgentApi(directory, batcher, states, clock, settings or AgentApiSettings())
+    api = _AgentApi(
+        directory, batcher, states, clock, settings or AgentApiSettings(), memory or AgentMemory()
+    )
     agent = "/v1/agents/{agent_id}"
     return Starlette(
         # In order of frequency: Starlette tries routes one after the other.
@@ -86,6 +107,7 @@ def build_agent_app(
             Route(f"{agent}/state", api.state, methods=["PUT", "GET"]),
             Route(f"{agent}/activities", api.post_activities, methods=["POST"]),
             Route(f"{agent}/notes", api.post_notes, methods=["POST"]),
+            Route(f"{agent}/search", api.post_search, methods=["POST"]),
             Route(f"{agent}/metrics", api.post_metrics, methods=["POST"]),
             Route(f"{agent}/register", api.post_register, methods=["POST"]),
             Route("/v1/openapi.json", api.get_openapi, methods=["GET"]),
@@ -104,12 +126,14 @@ class _AgentApi:
         states: StateReader,
         clock: Clock,
         settings: AgentApiSettings,
+        memory: AgentMemory,
     ) -> None:
         self._directory = directory
         self._batcher = batcher
         self._states = states
         self._clock = clock
         self._settings = settings
+        self._memory = memory
         self._uploads = UploadBudget()
         self._openapi = OPENAPI_PATH.read_bytes()
 
@@ -177,7 +201,14 @@ class _AgentApi:
         return await self._post_records(request, parse_activities)
 
     async def post_notes(self, request: Request) -> Response:
-        return await self._post_records(request, parse_notes)
+        return await self._post_records(request, self._parse_notes)
+
+    async def post_search(self, request: Request) -> Response:
+        entry = self._touch(request)
+        with self._uploads.hold() as take:
+            question = parse_question(await read_json(request, take))
+        answer = await answer_question(self._memory.searcher, entry.network_id, question)
+        return _json_response(answer)
 
     async def get_openapi(self, _request: Request) -> Response:
         return Response(self._openapi, media_type="application/json")
@@ -193,6 +224,15 @@ class _AgentApi:
             records = parse(body, entry.agent_id, entry.network_id, self._clock.now())
             stored = await self._durable(records)
         return _json_response({"stored": stored})
+
+    def _parse_notes(
+        self, body: Mapping[str, Any], agent_id: str, network_id: str, now: datetime
+    ) -> tuple[Note, ...]:
+        notes = parse_notes(body, agent_id, network_id, now)
+        for place, note in enumerate(notes):
+            path = f"notes[{place}].vector"
+            demand_fitting(note.vector, network_id, self._memory.declaration, path)
+        return notes
 
     def _touch(self, request: Request) -> AgentEntry:
         return self._directory.touch(read_agent_id(request), read_epoch(request))

@@ -23,6 +23,7 @@ from fleet.agents import Activity, Note
 from fleet.errors import InvalidInputError, StoreUnavailableError, TooLargeError
 from fleet.names import NAME_MAX_CHARS, is_name, validate_name
 from resources.local.agent_meters import AgentMeters, parse_meters
+from resources.local.note_vectors import parse_vector
 
 JSON_MAX_BYTES = 1024 * 1024
 RECORDS_MAX = 1000
@@ -175,8 +176,15 @@ def parse_notes(
 ) -> tuple[Note, ...]:
     """Notes of a request body (`{"notes": [...]}`); see `parse_activities`."""
     return tuple(
-        Note(f"{record_id}.{agent_id}", agent_id, network_id, at, _text(item, "text", path))
-        for item, path, record_id, at in _records(body, "notes", {"id", "text"}, now)
+        Note(
+            f"{record_id}.{agent_id}",
+            agent_id,
+            network_id,
+            at,
+            _text(item, "text", path),
+            parse_vector(item.get("vector"), f"{path}.vector"),
+        )
+        for item, path, record_id, at in _records(body, "notes", {"id", "text", "vector"}, now)
     )
 
 

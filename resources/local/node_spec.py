@@ -25,6 +25,8 @@ from fleet.traffic_declaration import (
     RegistryDeclaration,
     RegistryKind,
 )
+from fleet.vectors.declaration import VectorDeclaration
+from fleet.vectors.declaration_json import declaration_document, read_declaration
 from resources.local.linux_processes import ProcessIdentity
 
 SPEC_VERSION = 1
@@ -68,6 +70,8 @@ class NodeSpec:
     """Between two signs of life of its agents in discovery."""
     registry: RegistryDeclaration = CONTROL_STORE_REGISTRY
     """What its agents are registered with."""
+    vectors: VectorDeclaration | None = None
+    """Where its agents' notes are searched; None: nowhere."""
 
     @property
     def run_path(self) -> Path:
@@ -169,6 +173,8 @@ def read_spec(path: Path) -> NodeSpec:
             raw["owner"] = ProcessIdentity(*raw["owner"])
         if "probing" in raw:
             raw["probing"] = ProbePolicy(**raw["probing"])
+        if raw.get("vectors") is not None:
+            raw["vectors"] = read_declaration(raw["vectors"])
         if "registry" in raw:
             kind = RegistryKind(raw["registry"]["kind"])
             raw["registry"] = RegistryDeclaration(**{**raw["registry"], "kind": kind})
@@ -220,6 +226,8 @@ def _plain(record: NodeSpec | NodeRun) -> dict[str, Any]:
             plain[name] = value._asdict()
         elif isinstance(value, datetime):
             plain[name] = value.isoformat()
+        elif isinstance(getattr(record, name), VectorDeclaration):
+            plain[name] = declaration_document(getattr(record, name))
         else:
             plain[name] = value
     return plain

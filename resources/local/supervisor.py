@@ -29,9 +29,10 @@ from fleet.errors import (
 from fleet.inventory import NodePhase
 from fleet.ports.control_store import ControlStore
 from fleet.reports import NodeReport
+from fleet.vectors.declaration_json import declaration_document
 from resources.circuit_breakers import CircuitBreakers
 from resources.clock import SteadyClock, SystemClock
-from resources.local.agent_api import build_agent_app
+from resources.local.agent_api import AgentMemory, build_agent_app
 from resources.local.agent_directory import AgentDirectory
 from resources.local.agent_processes import AgentProcesses
 from resources.local.agent_store import AgentStore
@@ -53,6 +54,7 @@ from resources.local.node_spec import NodeRun, NodeSpec, read_spec, write_run
 from resources.local.prober import Prober
 from resources.local.process_watch import Watch
 from resources.local.running_node import RunningNode
+from resources.local.search_reader import SearchReader
 from resources.local.upkeep import Upkeep
 from resources.local.write_batcher import WriteBatcher
 from resources.local.zygote_client import ZygoteClient
@@ -101,6 +103,9 @@ class Supervisor:
             steady_now=self._steady.now,
             on_failed=self._on_agent_failed,
         )
+        self._searcher: SearchReader | None = None
+        if spec.vectors is not None:
+            self._searcher = SearchReader({"vectors": declaration_document(spec.vectors)})
         self._registrar: EndpointRegistrar | None = None
         self._upkeep = Upkeep(spec, self._processes.log_paths, self._clock)
         self._node = RunningNode(spec, self._lease, self._processes, self._zygote, self._record)
@@ -149,7 +154,13 @@ class Supervisor:
         """Serve agents and beat until the order to stop, or until a task ends that never should."""
         agent_store = AgentStore(store, self._directory, self._clock)
         self._node.batcher = WriteBatcher(agent_store, self._clock)
-        app = build_agent_app(self._directory, self._node.batcher, agent_store, self._clock)
+        app = build_agent_app(
+            self._directory,
+            self._node.batcher,
+            agent_store,
+            self._clock,
+            memory=AgentMemory(self._searcher, self.spec.vectors),
+        )
         await self._servers.serve_agents(app, Path(self.spec.socket_path))
         self._node.heartbeat = heartbeat = Heartbeat(
             store,
@@ -212,6 +223,8 @@ class Supervisor:
         if self._node.store is not None:
             await self._last_report(self._node.store)
         await self._servers.stop()
+        if self._searcher is not None:
+            await self._searcher.close()
         await self._zygote.stop()
         self._lease.close()
         await self._upkeep.close()

@@ -317,7 +317,11 @@ def _kind(write: Write) -> type[StatePut | Activity | Note]:
 def _size_bytes(write: Write) -> int:
     if isinstance(write, StatePut):
         return len(write.body) + WRITE_OVERHEAD_BYTES
-    return sum(
-        len(item.detail if isinstance(item, Activity) else item.text) + WRITE_OVERHEAD_BYTES
-        for item in write
-    )
+    return sum(_record_bytes(item) for item in write)
+
+
+def _record_bytes(item: Activity | Note) -> int:
+    if isinstance(item, Activity):
+        return len(item.detail) + WRITE_OVERHEAD_BYTES
+    vector_bytes = 0 if item.vector is None else len(item.vector.values)
+    return len(item.text) + vector_bytes + WRITE_OVERHEAD_BYTES

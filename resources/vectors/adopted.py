@@ -1,67 +1,81 @@
-"""FAISS indexes that other services keep: checked as they are, changed never.
+"""FAISS indexes that other services keep: looked at as they are, changed never.
 
 Whether such a file may be loaded is not known beforehand, and a damaged length field can make a
 library ask for all memory. So it is opened in a process of its own with limits of memory and time;
-that process's crash is a finding.
+that process's crash is a finding. A file that is written while it is read is told, not judged.
 """
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import NamedTuple
 
+from fleet.vectors.adoption import AdoptedIndex
 from resources.vault.verification.application_checks import check_artefact
 
 TIMEOUT_S = 600.0
 
 
-class AdoptedIndex(NamedTuple):
-    """What is known of a foreign index file."""
-
-    name: str
-    path: str
-    size_bytes: int | None
-    """None when there is no file."""
-    sha256: str | None
-    ntotal: int | None
-    """None when it could not be opened."""
-    dimensions: int | None
-    problems: tuple[str, ...]
-    """In words; empty when it is sound."""
-
-
-def check_adopted(
-    name: str,
-    path: Path,
-    *,
-    dimensions: int | None = None,
-    ntotal_min: int = 0,
-    timeout_s: float = TIMEOUT_S,
+def look_at_adopted(
+    name: str, path: Path, *, measure: bool = True, timeout_s: float = TIMEOUT_S
 ) -> AdoptedIndex:
-    """Open a foreign index, search it once, and compare it with what was declared.
+    """Hash a foreign index, open it, search it, and measure speed and recall.
 
     Args:
         name: what the settings call it.
-        path: of the file.
-        dimensions: declared; None: any.
-        ntotal_min: fewer vectors than this are a problem.
-        timeout_s: after it the child is killed, which is a problem.
+        path: of the file; a link is followed, as its service follows it.
+        measure: whether to measure, which takes most of the time.
+        timeout_s: for each of the two children.
     """
     try:
-        size_bytes = path.stat().st_size
+        before = _stamp(path)
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         problem = f"{path} cannot be read: {error.strerror or error}"
         return AdoptedIndex(name, str(path), None, None, None, None, (problem,))
+    look = AdoptedIndex(name, str(path), before[0], sha256, None, None, (), before)
     found = check_artefact("faiss", path, name=name, timeout_s=timeout_s)
+    if found.passed:
+        look = look._replace(
+            ntotal=int(found.numbers["ntotal"]), dimensions=int(found.numbers["dimensions"])
+        )
+        if measure:
+            look = _measured(look, path, timeout_s)
+    else:
+        look = look._replace(problems=(found.reason,))
+    return look if _is_still(path, before) else _moving(look)
+
+
+def _measured(look: AdoptedIndex, path: Path, timeout_s: float) -> AdoptedIndex:
+    found = check_artefact("faiss_measured", path, name=look.name, timeout_s=timeout_s)
     if not found.passed:
-        return AdoptedIndex(name, str(path), size_bytes, sha256, None, None, (found.reason,))
-    ntotal, width = int(found.numbers["ntotal"]), int(found.numbers["dimensions"])
-    problems = []
-    if dimensions is not None and width != dimensions:
-        problems.append(f"{width} dimensions, declared {dimensions}")
-    if ntotal < ntotal_min:
-        problems.append(f"{ntotal} vectors, at least {ntotal_min} declared")
-    return AdoptedIndex(name, str(path), size_bytes, sha256, ntotal, width, tuple(problems))
+        return look._replace(problems=(f"it cannot be measured: {found.reason}",))
+    numbers = found.numbers
+    return look._replace(
+        kind=numbers["kind"],
+        metric=numbers["metric"],
+        search_ms=numbers.get("search_ms"),
+        recall=numbers.get("recall"),
+        recall_note=numbers.get("recall_note", ""),
+    )
+
+
+def _moving(look: AdoptedIndex) -> AdoptedIndex:
+    """A look at a file that was written meanwhile: of what it has shown nothing can be said."""
+    problem = "it was written while it was read; its service should write a new file and rename it"
+    return AdoptedIndex(
+        look.name, look.path, look.size_bytes, None, None, None, (problem, *look.problems)
+    )
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    found = path.stat()
+    return (found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns)
+
+
+def _is_still(path: Path, before: tuple[int, ...]) -> bool:
+    try:
+        return _stamp(path) == before
+    except OSError:
+        return False

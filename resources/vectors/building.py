@@ -1,8 +1,9 @@
-"""Brings a network's index up to date: reads what came, updates or rebuilds, measures, publishes.
+"""Brings a network's index up to date: reads what came, adds a delta, folds or rebuilds, publishes.
 
 Nothing is visible before the last step (`VectorStore.publish`), and nothing is published whose
-measured recall is below the policy's target. Killed anywhere before, the builder leaves a folder of
-its own in `work` and perhaps a staged generation; the next run begins anew from what is published.
+recall is known to be below the policy's target. Killed anywhere before, the builder leaves a folder
+of its own in `work` and perhaps a staged generation; the next run begins anew from what is
+published.
 """
 
 from __future__ import annotations
@@ -14,26 +15,23 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fleet.errors import CorruptObjectError, NotFoundError, PermanentError
-from fleet.ports.embedder import Vectors
-from fleet.ports.index_backend import IndexBackend, Mask, Rows, VectorIndex
-from fleet.ports.vector_store import GenerationFiles
-from fleet.vectors.choice import choose_index
+from fleet.errors import CorruptObjectError, NotFoundError
+from fleet.ports.index_backend import IndexBackend
+from fleet.ports.vector_store import GenerationFiles, VectorStore
 from fleet.vectors.manifest_json import manifest_bytes
 from fleet.vectors.records import (
-    NOTE_COLUMNS,
+    EmbeddingBatch,
     EmbeddingModel,
-    IndexKind,
     IndexManifest,
     IndexPointer,
-    IndexSpec,
     VectorPolicy,
 )
 from fleet.vectors.refresh import (
@@ -43,34 +41,23 @@ from fleet.vectors.refresh import (
     diff_rows,
     plan_refresh,
 )
-from fleet.vectors.sampling import sample_rows
 from fleet.vectors.tuning import TuningVerdict
-from resources.vectors.embedding_rows import (
-    deleted_of,
-    ids_of,
-    vectors_of,
-)
+from resources.vectors.delta_updates import DeltaMaker, MadeDelta
+from resources.vectors.embedding_rows import deleted_of, ids_of
+from resources.vectors.filling import BuiltIndex, IndexFiller
 from resources.vectors.generation_rows import (
+    GenerationRows,
     live_mask,
-    mark_dead,
     newest_live,
-    open_rows,
+    open_generation_rows,
+    save_delta,
     save_rows,
 )
-from resources.vectors.index_store import ObjectVectorStore
 from resources.vectors.local_copies import INDEX_FILE, ROWS_FILE
-from resources.vectors.measuring import MeasuredIndex, tune_index
 from resources.vectors.network_embeddings import Embeddings, read_embeddings, read_newest
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-UPDATE_QUERIES_SHARE = 10
-"""An update is measured with a tenth of the queries: measuring must not cost more than it does."""
-
-STRANGERS_MIN = 30
-"""Fewer new notes than this say little about recall; then notes of the index are asked too, and the
-lower of the recall found and the one before is kept."""
 
 
 class RefreshOutcome(NamedTuple):
@@ -83,18 +70,17 @@ class RefreshOutcome(NamedTuple):
     tuning: TuningVerdict | None
 
 
-class _Built(NamedTuple):
-    """An index that is not stored yet."""
+class _Held(NamedTuple):
+    """What is published now, as far as it can be read."""
 
-    new_index: VectorIndex
-    rows: pa.Table
-    """One for each row number, `NOTE_COLUMNS`."""
-    spec: IndexSpec
-    tuning: TuningVerdict
-    trained_imbalance: float
-    trained_live: int
-    base: str
-    seconds: float
+    pointer: IndexPointer | None
+    files: GenerationFiles | None
+    """None when there is no generation, or none that can be built upon."""
+    rows: GenerationRows | None
+    batches: list[EmbeddingBatch]
+    """Since then; all of them without a generation to build upon."""
+    damage: str
+    """Why there is none to build upon, where there should be; empty otherwise."""
 
 
 class IndexBuilder:
@@ -106,17 +92,20 @@ class IndexBuilder:
         policy: how good, how fresh.
         now: UTC clock.
         work: folder for files that are being built; None: the system's.
-        reason: why this backend, for the manifest.
+        reason: why this backend, for the manifest; asked when it is written, so that it can name
+            what fell back.
+        check: called right before the publication; what it raises stops it. A lease is proven so.
     """
 
     def __init__(
         self,
-        store: ObjectVectorStore,
+        store: VectorStore,
         backend: IndexBackend,
         policy: VectorPolicy,
         now: Callable[[], datetime],
         work: Path | None = None,
-        reason: str = "",
+        reason: str | Callable[[], str] = "",
+        check: Callable[[], None] | None = None,
     ) -> None:
         """Nothing is read yet."""
         self._store = store
@@ -124,177 +113,141 @@ class IndexBuilder:
         self._policy = policy
         self._now = now
         self._work = work
-        self._reason = reason
+        self._given_reason = reason
+        self._check = check
+        self._filler = IndexFiller(backend, policy)
+        self._deltas = DeltaMaker(backend, policy)
 
-    def refresh(self, network_id: str, model: EmbeddingModel, fence: int = 0) -> RefreshOutcome:
+    def _reason(self) -> str:
+        return self._given_reason if isinstance(self._given_reason, str) else self._given_reason()
+
+    def refresh(
+        self, network_id: str, model: EmbeddingModel, fence: int = 0, *, anew: str = ""
+    ) -> RefreshOutcome:
         """Make the index hold all embeddings; nothing is done when it does.
 
         Args:
             network_id: the network.
             model: whose embeddings.
             fence: term of the lease under which this builder works.
+            anew: why it is to be built from nothing, whatever has changed; empty: as planned.
 
         Raises:
-            PermanentError: even a rebuilt index stays below the recall target; nothing changed.
-            FencedError: another builder has published meanwhile; nothing changed.
+            RecallTooLowError: even a rebuilt index stays below the recall target; nothing changed.
+            FencedError: another builder has published meanwhile, or `check` found the lease lost;
+                nothing changed.
             InvalidInputError: two notes of the network have one number; both are named.
             CorruptObjectError: embeddings are damaged; nothing changed. A damaged generation is a
                 reason to rebuild.
         """
-        pointer = self._store.current(network_id)
-        files, damage = self._current(pointer)
-        held = files if files is not None and files.manifest.model == model else None
-        rows = open_rows(held.rows_path) if held is not None else None
-        after = held.manifest.sequence if held is not None else 0
-        batches = self._store.batches(network_id, model)
-        changed = read_newest(self._store, batches[after:], model)
-        changes = _changes(rows, changed)
-        plan = plan_refresh(files and files.manifest, changes, model, self._policy)
-        if damage:
-            plan = plan._replace(action=RefreshAction.REBUILD, reasons=(damage,))
+        held = self._held(network_id, model)
+        changed = read_newest(self._store, held.batches, model)
+        changes = _changes(held.rows, changed)
+        plan = plan_refresh(held.files and held.files.manifest, changes, model, self._policy)
+        if held.damage:
+            plan = plan._replace(action=RefreshAction.REBUILD, reasons=(held.damage,))
+        if anew and (held.pointer is not None or plan.new):
+            plan = plan._replace(action=RefreshAction.REBUILD, reasons=(anew,))
         if plan.action is RefreshAction.NOTHING:
             return RefreshOutcome(plan, None, None, None)
-        everything = read_embeddings(self._store, batches, model)
-        built = None
-        if plan.action is RefreshAction.UPDATE and held is not None and rows is not None:
-            built = self._update(held.index_path, held.manifest, rows, changed, changes, everything)
-        if built is None or (built.tuning.chosen is None and everything.table.num_rows):
-            if built is not None:
-                reasons = (f"after the update: {built.tuning.reason}",)
-                plan = plan._replace(action=RefreshAction.REBUILD, reasons=reasons)
-            churn = (plan.updated + plan.deleted) / max(1, everything.table.num_rows)
-            built = self._rebuild(everything, model, churn if pointer else 0.0)
-        manifest, published = self._publish(network_id, model, fence, pointer, built, everything)
-        return RefreshOutcome(plan, manifest, published, built.tuning)
+        if plan.action is RefreshAction.UPDATE and held.files is not None and held.rows is not None:
+            began = time.monotonic()
+            sequence = held.batches[-1].sequence
+            made = self._deltas.make(held.files, held.rows, changed, changes, sequence)
+            if isinstance(made, MadeDelta):
+                seconds = time.monotonic() - began
+                return self._publish_delta(plan, held, made, fence, seconds)
+            plan = plan._replace(action=RefreshAction.FOLD, reasons=(made,))
+        return self._write_anew(network_id, model, fence, held, plan)
 
-    def _current(self, pointer: IndexPointer | None) -> tuple[GenerationFiles | None, str]:
-        """The current generation, or what is wrong with it."""
-        if pointer is None:
-            return None, ""
-        try:
-            return self._store.open(pointer), ""
-        except (CorruptObjectError, NotFoundError) as error:
-            return None, f"the current generation is damaged: {error}"
+    def _held(self, network_id: str, model: EmbeddingModel) -> _Held:
+        """The current generation with what came since, or all batches and why."""
+        pointer = self._store.current(network_id)
+        damage = ""
+        if pointer is not None:
+            try:
+                files = self._store.open(pointer)
+                if files.manifest.model == model:
+                    rows = open_generation_rows(files)
+                    after = files.manifest.sequence
+                    batches = self._store.batches(network_id, model, after)
+                    return _Held(pointer, files, rows, batches, "")
+                damage = _other_model(files.manifest, model)
+            except (CorruptObjectError, NotFoundError) as error:
+                damage = f"the current generation is damaged, or too old to build upon: {error}"
+        return _Held(pointer, None, None, self._store.batches(network_id, model), damage)
 
-    def _rebuild(self, everything: Embeddings, model: EmbeddingModel, churn: float) -> _Built:
-        """Choose, train, fill and tune an index of all embeddings; the questions go in last."""
-        live = len(everything.vectors)
-        spec = choose_index(live, model.dimensions, churn, self._policy)
-        asked = self._questions(everything.vectors, None)
-        is_held_out = spec.kind is not IndexKind.FLAT
-        if is_held_out:
-            everything, asked = _questions_last(everything, asked)
-        first = live - len(asked) * is_held_out
-        began = time.monotonic()
-        start = everything.vectors[:first]
-        index = self._backend.build(spec, start, model.metric, self._policy.seed)
-        seconds = time.monotonic() - began
-        note_ids = ids_of(everything.table)
-        inside = np.arange(live) < first
-        measured = MeasuredIndex(index, note_ids[:first], everything.vectors, note_ids, inside)
-        tuning = tune_index(self._backend, measured, asked, spec.sweep, model.metric, self._policy)
-        if tuning.chosen is None:
-            raise PermanentError(
-                f"index {spec.factory} of {live} notes is not good enough: {tuning.reason}",
-                hint="Nothing was published. Lower vectors.recall_target, or report the data.",
+    def _write_anew(
+        self, network_id: str, model: EmbeddingModel, fence: int, held: _Held, plan: RefreshPlan
+    ) -> RefreshOutcome:
+        """Fold or rebuild: both write whole files and are measured against all embeddings."""
+        everything = read_embeddings(self._store, self._store.batches(network_id, model), model)
+        count = everything.table.num_rows
+        built, base, after = None, "", 0
+        if plan.action is RefreshAction.FOLD and held.files is not None:
+            after = held.files.manifest.index_sequence
+            since = [batch for batch in everything.batches if batch.sequence > after]
+            built = self._filler.fold(
+                held.files, read_newest(self._store, since, model), everything
             )
-        began = time.monotonic()
-        if first < live:
-            index.add(everything.vectors[first:], np.arange(first, live, dtype=np.int64))
-        seconds += time.monotonic() - began
-        rows = everything.table.select(list(NOTE_COLUMNS))
-        return _Built(index, rows, spec, tuning, index.imbalance(), live, "", seconds)
-
-    def _update(
-        self,
-        index_path: str,
-        manifest: IndexManifest,
-        rows: pa.Table,
-        changed: pa.Table,
-        changes: RowChanges,
-        everything: Embeddings,
-    ) -> _Built:
-        """Take dead rows out, or mark them; measure; add new ones behind."""
-        import pyarrow as pa
-
-        began = time.monotonic()
-        index = self._backend.open(index_path, writable=True)
-        can_remove = _can_remove(manifest)
-        if can_remove and len(changes.dead_rows):
-            index.remove(changes.dead_rows)
-        seconds = time.monotonic() - began
-        kept = mark_dead(rows, changes.dead_rows)
-        added = changed.take(changes.added)
-        sweep = _sweep_again(manifest, self._policy)
-        tuning = self._retuned(index, manifest, ids_of(kept), ids_of(added), everything, sweep)
-        began = time.monotonic()
-        numbers = np.arange(rows.num_rows, rows.num_rows + added.num_rows, dtype=np.int64)
-        index.add(vectors_of(added), numbers)
-        seconds += time.monotonic() - began
-        grown = pa.concat_tables([kept, added.select(list(NOTE_COLUMNS))])
-        spec = IndexSpec(
-            manifest.kind, manifest.factory, manifest.build, sweep, can_remove, "as it was"
+            base = held.files.manifest.generation
+            if built.tuning.chosen is None and count:
+                reasons = (f"after the fold: {built.tuning.reason}",)
+                plan = plan._replace(action=RefreshAction.REBUILD, reasons=reasons)
+                built = None
+        if built is None:
+            churn = (plan.updated + plan.deleted) / max(1, count)
+            built = self._filler.build(everything, model, churn if held.pointer else 0.0)
+            base, after = "", 0
+        at = self._now().astimezone(UTC)
+        manifest = self._manifest(network_id, model, built, everything, at)
+        manifest = manifest._replace(
+            base_generation=base,
+            batches=tuple(one.sha256 for one in everything.batches if one.sequence > after),
         )
-        return _Built(
-            index,
-            grown,
-            spec,
-            tuning,
-            manifest.trained_imbalance,
-            manifest.trained_live,
-            manifest.generation,
-            seconds,
+        with self._folder() as folder:
+            built.new_index.save(str(folder / INDEX_FILE))
+            save_rows(built.rows, str(folder / ROWS_FILE))
+            index, rows = str(folder / INDEX_FILE), str(folder / ROWS_FILE)
+            staged = self._store.stage(manifest, index, rows)
+        pointer = self._publish(staged, held.pointer, fence, at, plan.action)
+        return RefreshOutcome(plan, staged, pointer, built.tuning)
+
+    def _publish_delta(
+        self, plan: RefreshPlan, held: _Held, made: MadeDelta, fence: int, seconds: float
+    ) -> RefreshOutcome:
+        """Store a delta and point to it."""
+        at = self._now().astimezone(UTC)
+        manifest = made.manifest._replace(
+            generation=_new_name(at),
+            batches=tuple(batch.sha256 for batch in held.batches),
+            builder=_builder(),
+            backend=self._backend.name,
+            backend_reason=self._reason(),
+            built_at=at,
+            build_s=seconds,
         )
+        with self._folder() as folder:
+            path = str(folder / manifest.deltas[-1].file)
+            save_delta(made.delta, path)
+            staged = self._store.stage_delta(manifest, path)
+        pointer = self._publish(staged, held.pointer, fence, at, plan.action)
+        return RefreshOutcome(plan, staged, pointer, made.tuning)
 
-    def _retuned(
-        self,
-        index: VectorIndex,
-        manifest: IndexManifest,
-        row_ids: Rows,
-        new_ids: Rows,
-        everything: Embeddings,
-        sweep: tuple[Mapping[str, int], ...],
-    ) -> TuningVerdict:
-        """Measure an index before new notes go in, with these as questions where they suffice."""
-        vectors, note_ids = everything.vectors, ids_of(everything.table)
-        is_new = np.isin(note_ids, new_ids)
-        asked = self._questions(vectors, is_new)
-        is_held_out = len(asked) >= STRANGERS_MIN
-        if not is_held_out:
-            asked = self._questions(vectors, ~is_new)
-        measured = MeasuredIndex(index, row_ids, vectors, note_ids, ~is_new)
-        metric = manifest.model.metric
-        tuning = tune_index(self._backend, measured, asked, sweep, metric, self._policy)
-        if is_held_out or tuning.chosen is None or manifest.recall is None:
-            return tuning
-        lower = min(tuning.chosen, manifest.recall, key=lambda one: one.recall)
-        return tuning._replace(chosen=lower._replace(parameters=tuning.chosen.parameters))
-
-    def _questions(self, vectors: Vectors, among: Mask | None) -> Rows:
-        """Which notes are asked: a tenth of all at most, or fewer of an update; no zero vector."""
-        wanted = min(self._policy.sample_queries, max(1, len(vectors) // 10))
-        askable = np.asarray(vectors.any(axis=1))
-        if among is not None:
-            askable &= among
-            wanted = max(1, wanted // UPDATE_QUERIES_SHARE)
-        return sample_rows(askable, wanted, self._policy.seed)
-
-    def _publish(
+    def _manifest(
         self,
         network_id: str,
         model: EmbeddingModel,
-        fence: int,
-        pointer: IndexPointer | None,
-        built: _Built,
+        built: BuiltIndex,
         everything: Embeddings,
-    ) -> tuple[IndexManifest, IndexPointer]:
-        at = self._now().astimezone(UTC)
+        at: datetime,
+    ) -> IndexManifest:
+        """Of files made anew; what it was made from is still missing."""
         live = live_mask(built.rows)
         chosen = built.tuning.chosen
-        after = 0 if not built.base else self._store.manifest(network_id, built.base).sequence
-        manifest = IndexManifest(
+        return IndexManifest(
             network_id=network_id,
-            generation=f"{at:%Y%m%dT%H%M%S%f}Z-{secrets.token_hex(4)}",
+            generation=_new_name(at),
             model=model,
             kind=built.spec.kind,
             factory=built.spec.factory,
@@ -308,67 +261,62 @@ class IndexBuilder:
             list_imbalance=built.new_index.imbalance(),
             trained_imbalance=built.trained_imbalance,
             trained_live=built.trained_live,
-            sequence=len(everything.batches),
-            batches=tuple(batch.sha256 for batch in everything.batches[after:]),
-            base_generation=built.base,
+            sequence=everything.batches[-1].sequence if everything.batches else 0,
+            batches=(),
+            base_generation="",
             newest_note_at=newest_live(built.rows, live),
             parts=(),
-            builder=f"{socket.gethostname()}/{os.getpid()}",
+            builder=_builder(),
             backend=self._backend.name,
-            backend_reason=self._reason,
+            backend_reason=self._reason(),
             built_at=at,
             build_s=built.seconds,
         )
-        staged = self._stage(manifest, built)
+
+    def _publish(
+        self,
+        staged: IndexManifest,
+        before: IndexPointer | None,
+        fence: int,
+        at: datetime,
+        action: RefreshAction,
+    ) -> IndexPointer:
         following = IndexPointer(
-            network_id,
-            1 if pointer is None else pointer.number + 1,
+            staged.network_id,
+            1 if before is None else before.number + 1,
             staged.generation,
             hashlib.sha256(manifest_bytes(staged)).hexdigest(),
             fence,
             at,
-            "update" if built.base else "rebuild",
+            str(action),
         )
-        self._store.publish(staged, following)
-        return staged, following
+        if self._check is not None:
+            self._check()
+        return self._store.publish(staged, following)
 
-    def _stage(self, manifest: IndexManifest, built: _Built) -> IndexManifest:
-        """Write both files in a folder of our own and store them."""
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        """A folder of our own for files that are being made."""
         folder = Path(tempfile.mkdtemp(prefix="stateroom-index-", dir=self._work))
         try:
-            built.new_index.save(str(folder / INDEX_FILE))
-            save_rows(built.rows, str(folder / ROWS_FILE))
-            return self._store.stage(manifest, str(folder / INDEX_FILE), str(folder / ROWS_FILE))
+            yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _questions_last(everything: Embeddings, asked: Rows) -> tuple[Embeddings, Rows]:
-    """The same embeddings with some of them at the end, and where these are then."""
-    count = len(everything.vectors)
-    order = np.concatenate((np.setdiff1d(np.arange(count), asked, assume_unique=True), asked))
-    moved = everything._replace(
-        table=everything.table.take(order), vectors=everything.vectors[order]
-    )
-    return moved, np.arange(count - len(asked), count, dtype=np.int64)
+def _new_name(at: datetime) -> str:
+    """Of a generation: sorts by time, never used twice."""
+    return f"{at:%Y%m%dT%H%M%S%f}Z-{secrets.token_hex(4)}"
 
 
-def _changes(rows: pa.Table | None, changed: pa.Table) -> RowChanges:
-    row_ids = np.zeros(0, np.int64) if rows is None else ids_of(rows)
+def _builder() -> str:
+    return f"{socket.gethostname()}/{os.getpid()}"
+
+
+def _other_model(manifest: IndexManifest, model: EmbeddingModel) -> str:
+    return f"made with model {manifest.model.model_id}, now {model.model_id}"
+
+
+def _changes(rows: GenerationRows | None, changed: pa.Table) -> RowChanges:
+    row_ids = np.zeros(0, np.int64) if rows is None else ids_of(rows.table)
     return diff_rows(row_ids, ids_of(changed), deleted_of(changed))
-
-
-def _can_remove(manifest: IndexManifest) -> bool:
-    """Whether the kind that the manifest names removes rows."""
-    return not manifest.factory.startswith("HNSW") and "Refine" not in manifest.factory
-
-
-def _sweep_again(manifest: IndexManifest, policy: VectorPolicy) -> tuple[Mapping[str, int], ...]:
-    """What was tuned before, then everything that costs more."""
-    spec = choose_index(max(1, manifest.trained_live), manifest.model.dimensions, 0.0, policy)
-    if manifest.factory != spec.factory:
-        high = choose_index(max(1, manifest.trained_live), manifest.model.dimensions, 1.0, policy)
-        spec = high if high.factory == manifest.factory else spec
-    if manifest.search not in spec.sweep:
-        return (dict(manifest.search),)
-    return spec.sweep[spec.sweep.index(manifest.search) :]

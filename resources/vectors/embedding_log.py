@@ -1,26 +1,33 @@
 """Embeddings of a network: data objects named by content, and a numbered log that commits them.
 
 Creating the next log entry is the commit. Before it, a data object is garbage; after it, the batch
-is there for good. Two writers cannot both be next; the one that was second is told so.
+is there for good. Two writers cannot both be next; the one that was second is told so. What was
+joined is read from the log of compactions, whose last entry stands for all batches up to its end.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from fleet.errors import CorruptObjectError, NotFoundError, VersionConflictError
-from fleet.names import validate_name
 from fleet.ports.object_store import ObjectStore
-from fleet.vectors.manifest_json import FORMAT
-from fleet.vectors.records import EmbeddingBatch, EmbeddingModel, validate_model
+from fleet.vectors.records import EmbeddingBatch, EmbeddingModel
+from resources.vectors.embedding_objects import (
+    HINT,
+    ROOT,
+    Compaction,
+    data_key,
+    embeddings_folder,
+    entry_bytes,
+    log_key,
+    number_of,
+    read_compaction,
+    read_entry,
+)
 from resources.vectors.embedding_rows import batch_bytes, check_batch, read_batch
-
-ROOT = "embeddings"
-_HINT = "Restore it from a backup, or embed the network's notes again."
 
 
 class EmbeddingLog:
@@ -31,15 +38,16 @@ class EmbeddingLog:
     """
 
     def __init__(self, store: ObjectStore) -> None:
-        """Nothing is read yet; entries of the log never change and are remembered."""
+        """Nothing is read yet; the entry of a batch never changes and is remembered."""
         self._store = store
         self._known: dict[str, EmbeddingBatch] = {}
+        self._compactions: dict[str, Compaction] = {}
 
     def append(
         self, network_id: str, model: EmbeddingModel, rows: Any, at: datetime, *, expected: int
     ) -> EmbeddingBatch:
         """See `fleet.ports.VectorStore.append`; committed by the entry of the log."""
-        folder = _folder(network_id, model)
+        folder = embeddings_folder(network_id, model)
         checked = check_batch(rows, model)
         data = batch_bytes(checked)
         batch = EmbeddingBatch(
@@ -51,42 +59,69 @@ class EmbeddingLog:
             hashlib.sha256(data).hexdigest(),
             at.astimezone(UTC),
         )
-        if expected:
-            self._demand_entry(folder, network_id, expected)
-        self._store.create(_data_key(folder, batch.sha256), data)
-        key = _log_key(folder, batch.sequence)
-        if self._store.create(key, _entry_bytes(batch)):
-            return batch
-        found = self._entry(key)
-        if found.sha256 == batch.sha256:
-            return found  # our own earlier call, whose answer was lost
-        raise VersionConflictError(
-            f"embeddings of {network_id}: batch {batch.sequence} exists already, "
-            f"written at {found.written_at.isoformat()}",
-            hint="Read the batches since then and append what is still missing.",
-        )
+        self._demand_open(folder, batch)
+        self._demand_last(folder, batch)
+        is_new = self._store.create(data_key(folder, batch.sha256), data)
+        key = log_key(folder, batch.sequence)
+        if not self._store.create(key, entry_bytes(batch)):
+            found = self._entry(key)
+            if found.sha256 != batch.sha256:
+                raise _taken(found)
+            batch = found  # our own earlier call, whose answer was lost
+        self._demand_open(folder, batch)
+        if not is_new:  # an old unnamed object, which somebody may have removed just before
+            self._store.create(data_key(folder, batch.sha256), data)
+        return batch
 
     def batches(
         self, network_id: str, model: EmbeddingModel, after: int = 0
     ) -> list[EmbeddingBatch]:
         """See `fleet.ports.VectorStore.batches`; an entry is read once by a process."""
-        folder = _folder(network_id, model)
-        last = _log_key(folder, after) if after else ""
-        found = [self._entry(one.key) for one in self._store.list_objects(f"{folder}/log/", last)]
-        for place, batch in enumerate(found, start=after + 1):
+        folder = embeddings_folder(network_id, model)
+        joined = self.compaction(folder)
+        found = [] if joined is None else [one for one in joined.batches if one.sequence > after]
+        if found and found[0].first_sequence <= after:
+            raise NotFoundError(
+                f"embeddings of {network_id}: batches {found[0].first_sequence} to "
+                f"{found[0].sequence} were joined, so what came after {after} cannot be told",
+                hint="Read all batches and build the index anew.",
+            )
+        last = max(after, 0 if joined is None else joined.last)
+        return [*found, *self.entries(folder, last)]
+
+    def entries(self, folder: str, after: int) -> list[EmbeddingBatch]:
+        """Batches as they were appended, with a sequence greater than `after`, in order.
+
+        Raises:
+            CorruptObjectError: one is missing or damaged.
+        """
+        before = log_key(folder, after) if after else ""
+        found = []
+        for place, one in enumerate(self._store.list_objects(f"{folder}/log/", before), after + 1):
+            batch = self._entry(one.key)
             if batch.sequence != place:
-                raise CorruptObjectError(f"{folder}: batch {place} is missing", hint=_HINT)
+                raise CorruptObjectError(f"{folder}: batch {place} is missing", hint=HINT)
+            found.append(batch)
         return found
+
+    def last_sequence(self, network_id: str, model: EmbeddingModel) -> int:
+        """See `fleet.ports.VectorStore.last_sequence`; of the log nothing is read."""
+        folder = embeddings_folder(network_id, model)
+        joined = self.compaction(folder)
+        last = 0 if joined is None else joined.last
+        before = log_key(folder, last) if last else ""
+        listed = self._store.list_objects(f"{folder}/log/", before)
+        return number_of(listed[-1].key) if listed else last
 
     def read(self, batch: EmbeddingBatch, model: EmbeddingModel) -> Any:
         """See `fleet.ports.VectorStore.read`."""
-        key = _data_key(_folder(batch.network_id, model), batch.sha256)
+        key = data_key(embeddings_folder(batch.network_id, model), batch.sha256)
         try:
             data = self._store.get(key)
         except NotFoundError as error:
-            raise CorruptObjectError(f"{key} is missing", hint=_HINT) from error
+            raise CorruptObjectError(f"{key} is missing", hint=HINT) from error
         if hashlib.sha256(data).hexdigest() != batch.sha256:
-            raise CorruptObjectError(f"{key}: its bytes differ from their SHA-256", hint=_HINT)
+            raise CorruptObjectError(f"{key}: its bytes differ from their SHA-256", hint=HINT)
         return read_batch(data, model, key)
 
     def networks(self) -> Iterator[str]:
@@ -98,49 +133,62 @@ class EmbeddingLog:
                 yield network_id
                 seen = network_id
 
-    def _demand_entry(self, folder: str, network_id: str, sequence: int) -> None:
+    def compaction(self, folder: str) -> Compaction | None:
+        """The compaction that counts; None when there was none.
+
+        Raises:
+            CorruptObjectError: it is damaged.
+        """
+        listed = self._store.list_objects(f"{folder}/compactions/")
+        if not listed:
+            return None
+        key = listed[-1].key
+        held = self._compactions.get(folder)
+        if held is None or held.number != number_of(key):
+            held = read_compaction(self._store.get(key), key)
+            self._compactions[folder] = held
+        return held
+
+    def _demand_last(self, folder: str, batch: EmbeddingBatch) -> None:
         """A writer that expects what does not exist would leave a hole in the log."""
+        expected = batch.sequence - 1
+        joined = self.compaction(folder)
+        if expected == 0 or (joined is not None and expected <= joined.last):
+            return
         try:
-            self._entry(_log_key(folder, sequence))
+            self._entry(log_key(folder, expected))
         except NotFoundError as error:
             raise VersionConflictError(
-                f"embeddings of {network_id}: batch {sequence} does not exist",
+                f"embeddings of {batch.network_id}: batch {expected} does not exist",
                 hint="Read the batches that there are and append after the last.",
             ) from error
 
+    def _demand_open(self, folder: str, batch: EmbeddingBatch) -> None:
+        """Refuse a number that was joined already: its entry does not count, or is not ours.
+
+        Asked before and after the entry is created. Entries are removed hours after they were
+        joined, so whoever could create one that was removed finds the compaction here.
+        """
+        joined = self.compaction(folder)
+        if joined is None or batch.sequence > joined.last:
+            return
+        mine = (batch.sequence, batch.sha256)
+        if mine not in {(one.sequence, one.sha256) for one in joined.batches}:
+            raise VersionConflictError(
+                f"embeddings of {batch.network_id}: batches up to {joined.last} were joined, "
+                f"batch {batch.sequence} among them",
+                hint="Read the batches that there are and append what is still missing.",
+            )
+
     def _entry(self, key: str) -> EmbeddingBatch:
         if key not in self._known:
-            self._known[key] = _read_entry(self._store.get(key), key)
+            self._known[key] = read_entry(self._store.get(key), key)
         return self._known[key]
 
 
-def _folder(network_id: str, model: EmbeddingModel) -> str:
-    validate_model(model)
-    return f"{ROOT}/{validate_name('network_id', network_id)}/{model.model_id}"
-
-
-def _log_key(folder: str, sequence: int) -> str:
-    return f"{folder}/log/{sequence:012d}.json"
-
-
-def _data_key(folder: str, sha256: str) -> str:
-    return f"{folder}/data/{sha256}.parquet"
-
-
-def _entry_bytes(batch: EmbeddingBatch) -> bytes:
-    document = {**batch._asdict(), "written_at": batch.written_at.isoformat(), "format": FORMAT}
-    return json.dumps(document, sort_keys=True).encode() + b"\n"
-
-
-def _read_entry(data: bytes, key: str) -> EmbeddingBatch:
-    try:
-        document = json.loads(data)
-        if document.pop("format") != FORMAT:
-            raise CorruptObjectError(f"{key} has a format that this version does not read")
-        moment = datetime.fromisoformat(document["written_at"])
-        batch = EmbeddingBatch(**{**document, "written_at": moment})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptObjectError(f"{key}: no entry of a log ({error})", hint=_HINT) from error
-    if not key.endswith(f"/log/{batch.sequence:012d}.json"):
-        raise CorruptObjectError(f"{key} says that it is batch {batch.sequence}", hint=_HINT)
-    return batch
+def _taken(found: EmbeddingBatch) -> VersionConflictError:
+    return VersionConflictError(
+        f"embeddings of {found.network_id}: batch {found.sequence} exists already, "
+        f"written at {found.written_at.isoformat()}",
+        hint="Read the batches since then and append what is still missing.",
+    )

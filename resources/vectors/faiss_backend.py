@@ -226,13 +226,13 @@ class FaissBackend:
         matrix = check_vectors("vectors", vectors, vectors.shape[-1])
         factory = "IDMap2,Flat" if spec.kind is IndexKind.FLAT else spec.factory
         try:
-            index = faiss.index_factory(matrix.shape[1], factory, _metric_of(faiss, metric))
+            index = faiss.index_factory(matrix.shape[1], factory, metric_of(faiss, metric))
         except RuntimeError as error:
             raise InvalidInputError("index.factory", spec.factory, "a factory text") from error
-        _configure(faiss, index, spec, seed)
+        configure_index(faiss, index, spec, seed)
         with self._computing(faiss):
             if not index.is_trained:
-                index.train(_training_rows(faiss, index, spec, matrix, seed))
+                index.train(training_rows(faiss, index, spec, matrix, seed))
             built = FaissIndex(index)
             built.add(matrix, np.arange(len(matrix), dtype=np.int64))
         return built
@@ -262,7 +262,7 @@ class FaissBackend:
             empty = np.full((len(asked), 0), NO_ROW, np.int64)
             return padded(empty.astype(np.float32), empty, k, metric)
         with self._computing(faiss):
-            scores, rows = faiss.knn(asked, base, width, _metric_of(faiss, metric))
+            scores, rows = faiss.knn(asked, base, width, metric_of(faiss, metric))
         order = np.lexsort((rows, scores if metric is Metric.L2 else -scores), axis=1)
         scores = np.take_along_axis(scores, order, 1)
         rows = np.take_along_axis(rows, order, 1)
@@ -280,12 +280,13 @@ class FaissBackend:
             faiss.omp_set_num_threads(before)
 
 
-def _metric_of(faiss: Any, metric: Metric) -> Any:
+def metric_of(faiss: Any, metric: Metric) -> Any:
+    """FAISS's own name of a metric."""
     return faiss.METRIC_L2 if metric is Metric.L2 else faiss.METRIC_INNER_PRODUCT
 
 
-def _configure(faiss: Any, index: Any, spec: IndexSpec, seed: int) -> None:
-    """Hand over seeds and parameters of building."""
+def configure_index(faiss: Any, index: Any, spec: IndexSpec, seed: int) -> None:
+    """Hand seeds and parameters of building to a new index."""
     plain = faiss.downcast_index(index)
     if hasattr(plain, "hnsw"):
         plain.hnsw.efConstruction = spec.build.get("efConstruction", plain.hnsw.efConstruction)
@@ -295,7 +296,7 @@ def _configure(faiss: Any, index: Any, spec: IndexSpec, seed: int) -> None:
         ivf.cp.max_points_per_centroid = spec.build.get("train_points_per_list", 64)
 
 
-def _training_rows(faiss: Any, index: Any, spec: IndexSpec, matrix: Vectors, seed: int) -> Vectors:
+def training_rows(faiss: Any, index: Any, spec: IndexSpec, matrix: Vectors, seed: int) -> Vectors:
     """As many vectors as k-means looks at, drawn evenly; all of a small matrix."""
     ivf = faiss.try_extract_index_ivf(index)
     wanted = TRAIN_ROWS_MIN

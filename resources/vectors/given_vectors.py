@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from fleet.agents import Note, NoteVector
 from fleet.errors import InvalidInputError
 from fleet.ports.embedder import Vectors
 from fleet.vectors.records import EmbeddingModel, Metric, validate_model
@@ -28,9 +29,9 @@ class GivenVectors:
         """Check all vectors at once, so that nothing wrong is found half-way."""
         self.model = validate_model(model)
         self._places = {text: place for place, text in enumerate(vectors)}
-        rows = np.array(list(vectors.values()), np.float32).reshape(len(vectors), -1)
-        if len(vectors):
-            rows = check_vectors("vectors", rows, model.dimensions)
+        rows = np.zeros((0, model.dimensions), np.float32)
+        if vectors:
+            rows = check_vectors("vectors", list(vectors.values()), model.dimensions)
         self._rows = normalize(rows) if model.metric is Metric.COSINE else rows
 
     def embed(self, texts: Sequence[str]) -> Vectors:
@@ -49,6 +50,41 @@ class GivenVectors:
                     "text",
                     text[:80],
                     f"a text with a vector of model {self.model.name}",
-                    hint="Hand the vector in with the text, or search with the default model.",
+                    hint="Hand the vector in with the text, or search by words alone.",
                 )
         return found
+
+
+class GivenNotes(NamedTuple):
+    """Vectors of notes, as their agents handed them in."""
+
+    vectors: Vectors
+    """(notes, dimensions), in the order of the notes; zero where there is none to be had."""
+    without: int
+    """Notes that came without a vector: words find them, vectors do not."""
+    foreign: int
+    """Notes whose vector is another model's; the same holds for them."""
+
+
+def vectors_of_notes(notes: Sequence[Note], model: EmbeddingModel) -> GivenNotes:
+    """The vectors that notes carry, as far as they are the model's.
+
+    Args:
+        notes: in order.
+        model: declared for their network.
+    """
+    vectors = np.zeros((len(notes), model.dimensions), np.float32)
+    without = foreign = 0
+    for place, note in enumerate(notes):
+        if note.vector is None:
+            without += 1
+        elif not is_of(note.vector, model):
+            foreign += 1
+        else:
+            vectors[place] = np.frombuffer(note.vector.values, "<f4")
+    return GivenNotes(vectors, without, foreign)
+
+
+def is_of(vector: NoteVector, model: EmbeddingModel) -> bool:
+    """Whether a vector can be compared with those of a model."""
+    return vector.model == model.name and vector.dimensions == model.dimensions

@@ -2,13 +2,15 @@
 
 Publication: parts of the files, then the manifest (which names every part's SHA-256), then the next
 pointer. Creating the pointer is the commit; a crash before it leaves a folder that nobody reads and
-`remove_leftovers` takes away. The layout is `docs/formats/vectors.md`.
+`remove_leftovers` takes away. An update stores a delta only and shares all other parts with the
+generation before, so a part goes when the last manifest that names it has gone. The layout is
+`docs/formats/vectors.md`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from fleet.errors import (
 from fleet.names import validate_name
 from fleet.ports.object_store import ObjectStore
 from fleet.ports.vector_store import GenerationFiles
+from fleet.vectors.compaction import CompactionPlan
 from fleet.vectors.manifest_json import (
     manifest_bytes,
     pointer_bytes,
@@ -36,8 +39,15 @@ from fleet.vectors.records import (
     IndexPointer,
     PartFile,
 )
+from resources.vectors.batch_compaction import BatchCompactor
 from resources.vectors.embedding_log import EmbeddingLog
-from resources.vectors.local_copies import INDEX_FILE, ROWS_FILE, LocalCopies, demand_part
+from resources.vectors.local_copies import (
+    INDEX_FILE,
+    ROWS_FILE,
+    LocalCopies,
+    copy_names,
+    demand_part,
+)
 
 ROOT = "indexes"
 PART_BYTES = 64 * 1024 * 1024
@@ -59,6 +69,7 @@ class ObjectVectorStore:
         """Nothing is read yet."""
         self._store = store
         self._embeddings = EmbeddingLog(store)
+        self._compactor = BatchCompactor(store, self._embeddings)
         self._copies = LocalCopies(copies, self._read_part)
         self._part_bytes = part_bytes
 
@@ -79,23 +90,44 @@ class ObjectVectorStore:
         """See `fleet.ports.VectorStore.batches`."""
         return self._embeddings.batches(network_id, model, after)
 
+    def last_sequence(self, network_id: str, model: EmbeddingModel) -> int:
+        """See `fleet.ports.VectorStore.last_sequence`."""
+        return self._embeddings.last_sequence(network_id, model)
+
     def read(self, batch: EmbeddingBatch, model: EmbeddingModel) -> Any:
         """See `fleet.ports.VectorStore.read`."""
         return self._embeddings.read(batch, model)
 
+    def compact(
+        self, network_id: str, model: EmbeddingModel, at: datetime, *, batches_min: int
+    ) -> CompactionPlan:
+        """See `fleet.ports.VectorStore.compact`; up to what the current generation holds."""
+        ends: set[int] = set()
+        current = self.current(network_id)
+        if current is not None:
+            held = [one for one in self._manifests(network_id)[0] if one.model == model]
+            last = max(
+                (one.sequence for one in held if one.generation == current.generation), default=0
+            )
+            ends = {
+                end for one in held for end in (one.sequence, one.index_sequence) if end <= last
+            }
+        return self._compactor.compact(network_id, model, ends, at, batches_min)
+
+    def remove_compacted(
+        self, network_id: str, model: EmbeddingModel, is_old: Callable[[datetime], bool]
+    ) -> int:
+        """See `fleet.ports.VectorStore.remove_compacted`."""
+        return self._compactor.remove_compacted(network_id, model, is_old)
+
     def stage(self, manifest: IndexManifest, index_path: str, rows_path: str) -> IndexManifest:
         """See `fleet.ports.VectorStore.stage`."""
-        folder = _generation(manifest.network_id, manifest.generation)
-        parts: list[PartFile] = []
-        for file, path in ((INDEX_FILE, index_path), (ROWS_FILE, rows_path)):
-            for number, data in enumerate(_parts(Path(path), self._part_bytes)):
-                name = f"{file}.{number:04d}"
-                digest = hashlib.sha256(data).hexdigest()
-                self._create_new(f"{folder}/{name}", data)
-                parts.append(PartFile(name, file, len(data), digest))
-        staged = manifest._replace(parts=tuple(parts))
-        self._create_new(f"{folder}/manifest.json", manifest_bytes(staged))
-        return staged
+        bare = manifest._replace(parts=())
+        return self._stage(bare, {INDEX_FILE: index_path, ROWS_FILE: rows_path})
+
+    def stage_delta(self, manifest: IndexManifest, delta_path: str) -> IndexManifest:
+        """See `fleet.ports.VectorStore.stage_delta`."""
+        return self._stage(manifest, {manifest.deltas[-1].file: delta_path})
 
     def publish(self, manifest: IndexManifest, pointer: IndexPointer) -> IndexPointer:
         """See `fleet.ports.VectorStore.publish`; committed by the creation of the pointer."""
@@ -116,10 +148,30 @@ class ObjectVectorStore:
         return None if not listed else self._pointer(listed[-1].key)
 
     def newer(self, pointer: IndexPointer) -> IndexPointer | None:
-        """The current pointer when it is not `pointer`; a listing of what came after it only."""
+        """See `fleet.ports.VectorStore.newer`; a listing of what came after it only."""
         after = _pointer_key(pointer.network_id, pointer.number)
         listed = self._store.list_objects(_pointers(pointer.network_id), after)
         return None if not listed else self._pointer(listed[-1].key)
+
+    def rollback(
+        self, network_id: str, generation: str, *, fence: int, at: datetime, reason: str
+    ) -> IndexPointer:
+        """See `fleet.ports.VectorStore.rollback`; committed by the creation of the pointer."""
+        pointers = self.published(network_id)
+        named = [one for one in pointers if one.generation == generation]
+        if not named:
+            raise NotFoundError(
+                f"index of {network_id}: generation {generation} is not among the published ones",
+                hint="Choose one that a pointer names; older ones have been removed.",
+            )
+        if pointers[-1].generation == generation:
+            return pointers[-1]
+        manifest = self.manifest(network_id, generation)
+        self._demand_stored(manifest)
+        following = named[-1]._replace(
+            number=pointers[-1].number + 1, fence=fence, at=at, reason=reason
+        )
+        return self.publish(manifest, following)
 
     def manifest(self, network_id: str, generation: str) -> IndexManifest:
         """See `fleet.ports.VectorStore.manifest`."""
@@ -139,8 +191,11 @@ class ObjectVectorStore:
                 hint="Publish an earlier generation again, restore a backup, or rebuild the index.",
             )
         manifest = read_manifest(data, key)
-        folder = self._copies.open(manifest)
-        return GenerationFiles(manifest, str(folder / INDEX_FILE), str(folder / ROWS_FILE))
+        index, rows, *deltas = (
+            str(self._copies.open(manifest, file))
+            for file in (INDEX_FILE, ROWS_FILE, *(delta.file for delta in manifest.deltas))
+        )
+        return GenerationFiles(manifest, index, rows, tuple(deltas))
 
     def scrub(self, network_id: str, generation: str) -> list[str]:
         """See `fleet.ports.VectorStore.scrub`."""
@@ -162,7 +217,7 @@ class ObjectVectorStore:
         return [one.key.split("/")[3] for one in listed if one.key.endswith("/manifest.json")]
 
     def published(self, network_id: str) -> list[IndexPointer]:
-        """The kept entries of the pointer log, oldest first."""
+        """See `fleet.ports.VectorStore.published`."""
         listed = self._store.list_objects(_pointers(network_id))
         return [self._pointer(one.key) for one in listed]
 
@@ -171,38 +226,84 @@ class ObjectVectorStore:
         current = self.current(network_id)
         if current is not None and current.generation == generation:
             raise InvalidInputError("generation", generation, "one that is not the current one")
-        self._store.delete([_manifest_key(network_id, generation)])
-        folder = _generation(network_id, generation)
-        self._store.delete([one.key for one in self._store.list_objects(f"{folder}/")])
+        self._remove_all(network_id, [generation])
 
     def keep(self, network_id: str, generations: int) -> list[str]:
-        """Remove what was published before the last so many generations; their names.
-
-        Args:
-            network_id: the network.
-            generations: how many stay, 1 or more, the current one included.
-        """
+        """See `fleet.ports.VectorStore.keep`."""
         pointers = self.published(network_id)
         order = list(dict.fromkeys(pointer.generation for pointer in reversed(pointers)))
-        gone = order[max(1, generations) :]
-        for generation in gone:
-            self.remove(network_id, generation)
+        kept, gone = order[: max(1, generations)], order[max(1, generations) :]
+        self._remove_all(network_id, gone)
         old = [_pointer_key(network_id, one.number) for one in pointers[:-POINTERS_KEPT]]
         self._store.delete(old)
-        self._copies.trim(network_id, set(order[: max(1, generations)]))
+        held, _ = self._manifests(network_id)
+        named = [manifest for manifest in held if manifest.generation in kept]
+        self._copies.trim(network_id, copy_names(named))
         return gone
 
     def remove_leftovers(self, network_id: str, is_old: Callable[[datetime], bool]) -> list[str]:
         """See `fleet.ports.VectorStore.remove_leftovers`."""
         newest: dict[str, datetime] = {}
-        for one in self._store.list_objects(_generations(network_id)):
+        listed = self._store.list_objects(_generations(network_id))
+        for one in listed:
             name = one.key.split("/")[3]
             newest[name] = max(one.modified_at, newest.get(name, one.modified_at))
-        known = {pointer.generation for pointer in self.published(network_id)}
-        gone = [name for name, at in newest.items() if name not in known and is_old(at)]
-        for name in gone:
-            self.remove(network_id, name)
-        return gone
+        published = [pointer.generation for pointer in self.published(network_id)]
+        whole = {one.key.split("/")[3] for one in listed if one.key.endswith("/manifest.json")}
+        known = whole.intersection(published).union(published[-1:])
+        old = [name for name, at in newest.items() if name not in known and is_old(at)]
+        return self._remove_all(network_id, old)
+
+    def _stage(self, manifest: IndexManifest, files: Mapping[str, str]) -> IndexManifest:
+        """Store new files as parts of this generation, beside those it shares; manifest last."""
+        folder = _generation(manifest.network_id, manifest.generation)
+        parts = list(manifest.parts)
+        for file, path in files.items():
+            for number, data in enumerate(_parts(Path(path), self._part_bytes)):
+                digest = hashlib.sha256(data).hexdigest()
+                name = f"{file}.{number:04d}"
+                self._create_new(f"{folder}/{name}", data)
+                parts.append(PartFile(name, file, len(data), digest, manifest.generation))
+        staged = manifest._replace(parts=tuple(parts))
+        self._create_new(f"{folder}/manifest.json", manifest_bytes(staged))
+        return staged
+
+    def _manifests(self, network_id: str) -> tuple[list[IndexManifest], bool]:
+        """Every readable manifest, oldest first, and whether that is all of them."""
+        found, complete = [], True
+        for generation in self.generations(network_id):
+            try:
+                found.append(self.manifest(network_id, generation))
+            except CorruptObjectError:
+                complete = False
+            except NotFoundError:
+                continue  # removed by somebody else meanwhile
+        return found, complete
+
+    def _remove_all(self, network_id: str, generations: list[str]) -> list[str]:
+        """Remove generations, manifests first, then what no remaining manifest names.
+
+        While a remaining manifest cannot be read, nobody knows what it names, so no part goes.
+
+        Returns:
+            Those of which something was removed.
+        """
+        if not generations:
+            return []
+        held, _ = self._manifests(network_id)
+        doomed = [manifest for manifest in held if manifest.generation in generations]
+        keys = {part_key(network_id, part) for manifest in doomed for part in manifest.parts}
+        for generation in generations:
+            folder = _generation(network_id, generation)
+            keys.update(one.key for one in self._store.list_objects(f"{folder}/"))
+        manifests = {_manifest_key(network_id, generation) for generation in generations}
+        self._store.delete(sorted(manifests & keys))
+        remaining, complete = self._manifests(network_id)
+        named = {part_key(network_id, part) for manifest in remaining for part in manifest.parts}
+        gone = sorted(keys - manifests - named) if complete else []
+        self._store.delete(gone)
+        touched = {key.split("/")[3] for key in (*gone, *(manifests & keys))}
+        return [generation for generation in generations if generation in touched]
 
     def _pointer(self, key: str) -> IndexPointer:
         pointer = read_pointer(self._store.get(key), key)
@@ -210,9 +311,21 @@ class ObjectVectorStore:
             raise CorruptObjectError(f"{key} is pointer {pointer.number} of {pointer.network_id}")
         return pointer
 
+    def _demand_stored(self, manifest: IndexManifest) -> None:
+        """Refuse a generation of which a part is missing or cut, without reading it."""
+        listed = self._store.list_objects(_generations(manifest.network_id))
+        sizes = {one.key: one.size_bytes for one in listed}
+        for part in manifest.parts:
+            found = sizes.get(part_key(manifest.network_id, part))
+            if found != part.size_bytes:
+                raise CorruptObjectError(
+                    f"generation {manifest.generation}: {part.name} has "
+                    f"{'no' if found is None else found} bytes, not {part.size_bytes}",
+                    hint="Choose another generation, or rebuild the index.",
+                )
+
     def _read_part(self, manifest: IndexManifest, part: PartFile) -> bytes:
-        folder = _generation(manifest.network_id, manifest.generation)
-        return self._store.get(f"{folder}/{part.name}")
+        return self._store.get(part_key(manifest.network_id, part))
 
     def _create_new(self, key: str, data: bytes) -> None:
         """Create an object of a generation whose name nobody else has."""
@@ -270,6 +383,11 @@ def _generations(network_id: str) -> str:
 
 def _generation(network_id: str, generation: str) -> str:
     return f"{_generations(network_id)}{validate_name('generation', generation)}"
+
+
+def part_key(network_id: str, part: PartFile) -> str:
+    """Where a part lies: in the folder of the generation that stored it."""
+    return f"{_generation(network_id, part.generation)}/{part.name}"
 
 
 def _manifest_key(network_id: str, generation: str) -> str:

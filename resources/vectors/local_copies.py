@@ -1,8 +1,9 @@
-"""Verified local copies of generations, which processes of a node map together.
+"""Verified local copies of the files of generations, which processes of a node map together.
 
-A copy is made in a folder of its own and renamed when every byte has been checked: the rename is
-its commit. Each process checks a copy's SHA-256 once more before its first use, so that a disk that
-rots is found too; a copy that is not what it was is thrown away and made anew, once.
+A copy is named by what is in it, so generations that share a file share its copy. It is written
+beside its place and renamed when every byte has been checked: the rename is its commit. Each
+process checks a copy's SHA-256 once more before its first use, so that a disk that rots is found
+too; a copy that is not what it was is replaced, once.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -22,14 +23,13 @@ from resources.synced_files import sync_folder
 
 INDEX_FILE = "index.faiss"
 ROWS_FILE = "rows.arrow"
-FILES = (INDEX_FILE, ROWS_FILE)
 _STAGING = ".fetching-"
 _LEFTOVER_AGE_S = 3600.0
 _READ_BYTES = 1024 * 1024
 
 
 class LocalCopies:
-    """Copies below one folder: `<network>/<generation>/<file>`.
+    """Copies below one folder: `<network>/<digest>.<file>`.
 
     Args:
         root: created when missing.
@@ -42,78 +42,68 @@ class LocalCopies:
         self._read_part = read_part
         self._verified: dict[Path, tuple[int, int, int, int]] = {}
 
-    def open(self, manifest: IndexManifest) -> Path:
-        """Folder with the verified files of a generation.
+    def open(self, manifest: IndexManifest, file: str) -> Path:
+        """The verified copy of one file of a generation.
+
+        Args:
+            manifest: of the generation.
+            file: as its parts name it.
 
         Raises:
             CorruptObjectError: a stored part is damaged; nothing of it is kept.
             NotFoundError: the generation was removed meanwhile.
             StoreUnavailableError: no room, or the folder cannot be written.
         """
-        folder = self._root / manifest.network_id / manifest.generation
+        parts = _parts_of(manifest, file)
+        path = self._root / manifest.network_id / copy_name(manifest, file)
         try:
-            if folder.is_dir():
-                if self._is_sound(folder, manifest):
-                    return folder
-                shutil.rmtree(folder, ignore_errors=True)
-            self._fetch(folder, manifest)
-            if not self._is_sound(folder, manifest):
-                raise CorruptObjectError(
-                    f"{folder} changed while it was written", hint="Check this node's disk."
-                )
+            if not self._is_sound(path, parts):
+                self._fetch(path, manifest, parts)
+                if not self._is_sound(path, parts):
+                    raise CorruptObjectError(
+                        f"{path} changed while it was written", hint="Check this node's disk."
+                    )
         except OSError as error:
             raise StoreUnavailableError(
-                f"local copy {folder}: {error.strerror or error}",
+                f"local copy {path}: {error.strerror or error}",
                 hint="Check the free space and owner of the folder of local copies.",
             ) from error
-        return folder
+        return path
 
     def trim(self, network_id: str, keep: set[str]) -> list[str]:
-        """Remove copies of other generations; those that are mapped live on until closed."""
+        """Remove copies with other names; those that are mapped live on until closed."""
         folder = self._root / network_id
         gone = []
         for path in sorted(folder.glob("*")) if folder.is_dir() else []:
             is_fetching = path.name.startswith(_STAGING)
-            if is_fetching and time.time() - path.stat().st_mtime < _LEFTOVER_AGE_S:
+            if path.name in keep or (is_fetching and _is_young(path)):
                 continue
-            if path.name not in keep:
+            if path.is_dir():  # an earlier version kept a folder for each generation
                 shutil.rmtree(path, ignore_errors=True)
-                gone.append(path.name)
+            else:
+                path.unlink(missing_ok=True)
+            self._verified.pop(path, None)
+            gone.append(path.name)
         return gone
 
-    def _fetch(self, folder: Path, manifest: IndexManifest) -> None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = folder.parent / f"{_STAGING}{uuid.uuid4().hex}"
-        staging.mkdir()
+    def _fetch(self, path: Path, manifest: IndexManifest, parts: list[PartFile]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging = path.parent / f"{_STAGING}{uuid.uuid4().hex}"
         try:
-            for name in FILES:
-                with (staging / name).open("wb") as file:
-                    self._write_parts(file, manifest, name)
-                    file.flush()
-                    os.fsync(file.fileno())
-            sync_folder(staging)
-            try:
-                staging.rename(folder)
-            except OSError:
-                if not folder.is_dir():
-                    raise  # otherwise another process of this node was first
-            sync_folder(folder.parent)
+            with staging.open("xb") as file:
+                for part in parts:
+                    data = self._read_part(manifest, part)
+                    demand_part(data, manifest, part)
+                    file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            staging.replace(path)  # whoever maps a damaged one keeps that until it is closed
+            sync_folder(path.parent)
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            staging.unlink(missing_ok=True)
 
-    def _write_parts(self, file: IO[bytes], manifest: IndexManifest, name: str) -> None:
-        for part in manifest.parts:
-            if part.file == name:
-                data = self._read_part(manifest, part)
-                demand_part(data, manifest, part)
-                file.write(data)
-
-    def _is_sound(self, folder: Path, manifest: IndexManifest) -> bool:
-        return all(self._is_file_sound(folder / name, manifest) for name in FILES)
-
-    def _is_file_sound(self, path: Path, manifest: IndexManifest) -> bool:
+    def _is_sound(self, path: Path, parts: list[PartFile]) -> bool:
         """Compare a file with its parts; once per process and state of the file."""
-        parts = [part for part in manifest.parts if part.file == path.name]
         try:
             stat = path.stat()
             signature = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
@@ -128,6 +118,34 @@ class LocalCopies:
         if sound:
             self._verified[path] = signature
         return sound
+
+
+def copy_name(manifest: IndexManifest, file: str) -> str:
+    """Name of the copy of a file: a digest of the digests of its parts, and the file's own name."""
+    digest = hashlib.sha256(
+        "".join(f"{part.sha256}{part.size_bytes};" for part in _parts_of(manifest, file)).encode()
+    )
+    return f"{digest.hexdigest()[:32]}.{file}"
+
+
+def copy_names(manifests: Iterable[IndexManifest]) -> set[str]:
+    """Names of the copies of all files of generations."""
+    return {
+        copy_name(manifest, file)
+        for manifest in manifests
+        for file in {part.file for part in manifest.parts}
+    }
+
+
+def _parts_of(manifest: IndexManifest, file: str) -> list[PartFile]:
+    return [part for part in manifest.parts if part.file == file]
+
+
+def _is_young(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime < _LEFTOVER_AGE_S
+    except FileNotFoundError:
+        return True  # it has just got its name
 
 
 def demand_part(data: bytes, manifest: IndexManifest, part: PartFile) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from fleet.ports.embedder import Vectors
@@ -39,9 +40,17 @@ def read_newest(
         InvalidInputError: two notes have one number; nothing may be built of them.
         CorruptObjectError: a batch is damaged.
     """
+    return newest_rows([store.read(batch, model) for batch in batches], model)
+
+
+def newest_rows(tables: Sequence[pa.Table], model: EmbeddingModel) -> pa.Table:
+    """Rows of batches, given in order; of each note the last one only, deletions included.
+
+    Raises:
+        InvalidInputError: two notes have one number; nothing may be built of them.
+    """
     import pyarrow as pa
 
-    tables = [store.read(batch, model) for batch in batches]
     table = pa.concat_tables([embedding_schema(model.dimensions).empty_table(), *tables])
     last = newest_changes(ids_of(table))
     if len(last) == table.num_rows:

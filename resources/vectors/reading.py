@@ -9,19 +9,21 @@ generation that is damaged leaves the old one in service.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from fleet.errors import CorruptObjectError, InvalidInputError, NotFoundError, StateroomError
 from fleet.ports.embedder import Embedder, Vectors
-from fleet.ports.index_backend import IndexBackend, Mask, Neighbours, Rows, VectorIndex
+from fleet.ports.index_backend import IndexBackend, Mask, Neighbours, Rows, SearchableIndex
+from fleet.ports.vector_store import VectorStore
 from fleet.vectors.bm25 import Bm25Index, fuse_rankings
 from fleet.vectors.filter_text import parse_filter
 from fleet.vectors.filters import decide_filter
 from fleet.vectors.records import (
     NO_ROW,
+    EmbeddingModel,
     IndexKind,
     IndexManifest,
     IndexPointer,
@@ -29,8 +31,9 @@ from fleet.vectors.records import (
     SearchAnswer,
     VectorPolicy,
 )
-from resources.vectors.generation_rows import hits_of, live_mask, open_rows, rows_passing
-from resources.vectors.index_store import ObjectVectorStore
+from resources.vectors.delta_index import with_deltas
+from resources.vectors.generation_rows import hits_of, open_generation_rows, rows_passing
+from resources.vectors.unit_vectors import check_vectors, normalize
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,7 +53,7 @@ class _Opened(NamedTuple):
 
     pointer: IndexPointer
     manifest: IndexManifest
-    searched: VectorIndex
+    searched: SearchableIndex
     rows: pa.Table
     live: Mask
     mask: Mask | None
@@ -70,7 +73,7 @@ class NetworkSearcher:
 
     def __init__(
         self,
-        store: ObjectVectorStore,
+        store: VectorStore,
         backend: IndexBackend,
         embedder: Embedder,
         network_id: str,
@@ -132,22 +135,43 @@ class NetworkSearcher:
             NotFoundError: the network has no index yet.
         """
         opened = self._ready()
-        if opened.manifest.model != self._embedder.model:
-            raise InvalidInputError(
-                "model",
-                self._embedder.model.model_id,
-                f"{opened.manifest.model.model_id}, which made the index",
-                hint="Rebuild the index with the present model.",
-            )
+        _demand_model(opened.manifest, self._embedder.model)
         vector = self._embedder.embed([text])
         return self._answer(opened, vector, k, where, text if hybrid else None)
 
     def search_vector(
-        self, vector: npt.ArrayLike, k: int = 10, *, where: str | None = None
+        self,
+        vector: npt.ArrayLike,
+        k: int = 10,
+        *,
+        where: str | None = None,
+        model: EmbeddingModel | None = None,
     ) -> SearchAnswer:
-        """The notes most like a vector of the index's model; otherwise as `search`."""
-        query = np.array(vector, np.float32).reshape(1, -1)
-        return self._answer(self._ready(), query, k, where, None)
+        """The notes most like a vector; otherwise as `search`.
+
+        Args:
+            vector: of the model that made the index.
+            k: as of `search`.
+            where: as of `search`.
+            model: what made the vector; None: the caller knows that it is the index's.
+        """
+        opened = self._ready()
+        if model is not None:
+            _demand_model(opened.manifest, model)
+        made_by = opened.manifest.model
+        query = check_vectors("vector", np.array(vector, np.float32)[None], made_by.dimensions)
+        if made_by.metric is Metric.COSINE:
+            query = normalize(query)
+        return self._answer(opened, query, k, where, None)
+
+    def search_words(self, text: str, k: int = 10, *, where: str | None = None) -> SearchAnswer:
+        """The notes that share words with a text, by BM25 alone; otherwise as `search`."""
+        opened = self._ready()
+        self._demand_k(k)
+        passing, passed = self._passing(opened, where)
+        ranking = self._full_text(opened).rank(text, k, passing)
+        _, scores = fuse_rankings([ranking], k)
+        return self._told(opened, ranking, scores, "bm25", passed)
 
     def _ready(self) -> _Opened:
         if self._opened is None:
@@ -170,14 +194,13 @@ class NetworkSearcher:
         files = self._store.open(pointer)
         manifest = files.manifest
         index = self._backend.open(files.index_path)
-        rows = open_rows(files.rows_path)
-        live = live_mask(rows)
+        table, live, vectors = open_generation_rows(files)
         is_l2 = manifest.model.metric is Metric.L2
         compared = {
             "vectors": (index.ntotal, manifest.ntotal),
             "dimensions": (index.dimensions, manifest.model.dimensions),
             "metric": (index.metric, Metric.L2 if is_l2 else Metric.INNER_PRODUCT),
-            "rows": (rows.num_rows, manifest.rows),
+            "rows": (table.num_rows, manifest.rows),
             "live rows": (int(live.sum()), manifest.live),
         }
         wrong = [
@@ -191,19 +214,16 @@ class NetworkSearcher:
                 + "; ".join(wrong),
                 hint="Rebuild the index; its files are those of another generation.",
             )
-        mask = None if index.ntotal == manifest.live else live
-        return _Opened(pointer, manifest, index, rows, live, mask)
+        metric = manifest.model.metric
+        searched = with_deltas(self._backend, index, vectors, manifest.index_rows, metric)
+        mask = None if searched.ntotal == manifest.live else live
+        return _Opened(pointer, manifest, searched, table, live, mask)
 
     def _answer(
         self, opened: _Opened, query: Vectors, k: int, where: str | None, words: str | None
     ) -> SearchAnswer:
-        if not 1 <= k <= K_MAX:
-            raise InvalidInputError("k", k, f"1 to {K_MAX}")
-        passing = opened.mask
-        passed = opened.manifest.live
-        if where is not None:
-            passing = rows_passing(opened.rows, parse_filter(where)) & opened.live
-            passed = int(passing.sum())
+        self._demand_k(k)
+        passing, passed = self._passing(opened, where)
         depth = k if words is None else max(k, FUSED_DEPTH)
         found, method = self._nearest(opened, query, depth, passing, passed)
         rows, scores = _found(found, k)
@@ -211,6 +231,27 @@ class NetworkSearcher:
             ranking = self._full_text(opened).rank(words, depth, passing)
             rows, scores = fuse_rankings([found.rows[0], ranking], k)
             method += " + bm25"
+        return self._told(opened, rows, scores, method, passed)
+
+    def _demand_k(self, k: int) -> None:
+        if not 1 <= k <= K_MAX:
+            raise InvalidInputError("k", k, f"1 to {K_MAX}")
+
+    def _passing(self, opened: _Opened, where: str | None) -> tuple[Mask | None, int]:
+        """Rows that may be found, None for all, and how many notes they are."""
+        if where is None:
+            return opened.mask, opened.manifest.live
+        passing = rows_passing(opened.rows, parse_filter(where)) & opened.live
+        return passing, int(passing.sum())
+
+    def _told(
+        self,
+        opened: _Opened,
+        rows: Rows,
+        scores: npt.NDArray[np.float32],
+        method: str,
+        passed: int,
+    ) -> SearchAnswer:
         recall = opened.manifest.recall
         return SearchAnswer(
             network_id=self._network_id,
@@ -250,10 +291,29 @@ class NetworkSearcher:
         return held[1]
 
 
+def _demand_model(manifest: IndexManifest, model: EmbeddingModel) -> None:
+    """Refuse to compare vectors of two models."""
+    if manifest.model != model:
+        raise InvalidInputError(
+            "model",
+            model.model_id,
+            f"{manifest.model.model_id}, which made the index of {manifest.network_id}",
+            hint="Rebuild that index with the present model, or search it with its own.",
+        )
+
+
 def _found(found: Neighbours, k: int) -> tuple[Rows, npt.NDArray[np.float32]]:
     """Rows and scores of one query, without those that stand for nothing."""
     real = found.rows[0] != NO_ROW
     return found.rows[0][real][:k], found.scores[0][real][:k]
+
+
+class Refreshable(Protocol):
+    """What follows the pointers of networks."""
+
+    def refresh(self) -> bool:
+        """Look for something new; whether there was."""
+        ...
 
 
 class PointerWatch:
@@ -264,7 +324,7 @@ class PointerWatch:
         interval_s: between two looks, from the end of one to the beginning of the next.
     """
 
-    def __init__(self, searcher: NetworkSearcher, interval_s: float = 2.0) -> None:
+    def __init__(self, searcher: Refreshable, interval_s: float = 2.0) -> None:
         """The thread begins at once; `close` ends it."""
         self.problem: StateroomError | None = None
         """Why the last look failed; None when it did not. The old generation stays in service."""

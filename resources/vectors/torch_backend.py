@@ -3,37 +3,56 @@
 A GPU multiplies a million vectors with a thousand questions faster than an index is walked, so on a
 GPU exact search is the index up to some ten million vectors. Half precision orders neighbours that
 lie close together wrongly; therefore four times as many as wanted are kept and compared again in
-float32, and the result is that of exact search on the processor.
+float32 on the processor. Whether a row that was left out could have been among the wanted ones is
+known from the greatest error that the halves can make (`_HALF_ERROR`); questions where it could
+(many equal notes, say) are asked again in full precision. So the result is that of exact search.
 
-Index files are FAISS's: what was built here is read everywhere.
+What does not fit into the memory budget goes over the device in blocks. Index files are FAISS's:
+what was built here is read everywhere.
 """
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from fleet.errors import InvalidInputError, PermanentError
+from fleet.gpu_memory import (
+    CONTEXT_BYTES,
+    QUERIES_AT_ONCE,
+    RESERVE_BYTES,
+    SCORE_BYTES,
+    SCORES_BLOCK_BYTES,
+    SCORES_LEAST_BYTES,
+)
 from fleet.ports.embedder import Vectors
 from fleet.ports.index_backend import Mask, Neighbours, Rows, VectorIndex
 from fleet.vectors.records import NO_ROW, IndexSpec, Metric
-from resources.vectors.faiss_backend import FaissBackend, padded
+from resources.vectors.exact_ranking import no_neighbours, rank_exactly
+from resources.vectors.faiss_backend import FaissBackend
 from resources.vectors.unit_vectors import check_vectors
 
 CANDIDATES = 4
 """Times k that are compared again in float32."""
 CANDIDATES_MIN = 64
 """At least so many, because equal notes crowd around small k."""
-BUDGET_BYTES = 2 * 1024**3
-"""Of a block of scores; with the database in half precision this is what a search takes."""
-QUERIES_AT_ONCE = 1024
+_SQUARED_AT_ONCE = 65_536
+PROCESSOR_BYTES = 2 * 1024**3
+"""What a search takes at most where the device is the processor."""
+
+_HALF_ERROR = {"float16": 8 * 2.0**-11, "bfloat16": 8 * 2.0**-8}
+"""Greatest error of a product in half precision, as a share of both lengths: rounding of either
+vector and of the result is three units, the rest is margin; sums are kept in float32."""
 
 
 def load_torch() -> Any:
-    """The module `torch`.
+    """The module `torch`, told to add up in full precision.
 
     Raises:
         PermanentError: it cannot be imported, whatever the reason.
@@ -45,20 +64,59 @@ def load_torch() -> Any:
             f"torch cannot be used ({type(error).__name__}: {error})",
             hint="Install torch for this machine's driver, or use the backend `faiss`.",
         ) from error
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.set_float32_matmul_precision("highest")
     return torch
 
 
-class TorchExact:
-    """A database of vectors on a device, searched by comparing with all of them.
+class _Frame(NamedTuple):
+    """How vectors are moved and stretched before they become halves."""
 
-    One search at a time: a lock stands around the device.
+    centre: Vectors | None
+    """Taken from all of them under L2, which it leaves as it is: what they have in common would
+    drown their differences. None for products."""
+    scale: float
+    """A power of two that brings the greatest number near 1. Products of halves overflow above
+    65,504, and numbers below 6e-8 vanish."""
+
+    def seen(self, vectors: Vectors) -> Vectors:
+        """Vectors as they go to the device; the same array where nothing is to be done."""
+        if self.centre is not None:
+            vectors = vectors - self.centre
+        return vectors if self.scale == 1.0 else vectors * np.float32(self.scale)
+
+
+class _Scaled(NamedTuple):
+    """Questions as they go to the device: of length one, beside what was taken out."""
+
+    unit: Vectors
+    lengths: npt.NDArray[np.float64]
+    """In the scale of the frame."""
+
+
+class _Blocks(NamedTuple):
+    """How a search is cut up."""
+
+    rows: int
+    """Of the database on the device at a time."""
+    scores: int
+    """Rows that a block of questions is compared with at a time."""
+
+
+class TorchExact:
+    """A database of vectors, searched on a device by comparing with all of them.
+
+    It lies on the device when it fits into the budget, otherwise it goes over it in blocks. One
+    search at a time: a lock stands around the device.
 
     Args:
         vectors: (rows, dimensions) on the processor; they stay there for the second comparison.
         metric: inner product (also of unit vectors, for cosine) or L2.
-        device: `cuda`, `cuda:1`, `cpu`.
-        budget_bytes: of a block of scores on the device.
-        half: `float16`, or `bfloat16` for values above 65,504.
+        device: `cuda:0`, `cpu`.
+        budget_bytes: of everything that a search holds on the device.
+        half: `float16`, or `bfloat16`, whose candidates are less certain.
+        torch: the module; None: the installed one.
     """
 
     def __init__(
@@ -67,28 +125,39 @@ class TorchExact:
         metric: Metric,
         device: str,
         *,
-        budget_bytes: int = BUDGET_BYTES,
+        budget_bytes: int,
         half: str = "float16",
+        torch: Any = None,
     ) -> None:
-        """Copy the vectors to the device in half precision."""
-        torch = self._torch = load_torch()
+        """Copy the vectors to the device, in half precision, when they fit."""
+        self._torch = load_torch() if torch is None else torch
         self._vectors = check_vectors("vectors", vectors, vectors.shape[-1])
         self._is_l2 = metric is Metric.L2
         self._metric = metric
         self._device = device
         self._budget_bytes = budget_bytes
-        self._half = getattr(torch, half)
+        self._half = half
         self._lock = threading.Lock()
-        self._rows = torch.from_numpy(self._vectors).to(device, self._half)
-        self._squares = torch.from_numpy(np.einsum("ij,ij->i", self._vectors, self._vectors)).to(
-            device
-        )
+        self._frame = _frame_of(self._vectors, is_l2=self._is_l2)
+        squares = _squares_of(self._vectors, self._frame)
+        self._longest = math.sqrt(squares.max(initial=0.0))
+        self._squares = squares if self._is_l2 else None
+        self.asked_again = 0
+        """Questions that had to be asked in full precision."""
+        self._held: Any = None
+        if self.size_bytes + SCORES_LEAST_BYTES <= budget_bytes:
+            self._held = self._put(slice(None), half)
 
     @property
     def size_bytes(self) -> int:
-        """What the database takes on the device."""
+        """What the whole database takes on the device."""
         count, width = self._vectors.shape
-        return int(count * (2 * width + 4))
+        return int(count * (2 * width + 5))
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether the whole database lies on the device."""
+        return self._held is not None
 
     def search(self, queries: Vectors, k: int, mask: Mask | None = None) -> Neighbours:
         """The true k nearest rows of each query; arguments and errors as of `IndexBackend.exact`.
@@ -102,54 +171,137 @@ class TorchExact:
         count = len(self._vectors)
         width = min(count, max(CANDIDATES * k, CANDIDATES_MIN))
         if not count or not len(asked):
-            empty = np.full((len(asked), 0), NO_ROW, np.int64)
-            return padded(empty.astype(np.float32), empty, k, Metric.INNER_PRODUCT)
+            return no_neighbours(len(asked), k)
+        scaled = _scaled(asked, self._frame)
         with self._lock, self._torch.inference_mode():
-            kept = None if mask is None else self._torch.from_numpy(mask).to(self._device)
-            found = [self._candidates(block, width, kept) for block in _blocks(asked)]
-        return self._ranked(asked, np.concatenate(found), k)
+            rows, floors = self._candidates(scaled, width, mask, self._half)
+            found = rank_exactly(self._vectors, asked, rows, k, self._metric)
+            unsure = np.flatnonzero(~self._is_certain(scaled, found.scores[:, -1], floors))
+            if len(unsure):
+                self.asked_again += len(unsure)
+                some = _Scaled(scaled.unit[unsure], scaled.lengths[unsure])
+                rows, _ = self._candidates(some, width, mask, "float32")
+                again = rank_exactly(self._vectors, asked[unsure], rows, k, self._metric)
+                found.scores[unsure], found.rows[unsure] = again
+        return found
 
-    def _candidates(self, queries: Vectors, width: int, kept: Any) -> Rows:
-        """Rows of the best half-precision scores, (queries, width); -1 for none."""
-        torch = self._torch
-        asked = torch.from_numpy(queries).to(self._device, self._half)
-        best_scores: Any = None
-        best_rows: Any = None
-        step = max(width, self._budget_bytes // (8 * len(queries)))
-        for start in range(0, len(self._vectors), step):
-            span = slice(start, start + step)
-            scores = (asked @ self._rows[span].T).float()
-            if self._is_l2:
-                scores = 2.0 * scores - self._squares[span]
-            if kept is not None:
-                scores.masked_fill_(~kept[span], -torch.inf)
-            top, places = scores.topk(min(width, scores.shape[1]), dim=1)
-            places += start
-            if best_scores is not None:
-                top = torch.cat((best_scores, top), dim=1)
-                places = torch.cat((best_rows, places), dim=1)
-                top, order = top.topk(min(width, top.shape[1]), dim=1)
-                places = places.gather(1, order)
-            best_scores, best_rows = top, places
-        best_rows.masked_fill_(best_scores == -torch.inf, NO_ROW)
-        return np.asarray(best_rows.cpu().numpy(), np.int64)
+    def _is_certain(
+        self, scaled: _Scaled, kth: Vectors, floors: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.bool_]:
+        """Which answers no row could improve that was left out.
 
-    def _ranked(self, queries: Vectors, rows: Rows, k: int) -> Neighbours:
-        """Compare the candidates again in float32, on the processor; ties by the lower row."""
-        scores = np.empty(rows.shape, np.float32)
-        for place, (query, near) in enumerate(zip(queries, rows, strict=True)):
-            found = self._vectors[near]
+        Args:
+            scaled: the questions.
+            kth: score of the last wanted neighbour of each, in full precision; -inf: there are
+                fewer.
+            floors: lowest score in half precision that was kept; -inf: all were.
+        """
+        error, scale = _HALF_ERROR[self._half] * self._longest, self._frame.scale
+        lengths, last = scaled.lengths, kth.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a last of -inf beside a floor of -inf
             if self._is_l2:
-                scores[place] = -((found - query) ** 2).sum(axis=1)
+                true = last * scale * scale + lengths * lengths
+                slack = 2.0 * lengths * error + 1e-6 * (lengths + self._longest) ** 2
             else:
-                scores[place] = found @ query
-        scores[rows == NO_ROW] = -np.inf
-        order = np.lexsort((rows, -scores), axis=1)[:, :k]
-        return padded(
-            np.take_along_axis(scores, order, 1),
-            np.take_along_axis(rows, order, 1),
-            k,
-            Metric.INNER_PRODUCT,
+                some = lengths > 0.0
+                true = np.where(some, last * scale * scale / np.where(some, lengths, 1.0), 0.0)
+                slack = np.where(some, error, 0.0)
+            return np.isneginf(floors) | (true >= floors + slack)
+
+    def _candidates(
+        self, scaled: _Scaled, width: int, mask: Mask | None, precision: str
+    ) -> tuple[Rows, npt.NDArray[np.float64]]:
+        """Rows of the best scores on the device, and the lowest score kept of each question.
+
+        Returns:
+            (queries, width) rows, -1 for none; (queries,) scores in the scale of the device, -inf
+            where nothing was left out.
+        """
+        torch, count = self._torch, len(self._vectors)
+        kind = getattr(torch, precision)
+        size = 2 if precision == self._half else 4
+        spans = [
+            slice(start, start + QUERIES_AT_ONCE)
+            for start in range(0, len(scaled.unit), QUERIES_AT_ONCE)
+        ]
+        asked = [torch.from_numpy(scaled.unit[span]).to(self._device, kind) for span in spans]
+        reach = [self._reach(scaled.lengths[span]) for span in spans]
+        best: list[tuple[Any, Any] | None] = [None] * len(spans)
+        blocks = self._blocks(len(scaled.unit), width, size)
+        for start, rows, squares in self._databases(blocks, precision):
+            kept = None
+            if mask is not None:
+                kept = torch.from_numpy(mask[start : start + blocks.rows]).to(self._device)
+            for place, questions in enumerate(asked):
+                for first in range(0, len(rows), blocks.scores):
+                    part = slice(first, first + blocks.scores)
+                    scores = (questions @ rows[part].T).float()
+                    if squares is not None:
+                        scores.mul_(reach[place]).sub_(squares[part])
+                    if kept is not None:
+                        scores.masked_fill_(~kept[part], -math.inf)
+                    best[place] = self._merged(best[place], scores, start + first, width)
+        tops, places = zip(*(one for one in best if one is not None), strict=True)
+        top = np.concatenate([one.cpu().numpy() for one in tops])
+        found = np.concatenate([one.cpu().numpy() for one in places]).astype(np.int64)
+        found[np.isneginf(top)] = NO_ROW
+        floors = np.where(width < count, top[:, -1].astype(np.float64), -np.inf)
+        return found, floors
+
+    def _merged(
+        self, best: tuple[Any, Any] | None, scores: Any, first: int, width: int
+    ) -> tuple[Any, Any]:
+        """The best so far with those of another block of rows."""
+        top, places = scores.topk(min(width, scores.shape[1]), dim=1)
+        places = places + first
+        if best is None:
+            return top, places
+        top = self._torch.cat((best[0], top), dim=1)
+        places = self._torch.cat((best[1], places), dim=1)
+        top, order = top.topk(min(width, top.shape[1]), dim=1)
+        return top, places.gather(1, order)
+
+    def _databases(self, blocks: _Blocks, precision: str) -> Iterator[tuple[int, Any, Any]]:
+        """First row, rows and squares of one block after another, on the device."""
+        if self._held is not None and precision == self._half:
+            yield 0, *self._held
+            return
+        for start in range(0, len(self._vectors), blocks.rows):
+            yield start, *self._put(slice(start, start + blocks.rows), precision)
+
+    def _put(self, span: slice, precision: str) -> tuple[Any, Any]:
+        """Rows and their squared lengths on the device; torch converts before it copies."""
+        torch, rows = self._torch, self._frame.seen(self._vectors[span])
+        if not rows.flags.writeable:
+            rows = rows.copy()  # torch warns of what it cannot write to, also where it only reads
+        kind = getattr(torch, precision)
+        squares = None
+        if self._squares is not None:
+            squares = torch.from_numpy(self._squares[span]).to(self._device, torch.float32)
+        return torch.from_numpy(rows).to(self._device, kind), squares
+
+    def _reach(self, lengths: npt.NDArray[np.float64]) -> Any:
+        """Twice the length of each question, in the scale of the rows; for L2."""
+        if not self._is_l2:
+            return None
+        column = (2.0 * lengths).astype(np.float32)[:, None]
+        return self._torch.from_numpy(column).to(self._device, self._torch.float32)
+
+    def _blocks(self, queries: int, width: int, size: int) -> _Blocks:
+        """How much of the database and of the scores fits on the device at a time."""
+        count, dimensions = self._vectors.shape
+        per_row = size * dimensions + 5
+        free = self._budget_bytes - queries * (dimensions * size + 24 * width)
+        free -= self.size_bytes if self._held is not None else 0
+        if self._held is not None and size == 2:
+            rows, scores = count, min(SCORES_BLOCK_BYTES, free)
+        else:
+            scores = min(SCORES_BLOCK_BYTES, free // 2)
+            rows = max(0, free - scores) // (2 * per_row)  # the last block is there till the next
+        block = min(queries, QUERIES_AT_ONCE)
+        return _Blocks(
+            rows=min(count, max(width, rows)),
+            scores=max(width, scores // (SCORE_BYTES * block)),
         )
 
 
@@ -157,26 +309,31 @@ class TorchBackend:
     """The `IndexBackend` port that searches exactly by torch, and leaves indexes to FAISS.
 
     Args:
-        device: `cuda`, `cuda:1`, `cpu`.
+        device: `cuda:0`, `cpu`.
         faiss: builds and opens indexes.
-        budget_bytes: of a block of scores on the device.
+        memory_bytes: what may be taken of the device, CUDA's context included; None: what is free
+            of it, less a reserve.
+        torch: the module; None: the installed one.
     """
 
     def __init__(
         self,
-        device: str = "cuda",
+        device: str = "cuda:0",
         faiss: FaissBackend | None = None,
-        budget_bytes: int = BUDGET_BYTES,
+        memory_bytes: int | None = None,
+        torch: Any = None,
     ) -> None:
         """Nothing is imported yet."""
         self._device = device
         self._faiss = faiss or FaissBackend()
-        self._budget_bytes = budget_bytes
+        self._memory_bytes = memory_bytes
+        self._torch = torch
 
     @property
     def name(self) -> str:
         """See `fleet.ports.IndexBackend.name`."""
-        return f"{self._faiss.name}, exact by torch {load_torch().__version__} on {self._device}"
+        version = self._loaded().__version__
+        return f"{self._faiss.name}, exact by torch {version} on {self._device}"
 
     def build(self, spec: IndexSpec, vectors: Vectors, metric: Metric, seed: int) -> VectorIndex:
         """See `fleet.ports.IndexBackend.build`."""
@@ -187,33 +344,77 @@ class TorchBackend:
         return self._faiss.open(path, writable=writable)
 
     def exact(
-        self, vectors: Vectors, queries: Vectors, k: int, metric: Metric, mask: Mask | None = None
+        self,
+        vectors: Vectors,
+        queries: Vectors,
+        k: int,
+        metric: Metric,
+        mask: Mask | None = None,
+        *,
+        share: float = 1.0,
     ) -> Neighbours:
-        """See `fleet.ports.IndexBackend.exact`; vectors are on the device for this call only."""
-        database = TorchExact(vectors, metric, self._device, budget_bytes=self._budget_bytes)
+        """See `fleet.ports.IndexBackend.exact`; vectors are on the device for this call only.
+
+        Args:
+            vectors: (rows, dimensions).
+            queries: (queries, dimensions).
+            k: wanted.
+            metric: of both.
+            mask: rows that may be found.
+            share: of the memory that may be taken.
+        """
+        budget_bytes = int(share * self.budget_bytes())
+        database = TorchExact(
+            vectors, metric, self._device, budget_bytes=budget_bytes, torch=self._loaded()
+        )
         return database.search(queries, k, mask)
 
+    def free(self) -> None:
+        """Give cached blocks of the device back; a lost device cannot, which changes nothing."""
+        with suppress(RuntimeError, PermanentError):
+            self._loaded().cuda.empty_cache()
 
-def _blocks(queries: Vectors) -> Iterator[Vectors]:
-    for start in range(0, len(queries), QUERIES_AT_ONCE):
-        yield queries[start : start + QUERIES_AT_ONCE]
+    def _loaded(self) -> Any:
+        if self._torch is None:
+            self._torch = load_torch()
+        return self._torch
+
+    def budget_bytes(self) -> int:
+        """Of vectors, questions and scores together."""
+        if self._device == "cpu":
+            return self._memory_bytes or PROCESSOR_BYTES
+        free, _ = self._loaded().cuda.mem_get_info(self._device)
+        budget = int(free) - RESERVE_BYTES
+        if self._memory_bytes is not None:
+            budget = min(budget, self._memory_bytes - CONTEXT_BYTES)
+        return max(0, budget)
 
 
-def needed_bytes(rows: int, dimensions: int, queries: int, budget_bytes: int) -> Mapping[str, int]:
-    """What a search takes on a device, by purpose; their sum is asked of `GpuLeases`.
+def _scaled(queries: Vectors, frame: _Frame) -> _Scaled:
+    seen = frame.seen(queries)
+    lengths = np.sqrt(np.einsum("ij,ij->i", seen, seen, dtype=np.float64))
+    unit = seen / np.where(lengths > 0.0, lengths, 1.0)[:, None]
+    return _Scaled(np.ascontiguousarray(unit, np.float32), lengths)
 
-    Args:
-        rows: of the database.
-        dimensions: of each.
-        queries: at once.
-        budget_bytes: of a block of scores.
 
-    Source: a CUDA context takes 300 to 500 MB; scores are held twice while the best are chosen.
-    """
-    block = min(queries, QUERIES_AT_ONCE)
-    return {
-        "database": rows * (2 * dimensions + 4),
-        "queries": block * dimensions * 2,
-        "scores": min(budget_bytes, 8 * block * rows),
-        "context": 512 * 1024**2,
-    }
+def _squares_of(vectors: Vectors, frame: _Frame) -> Vectors:
+    """Squared lengths of the vectors in their frame."""
+    squares = np.empty(len(vectors), np.float32)
+    for start in range(0, len(vectors), _SQUARED_AT_ONCE):
+        block = frame.seen(vectors[start : start + _SQUARED_AT_ONCE])
+        np.einsum("ij,ij->i", block, block, out=squares[start : start + len(block)])
+    return squares
+
+
+def _frame_of(vectors: Vectors, *, is_l2: bool) -> _Frame:
+    """The middle of the vectors, for L2, and the scale of what is left of them."""
+    centre = None
+    if is_l2 and len(vectors):
+        centre = np.asarray(vectors.mean(axis=0, dtype=np.float64), np.float32)
+    greatest = 0.0
+    for start in range(0, len(vectors), _SQUARED_AT_ONCE):
+        block = _Frame(centre, 1.0).seen(vectors[start : start + _SQUARED_AT_ONCE])
+        greatest = max(greatest, float(block.max(initial=0.0)), -float(block.min(initial=0.0)))
+    if greatest == 0.0 or 2.0**-6 <= greatest <= 16.0:
+        return _Frame(centre, 1.0)
+    return _Frame(centre, 2.0 ** max(-120, min(120, -math.frexp(greatest)[1])))

@@ -14,31 +14,24 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from zlib import crc32
 
-from stateroom_agent.connection import Connection, Response
+from stateroom_agent.connection import Response
 from stateroom_agent.errors import (
-    AgentError,
-    ConflictError,
-    FencedError,
     InvalidSetupError,
-    RefusedError,
+    NotOfferedError,
     TooLargeError,
     UnreachableError,
 )
+from stateroom_agent.memory import SEARCH_PATIENCE_S, Answer, read_answer, vector_document
 from stateroom_agent.meters import Meters
+from stateroom_agent.patient_requests import JSON_HEADER, LAST_CHECKPOINT_S, PatientRequests
 
 STATE_MAX_BYTES = 64 * 1024 * 1024
-REQUEST_TIMEOUT_S = 15.0
-"""For one attempt; the supervisor answers a write that it cannot store after about 5 s."""
 GIVE_UP_S = 60.0
 """For all attempts of one request; a supervisor that restarts is back long before."""
-LAST_CHECKPOINT_S = 5.0
-"""For all attempts of a request once the agent is stopping."""
-RETRY_DELAY_S = 0.05
-RETRY_DELAY_MAX_S = 2.0
 METERS_INTERVAL_S = 5.0
 """Least time between two heartbeats that carry the meters."""
 
@@ -73,21 +66,22 @@ class Agent:
         self.checkpoint_interval_s = 5.0
         self.stop_reason = ""
         """Why it must stop; empty while it may go on."""
-        self.response_time_s = 0.0
-        """How long the supervisor took for the last answered request."""
         self.meters = Meters()
         """What this process has done; heartbeats carry it."""
         self._meters_at_s = -METERS_INTERVAL_S
-        self._give_up_s = give_up_s
-        self._path = f"/v1/agents/{agent_id}/"
-        self._headers = f"X-Epoch: {epoch}\r\n"
+        self._requests = PatientRequests(
+            socket_path, f"/v1/agents/{agent_id}/", f"X-Epoch: {epoch}\r\n", give_up_s, self
+        )
         self._version: int | None = None
         self._metrics: dict[str, float] | None = None
         self._beating = False
         self._failure: Exception | None = None
-        self._lock = _thread.allocate_lock()
-        self._connection = Connection(socket_path, REQUEST_TIMEOUT_S)
         self._stop_read, self._stop_write = os.pipe()
+
+    @property
+    def response_time_s(self) -> float:
+        """How long the supervisor took for the last answered request."""
+        return self._requests.response_time_s
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Agent:
@@ -144,7 +138,7 @@ class Agent:
 
         The declared arguments `heartbeat_interval_s` and `checkpoint_interval_s` come first.
         """
-        answer: dict[str, Any] = json.loads(self._call("POST", "register").body)
+        answer: dict[str, Any] = json.loads(self._requests.call("POST", "register").body)
         self.heartbeat_interval_s = self.argument_s(
             "heartbeat_interval_s", answer["heartbeat_interval_s"]
         )
@@ -155,7 +149,7 @@ class Agent:
 
     def load_state(self) -> bytes | None:
         """The newest durable state; None when there is none yet."""
-        response = self._call("GET", "state")
+        response = self._requests.call("GET", "state")
         self._version = int(response.headers["x-state-version"])
         return None if response.status == 204 else response.body
 
@@ -174,7 +168,7 @@ class Agent:
             )
         if self._version is None:
             self.load_state()
-        response = self._call("PUT", "state", f'If-Match: "{self._version}"\r\n', body)
+        response = self._requests.call("PUT", "state", f'If-Match: "{self._version}"\r\n', body)
         version: int = json.loads(response.body)["version"]
         self._version = version
         return version
@@ -188,9 +182,57 @@ class Agent:
             record["duration_s"] = duration_s
         self._call_json("activities", {"activities": [record]})
 
-    def note(self, text: str) -> None:
-        """Durably remember a sentence; notes are searched by similarity later."""
-        self._call_json("notes", {"notes": [{"id": _record_id(), "text": text}]})
+    def note(self, text: str, *, vector: Iterable[float] | None = None, model: str = "") -> None:
+        """Durably remember a sentence; `search` finds it by its meaning later.
+
+        Args:
+            text: 1 to 4,096 characters.
+            vector: computed by the agent itself; None has the platform compute one.
+            model: name of what computed `vector`; needed with it.
+        """
+        note: dict[str, Any] = {"id": _record_id(), "text": text}
+        given = vector_document(vector, model)
+        if given is not None:
+            note["vector"] = given
+        self._call_json("notes", {"notes": [note]})
+
+    def search(
+        self,
+        text: str,
+        k: int = 10,
+        where: str | None = None,
+        *,
+        hybrid: bool = False,
+        vector: Iterable[float] | None = None,
+        model: str = "",
+    ) -> Answer:
+        """Find notes of this agent's network by their meaning; never ends an agent.
+
+        Args:
+            text: the question, in any language.
+            k: 1 to 100 notes; fewer come back when fewer pass.
+            where: a filter such as `region = 'us-west-2' and created_at > '2026-11-01'`.
+            hybrid: whether words count beside the meaning: for names and codes.
+            vector: of the question, where the network's notes carry vectors of `model`.
+            model: as in `note`.
+
+        Returns:
+            Notes, best first; or, with a `reason`, that nothing could be searched now.
+
+        Raises:
+            RefusedError: the question is wrong; the message names the field.
+            FencedError: another copy has the right to work; stop.
+        """
+        question: dict[str, Any] = {"text": text, "k": k, "where": where, "hybrid": hybrid}
+        given = vector_document(vector, model)
+        if given is not None:
+            question["vector"] = given
+        body = json.dumps(question).encode()
+        try:
+            found = self._requests.call_aside("search", body, SEARCH_PATIENCE_S)
+        except (NotOfferedError, UnreachableError) as error:
+            return Answer(reason=str(error))
+        return read_answer(found.body)
 
     def metrics(self, values: Mapping[str, float]) -> None:
         """Report how things are now; inside `run`, the next heartbeat carries it."""
@@ -213,7 +255,7 @@ class Agent:
         if carried:
             response = self._call_json("heartbeat", carried)
         else:
-            response = self._call("POST", "heartbeat")
+            response = self._requests.call("POST", "heartbeat")
         self._hear(response)
         return bool(self.stop_reason)
 
@@ -265,11 +307,11 @@ class Agent:
 
     def connect_to(self, connected: socket.socket) -> None:
         """Use a socket that is connected already, until it breaks."""
-        self._connection.adopt(connected)
+        self._requests.connection.adopt(connected)
 
     def close(self) -> None:
         """Close the connection; the agent cannot be used any more."""
-        self._connection.close()
+        self._requests.connection.close()
         os.close(self._stop_read)
         os.close(self._stop_write)
 
@@ -320,70 +362,10 @@ class Agent:
             self.stop(answer["reason"])
 
     def _call_json(self, operation: str, value: object) -> Response:
-        return self._call(
-            "POST", operation, "Content-Type: application/json\r\n", json.dumps(value).encode()
-        )
-
-    def _call(self, method: str, operation: str, headers: str = "", body: bytes = b"") -> Response:
-        """One request, repeated with growing delays until it is answered.
-
-        Raises:
-            AgentError: the answer is a refusal, or there was none in time.
-        """
-        delay_s, started_s = RETRY_DELAY_S, time.monotonic()
-        while True:
-            sent_s = time.monotonic()
-            try:
-                with self._lock:
-                    response = self._connection.request(
-                        method, self._path + operation, self._headers + headers, body
-                    )
-            except OSError as error:
-                cause: Exception | None = error
-                trouble = f"{type(error).__name__}: {error}"
-            else:
-                self.response_time_s = time.monotonic() - sent_s
-                if response.status < 400:
-                    return response
-                if response.status != 503:
-                    raise _refusal(response)
-                cause, trouble = None, _problem(response)["detail"]
-                delay_s = max(delay_s, float(response.headers.get("retry-after", "1")))
-            limit_s = LAST_CHECKPOINT_S if self.stop_reason else self._give_up_s
-            if time.monotonic() + delay_s > started_s + limit_s:
-                raise UnreachableError(
-                    f"{operation}: no success in {limit_s:g} s; last: {trouble}",
-                    "Look whether the node's supervisor is running.",
-                ) from cause
-            self._retry_wait(delay_s)
-            delay_s = min(2 * delay_s, RETRY_DELAY_MAX_S)
-
-    def _retry_wait(self, delay_s: float) -> None:
-        """Wait between half of the delay and all of it, so that agents do not come back at once."""
-        delay_s *= 0.5 + os.urandom(1)[0] / 512
-        if self.stop_reason:
-            time.sleep(delay_s)
-        else:
-            self._wait(delay_s)
+        body = json.dumps(value).encode()
+        return self._requests.call("POST", operation, JSON_HEADER, body)
 
 
 def _record_id() -> str:
     """Sorts by time; the supervisor refuses those that lie far from now."""
     return f"{time.time_ns() // 1_000_000:012x}-{os.urandom(8).hex()}"
-
-
-def _problem(response: Response) -> dict[str, str]:
-    try:
-        problem = json.loads(response.body)
-        return {name: str(problem.get(name, "")) for name in ("type", "detail", "hint")}
-    except (ValueError, AttributeError):
-        return {"type": "", "detail": f"status {response.status}", "hint": ""}
-
-
-def _refusal(response: Response) -> AgentError:
-    problem = _problem(response)
-    kinds: dict[int, type[AgentError]] = {409: FencedError, 413: TooLargeError}
-    kind = kinds.get(response.status, RefusedError)
-    if problem["type"].endswith(":version-conflict"):
-        kind = ConflictError
-    return kind(problem["detail"], problem["hint"])

@@ -6,7 +6,8 @@
     ├── InvalidSetupError    the environment or AGENT_ARGUMENTS are not what an agent needs
     ├── UnreachableError     no answer within the time limit, after repeated attempts
     ├── RefusedError         the supervisor refused the request as wrong; repeating it cannot help
-    │   └── TooLargeError    the state is larger than 64 MiB
+    │   ├── TooLargeError    the state is larger than 64 MiB
+    │   └── NotOfferedError  the supervisor does not know the operation; it is older than this SDK
     └── FencedError          this copy has lost the right to write; it must stop
         └── ConflictError    the state has a newer version than this copy has seen
 """
@@ -37,6 +38,10 @@ class RefusedError(AgentError):
 
 class TooLargeError(RefusedError):
     """The state is larger than the supervisor takes."""
+
+
+class NotOfferedError(RefusedError):
+    """The supervisor does not know the operation."""
 
 
 class FencedError(AgentError):

@@ -12,7 +12,7 @@ import pytest
 
 from fleet.agents import Activity
 from ops.pools import POOL_LIMITS
-from platform_defs.bootstrap import apply_pool_limits
+from platform_defs.bootstrap import apply_pool_limits, declared_pool_limits
 from tests.assets.inventory_runs import InventoryRuns, materialized, open_runs
 
 DAY_S = 86_400.0
@@ -144,6 +144,17 @@ def test_files_without_a_run_are_swept_once_they_are_old(
         assert (old.exists(), young.exists()) == (False, True)
         assert (folder / f"{kept}.db").exists()
         assert (folder / "index.db").exists()
+
+
+def test_as_many_builds_run_at_once_as_the_settings_say(
+    home: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One for each GPU; settings that are wrong leave the limits as they are shipped."""
+    monkeypatch.setenv("STATEROOM_VECTORS__BUILDS_AT_ONCE", "8")
+    assert declared_pool_limits() == {**POOL_LIMITS, "vector_builds": 8}
+    assert apply_pool_limits(home, declared_pool_limits())["vector_builds"] == 8
+    monkeypatch.setenv("STATEROOM_VECTORS__BUILDS_AT_ONCE", "0")
+    assert declared_pool_limits() == POOL_LIMITS
 
 
 def test_pool_limits_are_set_once(home: dg.DagsterInstance) -> None:

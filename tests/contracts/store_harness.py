@@ -8,9 +8,12 @@ from typing import Protocol
 
 import sqlalchemy as sa
 
+from fleet.agents import Note
 from fleet.ports.control_store import ControlStore
 from resources.control_store.opening import open_control_store
-from resources.control_store.schema import METADATA, agent_states, leases
+from resources.control_store.schema import METADATA, agent_states, gpu_leases, leases, notes
+from resources.control_store.schema_notes import note_changes
+from resources.control_store.times import to_us
 from tests.fakes.clock import ManualClock
 from tests.fakes.control_store import InMemoryControlStore
 from tests.servers.empty_stores import sqlite_url
@@ -44,6 +47,14 @@ class StoreHarness(Protocol):
 
     def delete_state(self, agent_id: str) -> None:
         """Delete a row, as a person does in the database itself."""
+        ...
+
+    def delete_note(self, note_id: str) -> None:
+        """Likewise."""
+        ...
+
+    def change_note(self, note: Note) -> None:
+        """Replace a row, as a person does in the database itself."""
         ...
 
     def close(self) -> None:
@@ -82,6 +93,14 @@ class MemoryHarness:
         """Through the fake's own hook."""
         self._memory.remove_state(agent_id)
 
+    def delete_note(self, note_id: str) -> None:
+        """Through the fake's own hook."""
+        self._memory.remove_note(note_id)
+
+    def change_note(self, note: Note) -> None:
+        """Through the fake's own hook."""
+        self._memory.change_note(note)
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -104,6 +123,7 @@ class SqlHarness:
             if self._side.dialect.name == "sqlite":
                 for table in METADATA.sorted_tables:
                     connection.execute(table.delete())
+                connection.execute(note_changes.delete())  # a trigger has logged the deletions
                 connection.exec_driver_sql("DELETE FROM sqlite_sequence")
             else:
                 names = ", ".join(METADATA.tables)
@@ -115,12 +135,13 @@ class SqlHarness:
         if not self.exact_times:
             shift = round(seconds * 1e6)
             with self._side.begin() as connection:
-                connection.execute(
-                    leases.update().values(
-                        renewed_at=leases.c.renewed_at - shift,
-                        expires_at=leases.c.expires_at - shift,
+                for table in (leases, gpu_leases):
+                    connection.execute(
+                        table.update().values(
+                            renewed_at=table.c.renewed_at - shift,
+                            expires_at=table.c.expires_at - shift,
+                        )
                     )
-                )
 
     def damage_state(self, agent_id: str, body: bytes) -> None:
         """Write other bytes into the row."""
@@ -139,6 +160,17 @@ class SqlHarness:
         """By a statement of its own."""
         with self._side.begin() as connection:
             connection.execute(agent_states.delete().where(agent_states.c.agent_id == agent_id))
+
+    def delete_note(self, note_id: str) -> None:
+        """By a statement of its own."""
+        with self._side.begin() as connection:
+            connection.execute(notes.delete().where(notes.c.note_id == note_id))
+
+    def change_note(self, note: Note) -> None:
+        """By a statement of its own."""
+        values = note._asdict() | {"at": to_us(note.at)}
+        with self._side.begin() as connection:
+            connection.execute(notes.update().where(notes.c.note_id == note.note_id).values(values))
 
     def close(self) -> None:
         """Close both."""

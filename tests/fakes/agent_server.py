@@ -12,7 +12,7 @@ import uvicorn
 
 from fleet.agents import Workload
 from resources.clock import SystemClock
-from resources.local.agent_api import AgentApiSettings, build_agent_app
+from resources.local.agent_api import AgentApiSettings, AgentMemory, build_agent_app
 from resources.local.agent_directory import AgentDirectory
 from resources.local.agent_server import agent_server_config
 from resources.local.write_batcher import BatchLimits, WriteBatcher
@@ -36,6 +36,10 @@ class AgentServer:
         self.clock = SystemClock()
         self.directory = AgentDirectory(self.clock)
         self.settings = AgentApiSettings(heartbeat_interval_s=0.1, checkpoint_interval_s=0.1)
+        self.memory = AgentMemory()
+        """What searches are answered with; set it before `start`."""
+        self.offers_search = True
+        """False serves as a supervisor of before search does."""
         self._limits = limits
         self._server: uvicorn.Server | None = None
         self._thread: Thread | None = None
@@ -44,7 +48,13 @@ class AgentServer:
     def start(self) -> None:
         """Serve until `stop`; returns when requests are answered."""
         self.batcher = WriteBatcher(self.store, self.clock, self._limits)
-        app = build_agent_app(self.directory, self.batcher, self.store, self.clock, self.settings)
+        app = build_agent_app(
+            self.directory, self.batcher, self.store, self.clock, self.settings, self.memory
+        )
+        if not self.offers_search:
+            app.router.routes[:] = [
+                one for one in app.routes if not getattr(one, "path", "").endswith("/search")
+            ]
         self._server = uvicorn.Server(agent_server_config(app, self.socket_path))
         self._thread = Thread(target=self._server.run, name="agent-server")
         self._thread.start()

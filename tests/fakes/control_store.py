@@ -46,8 +46,10 @@ from fleet.reports import (
 from fleet.state_cuts import ChangeCursor, CutFacts, StateListing, columns_of, explain_broken
 from tests.fakes.clock import ManualClock
 from tests.fakes.controller_view import InMemoryControllerView
+from tests.fakes.gpu_leases import InMemoryGpuLeases
 from tests.fakes.home_store import InMemoryHomes
 from tests.fakes.incidents import InMemoryIncidents
+from tests.fakes.notes_log import InMemoryNotesLog
 from tests.fakes.observer_store import InMemoryObservers
 from tests.fakes.quotas import InMemoryQuotas
 from tests.fakes.scaling_store import InMemoryScaling
@@ -63,6 +65,8 @@ class InMemoryControlStore(
     InMemoryControllerView,
     InMemoryQuotas,
     InMemoryScaling,
+    InMemoryNotesLog,
+    InMemoryGpuLeases,
 ):
     """`fleet.ports.ControlStore` for tests; one process, lost at its end.
 
@@ -77,6 +81,8 @@ class InMemoryControlStore(
         InMemoryBreakerStore.__init__(self, self.clock.now)
         InMemoryQuotas.__init__(self)
         InMemoryScaling.__init__(self)
+        InMemoryNotesLog.__init__(self)
+        InMemoryGpuLeases.__init__(self)
         self._lock = RLock()
         self._declared_nodes: dict[str, NodeDeclaration] = {}
         self._reports: dict[str, tuple[NodeReport, datetime]] = {}
@@ -556,7 +562,9 @@ class InMemoryControlStore(
             validate_text("note.text", note.text)
         with self._lock:
             for note in notes:
-                self._notes.setdefault(note.note_id, note)
+                if note.note_id not in self._notes:
+                    self._notes[note.note_id] = note
+                    self.log_note(note)
 
     def notes(self, network_id: str, after: str, limit: int) -> list[Note]:
         """Notes of a network after a cursor."""

@@ -182,10 +182,23 @@ def test_the_lineage_leads_from_the_declaration_to_the_states() -> None:
             "consolidation_plan",
             "cleanup_plan",
         },
+        "agent_notes": {"control_store", "agent_inventory"},
+        "memory_embeddings": {"agent_notes"},
+        "vector_index": {"memory_embeddings"},
+        "vector_index_health": {"vector_index"},
     }
 
 
-GROUPS = {"inventory", "backups", "failover", "services", "upkeep", "metrics", "rescaling"}
+GROUPS = {
+    "inventory",
+    "backups",
+    "failover",
+    "services",
+    "upkeep",
+    "metrics",
+    "rescaling",
+    "vectors",
+}
 
 
 def test_every_asset_has_owner_group_description_and_freshness() -> None:

@@ -146,10 +146,10 @@ def test_a_wrong_request_is_refused_with_the_field(agent: Agent) -> None:
 def test_one_connection_serves_all_requests(agent: Agent) -> None:
     """Keep-alive: the socket stays the same."""
     agent.heartbeat()
-    opened = agent._connection._socket
+    opened = agent._requests.connection._socket
     agent.save_state(b"x")
     agent.note("x")
-    assert agent._connection._socket is opened
+    assert agent._requests.connection._socket is opened
 
 
 def test_threads_may_share_an_agent(agent: Agent, server: AgentServer) -> None:

@@ -34,3 +34,4 @@ class Dashboard(NamedTuple):
 
 REGION = ("region", "label_values(stateroom_nodes, region)")
 NETWORK = ("network", "label_values(agent_tasks_total, network)")
+INDEX = ("index", "label_values(stateroom_index_waiting_notes, index)")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
+from fleet.gpu_leases import GpuFallbacks, GpuLease
 from fleet.gpus import GpuVerdict
 from fleet.inventory import Gpu, GpuState
 from fleet.metrics.exported.readings import ExportedFamily, Reading
@@ -110,6 +111,20 @@ FAMILIES = (
         ("region", "state"),
         "regions x 5",
     ),
+    ExportedFamily(
+        "stateroom_gpu_leased_bytes",
+        "gauge",
+        "Memory of a GPU that is leased to builds of vector indexes; no sample without a lease.",
+        ("UUID", "node"),
+        "GPUs that builds use",
+    ),
+    ExportedFamily(
+        "stateroom_gpu_fallbacks_total",
+        "counter",
+        "Pieces of work that a machine's GPUs failed at and its processor did, by reason.",
+        ("node", "reason"),
+        "machines with GPUs x 3",
+    ),
 )
 
 
@@ -131,3 +146,16 @@ def gpu_readings(gpus: Iterable[Gpu]) -> Iterator[Reading]:
             value = read(gpu)
             if value is not None:
                 yield Reading(name, labels, float(value))
+
+
+def gpu_lease_readings(
+    leases: Iterable[GpuLease], fallbacks: Iterable[GpuFallbacks]
+) -> Iterator[Reading]:
+    """What is leased of each GPU, and what fell back so far."""
+    leased: Counter[tuple[str, str]] = Counter()
+    for one in leases:
+        leased[one.gpu_uuid, one.node_id] += one.memory_bytes
+    for labels, size_bytes in sorted(leased.items()):
+        yield Reading("stateroom_gpu_leased_bytes", labels, float(size_bytes))
+    for node_id, reason, count in fallbacks:
+        yield Reading("stateroom_gpu_fallbacks_total", (node_id, reason), float(count))

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fleet.metrics.exported import automation, backups, collection, ended, fleet, gpus, scaling
+from fleet.metrics.exported import (
+    automation,
+    backups,
+    collection,
+    ended,
+    fleet,
+    gpus,
+    scaling,
+    vectors,
+)
 from fleet.metrics.exported.readings import ExportedFamily, Reading
 
 FAMILIES: tuple[ExportedFamily, ...] = (
@@ -15,6 +24,7 @@ FAMILIES: tuple[ExportedFamily, ...] = (
     *scaling.FAMILIES,
     *collection.FAMILIES,
     *gpus.FAMILIES,
+    *vectors.FAMILIES,
 )
 
 BY_NAME = {family.name: family for family in FAMILIES}

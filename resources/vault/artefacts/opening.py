@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from fleet.backup import HEAD_BYTES, ArtefactDeclaration, classify_head
@@ -14,11 +15,17 @@ from resources.vault.artefacts.port import ArtefactSource
 from resources.vault.artefacts.postgres import PgBackRestSource, PgBaseBackupSource
 from resources.vault.artefacts.sqlite import SqliteSource
 from resources.vault.artefacts.staged import StagedSource, first_bytes
+from resources.vault.artefacts.vectors import open_vectors
 
 _STAGED: dict[str, type[StagedSource]] = {
     "sqlite": SqliteSource,
     "duckdb": DuckdbSource,
     "lmdb": LmdbSource,
+}
+
+_STORES: dict[str, Callable[[ArtefactDeclaration, int], ArtefactSource]] = {
+    "lake": LakeSource,
+    "vectors": open_vectors,
 }
 
 
@@ -43,8 +50,8 @@ def open_source(
         if "://" in declared.path:
             return PgBaseBackupSource(declared.path, seen_ns, staging)
         return SqliteSource(os.path.realpath(declared.path), seen_ns, staging)
-    if kind == "lake":
-        return LakeSource(declared, seen_ns)
+    if kind in _STORES:
+        return _STORES[kind](declared, seen_ns)
     if kind in _STAGED:
         return _STAGED[kind](os.path.realpath(declared.path), seen_ns, staging)
     return FilesSource(declared, kind, seen_ns)

@@ -94,6 +94,17 @@ def check_faiss(path: Path) -> Numbers:
     }
 
 
+def measure_faiss(path: Path) -> Numbers:
+    """Type, metric, speed and recall of an index that opens."""
+    from resources.vectors.adopted_measure import measure_index
+
+    _demand_file(path)
+    try:
+        return measure_index(path)
+    except (RuntimeError, MemoryError, ValueError) as error:
+        raise CorruptObjectError(f"FAISS: {_first_line(error)}") from error
+
+
 def check_lmdb(path: Path) -> Numbers:
     """Opens read-only without a lock; every entry of every database is read."""
     import lmdb
@@ -187,6 +198,16 @@ def check_lake(path: Path) -> Numbers:
     return {"objects": objects, "size_bytes": size_bytes, "rows": rows}
 
 
+def check_vectors(path: Path) -> Numbers:
+    """Every network's index opens as its manifest says; every batch of embeddings is whole."""
+    from resources.vectors.restored_store import check_store
+
+    if not path.is_dir():
+        raise CorruptObjectError(f"{path.name} is no folder")
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".copies-") as copies:
+        return check_store(path, Path(copies))
+
+
 def check_control_store(path: Path) -> Numbers:
     """A copy of it opens under this version's schema, and every state matches its digest."""
     from resources.clock import SystemClock
@@ -217,9 +238,11 @@ CHECKS: Mapping[str, Callable[[Path], Numbers]] = MappingProxyType(
         "sqlite": check_sqlite,
         "duckdb": check_duckdb,
         "faiss": check_faiss,
+        "faiss_measured": measure_faiss,
         "lmdb": check_lmdb,
         "tar": check_tar,
         "lake": check_lake,
+        "vectors": check_vectors,
         "control_store": check_control_store,
     }
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from fleet.vectors.records import (
     NO_ROW,
     EmbeddingModel,
+    IndexDelta,
     IndexKind,
     IndexManifest,
     RecallMeasure,
@@ -21,9 +24,11 @@ from fleet.vectors.records import (
 from fleet.vectors.refresh import (
     RefreshAction,
     RowChanges,
+    delta_rows_max,
     diff_rows,
     newest_changes,
     plan_refresh,
+    select_swallowed,
 )
 
 AT = datetime(2026, 11, 21, tzinfo=UTC)
@@ -40,7 +45,7 @@ BASE = IndexManifest(
     search={"nprobe": 64},
     build={},
     seed=1,
-    recall=None,
+    recall=RecallMeasure(0.96, 0.95, 0.97, 1000, 10, 1, {"nprobe": 64}),
     list_imbalance=1.2,
     trained_imbalance=1.2,
     trained_live=30_000,
@@ -128,9 +133,19 @@ PLANS: dict[str, tuple[Any, RowChanges, dict[str, Any], RefreshAction, str]] = {
         "",
     ),
     "dead": (BASE, changed(deleted=8_000), {}, RefreshAction.REBUILD, "dead"),
-    "not yet dead": (BASE, changed(deleted=7_600), {}, RefreshAction.UPDATE, ""),
+    "not yet dead": (BASE, changed(deleted=7_600), {}, RefreshAction.FOLD, "7600 ended"),
     "grown": (BASE, changed(new=30_001), {}, RefreshAction.REBUILD, "when it was built"),
-    "not yet grown": (BASE, changed(new=30_000), {}, RefreshAction.UPDATE, ""),
+    "not yet grown": (BASE, changed(new=30_000), {}, RefreshAction.FOLD, "30000 rows beside"),
+    "as much as fits": (BASE, changed(3_000, 200), {}, RefreshAction.UPDATE, ""),
+    "too much beside": (BASE, changed(3_001, 200), {}, RefreshAction.FOLD, "3201 rows beside"),
+    "too much with deltas": (
+        BASE._replace(rows=33_000, ntotal=30_000, deltas=(IndexDelta("d", 2, 3, 1_000, 0),)),
+        changed(2_201),
+        {},
+        RefreshAction.FOLD,
+        "3201 rows beside an index of 32000, 0 ended; most is 3200",
+    ),
+    "never measured": (BASE._replace(recall=None), changed(1), {}, RefreshAction.FOLD, "empty"),
     "flat too big": (FLAT, changed(new=2_000), {}, RefreshAction.REBUILD, "fits better"),
     "flat doubled": (
         FLAT._replace(trained_live=100),
@@ -140,6 +155,28 @@ PLANS: dict[str, tuple[Any, RowChanges, dict[str, Any], RefreshAction, str]] = {
         "",
     ),
 }
+
+
+def test_what_lies_beside_an_index_is_bounded_by_share_and_number() -> None:
+    """A tenth of the index, at least 1,000 rows, at most what is compared in 2 ms."""
+    found = {rows: delta_rows_max(rows, POLICY) for rows in (0, 9_999, 50_000, 10**9)}
+    assert found == {0: 1_000, 9_999: 1_000, 50_000: 5_000, 10**9: 20_000}
+
+
+@given(st.lists(st.integers(1, 100), max_size=200))
+def test_deltas_stay_few_and_a_row_is_written_a_logarithm_of_times(sizes: list[int]) -> None:
+    """As a binary counter: each delta is smaller than the one before it, whatever comes."""
+    deltas: list[IndexDelta] = []
+    written = 0
+    for number, size in enumerate(sizes):
+        count = len(deltas) - select_swallowed(deltas, size)
+        joined = size + sum(one.rows for one in deltas[count:])
+        deltas[count:] = [IndexDelta(str(number), 0, 0, joined, 0)]
+        written += joined
+    rows = [one.rows for one in deltas]
+    assert sum(rows) == sum(sizes)
+    assert all(later < earlier for earlier, later in itertools.pairwise(rows))
+    assert written <= sum(sizes) * (1 + math.log2(max(1, sum(sizes))))
 
 
 @pytest.mark.parametrize("case", PLANS)

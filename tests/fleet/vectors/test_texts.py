@@ -21,11 +21,13 @@ from fleet.vectors.manifest_json import (
     read_manifest,
     read_pointer,
 )
-from fleet.vectors.records import IndexPointer, PartFile
+from fleet.vectors.records import IndexDelta, IndexPointer, PartFile
 from tests.fleet.vectors.test_refresh import AT, BAD, BASE
 
 MANIFEST = BASE._replace(
-    recall=BAD, batches=("a" * 64,), parts=(PartFile("index-0000", "index.faiss", 3, "b" * 64),)
+    recall=BAD,
+    batches=("a" * 64,),
+    parts=(PartFile("index-0000", "index.faiss", 3, "b" * 64, "g"),),
 )
 POINTER = IndexPointer("n", 1, "g", "c" * 64, 4, AT, "first")
 
@@ -64,18 +66,52 @@ def test_what_is_no_manifest_is_refused_with_its_name(case: str) -> None:
     """Never a half-read record, never another error."""
     with pytest.raises(CorruptObjectError, match="key-1"):
         read_manifest(damaged()[case], "key-1")
+    pointer = damaged()[case].replace(b'"format": 2', b'"format": 1')
     with pytest.raises(CorruptObjectError, match="key-1"):
-        read_pointer(damaged()[case], "key-1")
+        read_pointer(pointer, "key-1")
 
 
 def test_a_newer_format_is_refused_as_such() -> None:
     """The operator is told to use a newer version, not to restore a backup."""
-    newer = manifest_bytes(MANIFEST).replace(b'"format": 1', b'"format": 2')
-    with pytest.raises(SchemaMismatchError, match="format 2"):
+    newer = manifest_bytes(MANIFEST).replace(b'"format": 2', b'"format": 3')
+    with pytest.raises(SchemaMismatchError, match="format 3"):
         read_manifest(newer, "m")
+    with pytest.raises(SchemaMismatchError, match="format 2"):
+        read_pointer(pointer_bytes(POINTER).replace(b'"format": 1', b'"format": 2'), "p")
     zero = pointer_bytes(POINTER._replace(number=0))
     with pytest.raises(CorruptObjectError, match="number 0"):
         read_pointer(zero, "p")
+
+
+def test_a_manifest_of_format_1_is_read_as_one_without_deltas() -> None:
+    """What the version before wrote: no deltas, and parts without the name of a folder."""
+    document = json.loads(manifest_bytes(MANIFEST))
+    document["format"] = 1
+    del document["deltas"], document["parts"][0]["generation"]
+    assert read_manifest(json.dumps(document).encode(), "m") == MANIFEST
+
+
+def test_deltas_must_follow_one_another_up_to_the_last_batch() -> None:
+    """Rows of the index file and of deltas are told apart; gaps and overlaps are damage."""
+    first = IndexDelta("delta-3.arrow", 2, 3, 40, 7)
+    second = IndexDelta("delta-5.arrow", 3, 5, 60, 0)
+    changed = MANIFEST._replace(rows=32_100, sequence=5, deltas=(first, second))
+    assert read_manifest(manifest_bytes(changed), "m") == changed
+    assert (changed.index_rows, changed.index_sequence, first.changes) == (32_000, 2, 47)
+    assert (MANIFEST.index_rows, MANIFEST.index_sequence) == (32_000, 3)
+    wrong = (
+        {"deltas": (first,)},
+        {"deltas": (first, second._replace(after=4))},
+        {"deltas": (first, second._replace(after=2))},
+        {"deltas": (first._replace(dead_rows=-1), second)},
+        {"deltas": (first._replace(sequence=2), second._replace(after=2))},
+        {"sequence": 6},
+        {"live": 30_101},
+        {"rows": 30_099},
+    )
+    for fields in wrong:
+        with pytest.raises(CorruptObjectError, match="key-1"):
+            read_manifest(manifest_bytes(changed._replace(**fields)), "key-1")  # type: ignore[arg-type]
 
 
 def test_filters_are_read_as_they_look() -> None:

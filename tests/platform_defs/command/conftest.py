@@ -90,7 +90,7 @@ def store(filled: Path) -> Iterator[ControlStore]:
 
 def hide_ages(text: str) -> str:
     """The text with AGE for how long ago things were: the filled store is as old as the session."""
-    return re.sub(r"\b(\d+\.\d s|\d+ (min|h))(?= ago|\n)", "AGE", text)
+    return re.sub(r"\b(\d+\.\d s|\d+ (min|h))(?= ago|\n|\))", "AGE", text)
 
 
 def fill(store: ControlStore) -> None:

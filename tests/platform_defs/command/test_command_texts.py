@@ -41,6 +41,7 @@ STATUS_SCHEMA = {
         "nodes",
         "regions",
         "backups",
+        "indexes",
         "failover",
         "circuits",
         "incidents",
@@ -62,6 +63,10 @@ STATUS_SCHEMA = {
         "oldest_report_at": TIME,
         "regions": {"type": "array", "items": {"type": "object", "required": ["region", "nodes"]}},
         "backups": {"type": "array", "items": {"type": "object", "required": ["network_id"]}},
+        "indexes": {
+            "type": "array",
+            "items": {"type": "object", "required": ["network_id", "waiting", "facts", "problems"]},
+        },
         "failover": {
             "type": "object",
             "required": ["leader", "automation", "frozen", "incidents", "maintenances"],
@@ -139,6 +144,7 @@ def test_status_shows_regions_findings_and_incidents(run: Run, filled: Path) -> 
         "\n"
         "backup watch: none yet\n"
         "backup platform: none yet\n"
+        "index watch: none yet, 1 notes wait (AGE)\n"
         "controller: nobody leads, nobody ever has; no agent is moved\n"
         "open incidents: 0 (no action has started without ending)\n"
         "  ! eu: none of 1 nodes is live\n"

@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from platform_defs import health_checks
+from fleet.gpu_leases import GpuLeaseWish
+from fleet.gpu_memory import GIB
+from platform_defs import gpu_health, health_checks
 from platform_defs.command import exit_codes
+from platform_defs.command.store_access import fleet_store
+from platform_defs.gpu_health import check_gpu
 from platform_defs.health_checks import daemon_finding, read_constraints
 from platform_defs.health_finding import Context, Finding
 from platform_defs.settings import load_settings
 from platform_defs.state_folder import UpRun
+from resources.gpu import devices
+from resources.gpu.devices import Finding as GpuSeen
 from tests.platform_defs.command.conftest import Run
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -152,3 +159,39 @@ def test_a_webserver_that_does_not_answer_is_wrong(context: Context) -> None:
     (dagster,) = [f for f in found if f.check == "dagster"]
     assert dagster.verdict == "wrong"
     assert "does not answer" in dagster.said
+
+
+NO_GPU = {name: GpuSeen(0, f"{name} sees none") for name in ("nvml", "torch", "faiss")}
+
+
+def test_gpus_are_told_with_what_each_library_sees(
+    context: Context, filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wrong only where one is required; leases and fallbacks are told when there are any."""
+    monkeypatch.setattr(devices, "_found", dict(NO_GPU))
+    found = only(list(check_gpu(context)))
+    assert (found.verdict, "torch sees none" in found.said) == ("skipped", True)
+    vectors = replace(context.settings.vectors, gpu="require")
+    required = context._replace(settings=replace(context.settings, vectors=vectors))
+    wrong = only(list(check_gpu(required)))
+    assert wrong.verdict == "wrong"
+    assert "[vectors]" in wrong.remedy
+    monkeypatch.setattr(devices, "_found", {**NO_GPU, "torch": GpuSeen(1, "1 CUDA device")})
+    with fleet_store(context.settings) as store:
+        store.acquire_gpu(GpuLeaseWish("GPU-1", "m", "build", GIB, 9 * GIB))
+        store.count_gpu_fallbacks("m", {"memory": 2})
+    gpu, leases, fallbacks = check_gpu(required)
+    assert (gpu.verdict, leases.verdict, fallbacks.verdict) == ("ok", "ok", "ok")
+    assert leases.said.startswith("1.00 GiB of GPU-1 by build until ")
+    assert fallbacks.said == "the processor took over from a GPU: 2 (memory) on m"
+
+
+def test_two_wheels_of_one_module_are_wrong(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They overwrite each other's files; the remedy removes both."""
+    monkeypatch.setattr(devices, "_found", dict(NO_GPU))
+    monkeypatch.setattr(gpu_health, "FAISS_WHEELS", ("faiss-cpu", "numpy"))
+    wheels, _ = check_gpu(context)
+    assert wheels.verdict == "wrong"
+    assert wheels.remedy.startswith("pip uninstall faiss-cpu numpy")

@@ -39,3 +39,13 @@ def arguments(agent: Agent) -> None:
     """Write the declared arguments and wait."""
     print(json.dumps(agent.arguments), flush=True)  # noqa: T201
     idle(agent)
+
+
+def search(agent: Agent) -> None:
+    """Search until something is found; say it, and what was said instead."""
+    agent.register()
+    while not agent.heartbeat():
+        answer = agent.search("the disk was busy", k=1)
+        found = answer.hits[0].text if answer.hits else f"nothing: {answer.reason}"
+        print(f"{answer.generation} {found}", flush=True)  # noqa: T201
+        time.sleep(0.1)

@@ -62,7 +62,7 @@ def _supervisor(folder: Path) -> Iterator[Supervisor]:
 def _write_until(stop: Event, supervisor: Supervisor, name: str) -> tuple[list[int], list[str]]:
     """Write as an agent does; returns acknowledged versions and notes."""
     agent = Agent(name, "net-1", 1, str(supervisor.socket_path), give_up_s=30.0)
-    agent._retry_wait = lambda delay_s: time.sleep(0.02)  # type: ignore[method-assign]
+    agent._requests._retry_wait = lambda delay_s: time.sleep(0.02)  # type: ignore[method-assign]
     versions: list[int] = []
     notes: list[str] = []
     try:

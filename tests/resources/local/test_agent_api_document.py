@@ -14,8 +14,9 @@ from starlette.routing import Route
 from fleet.agents import STATE_MAX_BYTES
 from fleet.errors import StoreUnavailableError
 from fleet.names import NAME_MAX_CHARS
+from fleet.vectors.records import DIMENSIONS_MAX
 from resources.clock import SystemClock
-from resources.local import agent_requests
+from resources.local import agent_requests, agent_search, note_vectors
 from resources.local.agent_api import build_agent_app
 from resources.local.agent_directory import AgentDirectory
 from resources.local.write_batcher import BatchLimits, WriteBatcher
@@ -24,6 +25,10 @@ from tests.fakes.agent_states import FailingAgentStates, InMemoryAgentStates
 from tests.fakes.documented_client import DOCUMENT, DocumentedClient, validator
 
 METHODS = {"get", "put", "post", "delete", "patch"}
+
+
+def _with_vector(model: str, values: list[object]) -> dict[str, object]:
+    return {"notes": [{"text": "x", "vector": {"model": model, "values": values}}]}
 
 
 @pytest.fixture
@@ -68,6 +73,13 @@ def test_the_limits_in_the_document_are_those_of_the_code() -> None:
         assert records["maxItems"] == agent_requests.RECORDS_MAX
     assert schemas["Activity"]["properties"]["detail"]["maxLength"] == agent_requests.TEXT_MAX_CHARS
     assert schemas["Note"]["properties"]["text"]["maxLength"] == agent_requests.TEXT_MAX_CHARS
+    values = schemas["Vector"]["properties"]["values"]
+    assert values["maxItems"] == note_vectors.DIMENSIONS_MAX == DIMENSIONS_MAX
+    question = schemas["Question"]["properties"]
+    assert question["k"]["maximum"] == schemas["SearchAnswer"]["properties"]["hits"]["maxItems"]
+    assert question["k"]["maximum"] == agent_search.K_MAX
+    assert question["text"]["maxLength"] == agent_search.QUESTION_MAX_CHARS
+    assert question["where"]["maxLength"] == agent_search.WHERE_MAX_CHARS
     assert schemas["MetricValues"]["maxProperties"] == agent_requests.METRICS_MAX
     put = DOCUMENT["paths"]["/v1/agents/{agent_id}/state"]["put"]
     assert f"{STATE_MAX_BYTES // 2**20} MiB" in put["description"]
@@ -91,6 +103,7 @@ def test_every_operation_answers_as_the_document_says(client: DocumentedClient) 
         ("GET", "state", None, ""),
         ("POST", "activities", {"activities": [{"kind": "poll", "ok": False}]}, ""),
         ("POST", "notes", {"notes": [{"text": "Das Öl ist kalt."}]}, ""),
+        ("POST", "search", {"text": "Ist das Öl warm?"}, ""),
     ]
     for method, operation, value, headers in calls:
         assert client.call(method, operation, value, headers=headers).status in {200, 204}
@@ -127,6 +140,25 @@ def test_every_operation_answers_as_the_document_says(client: DocumentedClient) 
         ("Notes", "notes", {"notes": [{"text": 5}]}),
         ("Notes", "notes", {"notes": [{"text": "x"}] * 1001}),
         ("Notes", "notes", {"notes": [{"text": "x"}], "more": 1}),
+        ("Notes", "notes", {"notes": [{"text": "x", "vector": [1]}]}),
+        ("Notes", "notes", {"notes": [{"text": "x", "vector": {"model": "m"}}]}),
+        ("Notes", "notes", _with_vector("a b", [1.0])),
+        ("Notes", "notes", _with_vector("m", [])),
+        ("Notes", "notes", _with_vector("m", ["1"])),
+        ("Notes", "notes", _with_vector("m", [1e300])),
+        ("Notes", "notes", _with_vector("m", [10**400])),
+        ("Notes", "notes", _with_vector("m", [0.5] * 8193)),
+        ("Question", "search", {}),
+        ("Question", "search", {"text": " "}),
+        ("Question", "search", {"text": "x" * 4097}),
+        ("Question", "search", {"text": "x", "k": 0}),
+        ("Question", "search", {"text": "x", "k": 101}),
+        ("Question", "search", {"text": "x", "k": True}),
+        ("Question", "search", {"text": "x", "where": 1}),
+        ("Question", "search", {"text": "x", "where": "x" * 8193}),
+        ("Question", "search", {"text": "x", "hybrid": "yes"}),
+        ("Question", "search", {"text": "x", "network": "other"}),
+        ("Question", "search", {"text": "x", "vector": {"model": "m", "values": [None]}}),
         ("Metrics", "metrics", {"metrics": {"Tasks": 1}}),
         ("Metrics", "metrics", {"metrics": {"tasks": "1"}}),
         ("Metrics", "metrics", {"metrics": {"tasks": True}}),
@@ -156,6 +188,10 @@ def test_what_the_document_forbids_the_server_refuses(
         ("Activities", "activities", {"activities": [{"kind": "k", "id": None, "detail": ""}]}),
         ("Activities", "activities", {"activities": [{"kind": "k" * 128}] * 1000}),
         ("Notes", "notes", {"notes": [{"text": "x" * 4096}]}),
+        ("Notes", "notes", {"notes": [{"text": "x", "vector": None}]}),
+        ("Notes", "notes", _with_vector("m", [0.0, -3.4e38] * 4096)),
+        ("Question", "search", {"text": "x", "k": 100, "where": None, "hybrid": True}),
+        ("Question", "search", {"text": "x", "where": "region is not null", "vector": None}),
         ("Metrics", "metrics", {"metrics": {}}),
         ("Metrics", "metrics", {"metrics": {"_a9": -1e300}}),
         ("OptionalMetrics", "heartbeat", {"metrics": None}),

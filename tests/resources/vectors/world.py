@@ -11,6 +11,7 @@ import numpy as np
 
 from fleet.agents import Note
 from fleet.ports.object_store import ObjectStore
+from fleet.ports.vector_store import VectorStore
 from fleet.vectors.records import EmbeddingModel, VectorPolicy
 from resources.vectors.building import IndexBuilder, RefreshOutcome
 from resources.vectors.embedding_rows import embedding_schema, make_rows
@@ -75,7 +76,7 @@ class VectorWorld:
         self.work.mkdir(exist_ok=True)
         self.now = AT
 
-    def builder(self, store: ObjectVectorStore | None = None) -> IndexBuilder:
+    def builder(self, store: VectorStore | None = None) -> IndexBuilder:
         """A builder over this store or another view of it."""
         return IndexBuilder(
             store or self.store, self.backend, self.policy, lambda: self.now, self.work
@@ -87,7 +88,7 @@ class VectorWorld:
 
     def write(self, numbers: Sequence[int], **other: Any) -> None:
         """Append a batch behind the last one."""
-        last = len(self.store.batches(NETWORK, MODEL))
+        last = self.store.last_sequence(NETWORK, MODEL)
         self.store.append(NETWORK, MODEL, rows_of(numbers, **other), self.now, expected=last)
 
     def refresh(self, fence: int = 0) -> RefreshOutcome:

@@ -9,6 +9,7 @@ import pytest
 
 from fleet.backup_tables import ProvenLevel, RecoveryObjective
 from fleet.circuit_breaker import BreakerPhase, BreakerStatus
+from fleet.gpu_leases import GpuFallbacks, GpuLease
 from fleet.heartbeats import HeartbeatPolicy
 from fleet.incidents import IncidentHeader, IncidentKind, IncidentState, Severity
 from fleet.inventory import Gpu, GpuState, Node, NodePhase
@@ -22,7 +23,7 @@ from fleet.metrics.exported.fleet import (
     fleet_readings,
     incident_readings,
 )
-from fleet.metrics.exported.gpus import gpu_readings, gpu_state_readings
+from fleet.metrics.exported.gpus import gpu_lease_readings, gpu_readings, gpu_state_readings
 from fleet.metrics.exported.readings import NETWORKS_MAX, WORST, Reading
 from fleet.metrics.exported.scaling import FORGOTTEN, WORKLOADS_MAX, ScalingCounts
 from fleet.metrics.exported.table import FAMILIES, grouped
@@ -209,6 +210,21 @@ def test_gpus_have_the_names_of_dcgm_and_no_value_that_the_driver_did_not_give()
     assert found["DCGM_FI_DEV_FB_FREE", "GPU-1"] == 900
     assert found["DCGM_FI_DEV_XID_ERRORS", "GPU-1"] == 79
     assert [name for name, uuid in found if uuid == "GPU-2"] == ["stateroom_gpu_lost"]
+
+
+def test_leases_of_a_gpu_are_added_up_and_fallbacks_counted() -> None:
+    """By GPU and machine; what is not there has no sample."""
+    leases = [
+        GpuLease("GPU-1", "m", holder, size, 1, 60.0, NOW, NOW)
+        for holder, size in (("a", 5), ("b", 7))
+    ]
+    found = list(gpu_lease_readings(leases, [GpuFallbacks("m", "memory", 3)]))
+    assert found == [
+        Reading("stateroom_gpu_leased_bytes", ("GPU-1", "m"), 12.0),
+        Reading("stateroom_gpu_fallbacks_total", ("m", "memory"), 3.0),
+    ]
+    assert set(grouped(found)) == {one.name for one in found}
+    assert list(gpu_lease_readings([], [])) == []
 
 
 def test_gpus_are_counted_by_state_also_those_that_a_node_should_have() -> None:
