@@ -41,7 +41,7 @@ from resources.vectors.building import IndexBuilder
 from resources.vectors.embedding_rows import make_rows
 from resources.vectors.faiss_backend import FaissBackend, load_faiss
 from resources.vectors.index_store import ObjectVectorStore
-from resources.vectors.reading import NetworkSearcher
+from resources.vectors.reading import NetworkSearcher, PointerWatch
 from resources.vectors.static_embedder import StaticEmbedder
 
 QUERIES = 1000
@@ -381,11 +381,14 @@ def bench_increments(
         store.append("steps", embedder.model, rows, at, expected=number)
         outcome, wall, cpu, stored = timed(lambda: builder.refresh("steps", embedder.model))
         open_s = seconds(searcher.refresh)
+        load_faiss().omp_set_num_threads(1)
+        rate = per_second(lambda one: searcher.search_vector(one[0], K), vectors[:200], 3)
+        load_faiss().omp_set_num_threads(os.cpu_count() or 1)
         whole = (wall, cpu, stored) if number == 0 else whole
         print(
             f"  {outcome.plan.action} of {name} ({rows.num_rows} notes, "
             f"{outcome.manifest.factory}): {wall:.2f} s, {cpu:.2f} s of processor, "
-            f"{stored / 1e6:.1f} MB stored, a reader opens it in {open_s * 1e3:.0f} ms"
+            f"{stored / 1e6:.1f} MB stored, opened in {open_s * 1e3:.0f} ms, then {rate:,.0f} q/s"
         )
         if number:
             say(
@@ -394,6 +397,49 @@ def bench_increments(
                 f"{name}: {whole[0] / wall:.0f} x cheaper than a rebuild by the clock, "
                 f"{whole[1] / cpu:.0f} x by processor, {whole[2] / max(1, stored):.1f} x by bytes",
             )
+
+
+def bench_swap(vectors: Any, embedder: StaticEmbedder, folder: Path) -> None:
+    """Pointers that move all the time under a searching thread: what is lost, and what it costs."""
+    at = datetime(2026, 11, 21, tzinfo=UTC)
+    store = ObjectVectorStore(DirectoryObjectStore(folder / "swap"), folder / "copies-swap")
+    policy = VectorPolicy()
+    builder = IndexBuilder(store, FaissBackend(), policy, lambda: datetime.now(UTC), folder)
+    count = min(15_000, len(vectors) - 100)
+    for number, span in enumerate((slice(0, count), slice(count, count + 100))):
+        notes = [
+            (Note(f"n{place}", "agent-1", "swap", at, f"note {place}"), None)
+            for place in range(span.start, span.stop)
+        ]
+        rows = make_rows(notes, vectors[span])
+        store.append("swap", embedder.model, rows, at, expected=number)
+        builder.refresh("swap", embedder.model)
+    searcher = NetworkSearcher(store, FaissBackend(1), embedder, "swap", policy)
+    searcher.refresh()
+    generations = [pointer.generation for pointer in store.published("swap")]
+    worst: dict[str, float] = {}
+    for name in ("at rest", "while pointers move"):
+        watch = PointerWatch(searcher, 0.001)
+        ended = time.perf_counter() + 3.0
+        taken, seen, moves = [], set(), 0
+        while time.perf_counter() < ended:
+            if name != "at rest" and len(taken) % 50 == 0:
+                target = generations[moves % 2]
+                store.rollback("swap", target, fence=0, at=at, reason="bench")
+                moves += 1
+            began = time.perf_counter()
+            answer = searcher.search_vector(vectors[len(taken) % count], K)
+            taken.append(time.perf_counter() - began)
+            seen.add((answer.generation, len(answer.hits)))
+        watch.close()
+        worst[name] = float(np.quantile(taken, 0.99))
+        print(
+            f"  swap, {name}: {len(taken)} questions, all answered with {K} notes: "
+            f"{ {hits for _, hits in seen} == {K} }, {moves} moves, "
+            f"{len({one for one, _ in seen})} generations seen, p99 {worst[name] * 1e3:.2f} ms"
+        )
+    ratio = worst["while pointers move"] / worst["at rest"]
+    say("swap_p99_ratio", ratio, f"p99 while pointers move: {ratio:.2f} x that at rest")
 
 
 def bench_hybrid(texts: list[str], embedder: StaticEmbedder, vectors: Any) -> None:
@@ -449,6 +495,7 @@ def main(arguments: Mapping[str, Any]) -> None:
         bench_hybrid(texts[QUERIES:], embedder, vectors)
         if not arguments["index_only"]:
             bench_increments(texts[QUERIES:], vectors, embedder, folder)
+            bench_swap(vectors, embedder, folder)
             bench_whole(texts[QUERIES:], vectors, embedder, folder)
     print(f"load at the end {os.getloadavg()[0]:.1f}")
     if arguments["json"]:

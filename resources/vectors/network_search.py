@@ -42,6 +42,7 @@ class NetworksSearcher:
         self._policy = policy
         self._lock = threading.Lock()
         self._searchers: dict[str, NetworkSearcher] = {}
+        self._names: list[str] | None = None
 
     def searcher(self, network_id: str) -> NetworkSearcher:
         """The searcher of one network, opened when it is first asked."""
@@ -67,8 +68,9 @@ class NetworksSearcher:
         Args:
             text: the question, in any language.
             k: 1 to `K_MAX`.
-            networks: which; a name twice counts once. None: all that have embeddings or an index,
-                those without an index are told in the answer.
+            networks: which; a name twice counts once. None: all that had embeddings or an index
+                when they were last listed (at the first such search, and by `refresh`); those
+                without an index are told in the answer.
             where: a filter (`fleet.vectors.filter_text`); None for all notes.
 
         Raises:
@@ -76,7 +78,7 @@ class NetworksSearcher:
                 made with another model.
             NotFoundError: a network that was named has no index yet.
         """
-        names = sorted(set(self._store.networks() if networks is None else networks))
+        names = sorted(set(self._all() if networks is None else networks))
         if not names and networks is not None:
             raise InvalidInputError("networks", (), "at least one network, or None for all")
         vector = self._embedder.embed([text])[0]
@@ -95,7 +97,7 @@ class NetworksSearcher:
         return merge_answers(answers, k, without)
 
     def refresh(self) -> bool:
-        """Change to current generations where there are others; whether any was.
+        """List the networks again, and change to current generations; whether anything is new.
 
         Raises:
             StateroomError: of the first network that could not be refreshed, after all were tried;
@@ -103,7 +105,9 @@ class NetworksSearcher:
         """
         with self._lock:
             searchers = list(self._searchers.values())
-        changed, first = False, None
+        names = self._store.networks()
+        changed, first = names != self._names, None
+        self._names = names
         for searcher in searchers:
             try:
                 changed |= searcher.refresh()
@@ -112,3 +116,9 @@ class NetworksSearcher:
         if first is not None:
             raise first
         return changed
+
+    def _all(self) -> list[str]:
+        """All networks: a listing of every object, so not for every question."""
+        if self._names is None:
+            self._names = self._store.networks()
+        return self._names

@@ -11,7 +11,6 @@ import pytest
 from fleet.errors import InvalidInputError, NotFoundError, StateroomError
 from resources.vectors.network_search import NetworksSearcher
 from resources.vectors.reading import PointerWatch
-from tests.resources.vectors import world as world_module
 from tests.resources.vectors.world import MODEL, VECTORS, OwnVectors, VectorWorld, rows_of
 
 
@@ -85,9 +84,7 @@ def test_a_network_follows_its_own_pointer(world: VectorWorld) -> None:
     assert damaged.parts[-1].name in str(watch.problem)
 
 
-def test_what_cannot_be_compared_or_found_is_an_error(
-    world: VectorWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_compared_or_found_is_an_error(world: VectorWorld) -> None:
     """Another model, no network, an unknown one; of all, those without an index are told."""
     searcher = searcher_of(world)
     with pytest.raises(InvalidInputError, match="networks"):
@@ -96,11 +93,15 @@ def test_what_cannot_be_compared_or_found_is_an_error(
         searcher.search("note-1", networks=["a", "nobody"])
     with pytest.raises(InvalidInputError, match="k"):
         searcher.search("note-1", 0)
+    assert len(searcher.search("note-1").answers) == 3
     world.store.append("new", MODEL, rows_of([5]), world.now, expected=0)
+    assert searcher.search("note-1").without_index == ()
+    assert searcher.refresh()
+    assert not searcher.refresh()
     assert searcher.search("note-1").without_index == ("new",)
     other = MODEL._replace(revision="2")
-    monkeypatch.setattr(world_module, "NETWORK", "old")
     fill(world, "old", range(5), other)
+    assert searcher.refresh()
     with pytest.raises(InvalidInputError, match="made the index of old"):
         searcher.search("note-1")
     assert searcher.search("note-1", networks=["a", "b"]).hits
