@@ -1,5 +1,6 @@
 """FAISS index files that services keep, each an asset of its own: looked at, never changed."""
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -30,7 +31,8 @@ def _asset(declared: AdoptedDeclaration) -> dg.AssetsDefinition:
     key = adopted_key(declared.name)
     where = f" Lies on node {declared.node}." if declared.node else ""
     # Two names may differ by marks that no op may have: the hash keeps their ops apart.
-    mark = f"{re.sub(r'[^A-Za-z0-9_]', '_', declared.name)}_{declared.name.encode().hex()[:16]}"
+    digest = hashlib.sha256(declared.name.encode()).hexdigest()[:8]
+    mark = f"{re.sub(r'[^A-Za-z0-9_]', '_', declared.name)}_{digest}"
 
     @dg.multi_asset(
         name=f"look_at_index_{mark}_op",

@@ -108,7 +108,8 @@ class Bench:
         """One line, told at once."""
         self.lines.append(Line(what, seconds, ratio, of))
         told = "" if ratio is None else f"   {ratio:.3g} {of}"
-        print(f"{what:64} {seconds * 1000:12.2f} ms{told}", flush=True)
+        took = f"{seconds * 1000:12.2f} ms" if seconds else " " * 15
+        print(f"{what:64} {took}{told}", flush=True)
 
     def agree(self, found: Any, name: str) -> None:
         """The device's answers are those of the processor."""

@@ -5,7 +5,9 @@ read on every machine. Only lists of plain or 8-bit codes are built there; graph
 are left to the processor.
 
 FAISS's GPU part is a wheel of its own (`docs/gpu.md` names it) that takes the place of `faiss-cpu`;
-it is imported when it is first used, and may fail in ways that are no ImportError.
+it is imported when it is first used, and may fail in ways that are no ImportError. Memory that
+cannot be had is a RuntimeError; other errors of CUDA end the process from inside FAISS, and no
+Python can stop that: the run is reported as dead, its lease runs out, nothing was published.
 """
 
 from __future__ import annotations
@@ -170,7 +172,13 @@ class FaissGpuBackend:
             self._resources = None
 
     def _ready(self, faiss: Any) -> Any:
-        """FAISS's resources of the GPU; its pinned memory is not needed for single searches."""
+        """FAISS's resources of the GPU; its pinned memory is not needed for single searches.
+
+        Asked first whether the GPU is (still) there: FAISS ends the process when it meets an error
+        of CUDA in the middle of its work.
+        """
+        if self._device >= faiss.get_num_gpus():
+            raise RuntimeError(f"faiss sees no CUDA device {self._device}")
         if self._resources is None:
             self._resources = faiss.StandardGpuResources()
             self._resources.setTempMemory(TEMP_BYTES)

@@ -115,6 +115,8 @@ class NetworkIndexes:
             PermanentError: its GPU policy is `require`, and no library can compute on one.
         """
         declared, processor = self.declaration.network(network_id), self.embedder(network_id)
+        devices = GpuDevices(declared.gpu)
+        devices.check()  # also where nothing goes to it: a run that cannot build embeds nothing
         if declared.embedder != TRANSFORMERS:
             yield processor
             return
@@ -123,7 +125,7 @@ class NetworkIndexes:
         with leased_embedder(
             Path(declared.model_path),
             processor,
-            GpuDevices(declared.gpu),
+            devices,
             leases,
             purpose=f"embeddings/{network_id}",
         ) as embedder:

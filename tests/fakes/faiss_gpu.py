@@ -56,6 +56,7 @@ class FakeFaissGpu:
 
     def __init__(self, failures: list[Exception | None] | None = None) -> None:
         self.failures = list(failures or [])
+        self.gpus = 1
         self.limits: list[tuple[int, int]] = []
         """Memory limits of each search: of vectors, of questions."""
         self.built = 0
@@ -71,7 +72,7 @@ class FakeFaissGpu:
             raise failure
 
     def get_num_gpus(self) -> int:
-        return 1
+        return self.gpus
 
     def index_cpu_to_gpu(self, resources: Any, device: int, index: Any, options: Any) -> GpuIndex:
         self._enter(resources, device)

@@ -61,12 +61,19 @@ class Remembering(NamedTuple):
         """Embed and index, as the job does; the generation that serves."""
         indexes, clock = self.indexes, SystemClock()
         embedder = indexes.embedder(network_id)
-        policy = indexes.declaration.network(network_id).policy
         with building(self.store, network_id) as lease:
             embedding = EmbeddingPorts(self.store, indexes.store, embedder, clock)
             embed_notes(embedding, network_id, lease.demand_term)
-            builder = indexes.builder(network_id)
-            ports = IndexPorts(self.store, indexes.store, builder, embedder.model, policy, clock)
+            declared = indexes.declaration.network(network_id)
+            ports = IndexPorts(
+                self.store,
+                indexes.store,
+                indexes.builder(network_id),
+                embedder.model,
+                declared.embedder_id,
+                declared.policy,
+                clock,
+            )
             refresh_index(ports, network_id, lease.demand_term)
         pointer = indexes.store.current(network_id)
         assert pointer is not None
@@ -96,7 +103,7 @@ def test_notes_are_found_with_their_freshness_and_bad_questions_are_told(
     remembering.note("watch", "A note that came later.", "And one more.")
     found = run("search", "the disk was busy", "-k", "2")
     assert found.exit_code == exit_codes.OK, found.stderr
-    head, first, second, watch, trade, missing = found.stdout.splitlines()
+    head, first, second, trade, watch, missing = found.stdout.splitlines()
     assert head.split() == ["score", "at", "agent", "region", "network", "note"]
     assert "cpu-1  us-west-2  watch    Disk sda was busy" in first
     assert "Bought 30 shares" in second
@@ -118,6 +125,7 @@ def test_notes_are_found_with_their_freshness_and_bad_questions_are_told(
         (("search", "x", "--where", "colour = 'a'"), "a column: note_id, agent_id"),
         (("search", "x", "--where", "region ="), "not understood at character 9: end"),
         (("search", "x", "--network", "own"), "no index yet: own"),
+        (("search", "x", "--hybrid"), "how much a word weighs depends on the network"),
     ]:
         refused = run(*asked)
         assert refused.exit_code == exit_codes.USAGE, asked

@@ -20,7 +20,9 @@ from fleet.errors import (
 from fleet.gpu_leases import GpuLease, GpuLeaseWish
 from fleet.gpu_memory import GIB, MemoryNeed
 from fleet.ports.gpu import GpuReading
+from fleet.vectors.declaration import NetworkVectors, VectorDeclaration
 from fleet.vectors.records import Metric
+from resources.gpu import devices as gpu_devices
 from resources.gpu.cuda_devices import CudaDevice, visible_devices
 from resources.gpu.devices import Finding, GpuDevices
 from resources.gpu.leasing import GpuSight, gpu_turn
@@ -29,6 +31,7 @@ from resources.vectors import backends
 from resources.vectors.backends import choose_backend
 from resources.vectors.building import IndexBuilder
 from resources.vectors.leased_backend import leased_backend, memory_need
+from resources.vectors.network_indexes import NetworkIndexes
 from tests.fakes.clock import ManualClock
 from tests.fakes.control_store import InMemoryControlStore
 from tests.fakes.cuda import FakeCuda
@@ -302,6 +305,22 @@ def test_counts_that_cannot_be_stored_undo_no_work(monkeypatch: pytest.MonkeyPat
         assert "lost 1" in backend.told()
     assert store.gpu_fallbacks() == []
     assert store.gpu_leases() == []
+
+
+def test_a_network_that_requires_a_gpu_neither_embeds_nor_builds_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run fails before anything is written, and says of each library why."""
+    absent = {name: Finding(0, f"no {name}") for name in ("nvml", "torch", "faiss")}
+    monkeypatch.setattr(gpu_devices, "_found", absent)
+    networks = (NetworkVectors(network_id="net", gpu="require"),)
+    declared = VectorDeclaration(path=str(tmp_path / "store"), networks=networks)
+    indexes = NetworkIndexes(declared, ManualClock())
+    store = InMemoryControlStore()
+    for block in (indexes.leased_embedder("net", store), indexes.leased_builder("net", store)):
+        with pytest.raises(PermanentError, match="no torch; faiss: no faiss"), block:
+            pytest.fail("the block must not run")
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_build_on_a_gpu_is_published_only_under_its_lease(

@@ -12,6 +12,8 @@ import pytest
 from fleet.errors import InvalidInputError, NotFoundError
 from fleet.inventory import NodePhase
 from fleet.reports import NodeDeclaration
+from fleet.vectors.declaration import AdoptedDeclaration, NetworkVectors, VectorDeclaration
+from fleet.vectors.records import EmbeddingModel, Metric
 from resources.local.linux_processes import ProcessIdentity
 from resources.local.node_spec import (
     NodeRun,
@@ -39,11 +41,22 @@ RUN = NodeRun(
 )
 
 
-@pytest.mark.parametrize("owner", [None, ProcessIdentity(1, 2)])
-def test_a_spec_is_read_as_it_was_written(tmp_path: Path, owner: ProcessIdentity | None) -> None:
+VECTORS = VectorDeclaration(
+    networks=(
+        NetworkVectors(network_id="a"),
+        NetworkVectors(network_id="b", given=EmbeddingModel("m", "given", 3)),
+    ),
+    adopted=(AdoptedDeclaration(name="x", path="/x", metric=Metric.L2),),
+)
+
+
+@pytest.mark.parametrize(("owner", "vectors"), [(None, VECTORS), (ProcessIdentity(1, 2), None)])
+def test_a_spec_is_read_as_it_was_written(
+    tmp_path: Path, owner: ProcessIdentity | None, vectors: VectorDeclaration | None
+) -> None:
     """All fields, and for the owner's eyes only: it may hold a password."""
     path = tmp_path / "spec.json"
-    spec = replace(SPEC, owner=owner, http_port=81, gpu_probe="a:B")
+    spec = replace(SPEC, owner=owner, http_port=81, gpu_probe="a:B", vectors=vectors)
     write_spec(path, spec)
     assert read_spec(path) == spec
     assert path.stat().st_mode & 0o777 == 0o600

@@ -362,9 +362,9 @@ def test_questions_that_cannot_be_are_refused(tmp_path: Path) -> None:
     for bad in ({"k": 0}, {"k": 10_001}, {"where": "size > '3'"}):
         with pytest.raises(InvalidInputError):
             searcher.search("note-1", **bad)  # type: ignore[arg-type]
-    with pytest.raises(InvalidInputError, match="queries"):
+    with pytest.raises(InvalidInputError, match="vector"):
         searcher.search_vector(np.ones(D + 1))
-    with pytest.raises(InvalidInputError, match="queries"):
+    with pytest.raises(InvalidInputError, match="vector"):
         searcher.search_vector([np.nan] * D)
     assert len(searcher.search("note-1", 100).hits) == 40
     assert searcher.search("note-1", where="region = 'nowhere'").hits == ()

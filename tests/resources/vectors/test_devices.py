@@ -106,6 +106,18 @@ def test_a_build_that_fails_is_the_processors() -> None:
     assert faiss.built == 1
 
 
+def test_a_gpu_that_went_away_is_not_asked() -> None:
+    """FAISS would end the process at its first call of CUDA; so it is asked for its GPUs first."""
+    faiss = FakeFaissGpu()
+    falling = FallingBackend(FaissGpuBackend(0, BACKEND, load=lambda: faiss), BACKEND)
+    falling.exact(DATA, ASKED, 5, Metric.L2)
+    faiss.gpus = 0
+    wanted = BACKEND.exact(DATA, ASKED, 5, Metric.L2)
+    assert np.array_equal(falling.exact(DATA, ASKED, 5, Metric.L2).rows, wanted.rows)
+    assert dict(falling.guard.fallbacks) == {"lost": 1}
+    assert len(faiss.limits) == 1
+
+
 def test_bad_input_is_no_failure_of_the_device() -> None:
     """It is refused as it would be by the processor, and nothing is counted."""
     falling = FallingBackend(TorchBackend("cuda:0", BACKEND, torch=FakeTorch()), BACKEND)

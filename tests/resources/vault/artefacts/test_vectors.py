@@ -14,7 +14,7 @@ from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.artefacts.vectors import VectorsSource
 from resources.vectors.restored_store import check_store
 from tests.fakes.artefact_vault import ArtefactVault, outcome
-from tests.resources.vectors.text_world import NOTES, TextWorld, declaration_at
+from tests.resources.vectors.text_world import AT, NOTES, TextWorld, declaration_at
 
 
 @pytest.fixture
@@ -81,6 +81,29 @@ def test_what_has_not_changed_is_not_read_again_and_what_is_superseded_leaves(
     assert update.error == ""
     assert 0 < update.files_read <= 6
     assert _search(_restored(vault, world.declaration)) == _search(world)
+
+
+def test_joined_batches_come_back_and_what_they_replace_may_go_meanwhile(
+    vault: ArtefactVault, world: TextWorld
+) -> None:
+    """The entry that joins them is part of the copy; so are later batches."""
+    store, model = world.indexes.store, world.indexes.embedder("watch").model
+    for number in range(4):
+        world.remember("watch", [f"Little batch {number}."])
+    world.build("watch")
+    store.keep("watch", 1)
+    assert store.compact("watch", model, AT, batches_min=2).runs
+    world.remember("watch", ["After the joining."])
+    world.build("watch")
+    vault.back_up()
+    assert store.remove_compacted("watch", model, lambda _: True) > 0
+    assert outcome(vault.back_up(), "vectors").removed > 0
+    restored = _restored(vault, world.declaration)
+    assert _search(restored) == _search(world)
+    copy = restored.indexes.store
+    batches = copy.batches("watch", model)
+    assert batches == store.batches("watch", model)
+    assert sum(copy.read(one, model).num_rows for one in batches) == 9
 
 
 def test_a_damaged_part_is_told_by_the_backup_and_its_last_good_copy_stays(
