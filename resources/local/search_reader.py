@@ -221,6 +221,8 @@ class SearchReader:
                     self._let_go()
                     code = await self._ended()
                     _log.error("the search reader ended with code %s", code)
+                    if self._is_closed:
+                        raise StoreUnavailableError("the node is stopping") from error
                     if is_last:
                         self._held_off_until_s = self._now() + self._limits.hold_off_s
                         raise StoreUnavailableError(
@@ -268,6 +270,8 @@ class SearchReader:
 
     async def _ended(self) -> int | None:
         """The exit code of the reader that was let go; one that does not end is killed."""
+        if not self._ending:
+            return None  # collected already
         process = self._ending[-1]
         try:
             await asyncio.to_thread(process.wait, _OWN_END_S)

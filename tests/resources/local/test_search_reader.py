@@ -223,6 +223,26 @@ def test_a_reader_that_loads_slowly_is_waited_for_and_late_answers_are_dropped()
     _run(reader, work())
 
 
+def test_a_question_under_way_when_the_node_stops_is_told_and_starts_nothing() -> None:
+    """The reader is gone when `close` returns, and no other one comes."""
+    reader = SearchReader({}, SearchLimits(deadline_s=30.0), _script("say(0); time.sleep(60)"))
+
+    async def work() -> None:
+        asked = asyncio.create_task(reader.ask("watch", _question()))
+        while reader.pid is None:  # noqa: ASYNC110 - it starts within milliseconds
+            await asyncio.sleep(0.01)
+        pid = reader.pid
+        await reader.close()
+        with pytest.raises(StoreUnavailableError, match="the node is stopping"):
+            await asked
+        assert _is_gone(pid)
+        with pytest.raises(StoreUnavailableError, match="the node is stopping"):
+            await reader.ask("watch", _question())
+        assert (reader.pid, reader.counts.starts) == (None, 1)
+
+    _run(reader, work())
+
+
 def test_a_reader_that_nobody_asks_is_ended() -> None:
     """It holds an index in memory; the next question starts another one."""
     answer = "say(0); say(read()['number'], answer={})"
