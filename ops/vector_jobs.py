@@ -9,6 +9,7 @@ from pydantic import Field
 
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
+from ops import index_lease
 from ops.embeddings import EmbeddedNotes, EmbeddingPorts, embed_notes
 from ops.evidence import number_evidence
 from ops.index_lease import building
@@ -99,7 +100,7 @@ def build_index_op(
 def _builder(control_store: ControlStore, network_id: str, clock: Clock) -> Iterator[LeaderLease]:
     """The network's lease; what fails under it is told in the network's standing."""
     with (
-        building(control_store, network_id) as lease,
+        building(control_store, network_id, index_lease.WAIT_S) as lease,
         failures_told(control_store, clock, network_id, lease.demand_term()),
     ):
         yield lease

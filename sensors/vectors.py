@@ -16,13 +16,15 @@ from fleet.ports.control_store import ControlStore
 from fleet.ports.note_store import NoteBacklog
 from fleet.vectors.declaration import VectorDeclaration
 from fleet.vectors.health import refresh_due
-from fleet.vectors.refresh_due import AGAIN_S
 from ops.vector_jobs import BUILD_JOB, SCRUB_JOB, UPKEEP_JOB, VECTOR_CLASS
 
 SENSOR = "vector_refresh_sensor"
 INTERVAL_S = 9
 """Below 10, so that every second pass of the sensor daemon (5 s) starts a tick: with the 30 seconds
 that a note waits and some seconds of a run, it is found within a minute."""
+LOST_S = 120.0
+"""A run that ended without telling how is asked for again after so long. One that still waits in
+the queue is then asked for twice, and the second finds nothing to do."""
 RUNS_MAX = 20
 """Networks that one tick asks for; those that wait longest come first."""
 
@@ -88,7 +90,7 @@ def _request(backlog: NoteBacklog, reason: str, now: datetime) -> dg.RunRequest:
     """One refresh. Its key changes when a refresh has ended, and for a run that died, in time."""
     standing = backlog.standing
     ended = sum(standing.results.values())
-    bucket = int(now.timestamp() // AGAIN_S)
+    bucket = int(now.timestamp() // LOST_S)
     return dg.RunRequest(
         run_key=f"{backlog.network_id}/{standing.indexed_change}/{ended}/{bucket}",
         job_name=BUILD_JOB,

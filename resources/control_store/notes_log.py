@@ -90,8 +90,11 @@ def _backlogs() -> sa.Select[Any]:
             .limit(1)
             .correlate(networks, index_standings)
             .scalar_subquery(),
-            sa.select(sa.func.max(log.change_id))
+            # Not max(): SQLite would read every entry of the network.
+            sa.select(log.change_id)
             .where(log.network_id == networks.c.network_id)
+            .order_by(log.change_id.desc())
+            .limit(1)
             .correlate(networks)
             .scalar_subquery(),
         )

@@ -8,7 +8,7 @@ from fleet.ports.note_store import NoteBacklog
 from fleet.vectors.declaration import NetworkVectors, VectorDeclaration
 from fleet.vectors.refresh_due import AGAIN_S
 from fleet.vectors.standing import IndexStanding, RefreshResult, with_result
-from sensors.vectors import RUNS_MAX, plan_refreshes
+from sensors.vectors import LOST_S, RUNS_MAX, plan_refreshes
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 NAMES = [f"net-{number:02d}" for number in range(RUNS_MAX + 5)]
@@ -41,7 +41,7 @@ def test_a_run_is_keyed_by_what_the_index_holds_and_by_how_often_it_was_tried() 
     assert key(first) == key(first, NOW + timedelta(seconds=9))
     published = with_result(first._replace(indexed_change=7), RefreshResult.PUBLISHED, "", NOW)
     failed = with_result(first, RefreshResult.FAILED, "", NOW - timedelta(seconds=AGAIN_S))
-    keys = {key(first), key(published), key(failed), key(first, NOW + timedelta(seconds=AGAIN_S))}
+    keys = {key(first), key(published), key(failed), key(first, NOW + timedelta(seconds=LOST_S))}
     assert len(keys) == 4
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import dagster as dg
@@ -200,8 +201,23 @@ def refuse(builder: IndexBuilder, *_: object, **__: object) -> None:
     raise RecallTooLowError("index HNSW28,SQ8 is not good enough: best is recall@10 0.9000")
 
 
-def test_two_builders_at_once_one_wins_and_the_other_changes_nothing(runs: VectorRuns) -> None:
+def test_a_run_waits_for_the_builder_before_it(runs: VectorRuns) -> None:
+    """Upkeep and a refresh that meet are no failure."""
+    runs.note(*TEXTS)
+    with contextlib.ExitStack() as held:
+        held.enter_context(building(runs.store, "net"))
+        other = Timer(1.0, held.close)
+        other.start()
+        result = runs.run()
+        other.join()
+    assert result.success
+
+
+def test_two_builders_at_once_one_wins_and_the_other_changes_nothing(
+    runs: VectorRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A live lease keeps the second out; a builder whose lease was taken over is fenced."""
+    monkeypatch.setattr("ops.index_lease.WAIT_S", 0.0)
     runs.note(*TEXTS)
     runs.clock.advance(31)
     with building(runs.store, "net") as lease:

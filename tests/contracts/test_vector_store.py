@@ -440,6 +440,25 @@ def test_deletions_are_dropped_only_where_no_earlier_batch_could_have_the_note(
     assert len([one for one in scene.stored() if one.startswith("embeddings/")]) == 2
 
 
+def test_what_was_joined_behind_a_new_run_stays_in_the_log_of_compactions(tmp_path: Path) -> None:
+    """Its entries are gone, so only the last compaction names it."""
+    scene = Scene(InMemoryObjectStore(), tmp_path)
+    store, first = scene.store, 0
+    for number, count in enumerate((2, 3, 12, 12, 12, 12, 3, 3, 3)):
+        store.append(NETWORK, MODEL, rows_of(range(first, first + count)), AT, expected=number)
+        first += count
+    for generation, sequence in (("g1", 2), ("g2", 6), ("g3", 9)):
+        scene.publish(generation, sequence)
+    assert len(store.compact(NETWORK, MODEL, AT, batches_min=2).runs) == 3
+    scene.clean()
+    store.keep(NETWORK, 1)
+    assert store.compact(NETWORK, MODEL, AT, batches_min=2).runs == ((1, 6),)
+    scene.clean()
+    spans = [(one.first_sequence, one.sequence) for one in store.batches(NETWORK, MODEL)]
+    assert spans == [(1, 6), (7, 9)]
+    assert len(seen(scene).notes) == first
+
+
 def test_a_remover_never_takes_what_is_being_appended(tmp_path: Path) -> None:
     """An old unnamed object with the same rows: removed at the worst moment, it comes back."""
     objects = InMemoryObjectStore()
