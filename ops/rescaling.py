@@ -22,7 +22,9 @@ from fleet.rescaling.declaration import RescalingDeclaration
 from fleet.rescaling.foresight import Forecast
 from fleet.rescaling.hpa import unapplied
 from fleet.rescaling.observation import AutoscalerState
+from fleet.rescaling.pods import waiting_words
 from fleet.rescaling.policy import ScalingMode, WorkloadScaling
+from fleet.rescaling.rollout_watch import remembering, watch_rollout
 from fleet.rescaling.scale_order import ScaleOrder, identity_of, order_of
 from fleet.rescaling.spec import AutoscalerSpec
 from fleet.rescaling.standing import (
@@ -36,7 +38,15 @@ from fleet.rescaling.standing import (
     next_pending,
 )
 from fleet.rescaling.start_watch import Starts, watch_starts
-from fleet.rescaling.telling import Frame, log_decision, log_hold, log_order, sentence
+from fleet.rescaling.telling import (
+    Frame,
+    log_decision,
+    log_hold,
+    log_order,
+    sentence,
+    waiting_part,
+    with_waiting,
+)
 from fleet.scaling import REPLICAS_MAX
 from ops.bulk import collector_paused
 from ops.rescaling_engine import Prices, ask_engine, read_ledger
@@ -94,6 +104,8 @@ class _Case(NamedTuple):
     hold: ScalingOrder | None
     approval: ScalingOrder | None
     brake: str
+    revision: str
+    """That the workload is declared with; empty: it is not declared."""
 
     @property
     def current(self) -> int:
@@ -138,18 +150,22 @@ class RescalingController:
         leadership = self._ports.leader.campaign()
         if not leadership.held:
             return Look(False, leadership.reason or f"{leadership.holder} leads")
+        store.release_ended()
         queries = MetricQueries(self._ports.engine, now)
         cases = self._cases(queries, now)
         ledger = read_ledger(store, [case.seen.agents for case in cases])
         prices = Prices(store, self._declaration.prices)
         found = {
-            case.key: _decided(
+            case.key: _told(
                 case,
-                ledger,
-                prices,
-                self._forecasts.of(case.key, now),
-                now,
-                leadership.term,
+                _decided(
+                    case,
+                    ledger,
+                    prices,
+                    self._forecasts.of(case.key, now),
+                    now,
+                    leadership.term,
+                ),
             )
             for case in sorted(cases, key=_by_priority)
         }
@@ -170,6 +186,7 @@ class RescalingController:
         holds, approvals = live_orders(store.scaling_orders(), now)
         declaration = with_ordered(self._declaration, {workload for workload, _ in holds})
         brakes = brakes_of(store, declaration)
+        revisions = store.revisions(declaration.workloads)
         seen = observe(store, declaration, queries, now)
         self._starts = {
             key: watch_starts(self._starts.get(key, Starts()), one.agents, now)
@@ -185,6 +202,7 @@ class RescalingController:
                 holds.get(key),
                 approvals.get(key),
                 brakes.on(key[1], ordered=key in holds),
+                revisions.get(key[0], ""),
             )
             for key, one in seen.items()
             if key in holds or key[0] in self._declaration.workloads
@@ -204,6 +222,8 @@ class RescalingController:
             before, written_at = self._logged.get(one.key, (None, now))
             together = fold(before, one)
             is_new = before is None or together.decision_id == 0 or together.times == 1
+            # who has no node does not make it another decision, but is not told five minutes late
+            is_new |= before is not None and waiting_part(before.reason) != waiting_part(one.reason)
             if is_new or (now - written_at).total_seconds() >= FOLD_S:
                 due.append(together)
             folded[one.key] = (together, written_at)
@@ -293,8 +313,10 @@ def _decided(
         return _held_by_hand(case, kept, now)
     try:
         starts_s = case.starts.measured_s
+        rolled = watch_rollout(before.state.details, case.revision, case.seen.agents, now)
+        state = remembering(before.state, rolled.details)
         decision = ask_engine(
-            case.scaling, case.seen, before.state, ledger, prices, foreseen, starts_s, now
+            case.scaling, case.seen, state, ledger, prices, foreseen, starts_s, rolled.rollout, now
         )
     except InvalidInputError as error:  # of one workload: the others go on
         told = log_hold(frame, now, case.current, f"held: {error}", "invalid")
@@ -302,12 +324,20 @@ def _decided(
     logged = log_decision(frame, decision, case.scaling.spec)
     if decision.desired == case.current:
         return kept._replace(state=decision.state, pending=None), logged
-    remembered = unapplied(case.scaling.spec, decision, before.state).state
+    remembered = unapplied(case.scaling.spec, decision, state).state
     pending = None
     if case.scaling.mode is not ScalingMode.OBSERVE:
         fresh = Pending(case.current, decision.desired, now, decision.state, sentence(decision))
         pending = next_pending(before.pending, fresh)
     return kept._replace(state=remembered, pending=pending), logged
+
+
+def _told(
+    case: _Case, decided: tuple[ScalingStanding, LoggedDecision]
+) -> tuple[ScalingStanding, LoggedDecision]:
+    """With a word on agents that are wanted and have no node."""
+    standing, logged = decided
+    return standing, with_waiting(logged, waiting_words(case.seen.agents))
 
 
 def _held_by_hand(

@@ -22,9 +22,12 @@ CONTAINER = "agent"
 HEARTBEAT_MAX_S = 30.0
 """An agent without a sign of life for so long is not ready."""
 
+NO_NODE_WORDS = "have no node"
+WHY_MAX_CHARS = 200
+
 _WORKING = frozenset({AgentPhase.RUNNING, AgentPhase.COMPLETED})
 
-_PHASES = {
+POD_PHASES = {
     AgentPhase.PENDING: "Pending",
     AgentPhase.RUNNING: "Running",
     AgentPhase.BACKING_OFF: "Running",
@@ -42,7 +45,8 @@ class WorkloadAgents(NamedTuple):
     wanted: Sequence[ScaledAgent]
     """By agent_id."""
     stopped: int
-    """Scaled away; they come back first."""
+    """Scaled away, and their room not given back yet: quotas count them, and they come back
+    first."""
 
     @property
     def ready(self) -> int:
@@ -59,6 +63,15 @@ class WorkloadAgents(NamedTuple):
         ]
 
 
+def waiting_words(agents: WorkloadAgents) -> str:
+    """Which wanted agents have no node, and why the first of them has none; empty: all have one."""
+    waiting = [one for one in agents.wanted if waits_for_node(one)]
+    if not waiting:
+        return ""
+    why = waiting[0].agent.reason[:WHY_MAX_CHARS]
+    return f"{len(waiting)} of {len(agents.wanted)} {NO_NODE_WORDS}: {why}"
+
+
 def by_workload(agents: Iterable[ScaledAgent]) -> dict[tuple[str, str], WorkloadAgents]:
     """Agents by workload and by the region where they are placed, else their home."""
     wanted: dict[tuple[str, str], list[ScaledAgent]] = {}
@@ -68,7 +81,8 @@ def by_workload(agents: Iterable[ScaledAgent]) -> dict[tuple[str, str], Workload
         if one.is_wanted:
             wanted.setdefault(key, []).append(one)
         else:
-            stopped[key] = stopped.get(key, 0) + 1
+            holds = one.placement is not None and bool(one.placement.node_id)
+            stopped[key] = stopped.get(key, 0) + holds
     return {
         key: WorkloadAgents(wanted.get(key, []), stopped.get(key, 0))
         for key in wanted.keys() | stopped.keys()
@@ -94,7 +108,7 @@ def _pod(one: ScaledAgent, fresh: datetime) -> Pod:
     ready = _is_ready(agent, fresh)
     return Pod(
         name=agent.agent_id,
-        phase="Pending" if _waits(one) else _PHASES[agent.phase],
+        phase="Pending" if waits_for_node(one) else POD_PHASES[agent.phase],
         ready=ready,
         started_at=agent.started_at,
         # Readiness has no history in a report: an agent that is ready became so when it started,
@@ -104,7 +118,7 @@ def _pod(one: ScaledAgent, fresh: datetime) -> Pod:
     )
 
 
-def _waits(one: ScaledAgent) -> bool:
+def waits_for_node(one: ScaledAgent) -> bool:
     """Whether it is wanted and has no node."""
     placed = one.placement
     return placed is None or placed.desired == "parked" or not placed.node_id
