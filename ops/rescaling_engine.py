@@ -84,13 +84,10 @@ def ask_engine(
         rollout: that is under way; None: none is.
         now: moment of the look.
     """
-    wanted, back = seen.agents.wanted, seen.agents.stopped
-    current = seen.observation.spec_replicas
+    wanted = seen.agents.wanted
     shape = wanted[0].declaration if wanted else None
-    room = None
-    if shape is not None and ledger.limits_of(shape.network_id) is not None:
-        # who was scaled away and has not ended counts as used already, and comes back first
-        room = back + ledger.allowed(shape, REPLICAS_MAX)
+    bounded = shape is not None and ledger.limits_of(shape.network_id) is not None
+    room = room_of(seen.agents, ledger) if bounded else None
     context = ScalingContext(
         is_gpu=shape is not None and shape.gpu_milli > 0,
         start_times_s=start_times_s,
@@ -101,6 +98,21 @@ def ask_engine(
         options=ControllerOptions(scale_to_zero=scaling.activation is not None),
     )
     decision = decide_scaling(scaling, seen.observation, context, state, now)
-    if shape is not None:
-        ledger.take(shape, max(0, decision.desired - current - back))
+    take_room(seen.agents, ledger, decision.desired - seen.current)
     return decision
+
+
+def room_of(agents: WorkloadAgents, ledger: QuotaLedger) -> int:
+    """How many more agents of a workload its quota lets be placed, beside those that are wanted.
+
+    Who was scaled away and has not ended counts as used already, and comes back first.
+    """
+    if not agents.wanted:
+        return REPLICAS_MAX
+    return agents.stopped + ledger.allowed(agents.wanted[0].declaration, REPLICAS_MAX)
+
+
+def take_room(agents: WorkloadAgents, ledger: QuotaLedger, more: int) -> None:
+    """Count so many more agents as placed, those aside that have their room still."""
+    if agents.wanted and more > agents.stopped:
+        ledger.take(agents.wanted[0].declaration, more - agents.stopped)

@@ -34,7 +34,8 @@ from fleet.rescaling.decision import ReplicaDecision
 from fleet.rescaling.hpa import decide_replicas, unapplied
 from fleet.rescaling.hpa_words import SCALED_TO_ZERO
 
-_ABLE, _ACTIVE, _ZERO = 0, 1, TYPES.index(SCALED_TO_ZERO)
+_ABLE, ACTIVE, _ZERO = 0, 1, TYPES.index(SCALED_TO_ZERO)
+"""Places of conditions in TYPES."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,7 +192,7 @@ def _was_scaled_to_zero(specs: SpecBatch, state: StateBatch) -> Bools:
 
 def _disable(specs: SpecBatch, state: StateBatch, where: Places) -> None:
     """Counts of 0 that are left alone."""
-    put(state, where, _ACTIVE, Told.DISABLED)
+    put(state, where, ACTIVE, Told.DISABLED)
     if not specs.options.scale_to_zero:
         remove(state, where, _ZERO)
 
@@ -226,7 +227,7 @@ def _by_metrics(
     _fail(seen, state, where[fails], (first + first_invalid)[fails], proposed, first_invalid[fails])
     rows = np.flatnonzero(~fails)
     where, current = where[rows], current[rows]
-    put(state, where, _ACTIVE, Told.VALID, chosen[rows])
+    put(state, where, ACTIVE, Told.VALID, chosen[rows])
     asked = np.maximum(highest[rows], 0)
     wished = stabilize(specs, state, where, current, asked, now_us)
     allowed = limit(specs, state, where, current, wished, now_us)
@@ -242,7 +243,7 @@ def _fail(
     places: Int32s,
 ) -> None:
     """Workloads without a count: their first invalid metric tells why."""
-    put(state, where, _ACTIVE, proposed.told[slots], places)
+    put(state, where, ACTIVE, proposed.told[slots], places)
     told = {
         int(index): seen.slot_faults[int(slot)]
         for index, slot in zip(where, slots, strict=True)

@@ -205,6 +205,7 @@ class Rows:
         if (
             not isinstance(reading, Mapping)
             or len(found) != len(reading)
+            or not all(map(_is_int64, requests))
             or not all(_is_int64(sample.value_milli) for sample in found)
         ):
             self.irregular.add(index)

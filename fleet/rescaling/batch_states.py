@@ -344,8 +344,9 @@ def replace_states(
         getattr(state, name)[indices] = getattr(part, name)
     moved = {(indices[row], kind): text for (row, kind), text in part.texts.items()}
     state.texts = {**state.texts, **moved}
+    kept = state.details.keys() - set(indices)
     details = {indices[row]: one for row, one in part.details.items()}
-    state.details = {**state.details, **details}
+    state.details = {**{row: state.details[row] for row in kept}, **details}
 
 
 def _same_width(

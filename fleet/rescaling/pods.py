@@ -8,8 +8,9 @@ wanted and counts as pending; one that was scaled away is not looked at.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from functools import cached_property
 
 from fleet.inventory import Agent, AgentPhase
 from fleet.rescaling.observation import MetricFault, Pod, PodSample, PodSamples
@@ -39,7 +40,8 @@ POD_PHASES = {
 """What a kubelet would call it. One that is wanted and reported as stopped has not begun yet."""
 
 
-class WorkloadAgents(NamedTuple):
+@dataclass(frozen=True)
+class WorkloadAgents:
     """The agents of one workload in one region."""
 
     wanted: Sequence[ScaledAgent]
@@ -53,9 +55,9 @@ class WorkloadAgents(NamedTuple):
         """How many work now."""
         return len(self.wanted) - len(self.not_ready)
 
-    @property
+    @cached_property
     def not_ready(self) -> list[ScaledAgent]:
-        """Those that do not work (yet), by agent_id."""
+        """Those that do not work (yet), by agent_id; who waits for a node is among them."""
         return [
             one
             for one in self.wanted
@@ -65,7 +67,7 @@ class WorkloadAgents(NamedTuple):
 
 def waiting_words(agents: WorkloadAgents) -> str:
     """Which wanted agents have no node, and why the first of them has none; empty: all have one."""
-    waiting = [one for one in agents.wanted if waits_for_node(one)]
+    waiting = [one for one in agents.not_ready if waits_for_node(one)]
     if not waiting:
         return ""
     why = waiting[0].agent.reason[:WHY_MAX_CHARS]
