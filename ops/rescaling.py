@@ -34,7 +34,7 @@ from fleet.rescaling.telling import waiting_part
 from fleet.scaling import REPLICAS_MAX
 from ops.bulk import collector_paused
 from ops.rescaling_bulk import TOLD_ALWAYS, BulkEngine, Written
-from ops.rescaling_case import Asking, Case, Key, Outcome, decide_alone, settle, unchanged
+from ops.rescaling_case import Asking, Case, Key, Outcome, as_before, decide_alone, settle
 from ops.rescaling_engine import Prices, read_ledger, room_of, take_room
 from ops.rescaling_foresight import Forecasts
 from ops.scaling_observation import MetricQueries, observe
@@ -149,14 +149,13 @@ class RescalingController:
             take_room(case.seen.agents, asking.ledger, more)
             written = self._logged.get(case.key)
             known = self._bulk.known_words(answers, case, written, asking.now)
-            if more or known is None or case.key in told_always:
+            waits = bool(more) and case.scaling.mode is not ScalingMode.OBSERVE
+            if waits or known is None or case.key in told_always:
                 before, decision = answers.before(case.key), answers.decision(case.key)
                 found[case.key] = settle(case, asking, before, decision)
             else:
                 state_json = answers.state_json(case.key)
-                found[case.key] = unchanged(case, asking, state_json, known)
-            if more:
-                apart.append(case.key)
+                found[case.key] = as_before(case, asking, state_json, known)
         self._bulk.forget(apart)
         return found
 

@@ -57,7 +57,7 @@ class BulkAnswers:
         return self._desired[self._places[key]]
 
     def state_json(self, key: Key) -> str:
-        """What is remembered from now on, where the number stays."""
+        """What is remembered from now on, as long as no change is made."""
         return self._texts[self._places[key]]
 
     def before(self, key: Key) -> AutoscalerState:
@@ -69,18 +69,18 @@ class BulkAnswers:
         return self._decided.decision(self._places[key])
 
     def signature(self, key: Key) -> tuple[object, ...] | None:
-        """What makes two decisions that leave the number say the same; None: ask for the words.
+        """What makes two decisions say the same; None: ask for the words.
 
-        The codes of the conditions say which metric leads and which rule holds the number.
+        The codes of the conditions say which metric leads and which rule limits the number.
         """
-        from fleet.rescaling.batch import ACTIVE
         from fleet.rescaling.batch_states import Told
 
         place = self._places[key]
         told = self._told[place]
-        if told[ACTIVE] != Told.VALID or Told.TEXT in told:
+        if Told.TEXT in told:
             return None
-        return (*told, *self._arguments[place])
+        fault = self._decided.state.faults.get(place) if Told.UNOBTAINABLE in told else None
+        return (self._desired[place], fault, *told, *self._arguments[place])
 
 
 class BulkEngine:
@@ -109,7 +109,7 @@ class BulkEngine:
             CorruptObjectError: what one of them remembers cannot be read.
         """
         from fleet.rescaling.agent_columns import LazyRecords, Look, agent_batch
-        from fleet.rescaling.batch import decide_many
+        from fleet.rescaling.batch import decide_many, unapplied_all
         from fleet.rescaling.batch_json import encode_states
 
         known = dict(zip(self._keys, self._texts, strict=True))
@@ -137,9 +137,10 @@ class BulkEngine:
             Look(now, now - self._sample_age),
         )
         decided = decide_many(specs, seen, state, now)
-        texts = encode_states(specs, decided.state)
+        kept = unapplied_all(decided)  # a change is made later, if at all
+        texts = encode_states(specs, kept)
         places = {one.key: place for place, one in enumerate(chosen)}
-        self._state, self._texts = decided.state, list(texts)
+        self._state, self._texts = kept, list(texts)
         return BulkAnswers(places, decided, texts)
 
     def _read(self, case: Case, now: datetime) -> AutoscalerState | None:
@@ -200,7 +201,8 @@ class BulkEngine:
         self._told[case.key] = signature
         if before != signature or written is None:
             return None
-        if (written.logged.current, written.logged.desired) != (case.current, case.current):
+        counts = (written.logged.current, written.logged.desired)
+        if counts != (case.current, answers.desired(case.key)):
             return None
         if (now - written.at).total_seconds() >= FOLD_S:
             return None

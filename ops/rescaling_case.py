@@ -139,8 +139,8 @@ def settle(
     return _outcome(case, asking, encode_autoscaler(remembered), pending, logged)
 
 
-def unchanged(case: Case, asking: Asking, state_json: str, logged: LoggedDecision) -> Outcome:
-    """What comes of a decision that leaves the number, when its words are known already."""
+def as_before(case: Case, asking: Asking, state_json: str, logged: LoggedDecision) -> Outcome:
+    """What comes of a decision that lets nothing be changed, when its words are known already."""
     return _outcome(case, asking, state_json, None, logged)
 
 
