@@ -134,7 +134,13 @@ class RescalingController:
         Who matters more is asked first whether a quota has room.
         """
         answers = self._bulk.decide(cases, asking.now)
-        told_always = {case.key for case in sorted(cases, key=_by_key)[:TOLD_ALWAYS]}
+
+        def shown_first(case: Case) -> tuple[bool, Key]:
+            if answers is None or case.key not in answers:
+                return True, case.key
+            return answers.desired(case.key) == case.current, case.key
+
+        told_always = {case.key for case in sorted(cases, key=shown_first)[:TOLD_ALWAYS]}
         found: dict[Key, Outcome] = {}
         apart: list[Key] = []
         for case in sorted(cases, key=_by_priority):
@@ -267,10 +273,6 @@ def with_ordered(
         if name not in declaration.workloads
     }
     return replace(declaration, workloads={**declaration.workloads, **plain})
-
-
-def _by_key(case: Case) -> Key:
-    return case.key
 
 
 def _by_priority(case: Case) -> tuple[int, Key]:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from fleet.rescaling.batch_states import StateBatch
 
 TOLD_ALWAYS = 20
-"""Decisions whose words are made at each look, the first by name: as many as are shown."""
+"""Decisions whose words are made at each look: as many as are shown, and the same ones (those that
+are to change first, then by name)."""
 
 
 class Written(NamedTuple):
@@ -144,9 +145,13 @@ class BulkEngine:
         return BulkAnswers(places, decided, texts)
 
     def _read(self, case: Case, now: datetime) -> AutoscalerState | None:
-        """What is remembered of a case; None: it is rolled out, or cannot be understood."""
+        """What is remembered of a case; None: it is rolled out, or columns cannot hold it."""
+        from fleet.rescaling.batch_states import TYPES
+
         state = decode_autoscaler(case.standing.state_json)
         self._settled.pop(case.key, None)
+        if any(one.type not in TYPES for one in state.conditions):
+            return None
         try:
             rolled = watch_rollout(state.details, case.revision, case.seen.agents, now)
         except InvalidInputError:  # told by who decides it alone
@@ -182,6 +187,8 @@ class BulkEngine:
     def forget(self, keys: Sequence[Key]) -> None:
         """What these remember is not what the columns say; it is read anew with the next look."""
         gone = set(keys)
+        if not gone:
+            return
         for place, key in enumerate(self._keys):
             if key in gone:
                 self._texts[place] = ""
