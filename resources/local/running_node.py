@@ -153,11 +153,11 @@ class RunningNode:
     async def follow_placements(self) -> None:
         """Reconcile for ever: at each interval, and when asked to."""
         while True:
+            self._reconcile_asked.clear()  # who asks while the answer is under way is answered next
             try:
                 await self.reconcile_now()
             except TransientError as error:
                 _log.warning("placements: %s", error)
-            self._reconcile_asked.clear()
             with suppress(TimeoutError):
                 interval_s = self._spec.reconcile_interval_s
                 await asyncio.wait_for(self._reconcile_asked.wait(), interval_s)
