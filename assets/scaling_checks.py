@@ -9,7 +9,13 @@ from fleet.inventory_checks import CheckVerdict
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.rescaling.declaration import RescalingDeclaration
-from fleet.rescaling.judging import check_flapping, check_limits, check_placed, check_sources
+from fleet.rescaling.judging import (
+    check_flapping,
+    check_limits,
+    check_placed,
+    check_quotas,
+    check_sources,
+)
 from fleet.rescaling.tables import SCALING_DECISIONS
 from fleet.rescaling.telling import Verdict
 from ops.evidence import check_result
@@ -20,6 +26,7 @@ CLAIMS = {
     "decisions_are_within_limits": (
         "Every change that was decided within the last hour lies within minimum and maximum."
     ),
+    "networks_are_within_quota": "No network is allocated more than its quota.",
     "nothing_flaps": "No workload goes up and down all the time.",
     "every_wanted_agent_has_a_node_or_a_reason": (
         "An agent that is wanted and has no node says why: no room, a quota, a failover."
@@ -81,8 +88,10 @@ def judge_rescaling(
         and (now - one.last_at).total_seconds() < declaration.ready_timeout_s
     }
     agents = store.scaled_agents(sorted(declaration.workloads))
+    limits = store.network_limits()
     verdicts = (
         check_limits(decisions),
+        check_quotas(limits, store.network_uses([one.network_id for one in limits])),
         check_flapping(decisions, now),
         check_placed(agents, grown),
         check_sources(newest_of(decisions)),

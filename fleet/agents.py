@@ -6,6 +6,8 @@ and `decide_put` (compare-and-swap of agent state, with the epoch as fencing tok
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -82,6 +84,12 @@ class Workload:
     """Agents of the network and region with the same gang are placed together or not at all."""
     pack: bool = False
     """Without GPUs: on as few nodes as hold them, instead of evenly over all."""
+
+
+def revision_of(workload: Workload) -> str:
+    """A digest of what its processes are made from; other fields may change while they run."""
+    made_from = [workload.function, workload.command, sorted(workload.arguments.items())]
+    return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
 
 
 class Placement(NamedTuple):

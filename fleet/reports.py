@@ -184,7 +184,8 @@ def merge_agents(
 
     Returns:
         One `Agent` per declaration, in the given order. The phase is UNKNOWN, with the reason,
-        when the node is silent; PENDING when it has not reported the agent under this epoch.
+        when the node is silent; PENDING when it has not reported the agent under this epoch. One
+        that was told to stop has the phase of its old copy until that has ended.
     """
     nothing: Mapping[str, AgentReport] = {}
     agents = []
@@ -194,6 +195,8 @@ def merge_agents(
         phase, reason = AgentPhase.PENDING, placed.reason
         if placed.desired != "running" and not current:
             phase = AgentPhase.STOPPED
+            if report is not None and report.phase in {*LIVE_PHASES, AgentPhase.PENDING}:
+                phase, reason = report.phase, f"{placed.reason}; its process has not ended yet"
         elif current and report is not None:
             phase, reason = report.phase, report.reason
         if placed.node_id in silent_nodes:

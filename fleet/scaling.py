@@ -42,7 +42,9 @@ def plan_scale(
     """Plan a change of scale; an agent counts for the region where it is placed, else its home.
 
     Fewer: those go whose end costs least (`fleet.rescaling.stop_order`). More: those that were
-    stopped come back first, on their node when it is still there, and then new ones are declared.
+    stopped come back first, and then new ones are declared. Of the former those that have not given
+    their room back are first and stay on their node, where it is still there; the others wait for
+    a place, which is looked for with room and quota in view, as for new ones.
 
     Args:
         workload: to scale.
@@ -82,6 +84,7 @@ def plan_scale(
         return ScalePlan([], stop, reason)
     missing = replicas - len(wanted)
     idle = [p for p in here.values() if p is not None and p.desired == "stopped"]
+    idle.sort(key=lambda placed: not _keeps_place(placed, nodes))
     revived = [_revived(placed, nodes, reason, now) for placed in idle[:missing]]
     missing -= len(revived)
     shape = agents[min(here)] if here else min(family)
@@ -123,13 +126,16 @@ def _revived(
     placed: Placement, nodes: Collection[str] | None, reason: str, now: datetime
 ) -> Placement:
     """One that was stopped, wanted again: where it was, or waiting for a place."""
-    stays = nodes is None or placed.node_id in nodes
-    return placed._replace(
-        node_id=placed.node_id if stays else "",
-        desired="running",
-        reason=reason if stays else f"{reason}; its node {placed.node_id or 'none'} is gone",
-        updated_at=now,
-    )
+    if _keeps_place(placed, nodes):
+        return placed._replace(desired="running", reason=reason, updated_at=now)
+    why = f"its node {placed.node_id} is gone" if placed.node_id else "it has given its room back"
+    reason = f"{reason}; {why}"
+    return placed._replace(node_id="", desired="running", reason=reason, updated_at=now)
+
+
+def _keeps_place(placed: Placement, nodes: Collection[str] | None) -> bool:
+    """Whether a stopped agent holds room on a node that can run it."""
+    return bool(placed.node_id) and (nodes is None or placed.node_id in nodes)
 
 
 def _is_wanted(placed: Placement | None) -> bool:

@@ -38,9 +38,9 @@ def place_waiting(
             store, alive_nodes(store, now), now=now, term=newest_term(store), cluster=cluster
         )
 
-    Agents wait when they were never placed, or are parked for lack of room, of quota or of their
-    gang; see `resources.placing.place_waiting`. Committed round by round, so a run that dies is
-    made up for by calling again.
+    Agents wait when they were never placed, are wanted again after they gave their room back, or
+    are parked for lack of room, of quota or of their gang; see `resources.placing.place_waiting`.
+    Committed round by round, so a run that dies is made up for by calling again.
 
     Args:
         store: the control store.

@@ -5,23 +5,18 @@ lease. A change is then ordered and made by a run; until it is made it is pendin
 with every look.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
-from fleet.errors import InvalidInputError, LeaseLostError
-from fleet.placement.quotas import QuotaLedger
+from fleet.errors import LeaseLostError
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
 from fleet.ports.query_engine import QueryEngine
 from fleet.rescaling.brakes import Brakes, read_brakes
-from fleet.rescaling.calendar import calendar_limits
 from fleet.rescaling.declaration import RescalingDeclaration
-from fleet.rescaling.foresight import Forecast
-from fleet.rescaling.hpa import unapplied
-from fleet.rescaling.observation import AutoscalerState
 from fleet.rescaling.policy import ScalingMode, WorkloadScaling
 from fleet.rescaling.scale_order import ScaleOrder, identity_of, order_of
 from fleet.rescaling.spec import AutoscalerSpec
@@ -30,18 +25,19 @@ from fleet.rescaling.standing import (
     LoggedDecision,
     Pending,
     ScalingOrder,
-    ScalingStanding,
     fold,
     live_orders,
-    next_pending,
 )
 from fleet.rescaling.start_watch import Starts, watch_starts
-from fleet.rescaling.telling import Frame, log_decision, log_hold, log_order, sentence
+from fleet.rescaling.state_json import PackedStanding
+from fleet.rescaling.telling import waiting_part
 from fleet.scaling import REPLICAS_MAX
 from ops.bulk import collector_paused
-from ops.rescaling_engine import Prices, ask_engine, read_ledger
+from ops.rescaling_bulk import TOLD_ALWAYS, BulkEngine, Written
+from ops.rescaling_case import Asking, Case, Key, Outcome, as_before, decide_alone, settle
+from ops.rescaling_engine import Prices, read_ledger, room_of, take_room
 from ops.rescaling_foresight import Forecasts
-from ops.scaling_observation import MetricQueries, Seen, observe
+from ops.scaling_observation import MetricQueries, observe
 from resources.leader_lease import LeaderLease
 
 LEASE_TTL_S = 30.0
@@ -51,8 +47,6 @@ LEASE_RENEW_S = 10.0
 
 OPEN_MAX = 1000
 """Open incidents that are looked through for regions that are being evacuated."""
-
-Key = tuple[str, str]
 
 
 class Look(NamedTuple):
@@ -83,33 +77,6 @@ class RescalingPorts(NamedTuple):
     """For forecasts; None: there are none."""
 
 
-class _Case(NamedTuple):
-    """One workload in one region, with all that a decision about it looks at."""
-
-    key: Key
-    scaling: WorkloadScaling
-    seen: Seen
-    standing: ScalingStanding
-    starts: Starts
-    hold: ScalingOrder | None
-    approval: ScalingOrder | None
-    brake: str
-
-    @property
-    def current(self) -> int:
-        return self.seen.observation.spec_replicas
-
-    def frame(self, now: datetime) -> Frame:
-        """What it is written down with: limits as the calendar has them now."""
-        spec, windows = self.scaling.spec, self.scaling.calendar
-        limits = (spec.min_replicas, spec.max_replicas)
-        if windows:
-            open_now = calendar_limits(windows, spec.max_replicas, now)
-            most = spec.max_replicas if open_now.maximum is None else open_now.maximum
-            limits = (max(spec.min_replicas, open_now.floor), most)
-        return Frame(*self.key, self.scaling.mode, *limits, self.seen.agents.ready)
-
-
 class RescalingController:
     """The controller of one process: what it has ordered and written down is its memory.
 
@@ -121,7 +88,8 @@ class RescalingController:
         self._ports, self._declaration = ports, declaration
         self._forecasts = Forecasts(ports.open_lake, declaration)
         self._ordered: set[str] = set()
-        self._logged: dict[Key, tuple[LoggedDecision, datetime]] = {}
+        self._logged: dict[Key, Written] = {}
+        self._bulk = BulkEngine(declaration.sample_age_max_s)
         self._starts: dict[Key, Starts] = {}
 
     def look(self) -> Look:
@@ -138,53 +106,88 @@ class RescalingController:
         leadership = self._ports.leader.campaign()
         if not leadership.held:
             return Look(False, leadership.reason or f"{leadership.holder} leads")
+        store.release_ended()
         queries = MetricQueries(self._ports.engine, now)
         cases = self._cases(queries, now)
-        ledger = read_ledger(store, [case.seen.agents for case in cases])
-        prices = Prices(store, self._declaration.prices)
-        found = {
-            case.key: _decided(
-                case,
-                ledger,
-                prices,
-                self._forecasts.of(case.key, now),
-                now,
-                leadership.term,
-            )
-            for case in sorted(cases, key=_by_priority)
-        }
-        standings = [found[key][0] for key in sorted(found)]
-        decisions = tuple(found[key][1] for key in sorted(found))
+        asking = Asking(
+            read_ledger(store, [case.seen.agents for case in cases]),
+            Prices(store, self._declaration.prices),
+            lambda key: self._forecasts.of(key, now),
+            now,
+            leadership.term,
+        )
+        found = self._decide(cases, asking)
+        standings = [found[key].standing for key in sorted(found)]
+        decisions = tuple(found[key].logged for key in sorted(found))
         try:
             self._keep(standings, decisions, leadership.term, now)
         except LeaseLostError as error:
             return Look(False, str(error))
-        allowed = {case.key: _may_act(case, found[case.key][0].pending) for case in cases}
-        orders, waiting = self._orders(standings, allowed, leadership.term, now)
+        allowed = {case.key: _may_act(case, found[case.key].pending) for case in cases}
+        orders, waiting = self._orders(found, allowed, leadership.term, now)
         problems = tuple(sorted({*queries.problems.values(), self._forecasts.problem} - {""}))
         return Look(True, "", decisions, orders, waiting, problems)
 
-    def _cases(self, queries: MetricQueries, now: datetime) -> list[_Case]:
+    def _decide(self, cases: Sequence[Case], asking: Asking) -> dict[Key, Outcome]:
+        """All cases: in columns where Kubernetes' rules are all there is, else one by one.
+
+        Who matters more is asked first whether a quota has room.
+        """
+        answers = self._bulk.decide(cases, asking.now)
+
+        def shown_first(case: Case) -> tuple[bool, Key]:
+            if answers is None or case.key not in answers:
+                return True, case.key
+            return answers.desired(case.key) == case.current, case.key
+
+        told_always = {case.key for case in sorted(cases, key=shown_first)[:TOLD_ALWAYS]}
+        found: dict[Key, Outcome] = {}
+        apart: list[Key] = []
+        for case in sorted(cases, key=_by_priority):
+            if answers is None or case.key not in answers:
+                found[case.key] = decide_alone(case, asking)
+                continue
+            more = answers.desired(case.key) - case.current
+            if more > room_of(case.seen.agents, asking.ledger):
+                apart.append(case.key)  # the quota is a rule beyond Kubernetes'
+                found[case.key] = decide_alone(case, asking)
+                continue
+            take_room(case.seen.agents, asking.ledger, more)
+            written = self._logged.get(case.key)
+            known = self._bulk.known_words(answers, case, written, asking.now)
+            waits = bool(more) and case.scaling.mode is not ScalingMode.OBSERVE
+            if waits or known is None or case.key in told_always:
+                before, decision = answers.before(case.key), answers.decision(case.key)
+                found[case.key] = settle(case, asking, before, decision)
+            else:
+                state_json = answers.state_json(case.key)
+                found[case.key] = as_before(case, asking, state_json, known)
+        self._bulk.forget(apart)
+        return found
+
+    def _cases(self, queries: MetricQueries, now: datetime) -> list[Case]:
         store = self._ports.store
-        standings = {one.key: one for one in store.scaling_standings()}
+        standings = {one.key: one for one in store.packed_standings()}
         holds, approvals = live_orders(store.scaling_orders(), now)
         declaration = with_ordered(self._declaration, {workload for workload, _ in holds})
         brakes = brakes_of(store, declaration)
+        revisions = store.revisions(declaration.workloads)
         seen = observe(store, declaration, queries, now)
         self._starts = {
             key: watch_starts(self._starts.get(key, Starts()), one.agents, now)
             for key, one in seen.items()
         }
         return [
-            _Case(
+            Case(
                 key,
                 declaration.workloads[key[0]],
                 one,
-                standings.get(key, ScalingStanding(*key, AutoscalerState())),
+                standings.get(key, PackedStanding(*key, "", 0, "", None, 0)),
                 self._starts[key],
                 holds.get(key),
                 approvals.get(key),
                 brakes.on(key[1], ordered=key in holds),
+                revisions.get(key[0], ""),
             )
             for key, one in seen.items()
             if key in holds or key[0] in self._declaration.workloads
@@ -192,29 +195,31 @@ class RescalingController:
 
     def _keep(
         self,
-        standings: list[ScalingStanding],
+        standings: list[PackedStanding],
         decisions: Iterable[LoggedDecision],
         term: int,
         now: datetime,
     ) -> None:
         """Write what is remembered, and those decisions that are due to be written down."""
         due: list[LoggedDecision] = []
-        folded: dict[Key, tuple[LoggedDecision, datetime]] = {}
+        folded: dict[Key, Written] = {}
         for one in decisions:
             before, written_at = self._logged.get(one.key, (None, now))
             together = fold(before, one)
             is_new = before is None or together.decision_id == 0 or together.times == 1
+            # who has no node does not make it another decision, but is not told five minutes late
+            is_new |= before is not None and waiting_part(before.reason) != waiting_part(one.reason)
             if is_new or (now - written_at).total_seconds() >= FOLD_S:
                 due.append(together)
-            folded[one.key] = (together, written_at)
+            folded[one.key] = Written(together, written_at)
         ids = self._ports.store.keep_scaling(standings, due, term=term)
         for one, decision_id in zip(due, ids, strict=True):
-            folded[one.key] = (one._replace(decision_id=decision_id), now)
+            folded[one.key] = Written(one._replace(decision_id=decision_id), now)
         self._logged = folded
 
     def _orders(
         self,
-        standings: Iterable[ScalingStanding],
+        found: Mapping[Key, Outcome],
         allowed: Mapping[Key, bool],
         term: int,
         now: datetime,
@@ -222,11 +227,12 @@ class RescalingController:
         """Changes that are due and not ordered yet, and those that wait for a person."""
         due, waiting = [], []
         names: set[str] = set()
-        for standing in standings:
-            if standing.pending is None:
+        for key in sorted(found):
+            pending = found[key].pending
+            if pending is None:
                 continue
-            order = order_of(standing.key, standing.pending, term, now)
-            if not allowed[standing.key]:
+            order = order_of(key, pending, term, now)
+            if not allowed[key]:
                 waiting.append(order)
                 continue
             names.add(identity_of(order))
@@ -269,64 +275,13 @@ def with_ordered(
     return replace(declaration, workloads={**declaration.workloads, **plain})
 
 
-def _by_priority(case: _Case) -> tuple[int, Key]:
+def _by_priority(case: Case) -> tuple[int, Key]:
     """Who is asked first whether a quota has room."""
     wanted = case.seen.agents.wanted
     return (-wanted[0].agent.priority if wanted else 0, case.key)
 
 
-def _decided(
-    case: _Case,
-    ledger: QuotaLedger,
-    prices: Prices,
-    foreseen: Forecast | None,
-    now: datetime,
-    term: int,
-) -> tuple[ScalingStanding, LoggedDecision]:
-    """What is remembered of a case, and what is written down."""
-    before, frame = case.standing, case.frame(now)
-    kept = before._replace(decided_at=now, term=term)
-    if case.brake:
-        told = log_hold(frame, now, case.current, f"held: {case.brake}", "brake")
-        return kept._replace(pending=None), told
-    if case.hold is not None:
-        return _held_by_hand(case, kept, now)
-    try:
-        starts_s = case.starts.measured_s
-        decision = ask_engine(
-            case.scaling, case.seen, before.state, ledger, prices, foreseen, starts_s, now
-        )
-    except InvalidInputError as error:  # of one workload: the others go on
-        told = log_hold(frame, now, case.current, f"held: {error}", "invalid")
-        return kept._replace(pending=None), told
-    logged = log_decision(frame, decision, case.scaling.spec)
-    if decision.desired == case.current:
-        return kept._replace(state=decision.state, pending=None), logged
-    remembered = unapplied(case.scaling.spec, decision, before.state).state
-    pending = None
-    if case.scaling.mode is not ScalingMode.OBSERVE:
-        fresh = Pending(case.current, decision.desired, now, decision.state, sentence(decision))
-        pending = next_pending(before.pending, fresh)
-    return kept._replace(state=remembered, pending=pending), logged
-
-
-def _held_by_hand(
-    case: _Case, kept: ScalingStanding, now: datetime
-) -> tuple[ScalingStanding, LoggedDecision]:
-    """A person says how many there are to be; the autoscaler remembers what it did."""
-    hold = case.hold
-    assert hold is not None, "asked only with one"
-    until = f" until {hold.until.isoformat(timespec='minutes')}" if hold.until else ""
-    why = f"{hold.ordered_by} holds {hold.replicas} replicas{until}: {hold.reason}"
-    told = log_order(case.frame(now), now, case.current, hold.replicas, why)
-    pending = None
-    if hold.replicas != case.current:
-        fresh = Pending(case.current, hold.replicas, now, kept.state, why)
-        pending = next_pending(kept.pending, fresh)
-    return kept._replace(pending=pending), told
-
-
-def _may_act(case: _Case, pending: Pending | None) -> bool:
+def _may_act(case: Case, pending: Pending | None) -> bool:
     """Whether a pending change may be made without another word."""
     if pending is None:
         return False

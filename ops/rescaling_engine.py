@@ -7,7 +7,7 @@ from fleet.costs.prices import PriceBook, RateTable
 from fleet.inventory import Node
 from fleet.placement.quotas import QuotaLedger
 from fleet.ports.control_store import ControlStore
-from fleet.rescaling.context import ScalingContext
+from fleet.rescaling.context import Rollout, ScalingContext
 from fleet.rescaling.decision import ReplicaDecision
 from fleet.rescaling.engine import decide_scaling
 from fleet.rescaling.foresight import Forecast
@@ -68,6 +68,7 @@ def ask_engine(
     prices: Prices,
     foreseen: Forecast | None,
     start_times_s: Sequence[float],
+    rollout: Rollout | None,
     now: datetime,
 ) -> ReplicaDecision:
     """The engine's decision; what it adds is taken from the quota.
@@ -80,24 +81,38 @@ def ask_engine(
         prices: of agents.
         foreseen: of this workload in this region; None: nothing is.
         start_times_s: how long its agents took from their order to readiness, as far as measured.
+        rollout: that is under way; None: none is.
         now: moment of the look.
     """
-    wanted, back = seen.agents.wanted, seen.agents.stopped
-    current = seen.observation.spec_replicas
+    wanted = seen.agents.wanted
     shape = wanted[0].declaration if wanted else None
-    room = None
-    if shape is not None and ledger.limits_of(shape.network_id) is not None:
-        # who was scaled away counts as used already, and comes back first
-        room = back + ledger.allowed(shape, REPLICAS_MAX)
+    bounded = shape is not None and ledger.limits_of(shape.network_id) is not None
+    room = room_of(seen.agents, ledger) if bounded else None
     context = ScalingContext(
         is_gpu=shape is not None and shape.gpu_milli > 0,
         start_times_s=start_times_s,
         price_per_hour=prices.of(scaling, wanted),
         forecast=foreseen,
         quota_room=room,
+        rollout=rollout,
         options=ControllerOptions(scale_to_zero=scaling.activation is not None),
     )
     decision = decide_scaling(scaling, seen.observation, context, state, now)
-    if shape is not None:
-        ledger.take(shape, max(0, decision.desired - current - back))
+    take_room(seen.agents, ledger, decision.desired - seen.current)
     return decision
+
+
+def room_of(agents: WorkloadAgents, ledger: QuotaLedger) -> int:
+    """How many more agents of a workload its quota lets be placed, beside those that are wanted.
+
+    Who was scaled away and has not ended counts as used already, and comes back first.
+    """
+    if not agents.wanted:
+        return REPLICAS_MAX
+    return agents.stopped + ledger.allowed(agents.wanted[0].declaration, REPLICAS_MAX)
+
+
+def take_room(agents: WorkloadAgents, ledger: QuotaLedger, more: int) -> None:
+    """Count so many more agents as placed, those aside that have their room still."""
+    if agents.wanted and more > agents.stopped:
+        ledger.take(agents.wanted[0].declaration, more - agents.stopped)

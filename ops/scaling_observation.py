@@ -5,8 +5,9 @@ it nor takes it for idle.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from functools import cached_property
 
 from fleet.errors import InvalidInputError, PermanentError, StateroomError, TransientError
 from fleet.metrics.vectors import InstantVector
@@ -28,6 +29,8 @@ from fleet.rescaling.observation import (
 )
 from fleet.rescaling.pods import (
     CONTAINER,
+    CPU,
+    MEMORY,
     WorkloadAgents,
     by_workload,
     pods_of,
@@ -37,12 +40,44 @@ from fleet.rescaling.spec import MetricKind, MetricSpec
 
 NO_AGENTS = WorkloadAgents((), 0)
 
+Read = Callable[[MetricSpec], Reading]
 
-class Seen(NamedTuple):
-    """One workload in one region, as one look sees it."""
+_RESOURCES = frozenset({MetricKind.RESOURCE, MetricKind.CONTAINER_RESOURCE})
 
-    observation: WorkloadObservation
+
+@dataclass(frozen=True)
+class Seen:
+    """One workload in one region, as one look sees it; records are made when they are asked for."""
+
     agents: WorkloadAgents
+    metrics: Sequence[MetricSpec]
+    now: datetime
+    read: Read
+
+    @property
+    def current(self) -> int:
+        """Agents that are wanted."""
+        return len(self.agents.wanted)
+
+    @cached_property
+    def observation(self) -> WorkloadObservation:
+        """Counts, pods and readings."""
+        return WorkloadObservation(
+            spec_replicas=self.current,
+            status_replicas=self.current,
+            pods=pods_of(self.agents.wanted, self.now),
+            readings=[self.read(metric) for metric in self.metrics],
+        )
+
+    def column_readings(self) -> list[Reading | None]:
+        """A reading for each metric; None where columns take it from the agents themselves."""
+        return [None if _is_reported(one) else self.read(one) for one in self.metrics]
+
+
+def _is_reported(metric: MetricSpec) -> bool:
+    """Whether nodes report a metric of each agent."""
+    is_ours = metric.kind is MetricKind.RESOURCE or metric.container == CONTAINER
+    return metric.kind in _RESOURCES and is_ours and metric.name in {CPU, MEMORY}
 
 
 class MetricQueries:
@@ -108,26 +143,8 @@ def observe(
         for region in declaration.regions:
             agents = found.get((workload, region), NO_AGENTS)
             read = _reader(queries, agents, (workload, region), fresh)
-            seen[workload, region] = Seen(
-                _observation(agents, scaling.spec.metrics, read, now), agents
-            )
+            seen[workload, region] = Seen(agents, scaling.spec.metrics, now, read)
     return seen
-
-
-def _observation(
-    agents: WorkloadAgents,
-    metrics: Sequence[MetricSpec],
-    read: Callable[[MetricSpec], Reading],
-    now: datetime,
-) -> WorkloadObservation:
-    """Counts, pods and readings; nothing is asked for where there is nobody to scale."""
-    count = len(agents.wanted)
-    return WorkloadObservation(
-        spec_replicas=count,
-        status_replicas=count,
-        pods=pods_of(agents.wanted, now),
-        readings=[read(metric) for metric in metrics],
-    )
 
 
 def _reader(
@@ -135,18 +152,17 @@ def _reader(
     agents: WorkloadAgents,
     key: tuple[str, str],
     fresh: datetime,
-) -> Callable[[MetricSpec], Reading]:
-    names = [one.agent.agent_id for one in agents.wanted]
-
+) -> Read:
     def read(metric: MetricSpec) -> Reading:
         if metric.kind is MetricKind.CONTAINER_RESOURCE and metric.container != CONTAINER:
             return MetricFault(
                 "FailedGetContainerResourceMetric",
                 f"an agent is one container, `{CONTAINER}`; there is no `{metric.container}`",
             )
-        if metric.kind in {MetricKind.RESOURCE, MetricKind.CONTAINER_RESOURCE}:
+        if metric.kind in _RESOURCES:
             return resource_samples(metric.name, agents.wanted, fresh)
         try:
+            names = [one.agent.agent_id for one in agents.wanted]
             return _queried(queries, metric, expression_of(metric, *key), names)
         except InvalidInputError as error:
             return MetricFault(FAULTS[metric.kind], str(error))

@@ -8,7 +8,7 @@ round is one transaction: a crash leaves whole rounds, and the next call goes on
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -52,9 +52,11 @@ def place_waiting(
 ) -> PlacementOutcome:
     """Place agents that have no node, the most important first, and say what has become of them.
 
-    Agents wait when they were never placed, or are parked for lack of room, of quota or of their
-    gang. Rules of workloads and limits of networks are the store's. Idempotent: a second call
-    finds nobody waiting whom it could place.
+    Agents wait when they were never placed, have been wanted again after they had given their room
+    back, or are parked for lack of room, of quota or of their gang. Who is wanted again goes where
+    it was, if there is room. What stopped agents give back is taken first. Rules of workloads and
+    limits of networks are the store's. Idempotent: a second call finds nobody waiting whom it could
+    place.
 
     Args:
         store: the control store.
@@ -74,6 +76,7 @@ def place_waiting(
         LeaseLostError: `leader_term` does not lead; what earlier rounds stored stays.
         StoreUnavailableError: the store cannot be reached; the same holds.
     """
+    store.release_ended()
     placed: list[Placement] = []
     parked: list[Placement] = []
     only: Collection[str] | None = None
@@ -89,6 +92,7 @@ def place_waiting(
             terms=reading.terms,
             only=only,
             closed_nodes=reading.closed_nodes,
+            last_nodes=reading.last_nodes,
         )
         if only is None and limit is not None:
             plan = _most_important(plan, reading, now, limit)
@@ -142,6 +146,8 @@ class _Reading(NamedTuple):
     closed_nodes: frozenset[str]
     placements: list[Placement]
     terms: PlacementTerms
+    last_nodes: Mapping[str, str]
+    """Of agents that are wanted again."""
 
 
 def _read(
@@ -154,6 +160,7 @@ def _read(
     # Placements before agents: an agent that is placed in between looks unplaced, its swap is
     # refused, and the next round sees it.
     placements = store.placements()
+    back = [one.agent_id for one in placements if one.desired == "running" and not one.node_id]
     if declared is None:
         declared = [declaration_of(agent) for agent in store.agents()]
     return _Reading(
@@ -162,6 +169,7 @@ def _read(
         closed_nodes=frozenset(node.node_id for node in nodes if node.node_id not in alive),
         placements=placements,
         terms=read_terms(store),
+        last_nodes=store.last_nodes(back) if back else {},
     )
 
 

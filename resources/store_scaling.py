@@ -73,8 +73,41 @@ def rescale_in_store(
     if let_go is not None and called_off:
         reason, now = "asked to end, and wanted all the same", clock.now()
         store.place_agents([one._replace(reason=reason, updated_at=now) for one in called_off])
+    _revive_released(store, clock, changes, results)
     place_unplaced(store, clock)
     return results
+
+
+def _revive_released(
+    store: ControlStore,
+    clock: Clock,
+    changes: Iterable[ScaleChange],
+    results: Iterable[ScaleResult],
+) -> None:
+    """Who gave its room back between plan and commit waits for a place, like others that have.
+
+    Its epoch has risen by that, so the change did not find it. Killed before this, the next look
+    finds one agent too few.
+    """
+    stored = {one.agent_id for result in results for one in result.placed}
+    made = {(one.workload, one.region) for one in results if one.made}
+    missed = {
+        placed.agent_id: placed
+        for one in changes
+        if one.key in made
+        for placed in one.placements
+        if placed.desired == "running" and placed.agent_id not in stored
+    }
+    if not missed:
+        return
+    now = clock.now()
+    store.place_agents(
+        [
+            one._replace(desired="running", reason=missed[one.agent_id].reason, updated_at=now)
+            for one in store.placements()
+            if one.agent_id in missed and one.desired == "stopped" and not one.node_id
+        ]
+    )
 
 
 def _going(change: ScaleChange, family: Iterable[ScaledAgent]) -> list[Placement]:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fleet.agents import Placement
+from fleet.placement.homecoming import SentBack, send_back
 from fleet.placement.node_pool import NodePool, pools_of, take_present
 from fleet.placement.parking import NO_NODE, waits
 from fleet.placement.planning import (
@@ -84,6 +85,7 @@ def plan_waiting(
     terms: PlacementTerms = NO_TERMS,
     only: Collection[str] | None = None,
     closed_nodes: Collection[str] = (),
+    last_nodes: Mapping[str, str] | None = None,
 ) -> WaitingPlan:
     """Place the agents that have no node yet, within each node's capacity and each quota.
 
@@ -102,6 +104,8 @@ def plan_waiting(
         terms: rules of workloads, quotas of networks.
         only: agents to place now; None: all that wait. The others wait on.
         closed_nodes: nodes that keep their agents and take no more.
+        last_nodes: node that an agent goes back to where there is room, because its caches are
+            there (`fleet.placement.homecoming`); None: nobody goes back.
 
     Returns:
         The placements to store, none when nothing has to change, and who lacks room.
@@ -115,6 +119,9 @@ def plan_waiting(
         if not settled and (only is None or agent.agent_id in only):
             fleet.wait(agent)
     plan = WaitingPlan([], [])
+    for back in fleet.send_back(last_nodes or {}):
+        before = stored.get(back.agent.agent_id)
+        plan.changes.append(_placed(back.agent, back.node_id, before, back.reason, now, term))
     for done in fleet.plan():
         waiting = fleet.waiting[done.request]
         pool = fleet.pools.get(done.request.region)
@@ -139,6 +146,8 @@ class _Fleet:
         self._at = {node_id: pool for pool in pools.values() for node_id in pool.rows}
         self._limited = {one.network_id for one in terms.limits}
         self._used: dict[str, ResourceUse] = defaultdict(ResourceUse)
+        self._quotas = QuotaLedger((), {})
+        """Of the networks, once all that is settled has been counted."""
         self._taken: dict[tuple[str, AgentSize], dict[int, int]] = defaultdict(_counts)
         self._present: dict[tuple[str, str], dict[int, int]] = defaultdict(_counts)
         self._waiting: dict[tuple[object, ...], list[AgentDeclaration]] = defaultdict(list)
@@ -160,12 +169,28 @@ class _Fleet:
         """Place this one."""
         self._waiting[agent[1:]].append(agent)
 
+    def send_back(self, last_nodes: Mapping[str, str]) -> list[SentBack]:
+        """Place those that have room where they were; they wait no more."""
+        take_present(self.pools, self._taken)
+        self._quotas = QuotaLedger(self._terms.limits, self._used)
+        rules = self._terms.rules
+        sent = send_back(self._waiting.values(), last_nodes, self.pools, self._quotas, rules)
+        placed = {one.agent.agent_id for one in sent}
+        for shape in {one.agent[1:] for one in sent}:
+            left = [agent for agent in self._waiting[shape] if agent.agent_id not in placed]
+            self._waiting[shape] = left
+            if not left:
+                del self._waiting[shape]
+        for one in sent:
+            row = self.pools[one.agent.region].rows[one.node_id]
+            self._present[one.agent.region, one.agent.workload][row] += 1
+        return sent
+
     def plan(self) -> list[PlannedRequest]:
-        """Plan for all that wait."""
+        """Plan for all that wait (still)."""
         for number, shape in enumerate(sorted(self._waiting)):
             agents = self._waiting[shape]
             self.waiting[self._request(f"{number:06d}", agents)] = agents
-        take_present(self.pools, self._taken)
         present = {
             key: Present(
                 np.fromiter(rows, np.int64, len(rows)),
@@ -173,8 +198,7 @@ class _Fleet:
             )
             for key, rows in self._present.items()
         }
-        quotas = QuotaLedger(self._terms.limits, self._used)
-        problem = PlacementProblem(self.pools, quotas, present)
+        problem = PlacementProblem(self.pools, self._quotas, present)
         return plan_placements(self.waiting, problem)
 
     def _request(self, name: str, agents: Sequence[AgentDeclaration]) -> PlacementRequest:
@@ -206,6 +230,18 @@ def _placement(
     """The placement to store; None when it is parked already."""
     if node_id == NO_NODE and stored is not None and stored.desired == "parked":
         return None
+    reason = done.reason if node_id else f"parked: {done.refusal}"
+    return _placed(agent, node_id, stored, reason, now, term)
+
+
+def _placed(
+    agent: AgentDeclaration,
+    node_id: str,
+    stored: Placement | None,
+    reason: str,
+    now: datetime,
+    term: int,
+) -> Placement:
     return Placement(
         agent_id=agent.agent_id,
         network_id=agent.network_id,
@@ -215,6 +251,6 @@ def _placement(
         epoch=0 if stored is None else stored.epoch,
         term=term if stored is None else max(term, stored.term),
         desired="running" if node_id else "parked",
-        reason=done.reason if node_id else f"parked: {done.refusal}",
+        reason=reason,
         updated_at=now,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -120,6 +121,13 @@ class PlacementHistoryStore(Protocol):
 
     def agent_placements(self, agent_id: str, limit: int = 100) -> list[PlacementRecord]:
         """Where one agent was placed, newest first."""
+        ...
+
+    def last_nodes(self, agent_ids: Sequence[str]) -> dict[str, str]:
+        """The node that each of these agents had last, whether or not it is still declared.
+
+        An agent that never had one, or whose rows were trimmed, is absent.
+        """
         ...
 
     def trim_placement_history(self, before: datetime) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from fleet.agents import Placement, Workload
@@ -19,6 +19,13 @@ class PlacementStore(Protocol):
 
     def workloads(self) -> list[Workload]:
         """All workload specifications, ordered by name."""
+        ...
+
+    def revisions(self, workloads: Collection[str]) -> dict[str, str]:
+        """`fleet.agents.revision_of` each of these workloads; one that is not declared is absent.
+
+        Cheap to ask again and again: a specification is parsed once.
+        """
         ...
 
     def declare_agents(self, agents: Sequence[AgentDeclaration]) -> None:
@@ -64,6 +71,18 @@ class PlacementStore(Protocol):
 
     def placements(self, node_id: str | None = None, region: str | None = None) -> list[Placement]:
         """Placements, ordered by agent_id; of one node or region when given."""
+        ...
+
+    def release_ended(self) -> list[Placement]:
+        """Take stopped agents off their nodes whose processes are gone, in one transaction.
+
+        Until then they count for their node and their network's quota, afterwards for neither;
+        they stay stopped, and keep their region and state. What is known of their end is judged by
+        `fleet.placement.ending`. Anybody may call it, also two at once; the epoch rises by one.
+
+        Returns:
+            The placements that were stored, with their new epochs, by agent_id.
+        """
         ...
 
     def agents(self, region: str | None = None) -> list[Agent]:

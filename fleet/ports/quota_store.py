@@ -26,7 +26,7 @@ class QuotaStore(Protocol):
     def network_uses(self, network_ids: Sequence[str]) -> dict[str, ResourceUse]:
         """What the placed agents of these networks are allocated together; absent: nothing.
 
-        An agent counts while it has a node, also when it is stopped there; parked ones do not.
-        Computed by the database.
+        An agent counts while it has a node: one that was stopped until it is known to have ended
+        there (`release_ended`); parked ones do not. Computed by the database.
         """
         ...

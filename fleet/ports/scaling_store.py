@@ -18,6 +18,7 @@ from fleet.rescaling.standing import (
     ScalingOrder,
     ScalingStanding,
 )
+from fleet.rescaling.state_json import PackedStanding
 
 ScalingKey: TypeAlias = tuple[str, str]
 """Workload and region."""
@@ -41,9 +42,13 @@ class ScalingStore(Protocol):
         """
         ...
 
+    def packed_standings(self) -> list[PackedStanding]:
+        """The same, unread: for who has written them himself and knows what they say."""
+        ...
+
     def keep_scaling(
         self,
-        standings: Sequence[ScalingStanding],
+        standings: Sequence[ScalingStanding | PackedStanding],
         decisions: Sequence[LoggedDecision],
         *,
         term: int,

@@ -20,7 +20,7 @@ from fleet.moments import microseconds
 from fleet.rescaling.batch_columns import ObservationBatch
 from fleet.rescaling.batch_proposals import Proposed, propose_all
 from fleet.rescaling.batch_settling import limit, record_changes, stabilize
-from fleet.rescaling.batch_specs import NONE_US, Bools, Int32s, Places, SpecBatch
+from fleet.rescaling.batch_specs import NONE_US, Bools, Int8s, Int32s, Places, SpecBatch
 from fleet.rescaling.batch_states import (
     TYPES,
     StateBatch,
@@ -29,6 +29,7 @@ from fleet.rescaling.batch_states import (
     put,
     remove,
     replace_states,
+    restore_events,
 )
 from fleet.rescaling.decision import ReplicaDecision
 from fleet.rescaling.hpa import decide_replicas, unapplied
@@ -48,6 +49,10 @@ class BatchDecision:
     desired: Int32s
     state: StateBatch
     """To hand to the next reconcile of those whose change was made."""
+    able: tuple[Int8s, Int32s]
+    """Codes and numbers of AbleToScale before changes were told as made."""
+    single: frozenset[int]
+    """Workloads that columns could not hold."""
 
     @property
     def current(self) -> Int32s:
@@ -112,10 +117,11 @@ def decide_many(
     _by_metrics(specs, seen, after, (np.flatnonzero(looked), proposed, desired), now_us)
     changed = np.ones(len(specs), np.bool_)
     changed[list(single)] = False
+    able = (after.told[:, _ABLE].copy(), after.argument[:, _ABLE].copy())
     _change(
         specs, after, np.flatnonzero(changed & (desired != current)), (current, desired), now_us
     )
-    decided = BatchDecision(specs, seen, state, now, desired, after)
+    decided = BatchDecision(specs, seen, state, now, desired, after, able, frozenset(single))
     _decide_singly(decided, sorted(single))
     return decided
 
@@ -139,6 +145,36 @@ def unapplied_many(decided: BatchDecision, errors: Mapping[int, str]) -> StateBa
         for index in indices
     ]
     replace_states(state, indices, kept)
+    return state
+
+
+def unapplied_all(decided: BatchDecision) -> StateBatch:
+    """What is remembered where no change was made; as `unapplied` without an error for each.
+
+    Args:
+        decided: by `decide_many`.
+    """
+    state, before = copy_of(decided.state), decided.before
+    zeroed = before.told[:, _ZERO] != Told.NOTHING
+    rows = np.flatnonzero(decided.is_change & ~zeroed)
+    for events, earlier in ((state.ups, before.ups), (state.downs, before.downs)):
+        restore_events(events, earlier, rows)
+    state.told[rows, _ABLE], state.argument[rows, _ABLE] = (part[rows] for part in decided.able)
+    remove(state, rows, _ZERO)
+    alone = [
+        index
+        for index in np.flatnonzero(decided.is_change).tolist()
+        if zeroed[index] or index in decided.single
+    ]
+    kept = [
+        unapplied(
+            decided.specs.specs[index],
+            decided.decision(index),
+            before.state(decided.specs, index),
+        ).state
+        for index in alone
+    ]
+    replace_states(state, alone, kept)
     return state
 
 

@@ -31,10 +31,12 @@ from fleet.rescaling.observation import (
 from fleet.rescaling.readiness import MissingRequestError, requests_of
 from fleet.rescaling.spec import MetricKind, MetricSpec, TargetType
 
+OUTSIDE = frozenset({MetricKind.OBJECT, MetricKind.EXTERNAL})
+"""Metrics of which nothing is known pod by pod."""
 NO_REQUEST = INT64_MIN
 """A request that is missing."""
 PHASES = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
-_PHASE_CODES = {phase: code for code, phase in enumerate(PHASES)}
+PHASE_CODES = {phase: code for code, phase in enumerate(PHASES)}
 _OTHER_PHASE = PHASES.index("Unknown")
 NOT_READY, READY, READY_UNKNOWN, NO_CONDITION = 0, 1, 2, 3
 """Codes of a pod's Ready condition."""
@@ -106,14 +108,14 @@ def observation_batch(
     if len(observations) != len(specs):
         raise InvalidInputError("observations", len(observations), f"{len(specs)}, one per spec")
     pods = [pod for seen in observations for pod in seen.pods]
-    rows = _Rows()
+    rows = Rows()
     for index, seen in enumerate(observations):
         rows.add_workload(index, specs.specs[index].metrics, seen)
     return ObservationBatch(
         spec_replicas=np.array([seen.spec_replicas for seen in observations], np.int32),
         status_replicas=np.array([seen.status_replicas for seen in observations], np.int32),
         pod_offsets=np.array([0, *accumulate(len(seen.pods) for seen in observations)], np.int64),
-        pod_phase=np.array([_PHASE_CODES.get(pod.phase, _OTHER_PHASE) for pod in pods], np.int8),
+        pod_phase=np.array([PHASE_CODES.get(pod.phase, _OTHER_PHASE) for pod in pods], np.int8),
         pod_deleting=np.array([pod.deleting for pod in pods], np.bool_),
         pod_ready=np.array([_ready_code(pod) for pod in pods], np.int8),
         pod_started_us=np.array([rows.micros(pod.started_at) for pod in pods], np.int64),
@@ -134,7 +136,7 @@ def observation_batch(
     )
 
 
-class _Rows:
+class Rows:
     """Rows of readings on their way into columns."""
 
     def __init__(self) -> None:
@@ -175,10 +177,22 @@ class _Rows:
         self, index: int, metric: MetricSpec, reading: Reading, pods: Sequence[Pod]
     ) -> None:
         """The rows of one slot."""
+        requests = [] if metric.kind in OUTSIDE else _requests(metric, pods)
+        self.add_slot(index, metric, reading, [pod.name for pod in pods], requests)
+
+    def add_slot(
+        self,
+        index: int,
+        metric: MetricSpec,
+        reading: Reading,
+        names: Sequence[str],
+        requests: Sequence[int],
+    ) -> None:
+        """The rows of one slot; `requests` of its pods, called `names`."""
         if isinstance(reading, MetricFault):
             self.faults[len(self.offsets) - 1] = reading
             return
-        if metric.kind in {MetricKind.OBJECT, MetricKind.EXTERNAL}:
+        if metric.kind in OUTSIDE:
             values = () if isinstance(reading, Mapping) else tuple(reading)
             several = metric.kind is MetricKind.OBJECT and len(values) > 1
             if isinstance(reading, Mapping) or several or not all(map(_is_int64, values)):
@@ -186,11 +200,12 @@ class _Rows:
                 return
             self._extend(values, [NONE_US] * len(values), [0] * len(values), [0] * len(values))
             return
-        samples = [reading.get(pod.name) if isinstance(reading, Mapping) else None for pod in pods]
+        samples = [reading.get(name) if isinstance(reading, Mapping) else None for name in names]
         found = [sample for sample in samples if sample is not None]
         if (
             not isinstance(reading, Mapping)
             or len(found) != len(reading)
+            or not all(map(_is_int64, requests))
             or not all(_is_int64(sample.value_milli) for sample in found)
         ):
             self.irregular.add(index)
@@ -199,7 +214,7 @@ class _Rows:
             [0 if sample is None else sample.value_milli for sample in samples],
             [NONE_US if sample is None else self.micros(sample.at) for sample in samples],
             [0 if sample is None else round(sample.window_s * MICROS) for sample in samples],
-            _requests(metric, pods),
+            requests,
         )
 
     def _extend(

@@ -344,8 +344,18 @@ def replace_states(
         getattr(state, name)[indices] = getattr(part, name)
     moved = {(indices[row], kind): text for (row, kind), text in part.texts.items()}
     state.texts = {**state.texts, **moved}
+    kept = state.details.keys() - set(indices)
     details = {indices[row]: one for row, one in part.details.items()}
-    state.details = {**state.details, **details}
+    state.details = {**{row: state.details[row] for row in kept}, **details}
+
+
+def restore_events(events: EventColumns, earlier: EventColumns, rows: Places) -> None:
+    """Put the changes of some workloads back to what they were."""
+    events.at_us, at_us = _same_width(events.at_us, earlier.at_us, NONE_US)
+    events.change, change = _same_width(events.change, earlier.change)
+    events.outdated, outdated = _same_width(events.outdated, earlier.outdated)
+    events.at_us[rows], events.change[rows] = at_us[rows], change[rows]
+    events.outdated[rows], events.count[rows] = outdated[rows], earlier.count[rows]
 
 
 def _same_width(

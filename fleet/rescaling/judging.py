@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+from fleet.declared_checks import EVERYWHERE
 from fleet.inventory_checks import CheckVerdict, Offender, Severity, judge
+from fleet.placement.quotas import NetworkLimits, ResourceQuota, ResourceUse
 from fleet.rescaling.standing import LoggedDecision, ScaledAgent
 from fleet.rescaling.telling import Verdict
 
@@ -35,6 +37,32 @@ def check_limits(decisions: Iterable[LoggedDecision]) -> CheckVerdict:
     ]
     said = "{offenders} of {checked} decisions lie outside of their limits"
     return judge(said, len(found), offenders)
+
+
+def check_quotas(limits: Iterable[NetworkLimits], uses: Mapping[str, ResourceUse]) -> CheckVerdict:
+    """No network is allocated more than its quota.
+
+    A warning: a quota may have been lowered below what is in use, which touches nobody.
+
+    Args:
+        limits: of the networks that have some.
+        uses: of the same networks; absent: nothing is in use.
+    """
+    found = [one for one in limits if one.quota != ResourceQuota()]
+    over = [
+        (one.network_id, f"{name} {used} of {bound}")
+        for one in found
+        for name, bound, used in zip(
+            ResourceQuota._fields,
+            one.quota,
+            uses.get(one.network_id, ResourceUse()),
+            strict=True,
+        )
+        if bound is not None and used > bound
+    ]
+    offenders = [Offender(network_id, EVERYWHERE, what) for network_id, what in over]
+    said = "{offenders} quantities of {checked} networks with a quota are above it"
+    return judge(said, len(found), offenders, severity=Severity.WARN)
 
 
 def check_flapping(decisions: Iterable[LoggedDecision], now: datetime) -> CheckVerdict:

@@ -8,8 +8,9 @@ wanted and counts as pending; one that was scaled away is not looked at.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from functools import cached_property
 
 from fleet.inventory import Agent, AgentPhase
 from fleet.rescaling.observation import MetricFault, Pod, PodSample, PodSamples
@@ -22,9 +23,12 @@ CONTAINER = "agent"
 HEARTBEAT_MAX_S = 30.0
 """An agent without a sign of life for so long is not ready."""
 
+NO_NODE_WORDS = "have no node"
+WHY_MAX_CHARS = 200
+
 _WORKING = frozenset({AgentPhase.RUNNING, AgentPhase.COMPLETED})
 
-_PHASES = {
+POD_PHASES = {
     AgentPhase.PENDING: "Pending",
     AgentPhase.RUNNING: "Running",
     AgentPhase.BACKING_OFF: "Running",
@@ -36,27 +40,38 @@ _PHASES = {
 """What a kubelet would call it. One that is wanted and reported as stopped has not begun yet."""
 
 
-class WorkloadAgents(NamedTuple):
+@dataclass(frozen=True)
+class WorkloadAgents:
     """The agents of one workload in one region."""
 
     wanted: Sequence[ScaledAgent]
     """By agent_id."""
     stopped: int
-    """Scaled away; they come back first."""
+    """Scaled away, and their room not given back yet: quotas count them, and they come back
+    first."""
 
     @property
     def ready(self) -> int:
         """How many work now."""
         return len(self.wanted) - len(self.not_ready)
 
-    @property
+    @cached_property
     def not_ready(self) -> list[ScaledAgent]:
-        """Those that do not work (yet), by agent_id."""
+        """Those that do not work (yet), by agent_id; who waits for a node is among them."""
         return [
             one
             for one in self.wanted
             if one.agent.phase not in _WORKING or one.agent.heartbeat_at is None
         ]
+
+
+def waiting_words(agents: WorkloadAgents) -> str:
+    """Which wanted agents have no node, and why the first of them has none; empty: all have one."""
+    waiting = [one for one in agents.not_ready if waits_for_node(one)]
+    if not waiting:
+        return ""
+    why = waiting[0].agent.reason[:WHY_MAX_CHARS]
+    return f"{len(waiting)} of {len(agents.wanted)} {NO_NODE_WORDS}: {why}"
 
 
 def by_workload(agents: Iterable[ScaledAgent]) -> dict[tuple[str, str], WorkloadAgents]:
@@ -68,7 +83,8 @@ def by_workload(agents: Iterable[ScaledAgent]) -> dict[tuple[str, str], Workload
         if one.is_wanted:
             wanted.setdefault(key, []).append(one)
         else:
-            stopped[key] = stopped.get(key, 0) + 1
+            holds = one.placement is not None and bool(one.placement.node_id)
+            stopped[key] = stopped.get(key, 0) + holds
     return {
         key: WorkloadAgents(wanted.get(key, []), stopped.get(key, 0))
         for key in wanted.keys() | stopped.keys()
@@ -94,7 +110,7 @@ def _pod(one: ScaledAgent, fresh: datetime) -> Pod:
     ready = _is_ready(agent, fresh)
     return Pod(
         name=agent.agent_id,
-        phase="Pending" if _waits(one) else _PHASES[agent.phase],
+        phase="Pending" if waits_for_node(one) else POD_PHASES[agent.phase],
         ready=ready,
         started_at=agent.started_at,
         # Readiness has no history in a report: an agent that is ready became so when it started,
@@ -104,7 +120,7 @@ def _pod(one: ScaledAgent, fresh: datetime) -> Pod:
     )
 
 
-def _waits(one: ScaledAgent) -> bool:
+def waits_for_node(one: ScaledAgent) -> bool:
     """Whether it is wanted and has no node."""
     placed = one.placement
     return placed is None or placed.desired == "parked" or not placed.node_id

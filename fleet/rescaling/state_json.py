@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from fleet.errors import CorruptObjectError
 from fleet.rescaling.observation import AutoscalerState, Condition, Recommendation, ScaleEvent
-from fleet.rescaling.standing import Pending
+from fleet.rescaling.standing import Pending, ScalingStanding
 
 VERSION = 1
 
@@ -20,6 +20,53 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
 
 _Read = TypeVar("_Read")
+
+
+class PackedStanding(NamedTuple):
+    """A `ScalingStanding` as it is stored: what is remembered is text, not read."""
+
+    workload: str
+    region: str
+    state_json: str
+    scales: int
+    pending_json: str
+    decided_at: datetime | None
+    term: int
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Workload and region."""
+        return self.workload, self.region
+
+
+def pack_standing(standing: ScalingStanding) -> PackedStanding:
+    """The texts of a standing."""
+    return PackedStanding(
+        standing.workload,
+        standing.region,
+        encode_autoscaler(standing.state),
+        standing.scales,
+        encode_pending(standing.pending),
+        standing.decided_at,
+        standing.term,
+    )
+
+
+def unpack_standing(packed: PackedStanding) -> ScalingStanding:
+    """The standing in such texts.
+
+    Raises:
+        CorruptObjectError: one of them is none.
+    """
+    return ScalingStanding(
+        packed.workload,
+        packed.region,
+        decode_autoscaler(packed.state_json),
+        packed.scales,
+        decode_pending(packed.pending_json),
+        packed.decided_at,
+        packed.term,
+    )
 
 
 def encode_autoscaler(state: AutoscalerState) -> str:

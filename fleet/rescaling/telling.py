@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from fleet.rescaling.decision import AppliedRule, Proposal, ReplicaDecision
 from fleet.rescaling.metric_words import unobtainable
+from fleet.rescaling.pods import NO_NODE_WORDS
 from fleet.rescaling.policy import ScalingMode
 from fleet.rescaling.spec import AutoscalerSpec, MetricSpec, TargetType
 from fleet.rescaling.standing import LoggedDecision
@@ -95,6 +96,20 @@ METRICS_RULE = "metrics"
 def limits_of(rules: Iterable[AppliedRule]) -> list[AppliedRule]:
     """The rules that did something to what the metrics asked for."""
     return [one for one in rules if one.rule != METRICS_RULE]
+
+
+def with_waiting(logged: LoggedDecision, words: str) -> LoggedDecision:
+    """The row, and at its end who of those that are wanted has no node."""
+    if not words:
+        return logged
+    kept = logged.reason[: REASON_MAX_CHARS - len(words) - 2]
+    return logged._replace(reason=f"{kept}; {words}")
+
+
+def waiting_part(reason: str) -> str:
+    """What `with_waiting` has added; empty for nothing."""
+    head, found, tail = reason.rpartition(f" {NO_NODE_WORDS}: ")
+    return f"{head.rpartition('; ')[2]}{found}{tail}" if found else ""
 
 
 def log_hold(frame: Frame, at: datetime, current: int, why: str, limited_by: str) -> LoggedDecision:

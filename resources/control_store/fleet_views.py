@@ -7,6 +7,7 @@ parsed once per node, and counts are aggregates of the database.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -111,12 +112,16 @@ def shapes_and_placements(
     rows: list[tuple[Any, ...]],
 ) -> Iterator[tuple[AgentDeclaration, Placement]]:
     """Rows of `DECLARED` as records; an agent that nobody has placed has `unplaced`'s."""
+    moments: dict[int, datetime] = {}  # whole batches share theirs
     for row in rows:
         shape = AgentDeclaration(*row[:10])
         if row[10] is None:
             yield shape, unplaced(shape)
-        else:
-            yield shape, Placement._make((*row[:3], *row[10:16], from_us(row[16])))
+            continue
+        at = moments.get(row[16])
+        if at is None:
+            at = moments[row[16]] = from_us(row[16])
+        yield shape, Placement._make((*row[:3], *row[10:16], at))
 
 
 def _node_counts(now: int) -> sa.Select[Any]:

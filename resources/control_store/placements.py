@@ -9,13 +9,14 @@ is declared again; otherwise a forgotten process of the first life could write i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 
-from fleet.agents import Placement, RestartMode, RestartPolicy, Workload
+from fleet.agents import Placement, RestartMode, RestartPolicy, Workload, revision_of
 from fleet.errors import InvalidInputError
 from fleet.reports import AgentDeclaration
 from resources.control_store import schema
@@ -24,6 +25,9 @@ from resources.control_store.leadership import hold_leader_term
 from resources.control_store.placement_history import record_placements
 from resources.control_store.placement_limits import keep_within_limits
 from resources.control_store.times import from_us, to_us
+
+_REVISIONS_KEPT = 20_000
+"""Specifications whose revisions a process remembers: all of a large fleet's."""
 
 _INCOMING = sa.Table(
     "incoming_placements",
@@ -62,7 +66,15 @@ class SqlPlacements(Feature):
             found = connection.execute(
                 sa.select(schema.workloads).order_by(schema.workloads.c.workload)
             ).all()
-        return [_workload(row) for row in found]
+        return [_workload(*row) for row in found]
+
+    def revisions(self, workloads: Collection[str]) -> dict[str, str]:
+        """Revision of each of these workloads; one statement."""
+        table = schema.workloads
+        wanted = self._database.one_of(table.c.workload, workloads)
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(table).where(wanted)).all()
+        return {row.workload: _revision(*row) for row in rows}
 
     def declare_agents(self, agents: Sequence[AgentDeclaration]) -> None:
         """Insert or update agents; placements of known agents stay."""
@@ -222,15 +234,20 @@ def _workload_row(workload: Workload) -> dict[str, str]:
     }
 
 
-def _workload(row: sa.Row[Any]) -> Workload:
-    fields = json.loads(row.specification_json)
+@lru_cache(maxsize=_REVISIONS_KEPT)
+def _revision(workload: str, network_id: str, specification_json: str) -> str:
+    return revision_of(_workload(workload, network_id, specification_json))
+
+
+def _workload(workload: str, network_id: str, specification_json: str) -> Workload:
+    fields = json.loads(specification_json)
     restart = fields.pop("restart")
     restart["mode"] = RestartMode(restart["mode"])
     for name in ("command", "gpu_models"):
         fields[name] = tuple(fields.get(name, ()))
     return Workload(
-        workload=row.workload,
-        network_id=row.network_id,
+        workload=workload,
+        network_id=network_id,
         restart=RestartPolicy(**restart),
         **fields,
     )

@@ -26,12 +26,7 @@ from fleet.rescaling.standing import (
     ScalingStanding,
     scaled_step,
 )
-from fleet.rescaling.state_json import (
-    decode_autoscaler,
-    decode_pending,
-    encode_autoscaler,
-    encode_pending,
-)
+from fleet.rescaling.state_json import PackedStanding, pack_standing, unpack_standing
 from resources.control_store import schema
 from resources.control_store.database import Feature, trim
 from resources.control_store.fleet_views import (
@@ -85,25 +80,19 @@ class SqlScaling(Feature):
 
     def scaling_standings(self) -> list[ScalingStanding]:
         """All standings, by workload and region."""
-        statement = sa.select(_STANDINGS).order_by(_STANDINGS.c.workload, _STANDINGS.c.region)
+        return [unpack_standing(one) for one in self.packed_standings()]
+
+    def packed_standings(self) -> list[PackedStanding]:
+        """All standings, unread, by workload and region."""
+        names = [_STANDINGS.c[name] for name in PackedStanding._fields]
+        statement = sa.select(*names).order_by(_STANDINGS.c.workload, _STANDINGS.c.region)
         with self._database.read() as connection:
-            rows = connection.execute(statement).all()
-        return [
-            ScalingStanding(
-                row.workload,
-                row.region,
-                decode_autoscaler(row.state_json),
-                row.scales,
-                decode_pending(row.pending_json),
-                from_us_or_none(row.decided_at),
-                row.term,
-            )
-            for row in rows
-        ]
+            rows = driver_rows(connection, statement)
+        return [PackedStanding._make((*row[:5], from_us_or_none(row[5]), row[6])) for row in rows]
 
     def keep_scaling(
         self,
-        standings: Sequence[ScalingStanding],
+        standings: Sequence[ScalingStanding | PackedStanding],
         decisions: Sequence[LoggedDecision],
         *,
         term: int,
@@ -248,16 +237,11 @@ class SqlScaling(Feature):
 _LOGGED = tuple(_DECISIONS.c[name] for name in LoggedDecision._fields)
 
 
-def _standing_row(one: ScalingStanding) -> dict[str, Any]:
-    return {
-        "workload": one.workload,
-        "region": one.region,
-        "state_json": validate_text("state", encode_autoscaler(one.state)),
-        "scales": one.scales,
-        "pending_json": validate_text("pending", encode_pending(one.pending)),
-        "decided_at": to_us_or_none(one.decided_at),
-        "term": one.term,
-    }
+def _standing_row(one: ScalingStanding | PackedStanding) -> dict[str, Any]:
+    packed = one if isinstance(one, PackedStanding) else pack_standing(one)
+    validate_text("state", packed.state_json)
+    validate_text("pending", packed.pending_json)
+    return packed._asdict() | {"decided_at": to_us_or_none(packed.decided_at)}
 
 
 def _made_row(one: ScaleChange, now_us: int, term: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from resources.control_store.operator_orders import SqlOperatorOrders
 from resources.control_store.placement_history import SqlPlacementHistory
 from resources.control_store.placements import SqlPlacements
 from resources.control_store.quotas import SqlQuotas
+from resources.control_store.releases import SqlReleases
 from resources.control_store.roster import SqlRoster
 from resources.control_store.scaling import SqlScaling
 from resources.control_store.scaling_orders import SqlScalingOrders
@@ -35,6 +36,7 @@ class SqlControlStore(
     SqlNodes,
     SqlLeases,
     SqlPlacements,
+    SqlReleases,
     SqlPlacementHistory,
     SqlFleetViews,
     SqlHomes,

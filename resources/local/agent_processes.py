@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from fleet.agents import Placement, Workload, decide_restart
+from fleet.agents import Placement, Workload, decide_restart, revision_of
 from fleet.errors import InvalidInputError, NotFoundError, StaleEpochError
 from fleet.inventory import AgentPhase
 from fleet.reconcile import (
@@ -30,7 +30,7 @@ from fleet.reports import AgentReport
 from resources.local.agent_directory import AgentDirectory
 from resources.local.agent_logs import last_line
 from resources.local.agent_page import AgentFigures, render_agents
-from resources.local.agent_slot import Slot, revision_of, sample_some
+from resources.local.agent_slot import Slot, ended_report, sample_some
 from resources.local.endpoint_registrar import Answering
 from resources.local.start_pacer import StartPacer
 from resources.local.zygote_client import ZygoteClient
@@ -77,6 +77,8 @@ class AgentProcesses:
         self._now = steady_now
         self._on_failed = on_failed
         self._wanted: dict[str, tuple[Placement, Workload, str]] = {}
+        self._stopped: dict[str, Placement] = {}
+        """Placed here and told to stop: their end is reported under the epoch of that order."""
         self._slots: dict[str, Slot] = {}
         self._by_pid: dict[int, Slot] = {}
         self._by_ref: dict[int, Slot] = {}
@@ -108,6 +110,7 @@ class AgentProcesses:
             entry = (placed, known[placed.workload], revisions[placed.workload])
             wanted[placed.agent_id] = entry
         self._wanted = wanted
+        self._stopped = {one.agent_id: one for one in placements if one.desired == "stopped"}
         return self.tick()
 
     def tick(self) -> list[ReconcileAction]:
@@ -143,10 +146,12 @@ class AgentProcesses:
         self._held = reason
         self.tick()
 
-    def release(self) -> None:
-        """Start agents again; what was stopped by `hold` starts at the next tick."""
+    def release(self) -> list[ReconcileAction]:
+        """Start agents again, also those that `hold` stopped; nothing when nothing is held."""
+        if not self._held:
+            return []
         self._held = ""
-        self.tick()
+        return self.tick()
 
     async def evict(self, agent_id: str, epoch: int, grace_s: float) -> str:
         """Stop one agent; it stays down until it is placed anew. Returns once it is gone.
@@ -218,14 +223,20 @@ class AgentProcesses:
                         self._end(slot, -signal.SIGKILL, "the zygote ended")
 
     def reports(self) -> tuple[AgentReport, ...]:
-        """All slots for the node report, ordered by agent_id."""
+        """All slots for the node report, and who was stopped and has ended, by agent_id."""
         living = list(self._by_pid.values())
         at_s = asyncio.get_running_loop().time()
         self._next_sample = sample_some(living, self._next_sample, SAMPLES_PER_REPORT, at_s)
         beats = {entry.agent_id: entry.heartbeat_at for entry in self._directory.entries()}
-        return tuple(
-            self._slots[agent_id].report(beats.get(agent_id)) for agent_id in sorted(self._slots)
-        )
+        ended = {
+            agent_id: ended_report(placed)
+            for agent_id, placed in self._stopped.items()
+            if not (slot := self._slots.get(agent_id)) or not slot.alive
+        }
+        told = {
+            agent_id: slot.report(beats.get(agent_id)) for agent_id, slot in self._slots.items()
+        } | ended
+        return tuple(told[agent_id] for agent_id in sorted(told))
 
     def answering(self) -> list[Answering]:
         """The agents that run and were not told to stop, as discovery is to have them."""

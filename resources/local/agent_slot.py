@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -123,10 +122,24 @@ class Slot:
         self.sampled = (at_s, stat.cpu_s)
 
 
-def revision_of(workload: Workload) -> str:
-    """A digest of what the process is made from; other fields may change while it runs."""
-    made_from = [workload.function, workload.command, sorted(workload.arguments.items())]
-    return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
+def ended_report(placed: Placement) -> AgentReport:
+    """What the node says of an agent that it was told to stop, once no process of it is left.
+
+    It bears the epoch of that order: under it, and any older one, nothing of the agent will start
+    here again (`fleet.placement.ending`).
+    """
+    return AgentReport(
+        agent_id=placed.agent_id,
+        epoch=placed.epoch,
+        phase=AgentPhase.STOPPED,
+        pid=None,
+        started_at=None,
+        heartbeat_at=None,
+        restarts=0,
+        cpu_percent=None,
+        rss_bytes=None,
+        reason=placed.reason,
+    )
 
 
 def sample_some(slots: Sequence[Slot], first: int, count: int, at_s: float) -> int:

@@ -59,6 +59,7 @@ class RunningNode:
         self._collector = NodeCollector(spec.node.node_id, spec.node.region)
         self._reconcile_lock = asyncio.Lock()
         self._reconcile_asked = asyncio.Event()
+        self._leases_begun = self._leases_served = 0
         self.store: ControlStore | None = None
         """None until it was reached."""
         self.heartbeat: Heartbeat | None = None
@@ -130,23 +131,33 @@ class RunningNode:
         if store is None:
             raise StoreUnavailableError("the control store has not been reached yet")
         async with self._reconcile_lock:
-            node_id = self._spec.node.node_id
+            node_id, begun = self._spec.node.node_id, self._leases_begun
             placements = await asyncio.to_thread(store.placements, node_id)
             workloads = await asyncio.to_thread(store.workloads)
-            return len(self._processes.reconcile(placements, workloads))
+            actions = self._processes.reconcile(placements, workloads)
+            is_current = begun == self._leases_begun and self._lease.held
+            if is_current and self._leases_served < begun and self.stop_reason is None:
+                self._leases_served = begun
+                actions += self._processes.release()
+            return len(actions)
 
-    def ask_reconcile(self) -> None:
-        """Let `follow_placements` look at once."""
+    def begin_lease(self) -> None:
+        """A lease is held (again): start agents, as soon as their placements were read under it.
+
+        What was read before may be over: agents that were stopped or moved while this node was
+        silent would start once more.
+        """
+        self._leases_begun += 1
         self._reconcile_asked.set()
 
     async def follow_placements(self) -> None:
         """Reconcile for ever: at each interval, and when asked to."""
         while True:
+            self._reconcile_asked.clear()  # who asks while the answer is under way is answered next
             try:
                 await self.reconcile_now()
             except TransientError as error:
                 _log.warning("placements: %s", error)
-            self._reconcile_asked.clear()
             with suppress(TimeoutError):
                 interval_s = self._spec.reconcile_interval_s
                 await asyncio.wait_for(self._reconcile_asked.wait(), interval_s)

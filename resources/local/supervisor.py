@@ -301,8 +301,7 @@ class Supervisor:
         detail = f"boot {self.boot_id}, term {self._lease.term}"
         self._record(kind, self.spec.node.node_id, detail)
         if not self._stopping.is_set():
-            self._processes.release()
-            self._node.ask_reconcile()
+            self._node.begin_lease()
 
     def _on_lease_lost(self, reason: str) -> None:
         if self._stopping.is_set():

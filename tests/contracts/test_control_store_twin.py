@@ -65,6 +65,7 @@ STEPS = st.lists(
         st.tuples(st.just("declare_agents"), DECLARED),
         st.tuples(st.just("retire_agents"), st.lists(AGENTS, max_size=2)),
         st.tuples(st.just("place_agents"), st.lists(PLACEMENTS, max_size=6)),
+        st.tuples(st.just("release_ended")),
         st.tuples(st.just("put_states"), st.lists(PUTS, max_size=6)),
         st.tuples(st.just("declare_node"), NODES, REGIONS),
         st.tuples(st.just("retire_nodes"), st.lists(NODES, max_size=1)),
@@ -124,6 +125,7 @@ class History:
             "declare_agents": self.store.declare_agents,
             "retire_agents": self.store.retire_agents,
             "place_agents": self.store.place_agents,
+            "release_ended": lambda: [one[:-1] for one in self.store.release_ended()],
             "put_states": self._put,
             "declare_node": lambda node, region: self.store.declare_nodes(
                 [NodeDeclaration(node, region, "z", 1, 1)]
@@ -180,8 +182,9 @@ class History:
         """Everything that the port lets one see, without times that are the store's own."""
         store = self.store
         seen: dict[str, Any] = {
-            "placements": store.placements(),
-            "of n1 in eu": store.placements("n1", "eu"),
+            "placements": [placed[:-1] for placed in store.placements()],
+            "of n1 in eu": [placed[:-1] for placed in store.placements("n1", "eu")],
+            "last nodes": store.last_nodes(["a", "b", "c", "a-b", "a.b"]),
             "agents": store.agents(),
             "agents of us": store.agents("us"),
             "changes": [change[:6] for change in store.state_changes(0, 1000)],
@@ -196,6 +199,7 @@ class History:
         }
         if self.harness.exact_times:
             seen["exact"] = (
+                store.placements(),
                 store.nodes(),
                 store.fleet_counts(),
                 store.state_changes(0, 1000),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from threading import RLock
 
@@ -21,6 +21,7 @@ from fleet.agents import (
     Workload,
     decide_put,
     plan_restore,
+    revision_of,
 )
 from fleet.errors import (
     CorruptObjectError,
@@ -33,10 +34,12 @@ from fleet.inventory import Agent, AgentPhase, AgentStateInfo, Gpu, Node, NodePh
 from fleet.journal import JournalEntry
 from fleet.leases import Lease, is_lease_live, node_lease_name
 from fleet.names import validate_text
+from fleet.placement.ending import HostStanding, plan_releases
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import LeaseResult, LeaseWish, PutResult, ReportResult
 from fleet.reports import (
     AgentDeclaration,
+    AgentReport,
     NodeDeclaration,
     NodeReport,
     RegionCounts,
@@ -192,9 +195,11 @@ class InMemoryControlStore(
 
     def _is_silent(self, node_id: str) -> bool:
         """Reported once, but the lease is over."""
+        return node_id in self._reports and not self._holds_lease(node_id)
+
+    def _holds_lease(self, node_id: str) -> bool:
         lease = self._leases.get(node_lease_name(node_id))
-        live = lease is not None and lease.holder != "" and is_lease_live(lease, self.clock.now())
-        return node_id in self._reports and not live
+        return lease is not None and lease.holder != "" and is_lease_live(lease, self.clock.now())
 
     def gpus(self, region: str | None = None) -> list[Gpu]:
         """All GPUs as last reported."""
@@ -317,6 +322,12 @@ class InMemoryControlStore(
         with self._lock:
             return [self._workloads[name] for name in sorted(self._workloads)]
 
+    def revisions(self, workloads: Collection[str]) -> dict[str, str]:
+        """Looked at one by one."""
+        with self._lock:
+            return {name: revision_of(self._workloads[name]) for name in sorted(workloads)
+                    if name in self._workloads}  # fmt: skip
+
     def declare_agents(self, agents: Sequence[AgentDeclaration]) -> None:
         """Insert or update agents."""
         with self._lock:
@@ -374,6 +385,26 @@ class InMemoryControlStore(
             swaps.append((placed, last))
         return swaps
 
+    def release_ended(self) -> list[Placement]:
+        """Looked at one by one."""
+        with self._lock:
+            released = plan_releases(
+                self.placements(), self._standings_of_nodes(), self._said(), self.clock.now()
+            )
+            return self.place_agents(released) if released else []
+
+    def _standings_of_nodes(self) -> dict[str, HostStanding]:
+        return {
+            name: HostStanding.LIVE if self._holds_lease(name) else HostStanding.SILENT
+            for name in self._declared_nodes
+        }
+
+    def _said(self) -> dict[str, dict[str, AgentReport]]:
+        return {
+            node_id: {agent.agent_id: agent for agent in report.agents}
+            for node_id, (report, _) in self._reports.items()
+        }
+
     def placements(self, node_id: str | None = None, region: str | None = None) -> list[Placement]:
         """Placements, ordered by agent_id."""
         with self._lock:
@@ -391,10 +422,7 @@ class InMemoryControlStore(
                 (shape, self._placements.get(agent_id) or unplaced(shape))
                 for agent_id, shape in sorted(self._agents.items())
             ]
-            reports = {
-                node_id: {agent.agent_id: agent for agent in report.agents}
-                for node_id, (report, _) in self._reports.items()
-            }
+            reports = self._said()
             silent = frozenset(node_id for node_id in self._reports if self._is_silent(node_id))
         here = [pair for pair in pairs if region in {None, pair[1].region}]
         return merge_agents(here, reports, silent)

@@ -245,6 +245,15 @@ class InMemoryIncidents:
             mine = [row for row in self._history if row.agent_id == agent_id]
         return sorted(mine, key=lambda row: row.epoch, reverse=True)[:limit]
 
+    def last_nodes(self, agent_ids: Sequence[str]) -> dict[str, str]:
+        """The last row with a node, agent by agent."""
+        found = {}
+        for agent_id in agent_ids:
+            nodes = [row.node_id for row in self.agent_placements(agent_id) if row.node_id]
+            if nodes:
+                found[agent_id] = nodes[0]
+        return found
+
     def trim_placement_history(self, before: datetime) -> int:
         """Remove old rows."""
         with self._lock:

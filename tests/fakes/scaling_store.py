@@ -27,6 +27,7 @@ from fleet.rescaling.standing import (
     scaling_subject,
     validate_order,
 )
+from fleet.rescaling.state_json import PackedStanding, pack_standing, unpack_standing
 
 
 class InMemoryScaling:
@@ -73,9 +74,13 @@ class InMemoryScaling:
         with self._lock:
             return [self._standings[key] for key in sorted(self._standings)]
 
+    def packed_standings(self) -> list[PackedStanding]:
+        """Packed one by one."""
+        return [pack_standing(one) for one in self.scaling_standings()]
+
     def keep_scaling(
         self,
-        standings: Sequence[ScalingStanding],
+        standings: Sequence[ScalingStanding | PackedStanding],
         decisions: Sequence[LoggedDecision],
         *,
         term: int,
@@ -83,7 +88,8 @@ class InMemoryScaling:
         """One after another."""
         with self._lock:
             self.demand_scaling_term(term)
-            for one in standings:
+            for given in standings:
+                one = unpack_standing(given) if isinstance(given, PackedStanding) else given
                 before = self._standings.get(one.key)
                 if before is None or before.scales == one.scales:
                     self._standings[one.key] = one

@@ -98,6 +98,12 @@ class ScalingWorld:
         )
         self.started: dict[tuple[str, int], datetime] = {}
         self.starting_s = 0.0
+        self.cpu_percent = 1.0
+        """Of every agent; it is allocated a tenth of a core."""
+        self.unsampled: set[str] = set()
+        """Agents whose nodes have not measured them yet."""
+        self.lingering: set[str] = set()
+        """Agents whose processes do not end though they were told to."""
         self.beat()
 
     def beat(self) -> None:
@@ -118,7 +124,7 @@ class ScalingWorld:
                 self.started.setdefault((one.agent_id, one.epoch), now),
                 now,
                 0,
-                1.0,
+                None if one.agent_id in self.unsampled else self.cpu_percent,
                 1000,
                 "",
             )
@@ -126,6 +132,13 @@ class ScalingWorld:
             if one.desired == "running"
             and (now - one.updated_at).total_seconds()
             >= self.starting_s * ("scaled" in one.agent_id)
+        )
+        agents += tuple(
+            AgentReport(
+                one.agent_id, one.epoch, AgentPhase.STOPPED, None, None, None, 0, None, None, "told"
+            )
+            for one in self.store.placements(node_id)
+            if one.desired == "stopped" and one.agent_id not in self.lingering
         )
         return NodeReport(
             node_id, "boot", 1, f"{node_id}:1", now, now, None, None, None, agents, ()

@@ -18,6 +18,7 @@ from fleet.ports.state_rescue import RescuedState
 from ops.failover_jobs import failover_request
 from ops.failover_run import carry_out
 from ops.failover_states import RESTORE_ATTEMPTS
+from ops.placement import place_waiting
 from tests.ops.failover_world import TTL_S, BackupOf, CrashedError, CrashingCalls, FailoverWorld
 
 LOST = tuple(f"eu-1-a{n}" for n in range(4))
@@ -45,6 +46,27 @@ def test_the_agents_of_a_silent_node_run_elsewhere_with_their_states() -> None:
     assert incident.losses.moved == 4
     steps = [one.step for one in incident.timeline]
     assert steps == ["recheck", "fence", "plan", "restore", "move", "start", "ready"]
+
+
+def test_a_stopped_agent_of_a_lost_node_is_left_alone_and_comes_back_with_its_state() -> None:
+    """Nobody moves what does not run; its room is nobody's any more, its state is its own."""
+    world = FailoverWorld()
+    stopped = world.store.placements("eu-1")[0]
+    world.store.place_agents([stopped._replace(desired="stopped", reason="scaled to 7 in eu")])
+    world.kill("eu-1")
+    world.pass_time(3)
+    result = carry_out(world.ports(), world.order("eu-1"))
+    assert {one.agent_id for one in result.placed} == {*LOST} - {stopped.agent_id}
+    (released,) = world.store.release_ended()
+    assert (released.agent_id, released.node_id) == (stopped.agent_id, "")
+    world.store.place_agents([released._replace(desired="running")])
+    place_waiting(world.store, ["eu-2"], now=world.clock.now(), term=world.leader.term)
+    (back,) = [one for one in world.store.placements("eu-2") if one.agent_id == stopped.agent_id]
+    state = world.store.state(stopped.agent_id)
+    assert state is not None
+    assert state.body == b"state of " + stopped.agent_id.encode()
+    assert not world.put(stopped.agent_id, b"of a zombie", epoch=stopped.epoch)
+    assert world.put(stopped.agent_id, b"later", epoch=back.epoch)
 
 
 def test_a_process_that_ended_needs_no_waiting() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fleet.agents import Workload
 from fleet.controller_view import ControllerView
 from fleet.costs.prices import PriceBook, ResourceRates
 from fleet.errors import LeaseLostError
@@ -15,18 +16,22 @@ from fleet.failover.records import ControllerState
 from fleet.incidents import IncidentKind, IncidentOpening
 from fleet.leases import RESCALING_LEASE
 from fleet.placement.quotas import NetworkLimits, ResourceQuota
-from fleet.rescaling.policy import CalendarWindow, CostCeiling, ScalingMode
+from fleet.reports import AgentDeclaration
+from fleet.rescaling.policy import CalendarWindow, CostCeiling, ScalingMode, WorkloadScaling
 from fleet.rescaling.scale_order import batch_key
-from fleet.rescaling.standing import APPROVAL, HOLD, ScalingOrder
+from fleet.rescaling.spec import AutoscalerSpec, MetricKind, MetricSpec, TargetType
+from fleet.rescaling.standing import APPROVAL, HOLD, LoggedDecision, ScalingOrder
+from ops.placement import place_waiting
 from ops.rescaling_run import recheck, scale, wait_ready
 from tests.ops.failover_world import CrashedError
-from tests.ops.scaling_world import ScalingWorld, scaling
+from tests.ops.scaling_world import FAST, ScalingWorld, scaling
 
 
 class CrashingCalls:
     """A store whose n-th writing call kills the caller, before or after it took effect."""
 
-    WRITES = ("append_journal", "apply_scales", "place_agents", "lift_scaling", "keep_scaling")
+    WRITES = ("append_journal", "apply_scales", "place_agents", "lift_scaling", "keep_scaling",
+              "release_ended")  # fmt: skip
 
     def __init__(self, store: Any, crash_at: int, *, after: bool) -> None:
         """Count from 0; -1 never crashes."""
@@ -324,6 +329,108 @@ def test_a_quota_bounds_what_is_asked_for() -> None:
     assert "the quota has room for 1 more" in look.decisions[0].reason
     world.carry_out(look)
     assert len(world.wanted()) == 3
+
+
+def test_room_and_quota_of_agents_that_have_ended_are_free_for_others() -> None:
+    """Until its process has ended a stopped agent counts, and comes back first; not after it."""
+    world = ScalingWorld()
+    controller = world.controller()
+    world.store.declare_network_limits([NetworkLimits("net", ResourceQuota(agents=2))])
+    placed = world.store.placements()[1]
+    world.lingering.add(placed.agent_id)
+    world.store.place_agents([placed._replace(desired="stopped", reason="scaled to 1 in eu")])
+    world.beat()
+    world.queue(45)
+    ordered = controller.look()
+    assert ordered.decisions[0].desired == 2, "its own room is counted for it alone"
+    assert world.store.network_uses(["net"])["net"].agents == 2
+    world.lingering.clear()
+    world.pass_time(15)
+    world.queue(45)
+    assert controller.look().decisions[0].desired == 2
+    assert world.store.network_uses(["net"])["net"].agents == 1
+    world.carry_out(ordered)
+    back = world.store.placements()[1]
+    assert (back.node_id, back.desired) == ("eu-2", "running")
+    assert back.reason == "back on eu-2, where it was"
+
+
+def test_who_comes_back_and_finds_no_room_is_parked_and_the_decision_says_so() -> None:
+    """Somebody else has taken the place meanwhile; nobody is squeezed in, none is forgotten."""
+    world = ScalingWorld(cpu_milli=100)
+    controller = world.controller()
+    placed = world.store.placements()[1]
+    world.store.place_agents([placed._replace(desired="stopped", reason="scaled to 1 in eu")])
+    world.beat()
+    controller.look()
+    other = AgentDeclaration("other", "net", "batch", "eu", 100, 1)
+    world.store.declare_agents([other])
+    place_waiting(world.store, ["eu-1", "eu-2"], now=world.clock.now(), term=0)
+    world.queue(20)
+    look = controller.look()
+    world.carry_out(look)
+    parked = world.store.placements()[1]
+    assert (parked.desired, parked.node_id) == ("parked", "")
+    (told,) = controller.look().decisions
+    assert "1 of 2 have no node: parked: no node of eu has room" in told.reason
+    (kept,) = world.store.scaling_decisions(limit=1)
+    assert kept.reason == told.reason, "written down at once, not five minutes later"
+    world.store.retire_agents(["other"])
+    place_waiting(world.store, ["eu-1", "eu-2"], now=world.clock.now(), term=0)
+    assert world.store.placements()[1].node_id == "eu-2"
+
+
+def test_a_release_between_plan_and_commit_costs_no_agent() -> None:
+    """The plan wanted it back on its node; its room was given back meanwhile; it waits for one."""
+    world = ScalingWorld()
+    controller = world.controller()
+    placed = world.store.placements()[1]
+    world.lingering.add(placed.agent_id)
+    world.store.place_agents([placed._replace(desired="stopped", reason="scaled to 1 in eu")])
+    world.beat()
+    world.queue(15)
+    look = controller.look()
+    world.lingering.clear()
+    world.beat()
+
+    class Releasing:
+        """Somebody else releases before the change is made."""
+
+        def __getattr__(self, name: str) -> Any:
+            """The store's own."""
+            if name == "apply_scales":
+                world.store.release_ended()
+            return getattr(world.store, name)
+
+    world.carry_out(look, Releasing())
+    assert len(world.wanted()) == 2
+    assert world.store.placements()[1].node_id == "eu-2"
+
+
+def test_a_rollout_raises_nothing_while_new_agents_have_no_samples() -> None:
+    """They idle in no average and are waited for; the same load without a rollout raises."""
+    cpu = MetricSpec(MetricKind.RESOURCE, "cpu", TargetType.UTILIZATION, 50)
+    spec = AutoscalerSpec("chat", (cpu,), 1, 6, FAST)
+
+    def decided(*, rolled: bool) -> LoggedDecision:
+        world = ScalingWorld(WorkloadScaling("chat", spec, ScalingMode.AUTO))
+        controller = world.controller()
+        world.cpu_percent = 5.0
+        program = Workload("chat", "net", function="m:f")
+        world.store.declare_workloads([program])
+        world.pass_time(400)
+        controller.look()
+        if rolled:
+            world.store.declare_workloads([replace(program, arguments={"model": "new"})])
+        world.cpu_percent = 15.0
+        world.unsampled = {"eu-chat-2"}
+        world.pass_time(15)
+        return controller.look().decisions[0]
+
+    assert decided(rolled=False).desired == 3
+    held = decided(rolled=True)
+    assert (held.desired, held.limited_by) == (2, "rollout")
+    assert "a rollout is under way, 1 pods have no sample yet" in held.reason
 
 
 def test_a_cost_ceiling_is_held_by_the_price_book() -> None:

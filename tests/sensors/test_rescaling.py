@@ -10,6 +10,7 @@ import pytest
 from assets.scaling_checks import CLAIMS, judge_rescaling
 from fleet.declaration import FleetDeclaration
 from fleet.heartbeats import HeartbeatPolicy
+from fleet.placement.quotas import NetworkLimits, ResourceQuota
 from fleet.ports.notifier import Alert
 from fleet.rescaling.tables import SCALING_DECISIONS, ScalingDecisionRow
 from ops.backup_rows import read_rows
@@ -163,7 +164,7 @@ def test_people_are_told_once_that_metrics_are_gone_and_once_that_they_are_back(
 
 
 def test_the_claims_turn_red(location: Location) -> None:
-    """Blind, flapping, outside of the limits, and an agent that nobody has placed."""
+    """Blind, flapping, outside of limits and quota, and an agent that nobody has placed."""
     world = location.world
     controller = world.controller()
     for depth in (45, 1, 45, 1, 45, 1, 45):
@@ -181,5 +182,6 @@ def test_the_claims_turn_red(location: Location) -> None:
     agent = world.store.scaled_agents(["chat"])[0].declaration
     world.clock.advance(200)
     world.store.declare_agents([agent._replace(agent_id="eu-chat-9")])
+    world.store.declare_network_limits([NetworkLimits("net", ResourceQuota(agents=1))])
     verdicts = judge_rescaling(world.store, world.declaration, world.clock)
     assert [name for name, one in verdicts.items() if one.passed] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from random import Random
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import InvalidInputError
-from fleet.rescaling.batch import changes, decide_many, unapplied_many
+from fleet.rescaling.batch import changes, decide_many, unapplied_all, unapplied_many
 from fleet.rescaling.batch_columns import READY_UNKNOWN, observation_batch
 from fleet.rescaling.batch_specs import NONE_US, spec_batch
 from fleet.rescaling.batch_states import empty_state_batch, state_batch
@@ -113,6 +114,29 @@ def test_columns_that_do_not_belong_together_are_refused() -> None:
         decide_many(specs, moved, empty_state_batch(2), NOW)
     with pytest.raises(InvalidInputError, match="observations"):
         observation_batch(specs, [busy(3, 900)])
+
+
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+def test_what_nobody_has_done_is_forgotten_at_once_as_one_by_one(seed: int, zero: bool) -> None:
+    """Over several reconciles of any workloads, faults and states."""
+    rng = Random(seed)
+    specs = [draw_spec(rng) for _ in range(12)]
+    batch = spec_batch(specs, ControllerOptions(scale_to_zero=zero))
+    state = state_batch([draw_state(rng) for _ in specs])
+    changed = 0
+    for step in range(4):
+        now = NOW + timedelta(seconds=15 * step)
+        looks = [draw_observation(rng, spec, rng.randrange(12), now) for spec in specs]
+        decided = decide_many(batch, observation_batch(batch, looks), state, now)
+        kept = unapplied_all(decided)
+        for index, spec in enumerate(specs):
+            before = state.state(batch, index)
+            alone = unapplied(spec, decided.decision(index), before).state
+            assert kept.state(batch, index) == alone
+        changed += int(decided.is_change.sum())
+        state = kept if rng.random() < 0.5 else decided.state
+    assert changed
 
 
 def test_changes_that_were_not_made_are_forgotten_in_columns_too() -> None:

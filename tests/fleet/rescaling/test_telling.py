@@ -12,6 +12,7 @@ from fleet.controller_view import ControllerView, KeptView, WatchedRegion
 from fleet.failover.records import ControllerState, RegionState
 from fleet.incidents import IncidentHeader, IncidentKind, IncidentState, Severity
 from fleet.operator_orders import UNTOUCHED, Automation
+from fleet.placement.quotas import NetworkLimits, ResourceQuota, ResourceUse
 from fleet.rescaling.brakes import read_brakes
 from fleet.rescaling.decision import AppliedRule, Proposal, ReplicaDecision
 from fleet.rescaling.hpa import decide_replicas
@@ -19,6 +20,7 @@ from fleet.rescaling.judging import (
     check_flapping,
     check_limits,
     check_placed,
+    check_quotas,
     check_sources,
     count_turns,
 )
@@ -146,6 +148,11 @@ def test_claims_hold_or_name_who_breaks_them() -> None:
     assert check_limits([logged("scale-up")]).passed
     assert check_limits([logged("ordered", desired=50)]).passed
     assert not check_limits([logged("scale-up", desired=10)]).passed
+    quota = [NetworkLimits("net", ResourceQuota(agents=2, cpu_milli=5)), NetworkLimits("free")]
+    assert check_quotas(quota, {"net": ResourceUse(2, 5, 9)}).passed
+    over = check_quotas(quota, {"net": ResourceUse(2, 6, 9)})
+    assert [(one.subject, one.detail) for one in over.offenders] == [("net", "cpu_milli 6 of 5")]
+    assert check_quotas(quota, {}).numbers["checked"] == 1
     waves = [logged(word, 600 * n) for n, word in enumerate(["scale-up", "scale-down"] * 3)]
     assert not check_flapping(waves, NOW).passed
     assert check_flapping(waves[:5], NOW).passed

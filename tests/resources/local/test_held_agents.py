@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fleet.agents import Placement
+from fleet.inventory import AgentPhase
 from resources.local.agent_directory import AgentDirectory
 from resources.local.agent_processes import AgentProcesses
 from resources.local.zygote_client import AgentProgram
@@ -66,5 +67,45 @@ def test_an_agent_that_ends_after_the_lease_is_back_starts_again(
         processes.release()
         await asyncio.sleep(0.05)
         assert zygote.spawned == 2
+
+    asyncio.run(scenario())
+
+
+def test_the_end_of_a_stopped_agent_is_reported_under_the_order_to_stop(tmp_path: Path) -> None:
+    """Not before its process is reaped, and not under the epoch that it ran under."""
+
+    async def scenario() -> None:
+        clock, zygote = ManualClock(), Zygote()
+        processes = AgentProcesses(
+            zygote,  # type: ignore[arg-type]
+            AgentDirectory(clock),
+            environment={},
+            log_dir=tmp_path,
+            stop_grace_s=5.0,
+            steady_now=clock.now,
+            on_failed=lambda *_: None,
+        )
+        placed = Placement("a", "net", "w", "n1", "eu", 1, 0, "running", "", clock.now())
+        other = placed._replace(agent_id="b", epoch=4, desired="stopped", reason="scaled to 1")
+        work = [shell("w", "true")]
+
+        def told() -> list[tuple[str, int, AgentPhase]]:
+            return [(one.agent_id, one.epoch, one.phase) for one in processes.reports()]
+
+        ended = ("b", 4, AgentPhase.STOPPED)
+        processes.release()
+        processes.reconcile([placed, other], work)
+        await asyncio.sleep(0.05)
+        processes.handle({"event": "started", "ref": 1, "pid": 11})
+        assert told() == [("a", 1, AgentPhase.RUNNING), ended]
+        stopped = placed._replace(epoch=2, desired="stopped")
+        processes.reconcile([stopped, other], work)
+        assert (11, signal.SIGTERM) in zygote.signals
+        assert told() == [("a", 1, AgentPhase.RUNNING), ended], "its process may still work"
+        processes.handle({"event": "exited", "pid": 11, "code": -signal.SIGTERM})
+        assert told() == [("a", 2, AgentPhase.STOPPED), ended]
+        await asyncio.sleep(0.05)
+        processes.reconcile([], work)
+        assert told() == []
 
     asyncio.run(scenario())

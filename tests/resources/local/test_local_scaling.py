@@ -27,6 +27,12 @@ def running(fleet: Fleet) -> dict[str, int]:
     }
 
 
+def held(fleet: Fleet) -> int:
+    """Agents that count for a node, once those that have ended were taken off theirs."""
+    fleet.store.release_ended()
+    return sum(bool(one.node_id) for one in fleet.store.placements())
+
+
 def done(fleet: Fleet) -> int:
     """Tasks that the workers' durable states tell of."""
     infos = fleet.store.state_infos()
@@ -60,6 +66,7 @@ def test_agents_multiply_work_and_go_again_with_all_they_knew() -> None:
         eventually(lambda: len(running(fleet)) == 1, "the first worker runs", timeout_s=60.0)
         rescale(fleet, 4, 0, term)
         pids = running(fleet)
+        places = {one.agent_id: one.node_id for one in fleet.store.placements()}
         queue.put(TASKS)
         eventually(
             lambda: queue.waiting() == 0 and not any((path / "taken").iterdir()),
@@ -71,7 +78,12 @@ def test_agents_multiply_work_and_go_again_with_all_they_knew() -> None:
         for name, pid in pids.items():
             if name != left:
                 eventually(lambda pid=pid: read_stat(pid) is None, f"{name} is gone")  # type: ignore[misc]
+        eventually(lambda: held(fleet) == 1, "those that have ended give their room back")
+        were = {name: node_id for name, node_id in places.items() if name != left}
         rescale(fleet, 3, 2, term)
         assert len({*running(fleet)} & {*pids}) == 3, "those that were stopped came back first"
+        for one in fleet.store.placements():
+            if one.desired == "running" and one.agent_id != left:
+                assert one.node_id == were[one.agent_id], "where they had been"
         rescale(fleet, 0, 3, term)
         assert done(fleet) == TASKS
