@@ -78,9 +78,17 @@ def plan_vault(
         guards,
         head=facts.state.head,
         now=now,
+        thinned_seq=_newest_forget(vault),
         approved=facts.approvals.forgets,
     )
     return VaultPlan(vault.network_id, region, policy, guards, now, plan)
+
+
+def _newest_forget(vault: NetworkVault) -> int | None:
+    """Number of the newest forget record, of a plan or of a person."""
+    records = reversed(vault.log.records)
+    forgets = (one.position.seq for one in records if isinstance(one.record, ForgetRecord))
+    return next(forgets, None)
 
 
 def store_plan(vault: NetworkVault, decided: VaultPlan) -> str:
