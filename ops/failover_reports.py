@@ -150,9 +150,10 @@ def record_incidents_op(
         evidence = commit_rows(lake, INCIDENTS, FLEET, rows, IncidentRow, now)
     context.add_asset_metadata(
         {
-            **evidence,
-            **number_evidence(total_incidents(rows, now)),
+            # The page shows them in this order: what a person on call reads comes first.
             "stories": dg.MetadataValue.md(tell_stories(found, now)),
+            **number_evidence(total_incidents(rows, now)),
+            **evidence,
         }
     )
 
@@ -189,8 +190,12 @@ def tell_stories(incidents: Iterable[Incident], now: datetime) -> str:
 
 
 def _escaped(line: str) -> str:
-    """A line that Markdown shows as it is; what stands between backticks may stay."""
-    return line.replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")
+    """A line that Markdown shows as it is; what stands between backticks is shown so already."""
+    outside = line.split("`")
+    outside[::2] = [
+        part.replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_") for part in outside[::2]
+    ]
+    return "`".join(outside)
 
 
 @dg.op(

@@ -59,6 +59,8 @@ def test_an_incident_is_a_row_with_its_times_and_its_story(runs: FailoverRuns) -
     assert told["recovery_s_newest"] == row["recovery_s"] == took_s
     assert "Node eu-1 in eu" in told["stories"]
     assert "nothing is lost" in told["stories"]
+    assert not any("\\" in part for part in told["stories"].split("`")[1::2])
+    assert next(iter(told)) == "stories"
 
 
 def test_a_silence_is_dated_back_so_that_detection_is_a_time(runs: FailoverRuns) -> None:
