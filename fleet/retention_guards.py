@@ -103,7 +103,7 @@ def plan_guarded_retention(
         guards: the numbers of the guards.
         head: number of the last record that the facts come from.
         now: the store's time, aware.
-        thinned_seq: number of the newest record that forgot any; None when none ever did.
+        thinned_seq: number of the newest record by which a plan was applied; None for none yet.
         approved: ids that a person has approved to be forgotten; they do not count for the brake.
             No approval makes a plan forget what a rule or another guard keeps.
 

@@ -78,17 +78,18 @@ def plan_vault(
         guards,
         head=facts.state.head,
         now=now,
-        thinned_seq=_newest_forget(vault),
+        thinned_seq=_newest_thinning(vault),
         approved=facts.approvals.forgets,
     )
     return VaultPlan(vault.network_id, region, policy, guards, now, plan)
 
 
-def _newest_forget(vault: NetworkVault) -> int | None:
-    """Number of the newest forget record, of a plan or of a person."""
-    records = reversed(vault.log.records)
-    forgets = (one.position.seq for one in records if isinstance(one.record, ForgetRecord))
-    return next(forgets, None)
+def _newest_thinning(vault: NetworkVault) -> int | None:
+    """Number of the newest forget record that carried a plan out."""
+    for one in reversed(vault.log.records):
+        if isinstance(one.record, ForgetRecord) and "plan" in one.extra:
+            return one.position.seq
+    return None
 
 
 def store_plan(vault: NetworkVault, decided: VaultPlan) -> str:
