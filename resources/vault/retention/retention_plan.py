@@ -88,7 +88,8 @@ def _newest_thinning(vault: NetworkVault) -> int | None:
     """Number of the newest forget record that carried a plan out."""
     for one in reversed(vault.log.records):
         if isinstance(one.record, ForgetRecord) and "plan" in one.extra:
-            return one.position.seq
+            seq: int = one.position.seq
+            return seq
     return None
 
 
