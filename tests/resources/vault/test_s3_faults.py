@@ -80,7 +80,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         moto_server() as url,
         fault_proxy(url) as proxy,
         aws_client("s3", url, 60) as direct,
-        aws_client("s3", proxy.url, 1.0) as through,
+        aws_client("s3", proxy.url, 2.0) as through,
     ):
         yield Site(proxy, direct, through, history, objects, {})
     shutil.rmtree(root)
