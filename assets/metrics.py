@@ -17,6 +17,7 @@ from ops.metrics import build_roll_up_op, retain_metrics_op
 
 GROUP = "metrics"
 SAMPLES, OPEN, RETENTION = "metric_samples", "rollup_open", "metric_retention"
+OVERVIEW = "fleet_overview"
 
 HOURLY = dg.FreshnessPolicy.time_window(
     fail_window=timedelta(hours=4), warn_window=timedelta(hours=2)
@@ -33,7 +34,7 @@ _LOWER_NAMES: Mapping[Level, str] = {
 
 
 def build_metric_specs() -> list[dg.AssetSpec]:
-    """What Dagster does not make: the samples, and the view of what is not rolled up yet."""
+    """What no run makes: the samples, the view of open hours, and the overview of the fleet."""
     return [
         dg.AssetSpec(
             SAMPLES,
@@ -52,6 +53,20 @@ def build_metric_specs() -> list[dg.AssetSpec]:
                 "Records of hours that are still open, made from samples when they are asked for "
                 "(`open_records` of the metric store); never stored.\n\nGrain: one series and "
                 "bucket. Source: `metric_samples`. Freshness: that of the samples."
+            ),
+            group_name=GROUP,
+            owners=OWNERS,
+            kinds={"view"},
+            deps=[SAMPLES],
+        ),
+        dg.AssetSpec(
+            OVERVIEW,
+            description=(
+                "The fleet at a glance: nodes, agents, tasks, requests, errors, latencies, load, "
+                "incidents, alerts, what would be lost. Its plots are the page to keep open.\n\n"
+                "Grain: one set of numbers a minute; what was not measured is missing, never 0. "
+                "Source: `metric_samples`, asked in PromQL (`fleet/metrics/overview.py`). "
+                "Freshness: two minutes."
             ),
             group_name=GROUP,
             owners=OWNERS,
@@ -92,8 +107,9 @@ def _level_asset(level: Level, first_day: str) -> dg.AssetsDefinition:
     op = build_roll_up_op(level)
     lower = _LOWER_NAMES[level]
     is_daily = level.partition_ms == DAY_MS
+    # the day that is not over is a partition, too: its 1h records are made after each of its hours
     partitions: dg.PartitionsDefinition[str] = (
-        dg.DailyPartitionsDefinition(start_date=first_day)
+        dg.DailyPartitionsDefinition(start_date=first_day, end_offset=1)
         if is_daily
         else dg.HourlyPartitionsDefinition(start_date=f"{first_day}-00:00")
     )

@@ -38,7 +38,8 @@ from fleet.metrics.exposition.parser import ExpositionParser
 from fleet.metrics.targets import endpoint_of, make_target
 from resources.clock import SystemClock
 from resources.metrics.prometheus_api import PrometheusApi
-from resources.metrics.prometheus_server import PrometheusSource, ReadProtocol
+from resources.metrics.prometheus_asking import ReadProtocol
+from resources.metrics.prometheus_server import PrometheusSource
 from resources.metrics.scrape import ScrapeSource
 from resources.metrics.scrape_connection import ScrapeConnection
 from resources.metrics.scraper import FILES_SPARE, allow_open_files

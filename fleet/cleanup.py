@@ -1,7 +1,8 @@
 """What is left behind: idle agents, and what belongs to nothing any more.
 
-A list with sizes, ages and reasons. Nothing is removed here or by any schedule; what a name in
-`keep` covers is held, and said to be.
+A list with sizes, ages and reasons. Nothing is removed here or by any schedule: a person approves
+each thing, and it is looked at again before it goes (`ops.cleanup_removal`). What a name in `keep`
+covers is held, and said to be.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ class LeftKind(StrEnum):
     """State of an agent that is not declared any more."""
     UNDECLARED_BACKUPS = "undeclared_backups"
     """Snapshots, volumes and indexes in a vault, of a network that is not declared any more."""
+    AGENT_LOGS = "agent_logs"
+    """Files on a node of an agent that is not there any more."""
+    INDEX_GENERATION = "index_generation"
+    """Files of a vector index that no pointer names."""
     LAKE_PARTITION = "lake_partition"
     """Rows of a region or network that is not declared any more."""
 

@@ -65,6 +65,8 @@ class Disruption(NamedTuple):
     at: datetime
     taken_by: tuple[str, ...] = ()
     """Nodes that took its agents in."""
+    disturbs: tuple[str, ...] = ()
+    """Who was disturbed with it, as `fleet.workload_budgets.Disturbed` writes it."""
 
 
 class Allowance(NamedTuple):

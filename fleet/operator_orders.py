@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from fleet.errors import InvalidInputError
+from fleet.inventory import Node
 from fleet.names import validate_name
 
 MAINTENANCE_MAX = timedelta(days=90)
@@ -94,3 +95,17 @@ def find_maintenance(
     """The mark that covers a node, its own before its region's; None when none does."""
     live = {mark.subject: mark for mark in marks if now < mark.until}
     return live.get(f"node/{node_id}") or live.get(f"region/{region}")
+
+
+def marked_nodes(
+    nodes: Iterable[Node], marks: Iterable[Maintenance], now: datetime
+) -> frozenset[str]:
+    """Nodes that are being worked on, by their own mark or their region's; they take no agents."""
+    live = {mark.subject for mark in marks if now < mark.until}
+    if not live:
+        return frozenset()
+    return frozenset(
+        node.node_id
+        for node in nodes
+        if f"node/{node.node_id}" in live or f"region/{node.region}" in live
+    )

@@ -74,7 +74,7 @@ def plan_scale(
         if (agent.region if placed is None else placed.region) == region:
             here[agent.agent_id] = placed
     wanted = [agent_id for agent_id, placed in here.items() if _is_wanted(placed)]
-    reason = f"{_SCALED} {replicas} in {region}"
+    reason = scaled_reason(replicas, region)
     if replicas <= len(wanted):
         known = _with_places(wanted, here, facts or {})
         surplus = sorted(order_stops(wanted, known, now)[: len(wanted) - replicas])
@@ -93,6 +93,11 @@ def plan_scale(
         if agent_id not in agents:
             declared.append(shape._replace(agent_id=agent_id, region=region))
     return ScalePlan(declared, revived, f"{reason}; not placed yet")
+
+
+def scaled_reason(replicas: int, region: str) -> str:
+    """How the reason of a placement begins that a change of scale has made."""
+    return f"{_SCALED} {replicas} in {region}"
 
 
 def is_scaled_away(placed: Placement) -> bool:

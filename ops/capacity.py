@@ -14,12 +14,14 @@ from fleet.capacity import (
     CapacityPolicy,
     forecast,
 )
+from fleet.costs.prices import PriceBook
 from fleet.costs.report import COST_TABLE, IDLE, UNPAID
 from fleet.declaration import FleetDeclaration
 from fleet.errors import NotFoundError
 from fleet.inventory import Node
 from fleet.ports.clock import Clock
 from fleet.ports.lake import Lake
+from ops.costs import FleetLook, cost_rows
 from ops.evidence import column_schema, number_evidence, object_evidence, table_preview
 from ops.inventory import AFTER, NODES
 from ops.inventory_reads import read_inventory
@@ -71,12 +73,52 @@ def forecast_regions(
     """
     points = read_points(lake, now - timedelta(days=policy.history_days), now)
     nodes = read_inventory(lake, NODES, regions, Node).records
+    return forecast_points(points, nodes, policy, now)
+
+
+def forecast_points(
+    points: Points, nodes: Sequence[Node], policy: CapacityPolicy, now: datetime
+) -> list[CapacityForecast]:
+    """A row for each region and resource that it has any of.
+
+    Args:
+        points: looks; the last one of each is the present.
+        nodes: of all regions, the largest of which may be lost.
+        policy: how far back and ahead.
+        now: moment of the look.
+    """
     largest = largest_nodes(nodes, policy.nodes_lost)
     return [
         forecast(region, resource, seen, largest.get((region, resource), 0.0), policy, now)
         for (region, resource), seen in sorted(points.items())
         if seen[-1].capacity > 0
     ]
+
+
+def forecast_live(
+    history: Points, look: FleetLook, policy: CapacityPolicy, now: datetime
+) -> list[CapacityForecast]:
+    """The forecast with the fleet of this moment as its last look; `history` may be empty.
+
+    Regions that have no node any more are left out: what they had is no capacity.
+    """
+    live = live_points(look, now)
+    points = {key: [*history.get(key, ()), point] for key, point in live.items()}
+    return forecast_points(points, look.nodes, policy, now)
+
+
+def live_points(look: FleetLook, now: datetime) -> dict[tuple[str, str], CapacityPoint]:
+    """What regions have and have allocated now, added up as the cost report does."""
+    sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for row in cost_rows(look, PriceBook(), now):
+        if not row.node_id:
+            continue
+        for name in RESOURCES:
+            amount = float(getattr(row, name))
+            found = sums[row.region, name]
+            found[0] += amount if row.workload != IDLE else 0.0
+            found[1] += amount
+    return {key: CapacityPoint(now, used, whole) for key, (used, whole) in sums.items()}
 
 
 def largest_nodes(nodes: Sequence[Node], count: int) -> dict[tuple[str, str], float]:

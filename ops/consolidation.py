@@ -2,16 +2,18 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
-from fleet.consolidation.planning import fit_into_rooms, plan_consolidation
+from fleet.consolidation.fitting import fit_as_placed
+from fleet.consolidation.planning import plan_consolidation
 from fleet.consolidation.records import (
     PLAN_TABLE,
     ConsolidationPolicy,
     ConsolidationProposal,
+    FitTerms,
     NodeLoad,
     Standing,
 )
@@ -35,6 +37,8 @@ from ops.outcomes import outcomes
 from ops.price_quotes import quoted_book
 
 PARTITION = "all"
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+"""Since when a node counts as started that is being emptied: the emptying may start it anew."""
 PREVIEW = ("kind", "region", "nodes", "agents_moved", "saving_per_hour", "standing", "reason")
 
 
@@ -87,8 +91,7 @@ def propose_consolidation(
     Raises:
         StoreUnavailableError: the process was asked to end while it waited; nothing is proposed.
     """
-    rules = {(one.network_id, one.workload): rules_of(one) for one in store.workloads()}
-    fits = fit_into_rooms(policy.headroom_ratio, rules)
+    fits = fit_as_placed(policy.headroom_ratio, read_terms(store))
     now = clock.now()
     loads = look_at_loads(store, book, heartbeats, now)
     past = read_past(lake, policy, now)
@@ -99,14 +102,66 @@ def propose_consolidation(
         raise StoreUnavailableError("asked to end before the second look")
     now = clock.now()
     loads = look_at_loads(store, book, heartbeats, now)
+    fits = fit_as_placed(policy.headroom_ratio, read_terms(store))  # rules may have changed, too
     return validate_proposals(planned, loads, carried_out(past, loads), policy, fits, now)
 
 
+def read_terms(store: ControlStore) -> FitTerms:
+    """Rules of workloads, quotas and limits of networks, and what is in use of them."""
+    rules = {(one.network_id, one.workload): rules_of(one) for one in store.workloads()}
+    limits = store.network_limits()
+    used = store.network_uses([one.network_id for one in limits]) if limits else {}
+    return FitTerms(rules, limits, used)
+
+
+def look_once_more(
+    store: ControlStore,
+    lake: Lake,
+    one: ConsolidationProposal,
+    policy: ConsolidationPolicy,
+    book: PriceBook,
+    heartbeats: HeartbeatPolicy,
+    now: datetime,
+) -> ConsolidationProposal:
+    """A recorded proposal at the moment in which somebody wants it done: validated, or dropped.
+
+    What was done of it before a crash does not count against it.
+    """
+    fits = fit_as_placed(policy.headroom_ratio, read_terms(store))
+    loads = look_at_loads(store, book, heartbeats, now, carrying_out=one.proposal_id)
+    done = carried_out(read_past(lake, policy, now), loads)
+    others = [each for each in done if each.node_id not in one.nodes]
+    (again,) = validate_proposals([one], loads, others, policy, fits, now)
+    return again
+
+
+def mark_of(proposal_id: str) -> str:
+    """How the reason of a maintenance begins that belongs to a proposal."""
+    return f"consolidation {proposal_id}"
+
+
 def look_at_loads(
-    store: ControlStore, book: PriceBook, heartbeats: HeartbeatPolicy, now: datetime
+    store: ControlStore,
+    book: PriceBook,
+    heartbeats: HeartbeatPolicy,
+    now: datetime,
+    carrying_out: str = "",
 ) -> list[NodeLoad]:
-    """Every node that is paid for, with its agents; three listings of the store."""
-    worked_on = {one.subject for one in select_live_maintenances(store.maintenances(), now)}
+    """Every node that is paid for, with its agents; three listings of the store.
+
+    Args:
+        store: of the fleet.
+        book: prices of nodes.
+        heartbeats: when a node counts as ready.
+        now: moment of the look.
+        carrying_out: proposal whose own marks do not make a node one that is worked on: it was
+            ready when it was marked, whatever its supervisor has done since.
+    """
+    live = select_live_maintenances(store.maintenances(), now)
+    ours = {
+        one.subject for one in live if carrying_out and one.reason.startswith(mark_of(carrying_out))
+    }
+    worked_on = {one.subject for one in live} - ours
     rates = RateTable(book)
     held: dict[str, list[AgentDeclaration]] = defaultdict(list)
     for agent in store.agents():
@@ -117,14 +172,16 @@ def look_at_loads(
         if node.phase in UNPAID:
             continue
         ready = classify_heartbeat(node, now, heartbeats).readiness is Readiness.READY
-        marked = {f"node/{node.node_id}", f"region/{node.region}"} & worked_on
+        subject = f"node/{node.node_id}"
+        marked = {subject, f"region/{node.region}"} & worked_on
+        is_ours = subject in ours
         found.append(
             NodeLoad(
                 node_declaration_of(node),
                 tuple(held[node.node_id]),
                 rates.of(node).node_hour,
-                ready and not marked,
-                node.started_at,
+                (ready or is_ours) and not marked,
+                LONG_AGO if is_ours else node.started_at,
             )
         )
     return found
@@ -136,7 +193,8 @@ def read_past(
     """Proposals of the longest window that counts; none when nothing was ever proposed."""
     from resources.lake.records import from_table
 
-    longest = max([policy.settle_s, *(budget.window_s for budget in policy.budgets)])
+    budgets = [*policy.budgets, *(one.budget for one in policy.workload_budgets)]
+    longest = max([policy.settle_s, *(budget.window_s for budget in budgets)])
     try:
         table = lake.history(PLAN_TABLE, now - timedelta(seconds=longest), now, PARTITION)
     except NotFoundError:

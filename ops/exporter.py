@@ -39,6 +39,7 @@ from fleet.metrics.exported.fleet import (
 )
 from fleet.metrics.exported.gpus import gpu_readings, gpu_state_readings
 from fleet.metrics.exported.readings import Reading
+from fleet.metrics.exported.scaling import ScalingCounts
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
@@ -54,6 +55,8 @@ KEPT_S = 2.0
 RECENT = timedelta(days=1)
 """How long an ended incident is counted."""
 INCIDENTS_MAX = 10_000
+DECISIONS_MAX = 20_000
+"""Rows of the log of rescaling in one reading."""
 
 _log = logging.getLogger(__name__)
 
@@ -111,10 +114,10 @@ def store_sources(
 
     Args:
         store: of the fleet.
-        since: incidents that ended are counted from here on.
+        since: incidents that ended, and decisions of rescaling, are counted from here on.
         heartbeats: how old a node's report may be to be believed of its GPUs.
     """
-    ended = FailoverCounts(since)
+    ended, scaled = FailoverCounts(since), ScalingCounts(since)
 
     def gpus(now: datetime) -> Iterable[Reading]:
         found, nodes = store.gpus(), store.nodes()
@@ -132,12 +135,20 @@ def store_sources(
         yield from incident_readings(found, now)
         yield from ended.readings()
 
+    def scaling(now: datetime) -> Iterable[Reading]:
+        while page := store.scaling_decisions_since(*scaled.cursor, DECISIONS_MAX):
+            scaled.add(page, now)
+            if len(page) < DECISIONS_MAX:
+                break
+        yield from scaled.readings()
+
     return {
         "fleet": fleet,
         "controller": lambda _: _controller(store),
         "incidents": incidents,
         "circuits": lambda _: circuit_readings(store.breakers()),
         "gpus": gpus,
+        "scaling": scaling,
     }
 
 

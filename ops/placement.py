@@ -9,6 +9,7 @@ from datetime import datetime
 
 from fleet.inventory import NodePhase
 from fleet.leases import LEADER_LEASE
+from fleet.operator_orders import marked_nodes
 from fleet.placement.quotas import ResourceUse, require_quota
 from fleet.ports.cluster import PlacementFollower
 from fleet.ports.control_store import ControlStore
@@ -34,7 +35,7 @@ def place_waiting(
     The call behind a change of scale::
 
         outcome = place_waiting(
-            store, alive_nodes(store), now=clock.now(), term=newest_term(store), cluster=cluster
+            store, alive_nodes(store, now), now=now, term=newest_term(store), cluster=cluster
         )
 
     Agents wait when they were never placed, or are parked for lack of room, of quota or of their
@@ -65,9 +66,16 @@ def place_waiting(
     return outcome
 
 
-def alive_nodes(store: ControlStore) -> frozenset[str]:
-    """Nodes that run, as the store has heard of them: those that may take agents."""
-    return frozenset(one.node_id for one in store.nodes() if one.phase == NodePhase.RUNNING)
+def alive_nodes(store: ControlStore, now: datetime) -> frozenset[str]:
+    """Nodes that run, as the store has heard of them, and that nobody works on: they take agents.
+
+    Args:
+        store: of the fleet.
+        now: by which maintenance marks are judged.
+    """
+    nodes = [one for one in store.nodes() if one.phase == NodePhase.RUNNING]
+    marked = marked_nodes(nodes, store.maintenances(), now)
+    return frozenset(one.node_id for one in nodes) - marked
 
 
 def newest_term(store: ControlStore) -> int:

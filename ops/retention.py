@@ -70,7 +70,7 @@ def retain_snapshots_op(
         if decided.plan.refused:
             shown["refused"] = decided.plan.refused
         if config.apply:
-            shown |= _carry_out(region_vaults, network_id, decided)
+            shown |= carry_out_retention(region_vaults, network_id, decided)
         return {**shown, **evidence}
 
     planning = leave_out_shredded(region_vaults, lake, clock, PLAN, PlannedSnapshot, retain)
@@ -111,8 +111,17 @@ def _numbers(rows: Sequence[PlannedSnapshot]) -> Mapping[str, int | float]:
     return number_evidence({**counts, "alarms": sum(len(row.alarms) for row in rows)})
 
 
-def _carry_out(vaults: RegionVaults, network_id: str, decided: Any) -> dict[str, Any]:
-    """Forget, repack, condemn, sweep and trim: each finds nothing to do when it is repeated."""
+def carry_out_retention(vaults: RegionVaults, network_id: str, decided: Any) -> dict[str, Any]:
+    """Forget, repack, condemn, sweep and trim: each finds nothing to do when it is repeated.
+
+    Args:
+        vaults: of all regions.
+        network_id: whose snapshots.
+        decided: a `VaultPlan` of the home's vault.
+
+    Returns:
+        What was done, in numbers and words.
+    """
     from resources.vault.journal.journal_upkeep import trim_journal
     from resources.vault.retention.removal import collect_garbage, sweep
     from resources.vault.retention.repack import repack

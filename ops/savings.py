@@ -36,11 +36,14 @@ PARTITION = "all"
 TESTED_DAYS = 14
 """Of the past, that giving nodes back is tested on."""
 PREVIEW = ("kind", "subject", "saving_per_month", "tested", "reason")
+_APPROVAL = "`stateroom costs cleanup --approve {}`"
 _REMOVALS = {
-    "idle_agent": "Lower the workload's replicas, or stop the agent.",
-    "retired_state": "No command removes it; an agent of this name would go on from it.",
-    "undeclared_backups": "Declare it once more, then `stateroom keys shred --network NAME`.",
-    "lake_partition": "`stateroom costs cleanup --approve ID` removes the rows.",
+    LeftKind.IDLE_AGENT: f"{_APPROVAL} stops it and lowers its workload's number.",
+    LeftKind.RETIRED_STATE: "No command removes it; an agent of this name would go on from it.",
+    LeftKind.UNDECLARED_BACKUPS: f"{_APPROVAL} forgets all snapshots that no guard keeps.",
+    LeftKind.LAKE_PARTITION: f"{_APPROVAL} removes the rows.",
+    LeftKind.AGENT_LOGS: f"{_APPROVAL} removes the files.",
+    LeftKind.INDEX_GENERATION: f"{_APPROVAL} removes the files.",
 }
 
 
@@ -124,7 +127,8 @@ def consolidation_saving(
         one.saving_per_hour,
         back_test_loss(one, points, sizes),
         one.reason,
-        f"Move their agents away (`stateroom failover node NAME --approve`): {names}.",
+        f"`stateroom costs consolidation --approve {one.proposal_id}` empties {names}; then give "
+        "them back.",
         now,
     )
 
@@ -138,7 +142,7 @@ def cleanup_saving(one: CleanupProposal, now: datetime) -> SavingProposal:
         one.saving_per_hour,
         "its own samples of that time" if one.kind == LeftKind.IDLE_AGENT else "the newest listing",
         one.reason,
-        _REMOVALS[one.kind],
+        _REMOVALS[LeftKind(one.kind)].format(one.proposal_id),
         now,
     )
 

@@ -319,6 +319,7 @@ def build_defs(deployment: Deployment, **overrides: Any) -> dg.Definitions:
             *failover.sensors,
             *metrics.sensors,
             *rescaling.sensors,
+            *costs.sensors,
         ],
         schedules=[
             build_inventory_schedule(),

@@ -1,6 +1,7 @@
 """The part of the definitions that judges costs, sizes, consolidation, capacity and cleanup."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -28,8 +29,9 @@ from platform_defs.settings_costs import (
     declared_rightsizing,
     declared_spot,
 )
-from resources.orphans.resource import orphan_readers_resource
+from resources.orphans.resource import build_orphan_readers
 from resources.prices.aws_prices import AwsPriceSource
+from sensors.costs import build_first_costs_sensor
 
 COSTS_JOB, QUOTES_JOB = "costs_job", "price_quotes_job"
 COST_CLASS = {"stateroom/class": "costs"}
@@ -61,6 +63,8 @@ class CostDeclaration:
     capacity: CapacityPolicy = field(default_factory=CapacityPolicy)
     workloads: tuple[Workload, ...] = ()
     """As the settings size them."""
+    log_dir: Path | None = None
+    """Where nodes of this machine keep the logs of their agents; None: elsewhere."""
 
 
 def declared_costs(settings: Settings) -> CostDeclaration:
@@ -75,6 +79,7 @@ def declared_costs(settings: Settings) -> CostDeclaration:
         cleanup=declared_cleanup(settings.cleanup),
         capacity=declared_capacity(settings.capacity),
         workloads=tuple(one.workload() for one in settings.workloads),
+        log_dir=settings.log_dir,
     )
 
 
@@ -85,7 +90,7 @@ def cost_resources(declaration: CostDeclaration) -> dict[str, Any]:
         "cleanup_policy": declaration.cleanup,
         "consolidation_policy": declaration.consolidation,
         "declared_workloads": declaration.workloads,
-        "orphan_readers": orphan_readers_resource,
+        "orphan_readers": build_orphan_readers(declaration.log_dir),
         "price_book": declaration.prices,
         "price_source": AwsPriceSource(declaration.quotes.endpoint_url),
         "quote_policy": declaration.quotes,
@@ -100,6 +105,7 @@ class CostDefinitions(NamedTuple):
     assets: list[dg.AssetsDefinition]
     checks: list[dg.AssetChecksDefinition]
     jobs: list[Any]
+    sensors: list[dg.SensorDefinition]
     schedules: list[dg.ScheduleDefinition]
 
 
@@ -107,7 +113,8 @@ def build_costs(*, running: bool, quoting: bool) -> CostDefinitions:
     """Everything about costs.
 
     Args:
-        running: whether the hourly schedule runs unless somebody stops it in the UI.
+        running: whether the hourly schedule, and the sensor of the first report, run unless
+            somebody stops them in the UI.
         quoting: whether the daily one does, which asks the provider.
     """
     return CostDefinitions(
@@ -128,6 +135,7 @@ def build_costs(*, running: bool, quoting: bool) -> CostDefinitions:
                 description="Asks the provider for prices that are missing or too old.",
             ),
         ],
+        sensors=[build_first_costs_sensor(COSTS_JOB, running=running)],
         schedules=[
             _schedule(COSTS_JOB, HOURLY_CRON, "Every hour, after its rollups.", running=running),
             _schedule(

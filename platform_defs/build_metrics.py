@@ -8,6 +8,7 @@ from assets.metric_checks import CLAIMS, build_metric_checks
 from assets.metrics import RETENTION, build_metric_assets, build_metric_specs
 from fleet.metrics.store_facts import MetricsDeclaration
 from ops.metrics import DAYS_JOB, HOURS_JOB, METRIC_CLASS, RETENTION_JOB
+from sensors.fleet_overview import build_overview_sensor
 from sensors.metrics import LEVELS, build_retention_schedule, build_rollup_sensor
 
 
@@ -45,7 +46,10 @@ def build_metrics(declaration: MetricsDeclaration, retention_cron: str) -> Metri
         checks=build_metric_checks(),
         jobs=[*rollup_jobs, retention_job],
         schedules=[build_retention_schedule(retention_cron, running=running)],
-        sensors=[build_rollup_sensor(rollup_jobs, declaration.first_day, running=running)],
+        sensors=[
+            build_rollup_sensor(rollup_jobs, declaration.first_day, running=running),
+            build_overview_sensor(running=running),
+        ],
     )
 
 

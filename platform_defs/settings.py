@@ -183,6 +183,7 @@ class _Validation:
                 built["prices"],
                 built["disruption_budgets"],
                 tuple(self.table(("regions",))),
+                tuple(self.table(("workloads",))),
             ),
         ):
             self.problems.append(Problem(".".join(path), self.place(path), message))

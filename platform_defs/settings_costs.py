@@ -12,7 +12,9 @@ from fleet.costs.prices import NodePrice, PriceBook, ResourceRates
 from fleet.costs.quotes import QuotePolicy
 from fleet.costs.spot import SpotPolicy
 from fleet.disruption_budgets import DisruptionBudget, parse_count, validate_budget
+from fleet.errors import InvalidInputError
 from fleet.rightsizing.records import MIB, RightsizingPolicy
+from fleet.workload_budgets import WorkloadBudget
 from platform_defs import settings_kinds as kinds
 from platform_defs.settings_keys import key
 
@@ -198,12 +200,21 @@ class ConsolidationSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetSettings:
-    """How many nodes may be proposed for emptying within a window; the strictest budget counts."""
+    """How much may be proposed for emptying within a window; the strictest budget counts."""
 
     name: str
     nodes: str = key(
-        kinds.text("a whole number, or a percentage such as '10%'"),
-        "Number of nodes, or a percentage of a region's, rounded up.",
+        kinds.optional_text(),
+        "Number of nodes, or a percentage of a region's, rounded up; empty where `agents` says it.",
+        default="",
+    )
+    agents: str = key(
+        kinds.optional_text(),
+        "Number of agents of each workload, or a percentage of those in a region, rounded up.",
+        default="",
+    )
+    workloads: tuple[str, ...] = key(
+        kinds.words(), "Workloads that `agents` is about; none for all.", default=()
     )
     reasons: tuple[str, ...] = key(
         kinds.words(), "Reasons that it is about: empty, underutilized; none for all.", default=()
@@ -343,8 +354,9 @@ def declared_rightsizing(one: RightsizingSettings) -> RightsizingPolicy:
 def declared_consolidation(
     one: ConsolidationSettings, budgets: Sequence[BudgetSettings]
 ) -> ConsolidationPolicy:
-    """The policy as the core takes it; without a budget, the default one."""
-    declared = tuple(declared_budget(budget) for budget in budgets)
+    """The policy as the core takes it; without a budget of nodes, the default one."""
+    declared = tuple(declared_budget(budget) for budget in budgets if not budget.agents)
+    of_agents = (budget for budget in budgets if budget.agents)
     return ConsolidationPolicy(
         validate_after_s=one.validate_after_s,
         score_min=one.score_min,
@@ -352,16 +364,27 @@ def declared_consolidation(
         headroom_ratio=one.headroom_ratio,
         nodes_at_once=one.nodes_at_once,
         budgets=declared or _CONSOLIDATION.budgets,
+        workload_budgets=tuple(
+            WorkloadBudget(declared_budget(budget), budget.workloads) for budget in of_agents
+        ),
     )
 
 
 def declared_budget(one: BudgetSettings) -> DisruptionBudget:
-    """A budget as the core takes it.
+    """A budget as the core takes it; its number is of agents where `agents` says it.
 
     Raises:
-        InvalidInputError: a number, reason or schedule that means nothing.
+        InvalidInputError: a number, reason or schedule that means nothing, both numbers or none,
+            or workloads of a budget of nodes.
     """
-    count, percent = parse_count(f"disruption_budgets.{one.name}.nodes", one.nodes)
+    where = f"disruption_budgets.{one.name}"
+    if bool(one.nodes) == bool(one.agents):
+        allowed = "a whole number, or a percentage such as '10%', in one of `nodes` and `agents`"
+        raise InvalidInputError(f"{where}.nodes", one.nodes, allowed)
+    if one.workloads and not one.agents:
+        raise InvalidInputError(f"{where}.workloads", list(one.workloads), "only with `agents`")
+    unit = "agents" if one.agents else "nodes"
+    count, percent = parse_count(f"{where}.{unit}", one.agents or one.nodes)
     return validate_budget(
         DisruptionBudget(
             one.name,

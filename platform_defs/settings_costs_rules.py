@@ -20,8 +20,9 @@ def cost_violations(
     prices: Sequence[PriceSettings | None],
     budgets: Sequence[BudgetSettings | None],
     regions: Sequence[str],
+    workloads: Sequence[str],
 ) -> Iterator[Violation]:
-    """Percentiles out of order, prices of unknown regions, budgets that mean nothing."""
+    """Percentiles out of order, prices of unknown regions, budgets of nothing or of nobody."""
     if rightsizing is not None:
         try:
             declared_rightsizing(rightsizing)
@@ -40,6 +41,13 @@ def cost_violations(
     for budget in budgets:
         if budget is None:
             continue
+        unknown = [name for name in budget.workloads if name not in workloads]
+        if unknown:
+            known = ", ".join(workloads) or "none"
+            yield Violation(
+                ("disruption_budgets", budget.name, "workloads"),
+                f"{unknown[0]!r} is not valid; allowed: those that are declared ({known})",
+            )
         try:
             declared_budget(budget)
         except InvalidInputError as error:

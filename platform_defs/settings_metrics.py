@@ -75,7 +75,7 @@ class MetricSettings:
     )
     first_day: str = key(
         kinds.day(),
-        "First partition of the rollups; older samples are kept raw.",
+        "First partition of the rollups; older samples are refused.",
         default="2025-01-01",
     )
     settle_s: int = key(

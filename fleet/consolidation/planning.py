@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from fleet.consolidation.records import (
@@ -18,61 +18,10 @@ from fleet.consolidation.records import (
 )
 from fleet.costs.proposals import ProposalKind, proposal_id
 from fleet.disruption_budgets import Allowance, Disruption, allowance
-from fleet.placement.requests import NO_RULES, PlacementRules
-from fleet.reports import AgentDeclaration
-from fleet.rooms import Room, Shape, deal, few, shape_of
+from fleet.workload_budgets import refuse_disturbance
 
 CANDIDATES_MAX = 30
 """Nodes of a region that are tried one by one: the cheapest to disturb. Each costs a plan."""
-
-
-def fit_into_rooms(
-    headroom_ratio: float, rules: Mapping[tuple[str, str], PlacementRules] | None = None
-) -> Fits:
-    """Fit agents as placement deals them, keeping a share of every node free.
-
-    What is left on a node is computed once: a plan asks about the same nodes some thirty times.
-
-    Args:
-        headroom_ratio: of each node that stays.
-        rules: by (network, workload): GPU models that its agents may run on; absent ones take any.
-    """
-    known: dict[int, tuple[NodeLoad, Room]] = {}
-    asked = rules or {}
-
-    def shape(agent: AgentDeclaration) -> Shape:
-        return shape_of(agent, asked.get((agent.network_id, agent.workload), NO_RULES))
-
-    def room_of(load: NodeLoad) -> Room:
-        # kept with its load, so that no other can get the same id
-        if id(load) not in known:
-            room = Room(load.node, headroom_ratio)
-            for agent in load.agents:
-                room.take(shape(agent))
-            known[id(load)] = (load, room)
-        return known[id(load)][1].copy()
-
-    def fits(emptied: Sequence[NodeLoad], staying: Sequence[NodeLoad]) -> Fit:
-        rooms = [room_of(load) for load in staying]
-        shapes: dict[Shape, list[AgentDeclaration]] = defaultdict(list)
-        for load in emptied:
-            for agent in load.agents:
-                shapes[shape(agent)].append(agent)
-        moves: dict[str, str] = {}
-        for one in sorted(shapes, key=_size, reverse=True):
-            dealt = deal(one, shapes[one], rooms)
-            if dealt.left:
-                lacking = few(dealt.shortages) or "no node stays"
-                return Fit({}, f"{len(dealt.left)} of {one.workload} fit nowhere: {lacking}")
-            moves |= {agent.agent_id: room.node.node_id for agent, room, _ in dealt.placed}
-        return Fit(moves, "")
-
-    return fits
-
-
-def _size(shape: Shape) -> tuple[int, int, int, Shape]:
-    """Large agents first: the small ones fill the gaps."""
-    return (shape.gpu_milli, shape.memory_bytes, shape.cpu_milli, shape)
 
 
 def plan_consolidation(
@@ -124,7 +73,7 @@ def _plan_region(
     left = allowance(policy.budgets, region, len(loads), "underutilized", planned, now)
     loaded = [load for load in candidates if load.agents]
     staying = [load for load in ready if load not in chosen]
-    other = _plan_loaded(region, loads, loaded, staying, left, policy, fits, now)
+    other = _plan_loaded(region, loads, loaded, staying, left, planned, policy, fits, now)
     return [*found, other] if other else found
 
 
@@ -134,6 +83,7 @@ def _plan_loaded(
     candidates: Sequence[NodeLoad],
     ready: Sequence[NodeLoad],
     left: Allowance,
+    recent: Sequence[Disruption],
     policy: ConsolidationPolicy,
     fits: Fits,
     now: datetime,
@@ -144,7 +94,7 @@ def _plan_loaded(
         names = {load.node.node_id for load in chosen}
         staying = [load for load in ready if load.node.node_id not in names]
         fit = fits(chosen, staying)
-        if fit.shortage or not staying:
+        if fit.shortage or not staying or over_workload_budget(loads, fit, recent, policy, now):
             return None
         found = make_proposal(kind, region, chosen, loads, fit, now)
         return found if found.score is None or found.score >= policy.score_min else None
@@ -159,6 +109,31 @@ def _plan_loaded(
         tries = (attempt(Kind.SINGLE, [load]) for load in candidates[:CANDIDATES_MAX])
         best = next(filter(None, tries), None)
     return best
+
+
+def over_workload_budget(
+    loads: Sequence[NodeLoad],
+    fit: Fit,
+    recent: Sequence[Disruption],
+    policy: ConsolidationPolicy,
+    now: datetime,
+) -> str:
+    """Which budget of a workload the moves of a fit would pass, in words; '' for none.
+
+    Args:
+        loads: all nodes of the region.
+        fit: who would move.
+        recent: what was disrupted, or is decided to be.
+        policy: has the budgets.
+        now: moment of the look.
+    """
+    if not policy.workload_budgets or not fit.disturbed:
+        return ""
+    sizes = Counter((one.network_id, one.workload) for load in loads for one in load.agents)
+    region, reason = loads[0].node.region, reason_of(Kind.MULTI)
+    return refuse_disturbance(
+        policy.workload_budgets, region, sizes, fit.disturbed, reason, recent, now
+    )
 
 
 def resting_nodes(
@@ -219,13 +194,16 @@ def make_proposal(
         Standing.PLANNED.value,
         reason,
         now,
+        tuple(map(str, fit.disturbed)),
     )
 
 
 def as_disruptions(proposals: Iterable[ConsolidationProposal], now: datetime) -> list[Disruption]:
     """Proposals as if they were carried out, so that budgets count them."""
-    return [
-        Disruption(node_id, one.region, reason_of(one.kind), now, one.taken_by)
-        for one in proposals
-        for node_id in one.nodes
-    ]
+    return [disruption_of(one, node_id, now) for one in proposals for node_id in one.nodes]
+
+
+def disruption_of(one: ConsolidationProposal, node_id: str, at: datetime) -> Disruption:
+    """What one node of a proposal counts for in budgets."""
+    disturbs = tuple(text for text in one.disturbs if text.partition(" ")[0] == node_id)
+    return Disruption(node_id, one.region, reason_of(one.kind), at, one.taken_by, disturbs)

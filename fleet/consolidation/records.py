@@ -9,7 +9,10 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from fleet.disruption_budgets import DisruptionBudget
+from fleet.placement.quotas import NetworkLimits, ResourceUse
+from fleet.placement.requests import PlacementRules
 from fleet.reports import AgentDeclaration, NodeDeclaration
+from fleet.workload_budgets import Disturbed, WorkloadBudget
 
 PLAN_TABLE = "consolidation_plan"
 
@@ -50,6 +53,9 @@ class ConsolidationPolicy:
     """Share of each remaining node that stays free."""
     nodes_at_once: int = 10
     budgets: tuple[DisruptionBudget, ...] = (DisruptionBudget("default", percent=10.0),)
+    """Of the nodes of a region."""
+    workload_budgets: tuple[WorkloadBudget, ...] = ()
+    """Of the agents of a workload in a region."""
 
 
 class NodeLoad(NamedTuple):
@@ -71,10 +77,28 @@ class Fit(NamedTuple):
     """Agent -> node that would take it; empty when they do not all fit."""
     shortage: str
     """What is lacking, in words; '' when all fit."""
+    disturbed: tuple[Disturbed, ...] = ()
+    """Who is disturbed by it."""
 
 
 Fits = Callable[[Sequence[NodeLoad], Sequence[NodeLoad]], Fit]
 """(emptied nodes, nodes that stay) -> where their agents would go."""
+
+
+RulesByWorkload = Mapping[tuple[str, str], PlacementRules]
+"""(network, workload) -> what its agents ask for; absent ones ask for nothing."""
+
+
+class FitTerms(NamedTuple):
+    """What agents must keep to wherever they go, beside room."""
+
+    rules: Mapping[tuple[str, str], PlacementRules] = {}
+    limits: Sequence[NetworkLimits] = ()
+    used: Mapping[str, ResourceUse] = {}
+    """By network with limits: what all its placed agents are allocated, in every region."""
+
+
+NO_TERMS = FitTerms()
 
 
 class ConsolidationProposal(NamedTuple):
@@ -99,6 +123,8 @@ class ConsolidationProposal(NamedTuple):
     """`planned`, `validated` or `dropped`."""
     reason: str
     looked_at: datetime
+    disturbs: tuple[str, ...] = ()
+    """Each as `node network/workload agents`: who is moved, and who is of no use meanwhile."""
 
 
 def reason_of(kind: str) -> str:

@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 
 from fleet.consolidation.planning import (
     as_disruptions,
+    disruption_of,
     is_candidate,
     make_proposal,
+    over_workload_budget,
     resting_nodes,
 )
 from fleet.consolidation.records import (
@@ -79,6 +81,9 @@ def _again(
     fit = fits(chosen, staying)
     if fit.shortage or not staying:
         return one, fit.shortage or "no other node is ready"
+    over = over_workload_budget(loads, fit, recent, policy, now)
+    if over:
+        return one, over
     again = make_proposal(Kind(one.kind), one.region, chosen, loads, fit, now)
     low = again.score is not None and again.score < policy.score_min
     return again, f"score {again.score:.2f} is below {policy.score_min:g} now" if low else ""
@@ -126,8 +131,5 @@ def carried_out(
             emptied = load is not None and one.kind != Kind.EMPTY and not load.agents
             known = found.get(node_id)
             if (gone or emptied) and (known is None or known.at < one.looked_at):
-                reason = reason_of(one.kind)
-                found[node_id] = Disruption(
-                    node_id, one.region, reason, one.looked_at, one.taken_by
-                )
+                found[node_id] = disruption_of(one, node_id, one.looked_at)
     return sorted(found.values(), key=lambda one: (one.at, one.node_id))

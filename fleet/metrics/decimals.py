@@ -82,6 +82,28 @@ def to_shared_decimals(columns: tuple[FloatArray, ...], starts: Int64Array) -> l
     return [Decimals(_encode(one, exponents), exponents) for one in columns]
 
 
+def to_given_decimals(values: FloatArray, exponents: Int8Array, nearness: float = 0.0) -> Decimals:
+    """Write each value under the exponent that is given for it, or else as its bits.
+
+    Args:
+        values: one for each exponent.
+        exponents: of `EXPONENTS`, or `RAW`.
+        nearness: how far, as part of the value, the decimal may lie from it; 0: not at all.
+    """
+    scaled = _POWERS[exponents.astype(np.intp) + 1]
+    with np.errstate(all="ignore"):
+        whole = np.rint(values * scaled)
+        back = whole / scaled
+        fits: BoolArray = back.view(np.uint64) == values.view(np.uint64)
+        if nearness:
+            fits |= np.abs(back - values) <= nearness * np.abs(values)
+        fits &= (np.abs(whole) < _WHOLE_MAX) & (exponents != RAW)
+        fits &= (values != 0) | ~np.signbit(values)
+    found = np.where(fits, whole, 0.0).astype(np.int64)
+    found[~fits] = values[~fits].view(np.int64)
+    return Decimals(found, np.where(fits, exponents, RAW).astype(np.int8))
+
+
 def from_decimals(whole: Int64Array, exponents: Int8Array) -> FloatArray:
     """Values again, bit for bit."""
     values: FloatArray = whole.astype(np.float64)

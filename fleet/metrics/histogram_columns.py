@@ -345,6 +345,27 @@ def are_resets(now: Histograms, before: Histograms) -> BoolArray:
     return fell
 
 
+def are_equal(one: Histograms, other: Histograms) -> BoolArray:
+    """Which histograms are the same in resolution, zero bucket, buckets, count and bits of the sum.
+
+    Args:
+        one: histograms.
+        other: as many.
+    """
+    same: BoolArray = (one.schemas == other.schemas) & (one.observations == other.observations)
+    same &= one.zero_thresholds == other.zero_thresholds
+    same &= one.zero_counts == other.zero_counts
+    same &= one.totals.view(np.int64) == other.totals.view(np.int64)
+    rows = np.concatenate([one.rows(), other.rows()])
+    keys = np.concatenate([one.keys, other.keys])
+    order = np.lexsort((keys, rows))
+    gone = np.concatenate([one.counts, -other.counts])[order]
+    starts = _starts(rows[order], keys[order])
+    if len(starts):
+        same[rows[order][starts[np.add.reduceat(gone, starts) != 0]]] = False
+    return same
+
+
 def _starts(rows: Int64Array, keys: Int64Array) -> Int64Array:
     """Where row or key differ from the bucket before."""
     is_new = np.ones(len(rows), np.bool_)

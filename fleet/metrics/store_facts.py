@@ -10,7 +10,7 @@ from fleet.inventory_checks import CheckVerdict, Offender, Severity, judge
 from fleet.metrics.levels import HOUR_MS, Level
 from fleet.metrics.rollup_plan import DirtyPartition, RetentionPlan, find_dirty
 from fleet.metrics.store_log import Counted
-from fleet.metrics.store_state import StoreState, add_counted
+from fleet.metrics.store_state import LOWER, NO_INPUTS, StoreState, add_counted
 
 LAG_MAX_MS = 2 * HOUR_MS
 """How long a closed partition may wait to be made before that is a failure."""
@@ -80,7 +80,7 @@ class LevelFacts(NamedTuple):
     dirty: tuple[DirtyPartition, ...]
     """Newest first."""
     lag_ms: int
-    """From the start of the oldest dirty partition to the first open hour; 0 without one."""
+    """From the oldest time that waits to be made to the first open hour; 0 without one."""
 
 
 class StoreFacts(NamedTuple):
@@ -195,7 +195,8 @@ def _level_facts(state: StoreState, level: Level, open_from_ms: int) -> LevelFac
     built = state.rollups[level]
     files = [one.records for one in built.values() if one.records is not None]
     dirty = tuple(find_dirty(state, level, open_from_ms))
-    oldest = min((one.partition_ms for one in dirty), default=open_from_ms)
+    waiting = (_waits_from(state, one, open_from_ms) for one in dirty)
+    oldest = min(waiting, default=open_from_ms)
     return LevelFacts(
         partitions=len({start for start, _ in built}),
         rows=sum(one.rows for one in files),
@@ -203,3 +204,25 @@ def _level_facts(state: StoreState, level: Level, open_from_ms: int) -> LevelFac
         dirty=dirty,
         lag_ms=max(0, open_from_ms - oldest),
     )
+
+
+def _waits_from(state: StoreState, dirty: DirtyPartition, open_from_ms: int) -> int:
+    """The oldest time of a dirty partition that is not made as its inputs say.
+
+    Days of 1h are made again after each of their hours: what an earlier run has made of the hours
+    before does not wait.
+    """
+    level, start = dirty.level, dirty.partition_ms
+    if level != Level.H1:
+        return start
+    ends = min(start + level.partition_ms, open_from_ms)
+    below = LOWER[level]
+    oldest = ends
+    for shard in dirty.shards:
+        hours = range(start, ends, below.partition_ms)
+        asked = [hour for hour in hours if state.built(below, hour, shard) != NO_INPUTS]
+        built = state.built(level, start, shard)
+        made = (hour for hour in asked if state.inputs(level, start, shard, hour) == built)
+        # late samples of an earlier hour make no such hour be found: all of them wait
+        oldest = min(oldest, next(made, asked[0] if asked else start))
+    return oldest

@@ -21,6 +21,7 @@ from fleet.promql import (
     operators,
 )
 from fleet.promql.histograms import histogram_quantile
+from fleet.promql.native_cells import refused_histograms
 from fleet.promql.native_functions import OF_HISTOGRAM, fractions, quantiles
 from fleet.promql.native_windows import LAST, LAST_TIME, NATIVE, NativeFunction
 from fleet.promql.parsing import duration_ms, matchers_of, unwrapped
@@ -31,7 +32,6 @@ from fleet.promql.selectors import (
     last_time,
     last_value,
     range_vector,
-    refused_histograms,
     window_times,
 )
 from fleet.promql.values import Scalar, Steps, Text, Vector, empty_vector, merged, single_row
@@ -76,20 +76,13 @@ class Evaluation:
         """
         found = self.mixed(node, steps)
         if found.histograms is not None:
-            raise refused_histograms(node)
+            raise refused_histograms(node.prettify())
         return found
 
     def mixed(self, node: Any, steps: Steps) -> Vector:
         """A node that is a vector, maybe with native histograms."""
         found = self.value(node, steps)
         assert isinstance(found, Vector)
-        return found
-
-    def _of_numbers(self, node: Any, steps: Steps) -> Value:
-        """A node of any kind, without native histograms."""
-        found = self.value(node, steps)
-        if isinstance(found, Vector) and found.histograms is not None:
-            raise refused_histograms(node)
         return found
 
     def scalar(self, node: Any, steps: Steps) -> Scalar:
@@ -119,33 +112,35 @@ class Evaluation:
         )
 
     def _negative(self, node: Any, steps: Steps) -> Value:
-        found = self._of_numbers(node.expr, steps)
+        found = self.value(node.expr, steps)
         if isinstance(found, Scalar):
             return Scalar(-found.values)
         assert isinstance(found, Vector)
-        return found.computed(-found.values)
+        scaled = native_operators.scaled("*", found, Scalar(np.full(steps.count, -1.0)))
+        return found.computed(-found.values) if scaled is None else scaled
 
     def _binary(self, node: Any, steps: Steps) -> Value:
         op, left, right = str(node.op), self.value(node.lhs, steps), self.value(node.rhs, steps)
         how = _matching(node.modifier)
+        if isinstance(left, Scalar) and isinstance(right, Scalar):
+            values, _ = operators.combined(op, left.values, right.values, as_bool=how.as_bool)
+            return Scalar(values)
+        if isinstance(left, Vector) and isinstance(right, Vector):
+            if op in operators.SETS:
+                return matching.set_operation(op, left, right, how)
+            text = node.prettify()
+            return matching.with_vector(op, left, right, how, self._context.semantics, text)
         scaled = native_operators.scaled(op, left, right)
         if scaled is not None:
             return scaled
         for side, one in ((left, node.lhs), (right, node.rhs)):
             if isinstance(side, Vector) and side.histograms is not None:
-                raise refused_histograms(one)
-        if isinstance(left, Scalar) and isinstance(right, Scalar):
-            values, _ = operators.combined(op, left.values, right.values, as_bool=how.as_bool)
-            return Scalar(values)
+                raise refused_histograms(one.prettify())
         if isinstance(left, Vector) and isinstance(right, Scalar):
             return matching.with_scalar(op, left, right, swapped=False, as_bool=how.as_bool)
-        if isinstance(left, Scalar) and isinstance(right, Vector):
-            return matching.with_scalar(op, right, left, swapped=True, as_bool=how.as_bool)
-        assert isinstance(left, Vector)
+        assert isinstance(left, Scalar)
         assert isinstance(right, Vector)
-        if op in operators.SETS:
-            return matching.set_operation(op, left, right, how)
-        return matching.with_vector(op, left, right, how, self._context.semantics)
+        return matching.with_scalar(op, right, left, swapped=True, as_bool=how.as_bool)
 
     def _aggregation(self, node: Any, steps: Steps) -> Vector:
         op, grouping = str(node.op), _grouping(node.modifier)

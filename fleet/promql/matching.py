@@ -14,6 +14,8 @@ import numpy as np
 from fleet.errors import InvalidInputError
 from fleet.metrics.labels import METRIC_NAME, labels_text
 from fleet.promql.label_table import LabelTable, joined, shared_codes
+from fleet.promql.native_cells import joined_cells
+from fleet.promql.native_pairs import Met, Side
 from fleet.promql.operators import ARITHMETIC, combined
 from fleet.promql.semantics import Semantics
 from fleet.promql.values import Scalar, Vector, empty_vector, merged
@@ -46,12 +48,26 @@ def with_scalar(op: str, vector: Vector, scalar: Scalar, *, swapped: bool, as_bo
 
 
 def with_vector(
-    op: str, left: Vector, right: Vector, matching: Matching, semantics: Semantics
+    op: str,
+    left: Vector,
+    right: Vector,
+    matching: Matching,
+    semantics: Semantics,
+    text: str = "",
 ) -> Vector:
     """An arithmetic operator or comparison between vectors.
 
+    Args:
+        op: the operator.
+        left: of it.
+        right: of it.
+        matching: what stands between the operator and its right side.
+        semantics: of which version.
+        text: the whole expression, for errors.
+
     Raises:
-        InvalidInputError: on a side that must be unique, or in the result, two rows are not.
+        InvalidInputError: on a side that must be unique, or in the result, two rows are not; or
+            the operator does not take the native histograms that meet.
     """
     if not len(left) or not len(right):
         return empty_vector(left.values.shape[1])
@@ -62,16 +78,20 @@ def with_vector(
     _check_unique(asked, one_keys, count, matching, "left" if flipped else "right")
     pairs = _pairs(many_keys, one_keys, count)
     there = many.present[pairs.many] & one.present[pairs.one]
-    first, second = many.values[pairs.many], one.values[pairs.one]
+    first, second = Side(many, pairs.many), Side(one, pairs.one)
     if flipped:
         first, second = second, first
-    values, chosen = combined(op, first, second, as_bool=matching.as_bool)
+    values, chosen = combined(op, first.values, second.values, as_bool=matching.as_bool)
     present = there if chosen is None else there & chosen
+    cells = None
+    if first.vector.histograms is not None or second.vector.histograms is not None:
+        cells_met = Met(op, first, second, there, matching.as_bool)
+        values, present, cells = cells_met.combined(values, present, text)
     if not matching.many:
         met = present if semantics.unmatched_may_meet else there
         _check_one_to_one(met, many, pairs, many_keys, count)
     labels = _result_labels(op, many.labels.take(pairs.many), one.labels.take(pairs.one), matching)
-    return merged(Vector(labels, values, present).compact())
+    return merged(Vector(labels, values, present, histograms=cells).compact())
 
 
 def set_operation(op: str, left: Vector, right: Vector, matching: Matching) -> Vector:
@@ -79,20 +99,21 @@ def set_operation(op: str, left: Vector, right: Vector, matching: Matching) -> V
     left_keys, right_keys, count = _keys(left.labels, right.labels, matching)
     if op == "or":
         taken = _anywhere(left, left_keys, count)
-        rest = replace(right, present=right.present & ~taken[right_keys]).compact()
+        rest = right.where(~taken[right_keys]).compact()
         return merged(stacked(left, rest))
     there = _anywhere(right, right_keys, count)[left_keys]
-    return replace(left, present=left.present & (there if op == "and" else ~there)).compact()
+    return left.where(there if op == "and" else ~there).compact()
 
 
 def stacked(one: Vector, other: Vector) -> Vector:
-    """The rows of one vector of numbers, then those of another."""
+    """The rows of one vector, then those of another."""
     if not len(other) or not len(one):
         return one if len(one) else other
     return Vector(
         joined(one.labels, other.labels),
         np.concatenate([one.values, other.values]),
         np.concatenate([one.present, other.present]),
+        histograms=joined_cells(one.histograms, other.histograms, len(one)),
     )
 
 

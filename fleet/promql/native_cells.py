@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from fleet.errors import InvalidInputError
 from fleet.metrics.answers import Windows
 from fleet.metrics.histogram_columns import (
     Histograms,
@@ -52,6 +53,17 @@ class HistogramCells(NamedTuple):
         """The same under other row numbers: `rows[i]` for row i."""
         return self._replace(rows=rows[self.rows])
 
+    def within(self, present: BoolArray) -> HistogramCells | None:
+        """Those where something is present; None for none."""
+        found = self.take(present[self.rows, self.steps])
+        return found if len(found.rows) else None
+
+    def places(self, shape: tuple[int, int]) -> Int64Array:
+        """Of each cell of a vector the number of its histogram; -1 where there is none."""
+        found = np.full(shape, -1, np.int64)
+        found[self.rows, self.steps] = np.arange(len(self.rows))
+        return found
+
     def mask(self, shape: tuple[int, int]) -> BoolArray:
         """Which cells of a vector they are."""
         found = np.zeros(shape, np.bool_)
@@ -68,6 +80,34 @@ class HistogramCells(NamedTuple):
         cells, which = np.unique(groups[self.rows] * steps + self.steps, return_inverse=True)
         total = sum_groups(self.histograms, which.reshape(-1), len(cells))
         return HistogramCells(cells // steps, cells % steps, total)
+
+
+def joined_cells(
+    one: HistogramCells | None, other: HistogramCells | None, rows: int
+) -> HistogramCells | None:
+    """Cells of two vectors whose rows lie behind one another; the first has so many rows."""
+    if one is None or other is None:
+        return one if other is None else other._replace(rows=other.rows + rows)
+    return HistogramCells(
+        np.concatenate([one.rows, other.rows + rows]),
+        np.concatenate([one.steps, other.steps]),
+        concat_histograms([one.histograms, other.histograms]),
+    )
+
+
+def refused_histograms(text: str) -> InvalidInputError:
+    """The error about native histograms where only numbers can be.
+
+    Args:
+        text: the expression that has them.
+    """
+    return InvalidInputError(
+        "query",
+        text,
+        "numbers here; these series are native histograms",
+        hint="Put histogram_quantile, histogram_count, histogram_sum, histogram_avg or "
+        "histogram_fraction around them; docs/promql.md says what takes them.",
+    )
 
 
 class NativeCollector:

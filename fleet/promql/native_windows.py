@@ -18,6 +18,7 @@ import numpy as np
 from fleet.metrics.answers import window_bounds
 from fleet.metrics.histogram_columns import (
     Histograms,
+    are_equal,
     concat_histograms,
     scaled,
     sum_groups,
@@ -72,6 +73,24 @@ class HistogramWindows:
     def fell(self) -> BoolArray:
         """For each row whether the counter began anew since the row before."""
         return falls(self.records)
+
+    @property
+    def changes(self) -> Int64Array:
+        """How often a histogram was another than the one before; of samples only."""
+        moved = np.zeros(len(self.records), np.bool_)
+        states = self.records.first
+        rows = np.arange(1, len(states))
+        moved[1:] = ~are_equal(take_histograms(states, rows), take_histograms(states, rows - 1))
+        return self._between(moved, self.low + 1)
+
+    @property
+    def total(self) -> Histograms:
+        """The sum of the histograms; of samples only."""
+        counts = self.high - self.low
+        starts = np.cumsum(counts) - counts
+        rows = np.arange(int(counts.sum())) + np.repeat(self.low - starts, counts)
+        groups = np.repeat(np.arange(len(self)), counts)
+        return sum_groups(take_histograms(self.records.first, rows), groups, len(self))
 
     @property
     def resets(self) -> Int64Array:
@@ -147,6 +166,8 @@ class NativeFunction(NamedTuple):
     """How they meet what the function makes of the numbers of the same window."""
     takes_latest: bool = False
     """Whether the later of a histogram and a number counts; else a window with both has none."""
+    needs_samples: bool = False
+    """Whether records of rollups do not hold what it needs."""
 
 
 def _extrapolated(
@@ -173,6 +194,15 @@ def _last(windows: HistogramWindows, _: WindowContext) -> FoundHistograms:
     return FoundHistograms(take_histograms(last, kept), kept)
 
 
+def _summed(windows: HistogramWindows, _: WindowContext) -> FoundHistograms:
+    return FoundHistograms(windows.total, np.ones(len(windows), np.bool_))
+
+
+def _averaged(windows: HistogramWindows, _: WindowContext) -> FoundHistograms:
+    mean = scaled(windows.total, 1.0 / windows.n)
+    return FoundHistograms(mean, np.ones(len(windows), np.bool_))
+
+
 def _last_time(windows: HistogramWindows) -> FloatArray:
     return np.where(is_stale(windows.last.totals), np.nan, windows.last_ms / 1000)
 
@@ -187,6 +217,11 @@ NATIVE: dict[str, NativeFunction] = {
     "increase": NativeFunction(lambda w, c: _extrapolated(w, c, is_counter=True, is_rate=False)),
     "delta": NativeFunction(lambda w, c: _extrapolated(w, c, is_counter=False, is_rate=False)),
     "last_over_time": LAST,
+    "sum_over_time": NativeFunction(_summed, needs_samples=True),
+    "avg_over_time": NativeFunction(_averaged, needs_samples=True),
+    "changes": NativeFunction(
+        to_numbers=lambda w: w.changes.astype(np.float64), needs_samples=True
+    ),
     "resets": NativeFunction(to_numbers=lambda w: w.resets.astype(np.float64)),
     "count_over_time": NativeFunction(to_numbers=lambda w: w.n.astype(np.float64)),
     "present_over_time": NativeFunction(to_numbers=lambda w: np.ones(len(w)), combine=np.maximum),

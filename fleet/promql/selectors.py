@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,8 +14,8 @@ from fleet.metrics.samples import is_stale
 from fleet.ports.metric_store import CodedLabels, MetricReader, SelectedSeries
 from fleet.promql.answer import SelectorUse
 from fleet.promql.label_table import LabelTable, table_of
-from fleet.promql.native_cells import HistogramCells, NativeCollector
-from fleet.promql.native_windows import NativeFunction
+from fleet.promql.native_cells import HistogramCells, NativeCollector, refused_histograms
+from fleet.promql.native_windows import HistogramWindows, NativeFunction
 from fleet.promql.parsing import duration_ms, fixed_ms, matchers_of
 from fleet.promql.plan import Need, Piece, plan_windows
 from fleet.promql.semantics import Semantics
@@ -150,9 +150,8 @@ def _computed(asked: _Asked, series: SelectedSeries, need: Need, context: Contex
         part = slice(piece.first, piece.stop)
         _note(context, asked.selector, piece, nominal, len(series.ids))
         some = WindowTimes(read.starts_ms[part], read.ends_ms[part], read.at_ms[part])
-        for rows, columns, native in read_native_windows(context.reader, series, piece, some, need):
-            if asked.native is None:
-                raise refused_histograms(asked.selector)
+        for rows, columns, native in _native_windows(asked, series, piece, some, need, context):
+            assert asked.native is not None
             natives = natives or NativeCollector(asked.native, values.shape)
             first = part.start + columns.start
             known = _known(asked, piece, native.at % native.steps + first, context)
@@ -175,15 +174,40 @@ def _computed(asked: _Asked, series: SelectedSeries, need: Need, context: Contex
     return values, present, cells
 
 
-def refused_histograms(node: Any) -> InvalidInputError:
-    """The error about native histograms where only numbers can be."""
-    return InvalidInputError(
-        "query",
-        node.prettify(),
-        "numbers here; these series are native histograms",
-        hint="Put histogram_quantile, histogram_count, histogram_sum, histogram_avg or "
-        "histogram_fraction around them; docs/promql.md says what takes them.",
-    )
+def _native_windows(
+    asked: _Asked,
+    series: SelectedSeries,
+    piece: Piece,
+    times: WindowTimes,
+    need: Need,
+    context: Context,
+) -> Iterator[tuple[slice, slice, HistogramWindows]]:
+    """Windows of native histograms of a piece: of records, or of samples for what needs them."""
+    reader, text = context.reader, asked.selector.prettify()
+    for rows, columns, windows in read_native_windows(reader, series, piece, times, need):
+        if asked.native is None:
+            raise refused_histograms(text)
+        if piece.level is None or not asked.native.needs_samples:
+            yield rows, columns, windows
+            continue
+        starts, ends = times.starts_ms[columns], times.ends_ms[columns]
+        if not reader.keeps_raw(int(np.min(starts)), int(np.max(ends))):
+            raise InvalidInputError(
+                "query",
+                text,
+                "native histograms that retention has kept; rollups do not say this of them",
+                hint="Ask rate, increase or delta, or a later time.",
+            )
+        raw = Piece(0, len(ends), None)
+        some = WindowTimes(starts, ends, times.at_ms[columns])
+        chosen = SelectedSeries(series.ids[rows], [])
+        _note(context, asked.selector, raw, some, len(chosen.ids))
+        for inner, steps, found in read_native_windows(reader, chosen, raw, some, Need.SAMPLES):
+            yield _within(rows, inner), _within(columns, steps), found
+
+
+def _within(outer: slice, inner: slice) -> slice:
+    return slice(outer.start + inner.start, outer.start + inner.stop)
 
 
 def _known(asked: _Asked, piece: Piece, step: Int64Array, context: Context) -> WindowContext:

@@ -77,6 +77,12 @@ class Vector:
             self.labels.take(rows), self.values[rows], self.present[rows], self.ordered, cells
         )
 
+    def where(self, present: BoolArray) -> Vector:
+        """The same at some of its places only."""
+        present = self.present & present
+        cells = self.histograms and self.histograms.within(present)
+        return replace(self, present=present, histograms=cells)
+
     def anywhere(self) -> BoolArray:
         """Whether any row is present, per step."""
         return np.asarray(self.present.any(axis=0), np.bool_)

@@ -32,7 +32,7 @@ def journaled(
 
     Args:
         store: takes the journal.
-        kind: `restore` or `shred`.
+        kind: `restore`, `shred`, `cleanup` or `consolidation`.
         subject: what it is about.
         reason: what was asked for, in words.
         same_reason: whether only an action with this very reason is gone on with.

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import click
 
 from fleet.capacity import CapacityForecast, CapacityPolicy
 from fleet.errors import NotFoundError
 from platform_defs.command import exit_codes
+from platform_defs.command.cost_prices import look_at_fleet
 from platform_defs.command.lake_access import existing_lake
-from platform_defs.command.output import size_text, table, to_json
-from platform_defs.settings import load_settings
+from platform_defs.command.output import age, size_text, table, to_json
+from platform_defs.settings import Settings, load_settings
 from platform_defs.settings_costs import declared_capacity
+
+if TYPE_CHECKING:
+    from ops.capacity import Points
 
 
 @click.command()
@@ -25,7 +30,11 @@ from platform_defs.settings_costs import declared_capacity
 @click.option("--json", "as_json", is_flag=True, help="A JSON list with every field.")
 @click.pass_context
 def capacity(ctx: click.Context, region: str | None, lose: int | None, as_json: bool) -> None:
-    """Show how full each region is, its trend, and what is left after the loss of nodes.
+    """Show how full each region is now, its trend, and what is left after the loss of nodes.
+
+    What is there and allocated is read from the control store at this moment; the trend is taken
+    from the hourly cost reports, as far as there are any. Nodes that have never reported do not
+    count.
 
     Exit code 1 when a region is full within `capacity.warn_days`, or could not lose the nodes.
 
@@ -35,7 +44,7 @@ def capacity(ctx: click.Context, region: str | None, lose: int | None, as_json: 
       stateroom capacity --region us-west-2 --lose 3
       stateroom capacity --json | jq '.[] | select(.days_to_full != null)'
     """  # noqa: D301
-    from ops.capacity import forecast_regions
+    from ops.capacity import forecast_live
 
     settings = load_settings()
     regions = sorted(one.name for one in settings.regions)
@@ -44,16 +53,43 @@ def capacity(ctx: click.Context, region: str | None, lose: int | None, as_json: 
     policy = declared_capacity(settings.capacity)
     if lose is not None:
         policy = CapacityPolicy(policy.history_days, policy.warn_days, policy.full_ratio, lose)
-    found = forecast_regions(existing_lake(settings), regions, policy, datetime.now(UTC))
+    now = datetime.now(UTC)
+    look, _ = look_at_fleet(settings)
+    history = read_history(settings, policy, now)
+    found = forecast_live(history, look, policy, now)
     rows = [row for row in found if region in {None, row.region}]
     if not rows:
+        where = f"region {region}" if region else "any region"
         raise NotFoundError(
-            "no cost report in the lake, from which capacity is taken",
-            hint="`costs_job` makes one every hour; start it in the UI to have one now.",
+            f"no node of {where} has ever reported, so it has no capacity yet",
+            hint="Start the fleet with `stateroom up`; `stateroom nodes` lists the nodes.",
         )
-    click.echo(to_json([row._asdict() for row in rows]) if as_json else capacity_text(rows, policy))
+    if as_json:
+        click.echo(to_json([row._asdict() for row in rows]))
+    else:
+        click.echo(capacity_text(rows, policy))
+        click.echo(freshness_text(history, now))
     wrong = any(is_finding(row, policy) for row in rows)
     ctx.exit(exit_codes.FINDING if wrong else exit_codes.OK)
+
+
+def read_history(settings: Settings, policy: CapacityPolicy, now: datetime) -> Points:
+    """Looks of the hourly reports, oldest first; none before the first report."""
+    from ops.capacity import read_points
+
+    if not settings.lake.path.is_dir():
+        return {}
+    since = now - timedelta(days=policy.history_days)
+    return read_points(existing_lake(settings), since, now)
+
+
+def freshness_text(history: Points, now: datetime) -> str:
+    """How fresh the numbers are: what is from now, and what the trend is from."""
+    newest = max((points[-1].at for points in history.values() if points), default=None)
+    looks = max((len(points) for points in history.values()), default=0)
+    if newest is None:
+        return "as of now; no hourly report yet, so there is no trend (`costs_job` makes the first)"
+    return f"as of now; trend from {looks} reports, the newest {age(newest, now)} ago"
 
 
 def is_finding(row: CapacityForecast, policy: CapacityPolicy) -> bool:

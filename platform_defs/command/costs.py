@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import click
 
-from fleet.cleanup import CleanupProposal, LeftKind
-from fleet.costs.prices import HOURS_A_MONTH, PriceBook
+from fleet.costs.prices import HOURS_A_MONTH
 from fleet.costs.report import GROUPINGS, group_costs
-from fleet.errors import InvalidInputError, NotFoundError
+from platform_defs.command.cost_prices import look_at_fleet, price_book
+from platform_defs.command.costs_cleanup import cleanup
+from platform_defs.command.costs_consolidation import consolidation
 from platform_defs.command.lake_access import existing_lake
-from platform_defs.command.output import age, size_text, table, to_json
-from platform_defs.command.store_access import fleet_store
-from platform_defs.settings import Settings, load_settings
-from platform_defs.settings_costs import (
-    declared_prices,
-    declared_quotes,
-    declared_spot,
-)
-
-if TYPE_CHECKING:
-    from fleet.agents import Workload
-    from ops.costs import FleetLook
+from platform_defs.command.output import table, to_json
+from platform_defs.settings import load_settings
+from platform_defs.settings_costs import declared_spot
 
 ROWS_SHOWN = 30
 
@@ -43,6 +33,7 @@ def costs() -> None:
       stateroom costs report --by workload
       stateroom costs spot
       stateroom costs proposals
+      stateroom costs consolidation
       stateroom costs cleanup
     """  # noqa: D301
 
@@ -66,7 +57,7 @@ def report(by: str, limit: int, as_json: bool) -> None:
     from ops.costs import cost_rows
 
     settings = load_settings()
-    look, _ = _look(settings)
+    look, _ = look_at_fleet(settings)
     groups = group_costs(cost_rows(look, price_book(settings), datetime.now(UTC)), by)
     if as_json:
         click.echo(to_json([group._asdict() for group in groups]))
@@ -95,7 +86,7 @@ def spot(as_json: bool) -> None:
     from ops.costs import cost_rows, spot_rows
 
     settings, now = load_settings(), datetime.now(UTC)
-    look, workloads = _look(settings)
+    look, workloads = look_at_fleet(settings)
     rows = cost_rows(look, price_book(settings), now)
     found = spot_rows(workloads, look, rows, declared_spot(settings.costs), now)
     if as_json:
@@ -157,108 +148,5 @@ def proposals(limit: int, as_json: bool) -> None:
         click.echo(f"... {len(found) - limit} more")
 
 
-@costs.command()
-@click.option("--approve", metavar="ID", help="Remove this one; only rows of the lake can be.")
-@_limit
-@_json
-def cleanup(approve: str | None, limit: int, as_json: bool) -> None:
-    """List what is left behind; remove one thing that is approved.
-
-    What `cleanup.keep` names is held and never removed.
-
-    \b
-    Examples:
-      stateroom costs cleanup
-      stateroom costs cleanup --approve 3f2a9c01b7de
-    """  # noqa: D301
-    from ops.cleanup import read_cleanup
-
-    settings = load_settings()
-    found = read_cleanup(existing_lake(settings))
-    if approve is not None:
-        click.echo(_remove(settings, found, approve))
-        return
-    if as_json:
-        click.echo(to_json([row._asdict() for row in found]))
-        return
-    click.echo(cleanup_text(found, limit, datetime.now(UTC)))
-
-
-def cleanup_text(rows: Sequence[CleanupProposal], limit: int, now: datetime) -> str:
-    """A line for each thing; held ones say so."""
-    if not rows:
-        return "nothing is left behind; `costs_job` looks every hour"
-    headings = ("id", "kind", "subject", "region", "size", "held", "seen", "why")
-    cells = [
-        (
-            row.proposal_id,
-            row.kind,
-            row.subject,
-            row.region or None,
-            size_text(row.size_bytes),
-            "yes" if row.held else "no",
-            f"{age(row.looked_at, now)} ago",
-            row.reason,
-        )
-        for row in rows[:limit]
-    ]
-    more = f"\n... {len(rows) - limit} more" if len(rows) > limit else ""
-    return table(headings, cells) + more
-
-
-def _remove(settings: Settings, rows: Sequence[CleanupProposal], approved: str) -> str:
-    """Remove the rows of one partition, after looking again whether it is still left behind.
-
-    Objects go one by one; a call that was cut off is repeated.
-
-    Raises:
-        NotFoundError: nothing of this id is left behind.
-        InvalidInputError: it is held, or no rows of the lake.
-    """
-    from ops.costs_removal import remove_lake_partition
-
-    chosen = next((row for row in rows if row.proposal_id == approved), None)
-    if chosen is None:
-        raise NotFoundError(
-            f"nothing left behind has the id {approved!r}",
-            hint="`stateroom costs cleanup` lists the ids.",
-        )
-    if chosen.held:
-        raise InvalidInputError("--approve", approved, f"one that is not held ({chosen.reason})")
-    if chosen.kind != LeftKind.LAKE_PARTITION:
-        raise InvalidInputError(
-            "--approve",
-            approved,
-            f"rows of the lake, and this is {chosen.kind}",
-            hint="`stateroom costs proposals` says what to do with it.",
-        )
-    names = {
-        *(one.name for one in settings.regions),
-        *(one.name for one in settings.networks),
-        "platform",
-    }
-    removed = remove_lake_partition(existing_lake(settings), chosen.subject, names)
-    return f"removed {removed} objects of {chosen.subject}, {size_text(chosen.size_bytes)}"
-
-
-def price_book(settings: Settings) -> PriceBook:
-    """The prices of the settings, with what the provider last quoted."""
-    book = declared_prices(settings.costs, settings.prices)
-    quotes = declared_quotes(settings.costs)
-    if not quotes.enabled:
-        return book
-    from ops.price_quotes import quoted_book
-
-    return quoted_book(existing_lake(settings), book, quotes)
-
-
-def _look(settings: Settings) -> tuple[FleetLook, list[Workload]]:
-    """The fleet as the control store has it now."""
-    from ops.costs import FleetLook, read_copied
-
-    copied = {}
-    if settings.lake.path.is_dir():
-        copied = read_copied(existing_lake(settings), datetime.now(UTC))
-    with fleet_store(settings) as store:
-        seen = (store.nodes(), store.agents(), store.state_infos(), store.gpus())
-        return FleetLook(*seen, copied), store.workloads()
+for command in (cleanup, consolidation):
+    costs.add_command(command)

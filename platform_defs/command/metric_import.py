@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from fleet.errors import StateroomError
+from platform_defs.command import exit_codes
 from platform_defs.command.metric_access import opened_metric_store
 from platform_defs.command.metric_answers import moment
 from platform_defs.command.moments import parse_moment
@@ -60,7 +61,8 @@ def prometheus(
     """  # noqa: D301
     from fleet.promql.parsing import parse_selector
     from resources.metrics.prometheus_api import PrometheusApi
-    from resources.metrics.prometheus_server import EVERYTHING, PrometheusSource
+    from resources.metrics.prometheus_asking import EVERYTHING
+    from resources.metrics.prometheus_server import PrometheusSource
 
     matchers = EVERYTHING if selector is None else parse_selector(selector)
     _run(PrometheusSource(PrometheusApi(url), matchers), from_ or "1 day ago", to, resume)
@@ -105,30 +107,52 @@ def _run(source: MetricSource, from_: str, to: str | None, resume: str) -> None:
     start, end = parse_moment("--from", from_, now), now
     if to is not None:
         end = parse_moment("--to", to, now)
-    store = opened_metric_store(load_settings())
+    settings = load_settings()
+    store = opened_metric_store(settings)
     start_ms, end_ms = (round(at.timestamp() * 1000) for at in (start, end))
-    counts = import_pieces(source, store, start_ms, end_ms, resume)
+    found = import_pieces(source, store, start_ms, end_ms, resume)
+    kept = "" if found.stored == found.numbers else f"; {found.stored} are stored"
     click.echo(
-        f"{counts[0]} samples in {counts[1]} pieces, of {moment(start_ms)} to {moment(end_ms)}"
+        f"{found.samples} samples in {found.pieces} pieces, of {moment(start_ms)} to "
+        f"{moment(end_ms)}{kept}"
     )
+    if found.numbers and not found.stored:
+        click.echo(
+            f"All of them lie before metrics.first_day ({settings.metrics.first_day}), or before "
+            "what retention has kept. Set metrics.first_day to their first day, and "
+            "metrics.keep_raw_days high enough, before they are imported.",
+            err=True,
+        )
+        raise SystemExit(exit_codes.FINDING)
+
+
+class Imported(NamedTuple):
+    """What an import has done."""
+
+    samples: int
+    """Read, native histograms among them."""
+    numbers: int
+    """Of these, those that are no histograms."""
+    stored: int
+    """Of the numbers, now or by an earlier import; what is said twice is stored once."""
+    pieces: int
 
 
 def import_pieces(
     source: MetricSource, store: MetricStore, start_ms: int, end_ms: int, resume: str = ""
-) -> tuple[int, int]:
+) -> Imported:
     """Store all pieces of a source, one commit each.
-
-    Returns:
-        Samples and pieces that were read.
 
     Raises:
         StateroomError: what the source or the store raises; standard error says how to go on.
     """
-    samples = pieces = problems = 0
+    samples = numbers = stored = pieces = problems = 0
     try:
         for piece in source.read(start_ms, end_ms, resume):
             if len(piece.batch):
-                store.append(piece.batch, piece.batch_id)
+                commit = store.append(piece.batch, piece.batch_id)
+                numbers += len(piece.batch.ts_ms)
+                stored += sum(part.rows for part in commit.parts)
             resume = piece.resume
             samples, pieces = samples + len(piece.batch), pieces + 1
             for problem in piece.problems:
@@ -137,8 +161,8 @@ def import_pieces(
                     click.echo(problem, err=True)
     except StateroomError:
         if pieces:
-            click.echo(f"{samples} samples are stored; go on with --resume '{resume}'", err=True)
+            click.echo(f"{stored} samples are stored; go on with --resume '{resume}'", err=True)
         raise
     if problems > PROBLEMS_SHOWN:
         click.echo(f"... and {problems - PROBLEMS_SHOWN} more problems", err=True)
-    return samples, pieces
+    return Imported(samples, numbers, stored, pieces)

@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from fleet.agents import Placement, Workload
 from fleet.inventory import NodePhase
 from fleet.leases import LEADER_LEASE
+from fleet.operator_orders import marked_nodes
 from fleet.placement.quotas import NetworkLimits
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
@@ -134,14 +135,15 @@ def _place(
     left: Collection[str] = (),
     declared: Sequence[AgentDeclaration] | None = None,
 ) -> list[Placement]:
-    """Place what waits, under the last leader's term.
+    """Place what waits, under the last leader's term; nobody goes to what is being worked on.
 
     With a lower one the store refuses an agent that a leader has placed since, also one that was
     retired and is declared again, whose old row nobody sees.
     """
-    lease = store.lease(LEADER_LEASE)
+    lease, now = store.lease(LEADER_LEASE), clock.now()
     term = 0 if lease is None else lease.term
-    outcome = place_waiting(
-        store, node_ids, now=clock.now(), term=term, left_nodes=left, declared=declared
-    )
+    marks = store.maintenances()
+    if marks:
+        node_ids = {*node_ids} - marked_nodes(store.nodes(), marks, now)
+    outcome = place_waiting(store, node_ids, now=now, term=term, left_nodes=left, declared=declared)
     return sorted([*outcome.placed, *outcome.parked])

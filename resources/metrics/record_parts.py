@@ -2,6 +2,7 @@
 
 What follows from other columns is not stored again: `mean` is written as its distance, in bits,
 from sum / n, which is 0 but where the sum is beyond a double. Older parts have `mean` itself.
+Parts of 1d, where each series has one row, have columns of their own (`day_columns`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from fleet.metrics.decimals import from_decimals, to_shared_decimals
 from fleet.metrics.levels import Level
 from fleet.metrics.record import RollupColumns
+from resources.metrics.day_columns import from_day_columns, to_day_columns
 from resources.metrics.parquet_settings import open_writer
 from resources.metrics.row_groups import RowGroupWriter, RowKind
 from resources.metrics.series_ranges import RangeReader, series_starts
@@ -34,8 +36,15 @@ _DICTIONARY = (
     "exponent", "n", "expected", "first_ms", "last_ms", "resets", "changes", "mean_off",
 )  # fmt: skip
 _REPEATED = ("series_id", "reset_sum", "total_low")
-"""Coded by dictionaries, too, but in parts of days: there each series has one row, and no two the
-same value."""
+"""Coded by dictionaries, too, where a series has several rows."""
+_DAY_DICTIONARY = (
+    "exponent", "n", "expected", "first_ms", "last_ms", "mean_off", "sums_as_bits",
+)  # fmt: skip
+_DAY_SPLITS = (
+    "m2", "total", "total_low", "reset_sum", "first", "below_first", "above_both", "last_away",
+    "resets", "changes",
+)  # fmt: skip
+"""Numbers of days, byte by byte: bytes that say nothing are zeros beside each other."""
 
 
 class RecordWriter(RowGroupWriter[RollupColumns]):
@@ -47,24 +56,35 @@ class RecordWriter(RowGroupWriter[RollupColumns]):
         Args:
             length_ms: of the buckets.
         """
+        is_day = length_ms == Level.D1
         kind = RowKind[RollupColumns](
             lambda rows: rows.series_ids,
             concat_records,
             take_records,
-            lambda rows: _to_table(rows, length_ms),
-            lambda sink: _writer(sink, length_ms),
+            lambda rows: _to_table(rows, length_ms, is_day=is_day),
+            _day_writer if is_day else _writer,
         )
         super().__init__(kind, ROW_GROUP_ROWS)
 
 
-def _writer(sink: Any, length_ms: int) -> Any:
-    is_day = length_ms == Level.D1
+def _writer(sink: Any) -> Any:
     return open_writer(
         sink,
-        _schema(),
-        dictionary=_DICTIONARY if is_day else (*_DICTIONARY, *_REPEATED),
-        deltas=("series_id", *_DELTAS) if is_day else _DELTAS,
-        splits=("m2", "total_low") if is_day else ("m2",),
+        _schema(is_day=False),
+        dictionary=(*_DICTIONARY, *_REPEATED),
+        deltas=_DELTAS,
+        splits=("m2",),
+        statistics=("series_id", "end"),
+    )
+
+
+def _day_writer(sink: Any) -> Any:
+    return open_writer(
+        sink,
+        _schema(is_day=True),
+        dictionary=_DAY_DICTIONARY,
+        deltas=("series_id", "end"),
+        splits=_DAY_SPLITS,
         statistics=("series_id", "end"),
     )
 
@@ -107,21 +127,27 @@ def empty_records() -> RollupColumns:
     return RollupColumns(**columns)
 
 
-def _schema() -> pa.Schema:
+def _schema(*, is_day: bool) -> pa.Schema:
     import pyarrow as pa
 
-    kinds = {
-        "series_id": pa.int64(), "end": pa.int64(), "n": pa.int64(), "expected": pa.float64(),
-        "total": pa.float64(), "total_low": pa.float64(), "minimum": pa.int64(),
-        "maximum": pa.int64(), "first_ms": pa.int64(), "first": pa.int64(),
-        "last_ms": pa.int64(), "last": pa.int64(), "reset_sum": pa.float64(),
-        "resets": pa.int64(), "changes": pa.int64(), "mean_off": pa.int64(), "m2": pa.float64(),
-        "exponent": pa.int8(),
-    }  # fmt: skip
+    whole, real, short = pa.int64(), pa.float64(), pa.int8()
+    kinds = {"series_id": whole, "end": whole, "n": whole, "expected": real}
+    if is_day:
+        kinds |= {
+            "total": whole, "total_low": real, "below_first": whole, "above_both": whole,
+            "first_ms": whole, "first": whole, "last_ms": whole, "last_away": whole,
+            "reset_sum": whole, "sums_as_bits": short,
+        }  # fmt: skip
+    else:
+        kinds |= {
+            "total": real, "total_low": real, "minimum": whole, "maximum": whole,
+            "first_ms": whole, "first": whole, "last_ms": whole, "last": whole, "reset_sum": real,
+        }  # fmt: skip
+    kinds |= {"resets": whole, "changes": whole, "mean_off": whole, "m2": real, "exponent": short}
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in kinds.items()])
 
 
-def _to_table(rows: RollupColumns, length_ms: int) -> pa.Table:
+def _to_table(rows: RollupColumns, length_ms: int, *, is_day: bool) -> pa.Table:
     import pyarrow as pa
 
     columns: dict[str, Any] = {name: getattr(rows, name) for name in NAMES}
@@ -135,12 +161,16 @@ def _to_table(rows: RollupColumns, length_ms: int) -> pa.Table:
     for name, one in zip(_DECIMALS, coded, strict=True):
         columns[name] = one.whole
     columns["exponent"] = coded[0].exponents
-    schema = _schema()
+    if is_day:
+        columns = to_day_columns(columns)
+    schema = _schema(is_day=is_day)
     return pa.table([pa.array(columns[name]) for name in schema.names], schema=schema)
 
 
 def _from_table(table: pa.Table, length_ms: int) -> RollupColumns:
     columns = {name: table.column(name).to_numpy() for name in table.column_names}
+    if "last_away" in columns:
+        columns = from_day_columns(columns)
     exponents = columns.pop("exponent")
     for name in _DECIMALS:
         columns[name] = from_decimals(columns[name], exponents)

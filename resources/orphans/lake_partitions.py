@@ -6,10 +6,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 
 from fleet.cleanup import LeftKind, Orphan
+from fleet.errors import InvalidInputError, VersionConflictError
+from fleet.failover_tables import FLEET
 from fleet.ports.lake import Lake, LakeObject
 
-WHOLE = "all"
-"""Partition of tables that are about everything at once."""
+WHOLE = frozenset({"all", FLEET})
+"""Partitions of tables that are about everything at once."""
 
 
 class LakePartitions:
@@ -23,7 +25,8 @@ class LakePartitions:
     def __init__(self, lake: Lake, names: Collection[str]) -> None:
         """Remember."""
         self._lake = lake
-        self._names = {*names, WHOLE}
+        self._names = WHOLE.union(names)
+        self.kind = LeftKind.LAKE_PARTITION
 
     def orphans(self) -> Iterator[Orphan]:
         """See the port; by table and partition."""
@@ -42,3 +45,21 @@ class LakePartitions:
                     max(one.written_at for one in objects),
                     f"{len(objects)} objects of {partition}, which is not declared",
                 )
+
+    def remove(self, orphan: Orphan) -> int:
+        """See the port; object by object, and none that was written since the look."""
+        table, _, partition = orphan.subject.partition("/")
+        if not partition or partition in self._names:
+            raise InvalidInputError(
+                "subject",
+                orphan.subject,
+                "table/partition of a region or network that is not declared",
+            )
+        objects = self._lake.objects(table, partition)
+        if any(one.written_at > orphan.newest_at for one in objects):
+            raise VersionConflictError(
+                f"{orphan.subject} has been written since it was looked at; nothing was removed",
+                hint="Whoever writes there still needs it.",
+            )
+        self._lake.remove(objects)
+        return sum(one.size_bytes for one in objects)

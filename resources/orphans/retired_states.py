@@ -14,6 +14,7 @@ class RetiredStates:
     def __init__(self, store: ControlStore) -> None:
         """Remember the store."""
         self._store = store
+        self.kind = LeftKind.RETIRED_STATE
 
     def orphans(self) -> Iterator[Orphan]:
         """See the port; states are listed first, so that an agent declared meanwhile is known."""

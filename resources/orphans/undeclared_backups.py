@@ -24,6 +24,7 @@ class UndeclaredBackups:
     def __init__(self, vaults: RegionVaults) -> None:
         """Remember the vaults."""
         self._vaults = vaults
+        self.kind = LeftKind.UNDECLARED_BACKUPS
 
     def orphans(self) -> Iterator[Orphan]:
         """See the port; regions in the order of their declaration, then by name."""

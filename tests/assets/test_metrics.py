@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -231,6 +232,17 @@ def test_what_waits_for_long_turns_a_check_red(runs: MetricRuns) -> None:
         if one.check_name == "nothing_waits_to_be_made"
     }
     assert found == {"rollup_1m": False, "rollup_5m": True, "rollup_1h": True, "rollup_1d": True}
+
+
+def test_the_day_that_is_not_over_can_be_asked_for(runs: MetricRuns) -> None:
+    """Its 1h records are made after each hour; a key that Dagster does not know fails the tick."""
+    now_ms = int(datetime.now(UTC).timestamp() * 1000)
+    graph = runs.defs.resolve_asset_graph()
+    for level, start in ((Level.M1, now_ms - HOUR_MS), (Level.H1, now_ms), (Level.D1, now_ms)):
+        key = partition_key(level, start // level.partition_ms * level.partition_ms)
+        partitions = graph.get(dg.AssetKey(level.asset)).partitions_def
+        assert partitions is not None
+        assert partitions.has_partition_key(key), (level, key)
 
 
 def test_partition_keys_are_what_dagster_calls_them() -> None:

@@ -20,7 +20,8 @@ from fleet.ports.metric_source import MetricSource, SourcePiece
 from resources.clock import SystemClock
 from resources.metrics.csv_import import CsvSource
 from resources.metrics.prometheus_api import PrometheusApi
-from resources.metrics.prometheus_server import PrometheusSource, ReadProtocol
+from resources.metrics.prometheus_asking import ReadProtocol
+from resources.metrics.prometheus_server import PrometheusSource
 from resources.metrics.scrape import ScrapeSource
 from tests.fakes.metric_source import InMemoryMetricSource
 from tests.servers.exposition import exposing

@@ -61,8 +61,9 @@ def test_the_six_dashboards_are_there() -> None:
     assert names == {"fleet", "agents", "gpus", "backups", "automation", "vectors"}
 
 
-def test_each_file_is_what_the_builder_writes() -> None:
+def test_each_file_is_what_the_builder_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     """An edit by hand would be lost with the next build."""
+    monkeypatch.syspath_prepend(ROOT)
     path = ROOT / "build_dashboards.py"
     spec = importlib.util.spec_from_file_location("build_dashboards", path)
     assert spec is not None

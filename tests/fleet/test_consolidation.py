@@ -9,14 +9,26 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fleet.consolidation.planning import fit_into_rooms, plan_consolidation
-from fleet.consolidation.records import ConsolidationPolicy, ConsolidationProposal, NodeLoad
+from fleet.agents import Placement
+from fleet.consolidation.fitting import fit_as_placed
+from fleet.consolidation.planning import plan_consolidation
+from fleet.consolidation.records import (
+    ConsolidationPolicy,
+    ConsolidationProposal,
+    FitTerms,
+    NodeLoad,
+)
 from fleet.consolidation.validation import carried_out, validate_proposals
 from fleet.costs.checks import check_validated
 from fleet.disruption_budgets import Disruption, DisruptionBudget
+from fleet.placement.initial import PlacementTerms, plan_initial_placements
+from fleet.placement.quotas import LimitRange, NetworkLimits, ResourceQuota, ResourceUse
 from fleet.placement.requests import PlacementRules
 from fleet.reports import AgentDeclaration, NodeDeclaration
+from fleet.workload_budgets import WorkloadBudget
 
 NOW = datetime(2026, 3, 4, 10, 30, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=30)
@@ -43,7 +55,7 @@ def plan(
     recent: list[Disruption] | None = None,
 ) -> list[ConsolidationProposal]:
     """The first look."""
-    fits = fit_into_rooms(policy.headroom_ratio)
+    fits = fit_as_placed(policy.headroom_ratio)
     return plan_consolidation(loads, recent or [], policy, fits, NOW)
 
 
@@ -54,7 +66,7 @@ def check(
     policy: ConsolidationPolicy = FREE,
 ) -> list[ConsolidationProposal]:
     """The second look."""
-    fits = fit_into_rooms(policy.headroom_ratio)
+    fits = fit_as_placed(policy.headroom_ratio)
     return validate_proposals(planned, loads, [], policy, fits, NOW + timedelta(seconds=after_s))
 
 
@@ -214,7 +226,7 @@ def test_agents_stay_on_the_gpu_models_that_they_ask_for() -> None:
     l4 = load("n2").node._replace(gpu_model="L4", **gpus)
     model = agents(1, gpu_milli=1000, gpu_memory_bytes=GIB)
     loads = [load("n1", node=h100, agents=model), load("n2", 1, node=l4, since=NOW)]
-    asked = fit_into_rooms(0.1, {("net", "work"): PlacementRules(("H100",))})
+    asked = fit_as_placed(0.1, FitTerms({("net", "work"): PlacementRules(("H100",))}))
     assert plan_consolidation(loads, [], FREE, asked, NOW) == []
     assert shown(plan(loads)) == [("single", ("n1",))]
 
@@ -232,7 +244,7 @@ def test_a_fleet_that_follows_every_proposal_keeps_its_budgets_and_comes_to_rest
     """
     dice = random.Random(7)
     policy = ConsolidationPolicy(budgets=(DisruptionBudget("b", nodes=3),))
-    fits = fit_into_rooms(policy.headroom_ratio)
+    fits = fit_as_placed(policy.headroom_ratio)
     held: dict[str, list[AgentDeclaration]] = {
         f"n{i:02}": list(agents(dice.randint(0, 3), prefix=f"n{i}-")) for i in range(30)
     }
@@ -265,3 +277,135 @@ def test_a_fleet_that_follows_every_proposal_keeps_its_budgets_and_comes_to_rest
         assert all(b - a >= timedelta(hours=6) for a, b in pairwise(times))
     assert 3 <= len(done) < 30
     assert len(held) < 15
+
+
+def asked(terms: FitTerms, loads: list[NodeLoad], gone: str = "n1") -> str:
+    """What keeps the agents of one node from finding room on the others; '' for nothing."""
+    emptied = [one for one in loads if one.node.node_id == gone]
+    staying = [one for one in loads if one.node.node_id != gone]
+    return fit_as_placed(0.1, terms)(emptied, staying).shortage
+
+
+WORK = ("net", "work")
+
+
+@pytest.mark.parametrize(
+    ("terms", "why"),
+    [
+        (FitTerms(), ""),
+        (FitTerms(limits=[NetworkLimits("net", ResourceQuota(agents=4))],
+                  used={"net": ResourceUse(4, 2000)}), ""),
+        (FitTerms(limits=[NetworkLimits("net", ResourceQuota(agents=3))],
+                  used={"net": ResourceUse(4, 2000)}), "quota of network net: agents 2 of 3"),
+        (FitTerms(limits=[NetworkLimits("net", limits=LimitRange(cpu_milli_max=400))],
+                  used={"net": ResourceUse(4, 2000)}), "limits of network net: cpu_milli max 400"),
+        (FitTerms({WORK: PlacementRules(spread_zones=True)}), "skew of 4, not 0"),
+    ],
+)  # fmt: skip
+def test_nobody_is_moved_whom_the_placer_would_refuse(terms: FitTerms, why: str) -> None:
+    """Two agents would join two others, in another zone: room there is enough."""
+    loads = [load("n1", 2), load("n2", 2)._replace(node=load("n2").node._replace(zone="us-b"))]
+    said = asked(terms, loads)
+    assert bool(said) == bool(why)
+    assert why in said
+
+
+def test_a_gang_moves_whole_or_not_at_all() -> None:
+    """Room for one of two is none, and so is leave for one of two."""
+    gpus = {"gpu_count": 2, "gpu_memory_bytes": 2 * GIB, "gpu_model": "L4"}
+    members = agents(2, gpu_milli=1000)
+    rules = FitTerms({WORK: PlacementRules(gang="g")})
+    here = load("n1", agents=members)._replace(node=load("n1").node._replace(**gpus))
+    roomy = load("n2")._replace(node=load("n2").node._replace(**{**gpus, "gpu_count": 3}))
+    tight = load("n2")._replace(node=load("n2").node._replace(**gpus))
+    assert asked(rules, [here, roomy]) == ""
+    assert "fit nowhere" in asked(rules, [here, tight])
+    too_many = NetworkLimits("net", ResourceQuota(agents=1))
+    over = rules._replace(limits=[too_many], used={"net": ResourceUse(2)})
+    assert "gang g needs all 2 of its agents at once" in asked(over, [here, roomy])
+
+
+def test_a_spread_that_is_uneven_already_is_not_made_worse() -> None:
+    """Three in one zone, one in another: emptying the fuller zone's node is refused, else not."""
+    rules = FitTerms({WORK: PlacementRules(spread_zones=True)})
+    zone_b = {"node": load("n9").node._replace(node_id="n3", zone="us-b")}
+    loads = [load("n1", 1), load("n2", 2), load("n3", 1)._replace(**zone_b)]
+    assert asked(rules, loads, "n1") == ""
+    assert "skew of 4, not 2" in asked(rules, loads, "n3")
+
+
+def test_a_workload_budget_holds_proposals_back_and_rolls() -> None:
+    """Two of its agents a day: three cannot go together, one can, and then one more."""
+    limit = WorkloadBudget(DisruptionBudget("w", nodes=2), ("work",))
+    policy = ConsolidationPolicy(budgets=FREE.budgets, workload_budgets=(limit,))
+    loads = [load("n1", 1), load("n2", 3), load("n3", 3)]
+    (found,) = plan(loads, policy)
+    assert (found.nodes, found.disturbs) == (("n1",), ("n1 net/work 1",))
+    (again,) = check([found], loads, policy=policy)
+    assert again.standing == "validated"
+    before = Disruption("n0", "us", "underutilized", NOW, (), ("n0 net/work 2",))
+    assert plan(loads, policy, [before]) == []
+    fits = fit_as_placed(policy.headroom_ratio)
+    later = NOW + timedelta(seconds=15)
+    (dropped,) = validate_proposals([found], loads, [before], policy, fits, later)
+    assert (dropped.standing, "budget w: 2 of 7 agents" in dropped.reason) == ("dropped", True)
+    day_after = before._replace(at=NOW - timedelta(days=1))
+    assert [one.nodes for one in plan(loads, policy, [day_after])] == [("n1",)]
+
+
+WORKLOADS = {
+    "plain": PlacementRules(),
+    "spread": PlacementRules(spread_zones=True),
+    "gang": PlacementRules(gang="g"),
+    "gpu": PlacementRules(("L4",)),
+}
+
+
+@st.composite
+def ruled_fleets(draw: st.DrawFn) -> tuple[list[NodeLoad], FitTerms]:
+    """Up to seven nodes of two zones and two GPU models, agents with rules, perhaps a quota."""
+    loads = []
+    for number in range(draw(st.integers(2, 7))):
+        node = NodeDeclaration(f"n{number}", "us", f"us-{number % 2}", 4000, 16 * GIB)
+        if draw(st.booleans()):
+            model = draw(st.sampled_from(["L4", "H100"]))
+            node = node._replace(gpu_count=2, gpu_memory_bytes=2 * GIB, gpu_model=model)
+        held = []
+        for index in range(draw(st.integers(0, 4))):
+            name = draw(st.sampled_from(sorted(WORKLOADS)))
+            if name == "gpu" and node.gpu_model != "L4":
+                continue
+            one = AgentDeclaration(f"{node.node_id}-{index}", "net", name, "us", 700, GIB // 4)
+            held.append(one._replace(gpu_milli=500) if name == "gpu" else one)
+        loads.append(NodeLoad(node, tuple(held), 1.0, ready=True, since=LONG_AGO))
+    agents_there = [agent for load in loads for agent in load.agents]
+    used = ResourceUse(len(agents_there), sum(agent.cpu_milli for agent in agents_there))
+    quota = draw(st.sampled_from([None, used.agents, used.agents - 1]))
+    limits = (
+        [NetworkLimits("net", ResourceQuota(agents=max(0, quota)))] if quota is not None else []
+    )
+    rules = {("net", name): one for name, one in WORKLOADS.items()}
+    return loads, FitTerms(rules, limits, {"net": used} if limits else {})
+
+
+@settings(max_examples=30)
+@given(fleet=ruled_fleets())
+def test_the_placer_itself_finds_a_place_for_everybody_who_would_be_moved(
+    fleet: tuple[list[NodeLoad], FitTerms],
+) -> None:
+    """Asked as it is asked for agents that wait, with those that stay where they are."""
+    loads, terms = fleet
+    fits = fit_as_placed(FREE.headroom_ratio, terms)
+    for one in plan_consolidation(loads, [], FREE, fits, NOW):
+        staying = [load for load in loads if load.node.node_id not in one.nodes]
+        everybody = [agent for load in loads for agent in load.agents]
+        placed = [
+            Placement(agent.agent_id, "net", agent.workload, load.node.node_id, "us", 1, 1,
+                      "running", "", NOW)
+            for load in staying for agent in load.agents
+        ]  # fmt: skip
+        by_workload = PlacementTerms(WORKLOADS, terms.limits)
+        nodes = [load.node for load in staying]
+        found = plan_initial_placements(everybody, nodes, placed, now=NOW, terms=by_workload)
+        moved = {agent.agent_id for agent in everybody} - {old.agent_id for old in placed}
+        assert {new.agent_id for new in found if new.node_id} == moved

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -15,7 +16,15 @@ from fleet.consolidation.records import (
 from fleet.costs.prices import PriceBook
 from fleet.errors import StoreUnavailableError
 from fleet.reports import AgentDeclaration
-from ops.consolidation import PARTITION, look_at_loads, propose_consolidation, read_plan
+from ops.consolidation import (
+    PARTITION,
+    look_at_loads,
+    look_once_more,
+    mark_of,
+    propose_consolidation,
+    read_plan,
+)
+from ops.consolidation_run import NodeOrders, empty_nodes, running_on
 from resources.lake.records import to_table
 from tests.fakes.clock import ManualClock
 from tests.fakes.control_store import InMemoryControlStore
@@ -37,12 +46,30 @@ class World:
         self.fleet = SeededFleet(self.store, self.clock, self.declaration)
         self.fleet.beat()
         self.clock.on_pause = self.fleet.beat
+        self.said: list[str] = []
 
     def propose(self, policy: ConsolidationPolicy = SOON) -> list[ConsolidationProposal]:
         """Both looks."""
         return propose_consolidation(
             self.store, self.lake, policy, PriceBook(), self.declaration.heartbeats, self.clock
         )
+
+    def look_again(self, one: ConsolidationProposal) -> ConsolidationProposal:
+        """At the moment of carrying it out."""
+        beats, now = self.declaration.heartbeats, self.clock.now()
+        return look_once_more(self.store, self.lake, one, SOON, PriceBook(), beats, now)
+
+    def give_up(self, node_id: str) -> None:
+        """What the controller does: the agents belong to the region's other node."""
+        region, _, number = node_id.partition("-")
+        other = f"{region}-{3 - int(number)}"
+        here = self.store.placements(node_id=node_id)
+        self.store.place_agents([one._replace(node_id=other) for one in here])
+
+    def empty(self, one: ConsolidationProposal, give_up: Callable[[str], object]) -> int:
+        """Carry it out."""
+        orders = NodeOrders("ann", "cheaper", give_up, self.said.append)
+        return empty_nodes(self.store, one, orders, self.clock, 5.0)
 
     def record(self, rows: list[ConsolidationProposal]) -> None:
         """As the op does."""
@@ -117,3 +144,61 @@ def test_agents_that_hold_nothing_do_not_keep_a_node() -> None:
     world.store.place_agents([parked])
     loads = look_at_loads(world.store, PriceBook(), world.declaration.heartbeats, now)
     assert sum(len(load.agents) for load in loads) == 8
+
+
+def test_an_approved_proposal_empties_its_nodes_and_closes_them() -> None:
+    """Marked with its id, told node by node; a second call finds nothing to move."""
+    world = World()
+    one = world.propose()[0]
+    world.record([one])
+    world.clock.advance(60)
+    world.fleet.beat()
+    assert world.look_again(one).standing == "validated"
+    assert world.empty(one, world.give_up) == 2
+    assert running_on(world.store, "eu-1") == 0
+    (mark,) = world.store.maintenances()
+    assert (mark.subject, mark.reason) == ("node/eu-1", f"{mark_of(one.proposal_id)}: cheaper")
+    assert world.said == ["eu-1: 2 agents moved away"]
+    world.fleet.beat("eu-1")
+    world.clock.advance(60)
+    world.fleet.beat("eu-1")
+    assert world.look_again(one).standing == "validated"  # its own work does not count against it
+    assert world.empty(one, lambda _: pytest.fail("nothing is there to be moved")) == 0
+
+
+def test_what_changed_since_it_was_validated_is_not_carried_out() -> None:
+    """Somebody works on the node, or it has gone silent."""
+    world = World()
+    one = world.propose()[0]
+    until = world.clock.now() + timedelta(hours=1)
+    world.clock.advance(60)
+    world.fleet.beat()
+    world.store.start_maintenance("node/eu-1", until, "bob", "disks")
+    assert "not ready" in world.look_again(one).reason
+    world.store.end_maintenance("node/eu-1", "bob", "done")
+    assert world.look_again(one).standing == "validated"
+    world.clock.advance(60)
+    world.fleet.beat("eu-2")
+    assert world.look_again(one).standing == "dropped"
+
+
+@pytest.mark.parametrize("ending", [False, True])
+def test_a_node_that_is_not_emptied_in_time_is_told_and_the_same_call_goes_on(
+    ending: bool,
+) -> None:
+    """Cut off between the order and the move: mark and order stand, the next call finishes."""
+    world = World()
+    one = world.propose()[0]
+    ordered: list[str] = []
+    world.clock.ending = ending
+    with pytest.raises(StoreUnavailableError, match=r"still ha[sd] 2 agents"):
+        world.empty(one, ordered.append)
+    assert (ordered, world.said) == (["eu-1"], [])
+    assert [mark.subject for mark in world.store.maintenances()] == ["node/eu-1"]
+    world.clock.ending = False
+    world.clock.advance(3600)
+    world.fleet.beat("eu-1")  # the controller has ended it, and its agents are still to be moved
+    assert world.look_again(one).standing == "validated"
+    world.clock.on_pause = lambda: (world.give_up("eu-1"), world.fleet.beat())
+    assert world.empty(one, ordered.append) == 2
+    assert ordered == ["eu-1", "eu-1"]

@@ -83,7 +83,7 @@ def test_a_store_and_an_instance_without_history_give_declared_families() -> Non
         found = grouped(exporter.readings())
     ups = {one.labels[0]: one.value for one in found["stateroom_exporter_source_up"]}
     assert ups == dict.fromkeys(
-        ["fleet", "controller", "incidents", "circuits", "gpus", "automation"], 1
+        ["fleet", "controller", "incidents", "circuits", "gpus", "scaling", "automation"], 1
     )
     assert found["stateroom_leader_lease_held"][0].value == 0
 

@@ -153,6 +153,7 @@ def test_the_lineage_leads_from_the_declaration_to_the_states() -> None:
         "service_routes": {"control_store"},
         "metric_samples": set(),
         "rollup_open": {"metric_samples"},
+        "fleet_overview": {"metric_samples"},
         "rollup_1m": {"metric_samples"},
         "rollup_5m": {"rollup_1m"},
         "rollup_1h": {"rollup_5m"},

@@ -145,7 +145,7 @@ def test_only_nodes_that_are_alive_take_agents_and_others_keep_theirs() -> None:
     store.declare_network_limits([])
     place_waiting(store, ["n2"], now=NOW, term=0)
     assert where(store) == {"a": "n1", "b": "n2", "c": "n2"}
-    assert alive_nodes(store) == frozenset()  # none has ever reported
+    assert alive_nodes(store, NOW) == frozenset()  # none has ever reported
 
 
 def test_a_limited_call_places_the_most_important_first() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fleet.metrics.exported import automation, backups, collection, ended, fleet, gpus
+from fleet.metrics.exported import automation, backups, collection, ended, fleet, gpus, scaling
 from fleet.metrics.exported.readings import ExportedFamily, Reading
 
 FAMILIES: tuple[ExportedFamily, ...] = (
@@ -12,6 +12,7 @@ FAMILIES: tuple[ExportedFamily, ...] = (
     *backups.FAMILIES,
     *automation.FAMILIES,
     *ended.FAMILIES,
+    *scaling.FAMILIES,
     *collection.FAMILIES,
     *gpus.FAMILIES,
 )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fleet.errors import InvalidInputError
 from fleet.metrics.histogram_columns import (
     HistogramSamples,
+    are_equal,
     are_resets,
     bucket_bounds,
     concat_histograms,
@@ -88,11 +89,13 @@ def _equal(one: NativeHistogram, other: NativeHistogram) -> None:
 def test_resets_are_those_of_the_twin(
     pairs: list[tuple[NativeHistogram, NativeHistogram, bool]],
 ) -> None:
-    """Of many pairs at once; half of them grow, so that not all are resets."""
+    """Of many pairs at once; half of them grow, so that not all are resets. So is equality."""
     before = [one for one, _, __ in pairs]
     now = [plain.add(one, other) if grows else other for one, other, grows in pairs]
     found = are_resets(in_columns(now), in_columns(before))
     assert found.tolist() == [plain.is_reset(*pair) for pair in zip(now, before, strict=True)]
+    same = are_equal(in_columns(now), in_columns(before))
+    assert same.tolist() == [one == other for one, other in zip(now, before, strict=True)]
 
 
 def _points(schema: int) -> st.SearchStrategy[list[tuple[int, NativeHistogram]]]:

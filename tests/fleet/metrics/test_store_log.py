@@ -163,6 +163,23 @@ def test_a_day_is_made_when_it_is_over_and_an_hourly_level_before() -> None:
     assert state.inputs(Level.D1, DAY_START_MS + DAY_MS, 0, DAY_START_MS) == NO_INPUTS
 
 
+def test_an_hourly_level_lags_by_the_hours_that_wait_and_not_by_the_day() -> None:
+    """A store that begins at ten is not ten hours behind at eleven; late samples make all wait."""
+    state = applied(rolled(Level.M5, TEN_MS, "1-x", "a"))
+    eleven, twelve = TEN_MS + HOUR_MS, TEN_MS + 2 * HOUR_MS
+
+    def lag_ms(open_from: int) -> int:
+        return facts_of(state, open_from).levels[Level.H1].lag_ms
+
+    assert lag_ms(eleven) == HOUR_MS
+    state.apply(rolled(Level.H1, DAY_START_MS, state.inputs(Level.H1, DAY_START_MS, 0, eleven)))
+    assert lag_ms(eleven) == 0
+    state.apply(rolled(Level.M5, eleven, "1-y", "b"))
+    assert lag_ms(twelve) == HOUR_MS
+    state.apply(rolled(Level.M5, TEN_MS, "1-z", "c"))
+    assert lag_ms(twelve) == 2 * HOUR_MS
+
+
 def test_another_version_of_the_code_makes_everything_dirty() -> None:
     """A snapshot of an older one has all shards looked at again."""
     state = applied(samples(1, part("a")), rolled(Level.M1, TEN_MS, "1-1"))

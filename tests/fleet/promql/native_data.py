@@ -168,6 +168,11 @@ def native_asks() -> list[Ask]:
         "histogram_sum(sum(h))",
         "count(h)",
         'absent(h{family="ends"})',
+        'histogram_sum(h{family="steady"} + ignoring (family) h{family="coarser"})',
+        'histogram_quantile(0.9, h{family="coarser"} + ignoring (family) h{family="negative"})',
+        'histogram_count(h{family=~"steady|reset|gaps"} and h{family=~"reset|gaps"})',
+        'histogram_count(h{family=~"steady|ends"} unless h{family="ends"})',
+        'histogram_sum(h{family="ends"} or h{family=~"ends|late"})',
     ):
         asks.append(Ask(query, start, end, 97_000))
     pool = 'rate(h{family="pool"}[5m])'

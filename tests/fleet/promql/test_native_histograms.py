@@ -185,6 +185,66 @@ def test_what_takes_no_histogram_says_so_and_what_does() -> None:
         assert "histogram_quantile" in (caught.value.hint or "")
 
 
+@pytest.fixture(scope="module")
+def two_pods() -> PromqlEngine:
+    """Histograms of two pods in schemas of their own, and a weight for each."""
+    reader = InMemoryMetricReader()
+    for pod, values, schema, weight in (("a", [1.0, 2.0, 4.0], 2, 2.0), ("b", [2.0], 0, 5.0)):
+        labels = labels_of("h", {"pod": pod})
+        reader.add_histograms(labels, [(1000, observe(values, schema))])
+        reader.add(labels_of("w", {"pod": pod}), [(1000, weight)])
+    return PromqlEngine(reader)
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ('histogram_count(h{pod="a"} + ignoring (pod) h{pod="b"})', [4.0]),
+        ('histogram_sum(h{pod="a"} + ignoring (pod) h{pod="b"})', [9.0]),
+        ('histogram_fraction(1, 2, h{pod="a"} + ignoring (pod) h{pod="b"})', [0.5]),
+        ('histogram_count(h{pod="a"} - ignoring (pod) h{pod="b"})', [2.0]),
+        ('histogram_sum(h{pod="b"} - ignoring (pod) h{pod="a"})', [-5.0]),
+        ("histogram_count(h - h)", [0.0, 0.0]),
+        ("histogram_count(-h)", [-3.0, -1.0]),
+        ("histogram_sum(h * on (pod) w)", [14.0, 10.0]),
+        ("histogram_sum(w * on (pod) h)", [14.0, 10.0]),
+        ("histogram_count(h / on (pod) w)", [1.5, 0.2]),
+        ("histogram_count(h == h)", [3.0, 1.0]),
+        ("count(h != h)", []),
+        ('count(h{pod="a"} != ignoring (pod) h{pod="b"})', [1.0]),
+        ('h{pod="a"} == bool ignoring (pod) h{pod="b"}', [0.0]),
+        ("h != bool h", [0.0, 0.0]),
+        ('histogram_count(h and h{pod="a"})', [3.0]),
+        ('histogram_count(h unless h{pod="a"})', [1.0]),
+        ('histogram_count(h{pod="b"} or h)', [1.0, 3.0]),
+        ('histogram_count(w{pod="a"} or h)', [1.0]),
+        ('count({__name__=~"w|h", pod="a"} and w)', [2.0]),
+    ],
+)
+def test_histograms_meet_each_other_and_numbers(
+    two_pods: PromqlEngine, query: str, wanted: list[float]
+) -> None:
+    """Sums, differences, scaling and choices between vectors, as Prometheus 3 has them."""
+    found = two_pods.answer(query, 2000).values[:, 0].tolist()
+    assert sorted(found) == sorted(wanted)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("h + on (pod) w", "w - on (pod) h", "h * h", "w / on (pod) h"),
+        *("h > h", "h ^ on (pod) w", "h == on (pod) w"),
+    ],
+)
+def test_operators_that_histograms_do_not_know_are_refused(
+    two_pods: PromqlEngine, query: str
+) -> None:
+    """Prometheus leaves such pairs out; here the expression is named."""
+    with pytest.raises(InvalidInputError, match="native histograms") as caught:
+        two_pods.answer(f"count({query})", 2000)
+    assert "histogram_quantile" in (caught.value.hint or "")
+
+
 def test_averages_scaling_and_labels_keep_histograms() -> None:
     """Of two series with another one in a schema of its own."""
     reader = InMemoryMetricReader()
@@ -205,6 +265,32 @@ def test_averages_scaling_and_labels_keep_histograms() -> None:
     ):  # fmt: skip
         found = engine.answer(query, 2000).values[:, 0].tolist()
         assert np.array_equal(sorted(found), sorted(wanted), equal_nan=True), (query, found)
+
+
+def test_sums_averages_and_changes_over_time_are_those_of_the_samples() -> None:
+    """Asked of raw samples, also where rollups are built; without them the question is refused."""
+    seen = [[1.0], [1.0], [1.0, 2.0], [4.0], [4.0]]
+    points = [
+        (START_MS + 60_000 * at + 1000, observe(some, 2 - at % 2)) for at, some in enumerate(seen)
+    ]
+    built = InMemoryMetricReader(levels=set(Level))
+    gone = InMemoryMetricReader(levels=set(Level), raw_from_ms=2**62)
+    for reader in (plain := InMemoryMetricReader(), built, gone):
+        reader.add_histograms(labels_of("h", {}), points)
+    for query, wanted in (
+        ("histogram_count(sum_over_time(h[5m]))", 6.0),
+        ("histogram_sum(sum_over_time(h[5m]))", 13.0),
+        ("histogram_count(avg_over_time(h[5m]))", 1.2),
+        ("histogram_quantile(1, sum_over_time(h[2m]))", 4.0),
+        ("changes(h[5m])", 4.0),  # resolutions alternate
+    ):
+        for reader in (plain, built):
+            answer = PromqlEngine(reader).answer(query, START_MS + 300_000)
+            assert answer.values[:, 0].tolist() == [pytest.approx(wanted)], query
+            assert any(use.level is None for use in answer.uses)
+            assert answer.exact
+        with pytest.raises(InvalidInputError, match="native histograms that retention has kept"):
+            PromqlEngine(gone).answer(query, START_MS + 300_000)
 
 
 def test_why_nothing_is_found_knows_of_histograms() -> None:

@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 
 from fleet.cleanup import CLEANUP_TABLE, CleanupProposal
+from fleet.consolidation.records import PLAN_TABLE, ConsolidationProposal
+from fleet.costs.proposals import proposal_id
 from fleet.costs.report import COST_TABLE, CostRow
+from fleet.leases import LEADER_LEASE
 from fleet.metrics.labels import labels_of, series_id
 from fleet.metrics.samples import MetricType, SampleBatch, SeriesInfo
+from fleet.ports.control_store import ControlStore
 from platform_defs.command import exit_codes
 from platform_defs.settings import load_settings
 from platform_defs.settings_metrics import declared_metrics
@@ -130,20 +134,36 @@ def test_right_sizing_without_metrics_says_where_they_come_from(run: Run, filled
     assert not (filled / "metrics").exists()
 
 
-def test_capacity_tells_the_trend_and_what_a_lost_node_leaves(run: Run, lake: ParquetLake) -> None:
-    """972 of 2,000 and 24 more a day: 1,800 in 34 days."""
+def test_capacity_is_told_of_this_moment_also_before_the_first_report(
+    run: Run, filled: Path
+) -> None:
+    """Two nodes of 2,000 have reported, three agents of 10 are on them; there is no trend yet."""
     fine = run("capacity", "--lose", "0", "--json")
-    (cpu,) = [row for row in json.loads(fine.stdout) if row["resource"] == "cpu_milli"]
-    assert (cpu["region"], cpu["capacity"], cpu["allocated"]) == ("us-west-2", 2000.0, 972.0)
-    assert cpu["slope_per_day"] == pytest.approx(24)
-    assert cpu["days_to_full"] == pytest.approx((1800 - 972) / 24, abs=0.5)
-    shown = run("capacity", "--region", "us-west-2", STATEROOM_CAPACITY__WARN_DAYS="60")
-    assert shown.exit_code == exit_codes.FINDING
-    assert "grows by 24 a day" in shown.output
+    assert fine.exit_code == 0, fine.output
+    rows = {row["resource"]: row for row in json.loads(fine.stdout)}
+    cpu = rows["cpu_milli"]
+    assert (cpu["region"], cpu["capacity"], cpu["allocated"]) == ("us-west-2", 4000.0, 20.0)
+    assert cpu["days_to_full"] is None
+    shown = run("capacity")
+    assert "no hourly report yet" in shown.output
+    assert "4000" in shown.output
     assert run("capacity", "--region", "mars").exit_code == exit_codes.USAGE
     empty = run("capacity", "--region", "eu")
     assert empty.exit_code == exit_codes.USAGE
-    assert "costs_job" in empty.stderr
+    assert "no node of region eu has ever reported" in empty.stderr
+
+
+def test_capacity_tells_the_trend_and_what_a_lost_node_leaves(run: Run, lake: ParquetLake) -> None:
+    """Reports say that 24 more a day are allocated; how full it is, is of this moment."""
+    fine = run("capacity", "--lose", "0", "--json")
+    (cpu,) = [row for row in json.loads(fine.stdout) if row["resource"] == "cpu_milli"]
+    assert (cpu["allocated"], cpu["points"]) == (20.0, 14)
+    assert cpu["slope_per_day"] == pytest.approx(24, rel=0.05)
+    assert cpu["days_to_full"] == pytest.approx((3600 - cpu["peak"]) / cpu["slope_per_day"])
+    shown = run("capacity", "--region", "us-west-2", STATEROOM_CAPACITY__WARN_DAYS="3000")
+    assert shown.exit_code == exit_codes.FINDING
+    assert "a day, " in shown.output
+    assert "trend from 13 reports, the newest" in shown.output
 
 
 def test_spot_and_proposals_have_an_answer_before_anything_was_judged(
@@ -157,35 +177,88 @@ def test_spot_and_proposals_have_an_answer_before_anything_was_judged(
     assert "nothing is left behind" in run("costs", "cleanup").output
 
 
-def left(lake: ParquetLake, *rows: tuple[str, str, bool]) -> None:
+def left(lake: ParquetLake, *rows: tuple[str, str, bool], at: datetime = NOW) -> None:
     """A list of what is left behind: id, kind and whether it is held."""
     found = [
         CleanupProposal(name, kind, "node_inventory/mars", "", 5, 1e6, held, 0.0, "why", NOW)
         for name, kind, held in rows
     ]
-    lake.write(CLEANUP_TABLE, "all", to_table(found, CleanupProposal), NOW)
+    lake.write(CLEANUP_TABLE, "all", to_table(found, CleanupProposal), at)
 
 
-def test_only_approved_rows_of_the_lake_are_removed(run: Run, lake: ParquetLake) -> None:
-    """What is held, of another kind or unknown is refused, and the list alone removes nothing."""
-    rows = to_table([a_row(NOW, "cpu", 1)], CostRow)
-    lake.write("node_inventory", "mars", rows, NOW)
-    left(
-        lake,
-        ("held", "lake_partition", True),
-        ("state", "retired_state", False),
-        ("rows", "lake_partition", False),
-    )
+def test_only_what_is_approved_and_still_left_behind_is_removed(
+    run: Run, lake: ParquetLake, store: ControlStore
+) -> None:
+    """What is held, unknown, young or without remover is refused; the list removes nothing."""
+    old = NOW - timedelta(days=8)
+    lake.write("node_inventory", "mars", to_table([a_row(old, "cpu", 1)], CostRow), old)
+    rows_kind = "lake_partition"
+    rows = proposal_id("cleanup", f"{rows_kind}  node_inventory/mars")
+    left(lake, (rows, rows_kind, False), ("state", "retired_state", False))
     assert "node_inventory/mars" in run("costs", "cleanup").output
-    for name, why in (("held", "not held"), ("state", "retired_state"), ("none", "lists the ids")):
-        refused = run("costs", "cleanup", "--approve", name)
-        assert refused.exit_code == exit_codes.USAGE
-        assert why in refused.stderr
+    for name, why, extra in (
+        (rows, "not held", {"STATEROOM_CLEANUP__KEEP": "node_inventory/*"}),
+        (rows, "not left behind any more", {"STATEROOM_CLEANUP__ORPHAN_DAYS": "9"}),
+        ("state", "not left behind any more", {}),
+        ("none", "lists the ids", {}),
+    ):
+        refused = run("costs", "cleanup", "--approve", name, **extra)
+        assert (refused.exit_code, why in refused.stderr) == (exit_codes.USAGE, True), name
     assert lake.objects("node_inventory", "mars")
-    done = run("costs", "cleanup", "--approve", "rows")
+    done = run("costs", "cleanup", "--approve", rows, "--reason", "moved", "--by", "ann")
     assert done.exit_code == 0, done.output
-    assert "removed 1 objects" in done.output
+    assert "removed 1 objects of mars" in done.output
     assert lake.objects("node_inventory", "mars") == []
+    for table in ("node_inventory", "agent_inventory"):
+        lake.write(table, "venus", to_table([a_row(old, "cpu", 1)], CostRow), old)
+    left(lake, (proposal_id("cleanup", "lake_partition  agent_inventory/venus"), rows_kind, False),
+         ("held", rows_kind, True), ("gone", rows_kind, False), at=datetime.now(UTC))  # fmt: skip
+    together = run("costs", "cleanup", "--approve-all", rows_kind)
+    assert (together.exit_code, "removed 1 objects of venus" in together.output) == (0, True)
+    assert "left alone: lake_partition node_inventory/mars is not left" in together.stderr
+    assert lake.objects("node_inventory", "venus")
+    assert lake.objects("agent_inventory", "venus") == []
+    assert run("costs", "cleanup", "--approve-all", "agent_logs").exit_code == exit_codes.USAGE
+    assert store.open_actions() == []
+
+
+def test_an_idle_agent_is_stopped_when_it_is_still_idle(
+    run: Run, lake: ParquetLake, store: ControlStore, samples: None
+) -> None:
+    """By samples of this moment: this one works, so it goes on."""
+    idle = CleanupProposal(
+        proposal_id("cleanup", "idle_agent cpu-1"), "idle_agent", "cpu-1", "us-west-2", 0, 1e6,
+        False, 0.0, "why", NOW,
+    )  # fmt: skip
+    lake.write(CLEANUP_TABLE, "all", to_table([idle], CleanupProposal), NOW)
+    refused = run("costs", "cleanup", "--approve", idle.proposal_id)
+    assert "not left behind any more" in refused.stderr
+    assert {one.desired for one in store.placements()} == {"running"}
+
+
+def test_nodes_are_emptied_only_by_a_proposal_that_stands_and_a_controller_that_leads(
+    run: Run, lake: ParquetLake, store: ControlStore
+) -> None:
+    """Nothing is marked and nothing ordered before both are known."""
+    assert "no node is proposed" in run("costs", "consolidation").output
+    rows = [
+        ConsolidationProposal(
+            name, "single", "us-west-2", ("us-west-2-1",), 2, (), 0.1, 0.5, 0.5, 1.0, standing,
+            "2 agents fit", NOW - timedelta(minutes=1),
+        )
+        for name, standing in (("good", "validated"), ("bad", "dropped"))
+    ]  # fmt: skip
+    lake.write(PLAN_TABLE, "all", to_table(rows, ConsolidationProposal), NOW)
+    assert "us-west-2-1" in run("costs", "consolidation").output
+    assert len(json.loads(run("costs", "consolidation", "--json").stdout)) == 2
+    for name, why in (("bad", "not validated"), ("none", "lists the ids"), ("good", "no controll")):
+        refused = run("costs", "consolidation", "--approve", name, "--by", "ann")
+        assert (refused.exit_code != 0, why in refused.stderr) == (True, True), refused.stderr
+    store.acquire_lease(LEADER_LEASE, "me", 3600.0)
+    changed = run("costs", "consolidation", "--approve", "good", "--by", "ann")
+    assert "does not hold any more" in changed.stderr
+    assert (store.maintenances(), store.incidents(open_only=True, limit=9)) == ([], [])
+    assert store.open_actions() == []
 
 
 @pytest.mark.parametrize(
@@ -193,6 +266,16 @@ def test_only_approved_rows_of_the_lake_are_removed(run: Run, lake: ParquetLake)
     [
         ('[prices.a]\nregion = "mars"', "prices.a.region: 'mars' is not valid"),
         ('[disruption_budgets.b]\nnodes = "ten"', "disruption_budgets.b.nodes: 'ten'"),
+        ('[disruption_budgets.b]\nagents = "ten"', "disruption_budgets.b.agents: 'ten'"),
+        ("[disruption_budgets.b]", "disruption_budgets.b.nodes: ''"),
+        (
+            '[disruption_budgets.b]\nagents = "1"\nworkloads = ["nobody"]',
+            "disruption_budgets.b.workloads: 'nobody'",
+        ),
+        (
+            '[disruption_budgets.b]\nnodes = "1"\nworkloads = ["cpu"]',
+            "disruption_budgets.b.workloads: ['cpu']",
+        ),
         (
             '[disruption_budgets.b]\nnodes = "1"\nreasons = ["drifted"]',
             "disruption_budgets.b.reasons: 'drifted'",

@@ -236,6 +236,17 @@ def test_csv_files_are_imported_once_however_often_it_is_run(run: Run, fleet_dir
     assert row["values"] == [["2026-03-01T01:00:00Z", 59.0 + 60.0]]
 
 
+def test_samples_that_the_store_refuses_are_no_success(run: Run, fleet_dir: Path) -> None:
+    """History from before the first day: nothing is stored, and the key that decides is named."""
+    (fleet_dir / "layout.toml").write_text(LAYOUT)
+    (fleet_dir / "load.csv").write_text("timestamp,machine,value\n1662859176,m1,1\n")
+    done = run("metrics", "import", "csv", str(fleet_dir / "layout.toml"))
+    assert done.exit_code == 1
+    assert "1 samples in 1 pieces" in done.stdout
+    assert "0 are stored" in done.stdout
+    assert "metrics.first_day (2025-01-01)" in done.stderr
+
+
 def test_a_server_is_imported_and_answers_as_before(
     run: Run, fleet_dir: Path, tmp_path: Path, prometheus_programs: None
 ) -> None:

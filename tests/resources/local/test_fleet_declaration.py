@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -106,6 +107,24 @@ def test_agents_declared_later_are_placed_without_moving_others() -> None:
     placed = place_unplaced(store, clock)
     assert [(p.agent_id, p.epoch) for p in placed] == [("d-0", 1), ("d-1", 1)]
     assert [p for p in store.placements() if p.workload != "d"] == before
+
+
+def test_nobody_new_goes_where_somebody_works_and_nobody_there_leaves() -> None:
+    """A mark on a node, or on its region; when it ends the node takes agents again."""
+    clock = ManualClock()
+    store = InMemoryControlStore(clock)
+    declare_fleet(store, NODES, WORKLOADS, AGENTS, clock)
+    before, until = store.placements(), clock.now() + timedelta(hours=1)
+    for marked in NODES[1:]:
+        store.start_maintenance(f"node/{marked.node_id}", until, "ann", "disks")
+    store.declare_agents(agents_of(shell("d", ""), 2))
+    assert {one.node_id for one in place_unplaced(store, clock)} == {NODES[0].node_id}
+    assert [p for p in store.placements() if p.workload != "d"] == before
+    store.start_maintenance(f"region/{NODES[0].region}", until, "ann", "power")
+    store.declare_agents(agents_of(shell("e", ""), 1))
+    assert [one.desired for one in place_unplaced(store, clock)] == ["parked"]
+    clock.advance(3600)
+    assert [one.desired for one in place_unplaced(store, clock)] == ["running"]
 
 
 def test_agents_that_a_failover_has_moved_or_parked_are_placed_again_by_the_next_up() -> None:

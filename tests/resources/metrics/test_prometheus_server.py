@@ -23,7 +23,8 @@ from fleet.metrics.labels import Matcher, MatchKind, labels_text
 from fleet.metrics.samples import MetricType
 from fleet.ports.metric_source import SourcePiece
 from resources.metrics.prometheus_api import PrometheusApi
-from resources.metrics.prometheus_server import PrometheusSource, ReadProtocol
+from resources.metrics.prometheus_asking import ReadProtocol
+from resources.metrics.prometheus_server import PrometheusSource
 from tests.fakes.fault_proxy import fault_proxy
 from tests.fleet.metrics.plain_histograms import one_by_one
 from tests.fleet.metrics.test_native_histograms import observe

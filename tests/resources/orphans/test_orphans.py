@@ -1,4 +1,4 @@
-"""What readers find left behind, in real stores; and the one thing that may be removed."""
+"""What readers find left behind, in real stores; and rows of the lake removed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import pyarrow as pa
 import pytest
 
 from fleet.agents import StatePut
-from fleet.errors import InvalidInputError
-from ops.costs_removal import remove_lake_partition
+from fleet.errors import InvalidInputError, VersionConflictError
 from platform_defs.declared_backup import simple_backup
 from resources.lake.directory_store import DirectoryStore
 from resources.lake.parquet_lake import ParquetLake
@@ -71,7 +70,9 @@ def lake(tmp_path: Path) -> ParquetLake:
     made = ParquetLake(DirectoryStore(str(tmp_path / "lake")))
     clock = ManualClock()
     rows = pa.table({"n": [1, 2]})
-    for table, partition in (("nodes", "gone"), ("nodes", "eu"), ("nodes", "gone"), ("all", "all")):
+    for table, partition in (
+        ("nodes", "gone"), ("nodes", "eu"), ("nodes", "gone"), ("all", "all"), ("told", "fleet"),
+    ):  # fmt: skip
         made.write(table, partition, rows, clock.now())
         clock.advance(60)
     return made
@@ -90,18 +91,33 @@ def test_rows_of_what_is_not_declared_are_found(lake: ParquetLake) -> None:
 
 def test_only_rows_of_what_is_not_declared_are_removed(lake: ParquetLake) -> None:
     """A region that was declared again meanwhile keeps its rows, whatever was approved."""
+    rows = LakePartitions(lake, ["eu"])
+    (orphan,) = rows.orphans()
     for subject in ("nodes/eu", "all/all", "nodes", "nodes/"):
         with pytest.raises(InvalidInputError, match="not declared"):
-            remove_lake_partition(lake, subject, {"eu"})
-    assert remove_lake_partition(lake, "nodes/gone", {"eu"}) == 2
-    assert remove_lake_partition(lake, "nodes/gone", {"eu"}) == 0
+            rows.remove(orphan._replace(subject=subject))
+    with pytest.raises(InvalidInputError, match="not declared"):
+        LakePartitions(lake, ["eu", "gone"]).remove(orphan)
+    assert rows.remove(orphan) == orphan.size_bytes
+    assert rows.remove(orphan) == 0
     assert lake.objects("nodes", "eu")
     assert lake.objects("all", "all")
 
 
+def test_rows_that_were_written_since_they_were_looked_at_stay(lake: ParquetLake) -> None:
+    """Somebody goes on writing them: all of them stay."""
+    rows = LakePartitions(lake, ["eu"])
+    (orphan,) = rows.orphans()
+    lake.write("nodes", "gone", pa.table({"n": [3]}), orphan.newest_at + timedelta(seconds=1))
+    with pytest.raises(VersionConflictError, match="has been written"):
+        rows.remove(orphan)
+    assert len(lake.objects("nodes", "gone")) == 3
+
+
 def test_a_removal_that_is_cut_off_is_finished_by_the_next_call(lake: ParquetLake) -> None:
     """One object is gone, one is left: a crash between two deletions."""
-    objects = lake.objects("nodes", "gone")
-    lake.remove(objects[:1])
-    assert remove_lake_partition(lake, "nodes/gone", {"eu"}) == 1
+    lake.remove(lake.objects("nodes", "gone")[:1])
+    rows = LakePartitions(lake, ["eu"])
+    (orphan,) = rows.orphans()
+    assert rows.remove(orphan) == orphan.size_bytes
     assert lake.objects("nodes", "gone") == []

@@ -24,9 +24,12 @@ from fleet.metrics.exported.fleet import (
 )
 from fleet.metrics.exported.gpus import gpu_readings, gpu_state_readings
 from fleet.metrics.exported.readings import NETWORKS_MAX, WORST, Reading
+from fleet.metrics.exported.scaling import FORGOTTEN, WORKLOADS_MAX, ScalingCounts
 from fleet.metrics.exported.table import FAMILIES, grouped
 from fleet.names import is_name
 from fleet.reports import RegionCounts
+from fleet.rescaling.policy import ScalingMode
+from fleet.rescaling.standing import LoggedDecision
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -237,6 +240,39 @@ def test_ticks_have_ages_and_runs_are_counted_by_job_and_status() -> None:
         ("stateroom_runs_recent", ("job", "success")): 2,
         ("stateroom_runs_recent", ("job", "failure")): 1,
     }
+
+
+def _decision(which: int, workload: str, age_s: float, times: int, verdict: str) -> LoggedDecision:
+    at = NOW - timedelta(seconds=age_s)
+    return LoggedDecision(
+        workload, "eu", ScalingMode.AUTO, at - timedelta(seconds=15 * (times - 1)), at, times,
+        current=3, desired=5, min_replicas=1, max_replicas=9, ready=2, load=1.5, limited_by="",
+        verdict=verdict, reason="load", decision_id=which,
+    )  # fmt: skip
+
+
+def test_decisions_of_rescaling_are_counted_look_by_look() -> None:
+    """A row that grows is counted by its growth; what was before the count began is not."""
+    counts = ScalingCounts(NOW - timedelta(seconds=600))
+    counts.add([_decision(1, "chat", 590, 40, "unchanged")], NOW)
+    counts.add([_decision(1, "chat", 300, 59, "unchanged")], NOW)
+    counts.add([_decision(2, "chat", 30, 3, "scale-up")], NOW)
+    found = {one[:2]: one.value for one in counts.readings()}
+    assert found["stateroom_scaling_decisions_total", ("eu", "unchanged")] == 19
+    assert found["stateroom_scaling_decisions_total", ("eu", "scale-up")] == 3
+    assert found["stateroom_scaling_replicas", ("desired", "eu", "chat")] == 5
+    assert counts.cursor == (NOW - timedelta(seconds=30), 2)
+    counts.add([], NOW + FORGOTTEN)
+    assert {one.name for one in counts.readings()} == {"stateroom_scaling_decisions_total"}
+
+
+def test_replicas_of_many_workloads_are_bounded() -> None:
+    """The first by name; counters have no workload."""
+    counts = ScalingCounts(NOW - timedelta(seconds=600))
+    counts.add([_decision(n, f"w{n:04}", 30, 1, "held") for n in range(1000)], NOW)
+    found = list(counts.readings())
+    assert len(found) == 1 + 5 * WORKLOADS_MAX
+    assert found[0] == Reading("stateroom_scaling_decisions_total", ("eu", "held"), 1000)
 
 
 def test_readings_that_nobody_declared_are_a_defect() -> None:

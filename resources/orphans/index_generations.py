@@ -1,0 +1,69 @@
+"""Files of vector indexes that no pointer names: builds that died, or lost to another builder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fleet.cleanup import LeftKind, Orphan
+from fleet.errors import VersionConflictError
+from fleet.ports.object_store import ListedObject, ObjectStore
+from resources.vectors.index_store import ROOT, ObjectVectorStore
+
+
+class IndexGenerations:
+    """Compares the folders of each network's generations with its pointers.
+
+    A build that goes on has an unpublished folder, too, whose newest object is young: the age from
+    which one is proposed is far above the time that a build takes.
+
+    Args:
+        store: holds the indexes.
+        vectors: the vector store on it, which knows what is published and removes.
+    """
+
+    def __init__(self, store: ObjectStore, vectors: ObjectVectorStore) -> None:
+        """Remember; nothing is read yet."""
+        self._store = store
+        self._vectors = vectors
+        self.kind = LeftKind.INDEX_GENERATION
+
+    def orphans(self) -> Iterator[Orphan]:
+        """See the port; by network and generation.
+
+        Folders are listed before pointers, so that what is published meanwhile is known.
+        """
+        folders: dict[tuple[str, str], list[ListedObject]] = {}
+        for one in self._store.list_objects(f"{ROOT}/"):
+            parts = one.key.split("/")
+            if len(parts) > 4 and parts[2] == "generations":
+                folders.setdefault((parts[1], parts[3]), []).append(one)
+        known = {
+            (network_id, pointer.generation)
+            for network_id in sorted({network_id for network_id, _ in folders})
+            for pointer in self._vectors.published(network_id)
+        }
+        for network_id, generation in sorted(folders.keys() - known):
+            objects = folders[network_id, generation]
+            yield Orphan(
+                self.kind.value,
+                f"{network_id}/{generation}",
+                "",
+                sum(one.size_bytes for one in objects),
+                max(one.modified_at for one in objects),
+                f"{len(objects)} objects of an index of {network_id} that was never published",
+            )
+
+    def remove(self, orphan: Orphan) -> int:
+        """See the port; what was written or published since the look stays.
+
+        The manifest goes first, so a removal that was cut off leaves a folder that nobody lists.
+        """
+        now_there = {one.subject: one for one in self.orphans()}.get(orphan.subject)
+        if now_there is None or now_there.newest_at > orphan.newest_at:
+            raise VersionConflictError(
+                f"index {orphan.subject} was written or published since it was looked at; it stays",
+                hint="A build that goes on needs its files.",
+            )
+        network_id, _, generation = orphan.subject.partition("/")
+        self._vectors.remove(network_id, generation)
+        return now_there.size_bytes

@@ -1,0 +1,73 @@
+"""The overview of the fleet: what it asks exists, and what nobody measured is not shown as 0."""
+
+from __future__ import annotations
+
+import math
+
+import promql_parser as pp
+
+from fleet.metrics.catalogue import BY_SERIES
+from fleet.metrics.labels import labels_of
+from fleet.metrics.overview import QUESTIONS, REGIONS_MAX, fleet_overview
+from fleet.promql.engine import PromqlEngine
+from fleet.promql.parsing import matchers_of, parse, walked
+from tests.fakes.metric_reader import InMemoryMetricReader
+
+AT_MS = 1_772_323_200_000
+
+
+def counted(reader: InMemoryMetricReader, name: str, each: float, **labels: str) -> None:
+    """A counter that rises evenly for five minutes, a sample each 15 s."""
+    points = [(AT_MS - 300_000 + 15_000 * step, each * step) for step in range(1, 21)]
+    reader.add(labels_of(name, labels), points)
+
+
+def test_every_question_asks_for_what_is_exported_under_labels_that_it_has() -> None:
+    """A number about a metric that nobody exports would be missing for ever."""
+    for question in QUESTIONS:
+        for node in walked(parse(question.expr)):
+            if isinstance(node, pp.VectorSelector) and node.name != "up":
+                metric = BY_SERIES[node.name]
+                asked = {matcher.name for matcher in matchers_of(node)} - {"__name__"}
+                assert asked <= set(metric.labels), question
+                assert not question.by_region or "region" in metric.labels, question
+
+
+def test_numbers_are_the_fleets_and_what_is_not_known_is_missing() -> None:
+    """Totals and regions; no agents, no GPUs and no backups are no zeros, an all-clear is one."""
+    reader = InMemoryMetricReader()
+    for region, nodes in (("eu", 3.0), ("us", 2.0)):
+        reader.add(
+            labels_of("stateroom_nodes", {"region": region, "state": "live"}), [(AT_MS, nodes)]
+        )
+        reader.add(
+            labels_of("stateroom_agents", {"region": region, "state": "running"}), [(AT_MS, 5.0)]
+        )
+        counted(reader, "agent_tasks_total", 30, agent=f"a-{region}", region=region)
+        counted(reader, "agent_task_errors_total", 3, agent=f"a-{region}", region=region)
+        reader.add(labels_of("up", {"instance": region}), [(AT_MS, 1.0)])
+    counted(reader, "agent_requests_total", 0, region="eu")
+    for bound in ("0.1", "+Inf"):
+        counted(reader, "agent_request_duration_seconds_bucket", 0, region="eu", le=bound)
+    found = fleet_overview(PromqlEngine(reader), AT_MS)
+    assert {name: round(value, 6) for name, value in found.items()} == {
+        "nodes live": 5, "agents running": 10, "agents without a place": 0, "tasks per second": 4,
+        "tasks that fail, %": 10, "requests per second": 0, "targets down": 0,
+        "nodes live in eu": 3, "nodes live in us": 2, "agents running in eu": 5,
+        "agents running in us": 5, "tasks per second in eu": 2, "tasks per second in us": 2,
+    }  # fmt: skip
+    assert all(map(math.isfinite, found.values()))
+    assert not fleet_overview(PromqlEngine(reader), AT_MS + 3_600_000)
+
+
+def test_many_regions_are_bounded() -> None:
+    """The first by name have numbers of their own; the total is of all."""
+    reader = InMemoryMetricReader()
+    for which in range(50):
+        labels = {"region": f"r{which:02}", "state": "live"}
+        reader.add(labels_of("stateroom_nodes", labels), [(AT_MS, 1.0)])
+    found = fleet_overview(PromqlEngine(reader), AT_MS)
+    assert found["nodes live"] == 50
+    assert [name for name in found if " in " in name] == [
+        f"nodes live in r{which:02}" for which in range(REGIONS_MAX)
+    ]

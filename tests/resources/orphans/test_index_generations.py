@@ -1,0 +1,81 @@
+"""Files of indexes that were never published: found, and removed unless somebody publishes them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import VersionConflictError
+from fleet.vectors.manifest_json import pointer_bytes
+from fleet.vectors.records import IndexPointer
+from resources.orphans.index_generations import IndexGenerations
+from resources.vectors.index_store import ObjectVectorStore
+from tests.fakes.clock import ManualClock
+from tests.fakes.object_store import InMemoryObjectStore
+
+PARTS = ("manifest.json", "index-0000", "rows-0000")
+
+
+class World:
+    """One published generation and one left over, in each of two networks."""
+
+    def __init__(self, folder: Path) -> None:
+        """Write them as builders do."""
+        self.clock = ManualClock()
+        self.objects = InMemoryObjectStore(self.clock.now)
+        self.readers = IndexGenerations(self.objects, ObjectVectorStore(self.objects, folder))
+        for network in ("a", "b"):
+            self.publish(network, "g1", 1)
+            for part in PARTS:
+                self.objects.create(f"indexes/{network}/generations/g2/{part}", b"12345")
+
+    def publish(self, network: str, generation: str, number: int) -> None:
+        """A pointer, and files if there are none."""
+        for part in PARTS:
+            self.objects.create(f"indexes/{network}/generations/{generation}/{part}", b"1")
+        pointer = IndexPointer(network, number, generation, "s", 1, self.clock.now(), "test")
+        key = f"indexes/{network}/pointers/{number:012d}.json"
+        assert self.objects.create(key, pointer_bytes(pointer))
+
+    def keys(self, network: str) -> set[str]:
+        """Generations that have files."""
+        listed = self.objects.list_objects(f"indexes/{network}/generations/")
+        return {one.key.split("/")[3] for one in listed}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Stores of their own."""
+    return World(tmp_path)
+
+
+def test_generations_that_no_pointer_names_are_found_and_removed_one_by_one(world: World) -> None:
+    """With the bytes of all their parts; the other network keeps its own."""
+    first, second = world.readers.orphans()
+    assert (first.subject, first.size_bytes, first.newest_at) == ("a/g2", 15, world.clock.now())
+    assert second.subject == "b/g2"
+    assert world.readers.remove(first) == 15
+    assert (world.keys("a"), world.keys("b")) == ({"g1"}, {"g1", "g2"})
+
+
+def test_a_generation_that_is_published_or_written_meanwhile_stays(world: World) -> None:
+    """It has come to life since it was looked at."""
+    first, second = world.readers.orphans()
+    world.publish("a", "g2", 2)
+    world.clock.advance(timedelta(minutes=1).total_seconds())
+    world.objects.create("indexes/b/generations/g2/more", b"1")
+    for one in (first, second):
+        with pytest.raises(VersionConflictError, match="written or published since"):
+            world.readers.remove(one)
+    assert world.keys("a") == world.keys("b") == {"g1", "g2"}
+
+
+def test_a_removal_that_was_cut_off_is_finished_by_the_next(world: World) -> None:
+    """The manifest goes first: what is left is still found, and smaller."""
+    world.objects.delete(["indexes/a/generations/g2/manifest.json"])
+    first, _ = world.readers.orphans()
+    assert first.size_bytes == 10
+    assert world.readers.remove(first) == 10
+    assert world.keys("a") == {"g1"}
