@@ -36,10 +36,10 @@ from resources.vault.packs.manifest import (
     Manifest,
     ManifestRef,
     PackInfo,
-    encode_manifest,
     manifest_schema,
     sort_rows,
 )
+from resources.vault.packs.manifest_codec import encode_manifest
 from resources.vault.snapshots.catalog import catalogue_items
 
 AT = datetime(2026, 11, 20, tzinfo=UTC)

@@ -91,6 +91,7 @@ def plan_guarded_retention(
     *,
     head: int,
     now: datetime,
+    thinned_seq: int | None = None,
     approved: Collection[str] = (),
 ) -> RetentionPlan:
     """Decide the fate of every live snapshot of one region.
@@ -102,6 +103,7 @@ def plan_guarded_retention(
         guards: the numbers of the guards.
         head: number of the last record that the facts come from.
         now: the store's time, aware.
+        thinned_seq: number of the newest record by which a plan was applied; None for none yet.
         approved: ids that a person has approved to be forgotten; they do not count for the brake.
             No approval makes a plan forget what a rule or another guard keeps.
 
@@ -121,7 +123,9 @@ def plan_guarded_retention(
     rows = tuple(desk.decide(one) for one in live)
     forget = tuple(sorted(row.snapshot_id for row in rows if row.fate == Fate.FORGET))
     digest = forget_digest(forget)
-    refused = _brake(forget, approved, len(live), guards, digest)
+    came = sum(_came_since(one, thinned_seq, guards, now) for one in eligible)
+    unapproved = sum(one not in approved for one in forget)
+    refused = _brake(unapproved, len(eligible) - came, came, guards, digest)
     alarms = [*desk.alarms(live), *_few_verified(eligible, live, guards)]
     if refused is not None:
         alarms.append(RetentionAlarm(Guard.BRAKE, "", refused))
@@ -257,19 +261,33 @@ class _Desk:
             yield GuardNote(Guard.SUSPECT, text)
 
 
-def _brake(
-    forget: Sequence[str],
-    approved: Collection[str],
-    live: int,
-    guards: GuardPolicy,
-    digest: str,
-) -> str | None:
-    most = max(guards.forget_min, int(guards.forget_share_max * live))
-    unapproved = sum(one not in approved for one in forget)
+def _came_since(
+    one: SnapshotFacts, thinned_seq: int | None, guards: GuardPolicy, now: datetime
+) -> bool:
+    """Whether it came after the last thinning; before any, whether it is too young for one."""
+    if thinned_seq is None:
+        return age_of(one, now) < timedelta(hours=guards.thin_after_h)
+    return one.seq > thinned_seq
+
+
+def _brake(unapproved: int, left: int, came: int, guards: GuardPolicy, digest: str) -> str | None:
+    """Why a plan must not be applied: it leaves too few of those that the last one left.
+
+    As many as came since may go as well, so a plan of any rhythm passes that only holds the level.
+
+    Args:
+        unapproved: snapshots that the plan forgets and nobody has approved.
+        left: eligible ones that were there when the last plan was applied.
+        came: eligible ones that came since.
+        guards: how much may go.
+        digest: of the plan.
+    """
+    most = came + max(guards.forget_min, int(guards.forget_share_max * left))
     if unapproved <= most:
         return None
     return (
-        f"it would forget {unapproved} of {live} live snapshots without approval, at most {most}; "
+        f"it would forget {unapproved} snapshots without approval, at most {most}: {came} came "
+        f"since the last thinning, which left {left}; "
         f"nothing is forgotten before plan {digest} is approved"
     )
 

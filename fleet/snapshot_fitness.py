@@ -67,9 +67,9 @@ class GuardPolicy:
     thin_after_h: float = 48.0
     """Nothing verified is thinned before it is this old."""
     forget_min: int = 10
-    """Snapshots that one plan may always forget."""
+    """Snapshots that one plan may always forget, beside as many as came since the last one."""
     forget_share_max: float = 0.25
-    """Share of the live snapshots that one plan may forget without approval."""
+    """Share of the snapshots that the last plan left which one may forget without approval."""
 
     def __post_init__(self) -> None:
         """Refuse what no operator can mean."""

@@ -59,7 +59,10 @@ def declared_artefacts(settings: Settings) -> tuple[ArtefactDeclaration, ...]:
     url = settings.control_store.url
     own = (
         ArtefactDeclaration(
-            name=CONTROL_STORE, kind="control_store", path=url.removeprefix(SQLITE_SCHEME)
+            name=CONTROL_STORE,
+            kind="control_store",
+            path=url.removeprefix(SQLITE_SCHEME),
+            stanza=settings.backup.pgbackrest_stanza,
         ),
         ArtefactDeclaration(name=LAKE, kind="lake", path=str(settings.lake.path)),
         _vectors(settings),

@@ -49,10 +49,16 @@ class BackupSettings:
     control_store_cron: str = key(
         kinds.cron(), "When the control store itself is backed up.", default="0 */6 * * *"
     )
+    pgbackrest_stanza: str = key(
+        kinds.optional_name(),
+        "pgBackRest's stanza of the control store's PostgreSQL server: it keeps the data, the "
+        "vault its label and LSN. Empty: `pg_basebackup` into the vault.",
+        default="",
+    )
     retention_cron: str = key(
         kinds.cron(),
-        "When the retention plan is applied and garbage collected; hourly, as snapshots are.",
-        default="40 * * * *",
+        "When the retention plan is applied and garbage collected.",
+        default="40 2 * * *",
     )
     structure_cron: str = key(
         kinds.cron(), "When every region's vault is verified to level V1.", default="20 * * * *"

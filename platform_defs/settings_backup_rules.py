@@ -43,6 +43,8 @@ def backup_violations(
     ]
     if single["backup"] is not None:
         broken += home_violations(single["backup"], regions)
+        if single["control_store"] is not None:
+            broken += stanza_violations(single["backup"], single["control_store"].url)
     if single["retention"] is not None:
         broken += retention_violations(single["retention"])
     return broken
@@ -62,6 +64,15 @@ def home_violations(backup: BackupSettings, regions: Sequence[str]) -> Iterator[
     home = backup.home_region
     if home and home not in regions:
         yield Violation(("backup", "home_region"), _unknown("region", home, regions))
+
+
+def stanza_violations(backup: BackupSettings, url: str) -> Iterator[Violation]:
+    """PgBackRest backs up PostgreSQL."""
+    if backup.pgbackrest_stanza and not url.startswith("postgresql"):
+        yield Violation(
+            ("backup", "pgbackrest_stanza"),
+            "has a meaning only where `control_store.url` is PostgreSQL's",
+        )
 
 
 def retention_violations(retention: RetentionSettings) -> Iterator[Violation]:

@@ -23,13 +23,20 @@ def write_synced(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def write_new(path: Path | str, data: bytes) -> None:
+def write_new(path: Path | str, data: bytes, *, folder: int | None = None) -> None:
     """Write a new file; neither its bytes nor its name are durable yet.
+
+    Args:
+        path: of the file.
+        data: all that it shall hold.
+        folder: open folder that the path starts in, so that its own is not looked up for each of
+            very many files; None for the working folder.
 
     Raises:
         FileExistsError: there is one already; it was left alone.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o666, dir_fd=folder)
     try:
         left = memoryview(data)
         while left:

@@ -270,23 +270,41 @@ def test_one_plan_forgets_at_most_a_quarter_and_always_ten(live: int, most: int)
     beyond = plan(facts, RetentionPolicy(live - most - 1, 0, 0, 0, 0, 0), GUARDS)
     assert (len(at_limit.forget), at_limit.refused) == (most, None)
     assert beyond.refused is not None
-    assert f"forget {most + 1} of {live} live snapshots without approval" in beyond.refused
+    assert f"forget {most + 1} snapshots without approval, at most {most}" in beyond.refused
     assert beyond.digest in beyond.refused
     assert [one.guard for one in beyond.alarms] == [Guard.BRAKE]
 
 
-def test_hourly_snapshots_planned_once_a_day_end_at_the_brake() -> None:
-    """G7: why the plan runs as often as snapshots are taken; in the first nights it still goes."""
-    facts = history(24 * 5, HOUR)
-    outcomes = []
-    for night in range(1, 6):
-        seen = [one for one in facts if one.seq <= 240 * night]
+@pytest.mark.parametrize("rhythm_h", [6, 24, 72])
+def test_a_plan_of_any_rhythm_that_holds_the_level_passes_the_brake(rhythm_h: int) -> None:
+    """G7: hourly snapshots for forty days; then a policy that was cut short does not pass."""
+    facts, thinned = history(24 * 40, HOUR), None
+    for hour in range(rhythm_h, 24 * 40 + 1, rhythm_h):
+        seen = [one for one in facts if one.seq <= 10 * hour]
         now = seen[-1].taken_at + HOUR
-        found = plan_guarded_retention(seen, RetentionPolicy(), GUARDS, head=1, now=now)
-        outcomes.append(found.refused is None)
-        if found.refused is None:
-            facts = [one for one in facts if one.snapshot_id not in found.forget]
-    assert outcomes == [True, True, False, False, False]
+        found = plan_guarded_retention(
+            seen, RetentionPolicy(), GUARDS, head=1, now=now, thinned_seq=thinned
+        )
+        assert found.refused is None, hour
+        facts = [one for one in facts if one.snapshot_id not in found.forget]
+        thinned = seen[-1].seq if found.forget else thinned
+    brief = GuardPolicy(thin_after_h=1)
+    now = facts[-1].taken_at + 2 * DAY
+    shortened = plan_guarded_retention(
+        facts, RetentionPolicy(hourly=3, daily=1), brief, head=1, now=now, thinned_seq=thinned
+    )
+    assert shortened.refused is not None
+
+
+def test_snapshots_that_nobody_believes_widen_no_brake() -> None:
+    """G7: a flood of unscheduled or unverified ones lets not one more go."""
+    facts = history(40, DAY, newest=5 * DAY)
+    flood = [unverified(one) for one in history(200, HOUR / 10)]
+    flood = [one._replace(snapshot_id=f"f{one.seq}", seq=one.seq + 10_000) for one in flood]
+    for thinned in (None, facts[-1].seq):
+        found = plan([*facts, *flood], guards=GUARDS, thinned_seq=thinned)
+        assert found.refused is not None
+        assert "0 came since the last thinning" in found.refused
 
 
 def test_an_approval_of_ids_releases_the_brake_for_just_these() -> None:

@@ -24,7 +24,7 @@ from fleet.traffic_declaration import (
     RouterKind,
     TrafficDeclaration,
 )
-from platform_defs.declared_backup import declared_backup
+from platform_defs.declared_backup import declared_artefacts, declared_backup
 from platform_defs.declared_failover import declared_failover
 from platform_defs.declared_fleet import (
     declared_agents,
@@ -93,6 +93,21 @@ def test_retention_is_declared_by_counts_and_by_spans(tmp_path: Path) -> None:
     assert policy == RetentionPolicy(
         hourly=3, within=CalendarSpan(1, 6), within_daily=CalendarSpan(days=10)
     )
+
+
+def test_a_stanza_of_pgbackrest_belongs_to_a_control_store_on_postgresql(tmp_path: Path) -> None:
+    """It reaches the declared artefact; beside SQLite it is refused."""
+    text = SMALL + "[backup]\npgbackrest_stanza = 'main'\n"
+    server = "[control_store]\nurl = 'postgresql://u@db/stateroom'\n"
+    own = declared_artefacts(load_settings(write_settings(tmp_path, text + server), {}))[0]
+    assert (own.kind, own.stanza, own.path) == (
+        "control_store",
+        "main",
+        "postgresql://u@db/stateroom",
+    )
+    (problem,) = problems(tmp_path, text)
+    assert "pgbackrest_stanza" in problem
+    assert "only where `control_store.url` is PostgreSQL's" in problem
 
 
 def test_networks_have_quotas_limits_and_default_sizes(tmp_path: Path) -> None:

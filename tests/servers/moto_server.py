@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import boto3
 from botocore.config import Config
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 
 ACCESS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
@@ -38,6 +40,29 @@ def aws_client(service: str, endpoint: str, read_timeout_s: float = 5.0) -> Iter
         yield client
     finally:
         client.close()
+
+
+def fill_bucket(name: str, objects: Mapping[str, bytes]) -> None:
+    """Make a bucket in the memory of this process's servers: a request for each object is slow."""
+    backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    backend.create_bucket(name, "us-east-1")
+    for key, data in objects.items():
+        backend.put_object(name, key, data)
+
+
+def read_bucket(name: str) -> dict[str, bytes]:
+    """Everything in a bucket, out of the same memory."""
+    bucket = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].get_bucket(name)
+    return {key: bucket.keys[key].value for key in list(bucket.keys)}
+
+
+def drop_bucket(name: str) -> None:
+    """Remove a bucket with all that is in it."""
+    backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    bucket = backend.get_bucket(name)
+    for key in list(bucket.keys):
+        bucket.keys.pop(key)
+    backend.delete_bucket(name)
 
 
 def aws_environment(endpoint: str) -> dict[str, str]:

@@ -72,7 +72,7 @@ class PgBackRestSource:
                 f"pgbackrest info of stanza {self._stanza} names no backup: {error}",
                 hint=f"Run `pgbackrest --stanza={self._stanza} info`.",
             ) from error
-        content = json.dumps(newest, sort_keys=True).encode()
+        content = json.dumps({**newest, "stanza": self._stanza}, sort_keys=True).encode()
         attributes = ItemAttributes("file", mode=0o600)
         yield SourceFile(_INFO_NAME, attributes, len(content), lambda: HeldBytes(content), content)
 

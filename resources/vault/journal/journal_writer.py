@@ -34,7 +34,7 @@ from fleet.vault_pack import SALT_BYTES
 from resources.vault.keys.shredding import demand_unshredded
 from resources.vault.live_states import read_states
 from resources.vault.network import NetworkVault
-from resources.vault.packs.manifest import diff_states
+from resources.vault.packs.state_diff import diff_states
 
 _CREATE_TRIES = 4
 _OVERTAKEN_MAX = 20

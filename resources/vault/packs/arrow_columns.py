@@ -182,3 +182,12 @@ def one_chunk(column: Any) -> Any:
     if not isinstance(column, pa.ChunkedArray):
         return column
     return column.combine_chunks() if column.num_chunks else pa.nulls(0, column.type)
+
+
+def fixed_words(column: Any) -> Any:
+    """A chunked column of 32-byte values as rows of four words, to be compared at once."""
+    import numpy as np
+
+    array = one_chunk(column)
+    words = np.frombuffer(array.buffers()[1], np.uint64).reshape(-1, 4)
+    return words[array.offset : array.offset + len(array)]

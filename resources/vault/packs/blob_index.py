@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from resources.vault.packs.arrow_columns import numbers, strings, text
+from resources.vault.packs.arrow_columns import fixed_words, numbers, strings, text
 from resources.vault.packs.blob_places import StoredBlob
-from resources.vault.packs.manifest import fixed_words, kernels
+from resources.vault.packs.manifest import kernels
 
 
 class BlobIndex:

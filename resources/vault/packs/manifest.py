@@ -1,31 +1,22 @@
-"""Manifests as Arrow tables: what a snapshot holds, which deltas make it up, what has changed.
+"""Manifests as Arrow tables: what a snapshot holds, and which deltas make it up.
 
 All work on rows is vectorised: an unchanged agent costs no Python. The columns are those of
-`docs/formats/backup.md`; the packs' owners, salts and sizes travel in the Parquet metadata, so that
-reading one agent needs no request for its pack's header.
+`docs/formats/backup.md`. As bytes they are written and read by `manifest_codec`; what has changed
+since one of them is found by `state_diff`.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from array import array
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from fleet.backup import STATE_KIND
 from fleet.errors import CorruptObjectError
-from fleet.pack_keys import PackKeys
-from fleet.state_cuts import StateColumns
-from fleet.vault_manifest import ManifestOpener, ManifestSealer, SealedManifest
-from fleet.vault_pack import SALT_BYTES
 from resources.vault.packs.arrow_columns import (
     as_flags,
-    as_numbers,
     empty,
     fixed_bytes,
     flags,
-    number,
     numbers,
     one_chunk,
     same_text,
@@ -38,15 +29,10 @@ CHAIN_DELTAS_MAX = 24
 FULL_BELOW_ROWS = 20_000
 """A manifest of fewer rows is always written in full."""
 STATE = STATE_KIND
-_METADATA = b"stateroom"
-_ATTRIBUTES = "attributes"
-_REPEATED = {"kind", "version", "chunk", "pack", "updated_at", "removed"}
-"""Columns worth a Parquet dictionary; for the others it costs memory and gains nothing."""
-_FORMAT = 1
+ATTRIBUTES = "attributes"
+"""The column that manifests of states alone are written without."""
 _SLICED_BELOW = 256
 """Slices of fewer rows on average cost more than copying the rows."""
-_READ_ROWS = 1 << 17
-"""Rows that are decoded at a time."""
 
 
 class PackMove(NamedTuple):
@@ -94,15 +80,6 @@ class Manifest(NamedTuple):
     packs: Mapping[str, PackInfo]
 
 
-class StateDiff(NamedTuple):
-    """How the live states differ from a base."""
-
-    changed: array[int]
-    """Positions in the listing, ascending: new, or of another version or digest."""
-    removed: Any
-    """Agent ids of the base that are gone, as an Arrow array."""
-
-
 def arrow() -> Any:
     """Arrow, imported at the first use, and untyped: its stubs know half of its calls."""
     import pyarrow as pa
@@ -136,7 +113,7 @@ def manifest_schema() -> Any:
             ("digest", pa.binary(32)),
             ("updated_at", pa.timestamp("us", tz="UTC")),
             ("removed", pa.bool_()),
-            (_ATTRIBUTES, pa.string()),
+            (ATTRIBUTES, pa.string()),
         ]
     )
 
@@ -160,86 +137,6 @@ def sort_rows(table: Any) -> Any:
         ordered.append(columns[at].take(order))
         columns[at] = None
     return arrow().Table.from_arrays(ordered, schema=schema)
-
-
-def encode_manifest(keys: PackKeys, manifest: Manifest, base: str | None) -> SealedManifest:
-    """Write as Parquet, and seal.
-
-    Args:
-        keys: of the network.
-        manifest: rows in the order of `sort_rows`, and their packs.
-        base: SHA-256 of the manifest this delta applies to; None for a full one.
-    """
-    import pyarrow.parquet as pq
-
-    fields = {
-        "format": _FORMAT,
-        "network_id": keys.network_id,
-        "base": base,
-        "packs": {sha256: _pack_fields(one, keys.dek_id) for sha256, one in manifest.packs.items()},
-    }
-    table = manifest.table
-    if table[_ATTRIBUTES].null_count == len(table):
-        # States have none: their manifests stay readable for versions that know no artefacts.
-        table = table.drop_columns([_ATTRIBUTES])
-    table = table.replace_schema_metadata({_METADATA: json.dumps(fields, sort_keys=True)})
-    sealer: Any = ManifestSealer(keys, os.urandom(SALT_BYTES))
-    repeated: Any = [one for one in table.column_names if one in _REPEATED]
-    pq.write_table(
-        table, sealer, compression="zstd", row_group_size=1 << 20, use_dictionary=repeated
-    )
-    sealed: SealedManifest = sealer.sealed()
-    return sealed
-
-
-def _pack_fields(info: PackInfo, first_dek_id: str) -> list[Any]:
-    """The data key is named only where it is not the first: other vaults stay as they were."""
-    named = [info.dek_id] if info.dek_id not in {"", first_dek_id} else []
-    return [info.owner, info.salt.hex(), info.size_bytes, *named]
-
-
-def decode_manifest(keys: PackKeys, data: bytes, name: str, base: str | None) -> Manifest:
-    """Open and read one manifest.
-
-    Raises:
-        CorruptObjectError: damaged, of another network or key, or on another base.
-    """
-    import pyarrow.parquet as pq
-
-    pa = arrow()
-    opened: Any = ManifestOpener(keys, data, name)
-    del data
-    try:
-        table = _read_columns(pq.ParquetFile(opened))
-        del opened
-        fields = json.loads((table.schema.metadata or {})[_METADATA])
-        packs = {
-            sha256: PackInfo(owner, bytes.fromhex(salt), size, *dek_id)
-            for sha256, (owner, salt, size, *dek_id) in fields["packs"].items()
-        }
-        found = (fields["format"], fields["network_id"], fields["base"])
-        if _ATTRIBUTES not in table.column_names:
-            table = table.append_column(_ATTRIBUTES, pa.nulls(len(table), pa.string()))
-        table = table.replace_schema_metadata().cast(manifest_schema())
-    except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
-        raise CorruptObjectError(f"manifest {name} cannot be read: {error}") from error
-    if found != (_FORMAT, keys.network_id, base):
-        raise CorruptObjectError(f"manifest {name} does not belong here: it is of {found}")
-    return Manifest(table, packs)
-
-
-def _read_columns(file: Any) -> Any:
-    """A Parquet file's table, read column by column in parts: nothing but the table is large.
-
-    Not `read_table`: its dataset machinery and threads weigh more than a network's rows.
-    """
-    pa = arrow()
-    schema = file.schema_arrow
-    columns = []
-    for one in schema:
-        batches = file.iter_batches(_READ_ROWS, columns=[one.name], use_threads=False)
-        columns.append(pa.chunked_array([batch.column(0) for batch in batches], one.type))
-    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def resolve_chain(chain: list[Manifest]) -> Manifest:
@@ -350,7 +247,7 @@ def tombstones(item_ids: Any, kind: str = STATE) -> Any:
         "digest": zeros,
         "updated_at": pa.nulls(count, pa.timestamp("us", tz="UTC")),
         "removed": flags(True, count),
-        _ATTRIBUTES: pa.nulls(count, pa.string()),
+        ATTRIBUTES: pa.nulls(count, pa.string()),
     }
     schema = manifest_schema()
     columns = [
@@ -359,49 +256,6 @@ def tombstones(item_ids: Any, kind: str = STATE) -> Any:
     return pa.table(columns, schema=schema)
 
 
-def diff_states(base: Any, states: StateColumns) -> StateDiff:
-    """Find what has changed since the base, by version and digest, without looking at bytes.
-
-    Holds the base's rows once: mostly every item is one blob, and then its columns serve as they
-    are; and where nobody came or went, nobody has to be looked for.
-    """
-    import numpy as np
-
-    pc = kernels()
-    heads = base.select(["item_id", "version", "digest"])
-    is_head = pc.equal(base["chunk"], number(0, arrow().int32()))
-    if not pc.all(is_head, min_count=0).as_py():
-        heads = heads.filter(is_head)
-    base_ids = one_chunk(heads["item_id"])
-    agent_ids = strings(states.agent_ids)
-    if not len(agent_ids) or not len(base_ids):
-        return StateDiff(array("q", range(len(agent_ids))), base_ids)
-    versions, words = as_numbers(heads["version"]), fixed_words(heads["digest"])
-    known: Any = slice(None)
-    removed = base_ids.slice(0, 0)
-    if not base_ids.equals(agent_ids):
-        found = pc.index_in(agent_ids, value_set=base_ids)
-        at, known = as_numbers(found.drop_null()), as_flags(pc.is_valid(found))
-        gone = np.ones(len(base_ids), bool)
-        gone[at] = False
-        removed = base_ids.take(numbers(np.flatnonzero(gone)))
-        versions, words = versions[at], words[at]
-    same = np.zeros(len(agent_ids), bool)
-    same[known] = np.frombuffer(states.versions, np.int64)[known] == versions
-    listed = np.frombuffer(states.digests, np.uint64).reshape(-1, 4)
-    same[known] &= (listed[known] == words).all(axis=1)
-    return StateDiff(array("q", np.flatnonzero(~same).astype(np.int64).tobytes()), removed)
-
-
 def _items(table: Any) -> Any:
     joined = kernels().binary_join_element_wise(table["kind"], table["item_id"], text("\x00"))
     return one_chunk(joined)
-
-
-def fixed_words(column: Any) -> Any:
-    """A chunked column of 32-byte values as rows of four words, to be compared at once."""
-    import numpy as np
-
-    array = one_chunk(column)
-    words = np.frombuffer(array.buffers()[1], np.uint64).reshape(-1, 4)
-    return words[array.offset : array.offset + len(array)]

@@ -11,9 +11,9 @@ from fleet.vault_keyspace import manifest_key
 from resources.vault.packs.manifest import (
     Manifest,
     ManifestRef,
-    decode_manifest,
     resolve_chain,
 )
+from resources.vault.packs.manifest_codec import decode_manifest
 
 _CACHED_BYTES = 16 * 1024 * 1024
 """Deltas of a whole chain; a full manifest of 100,000 agents is not kept beside what it gave."""

@@ -30,7 +30,13 @@ from resources.vault.packs.arrow_columns import number, strings
 from resources.vault.packs.manifest import Manifest, arrow, kernels, of_kinds
 from resources.vault.packs.pack_maps import resolve_moves
 from resources.vault.packs.process_memory import release_unused
-from resources.vault.packs.ranges import RangeReader, StoredRow, fetch_ranges, plan_ranges
+from resources.vault.packs.ranges import (
+    Fetched,
+    RangeReader,
+    StoredRow,
+    fetch_ranges,
+    plan_ranges,
+)
 
 
 class ReadItem(NamedTuple):
@@ -60,6 +66,7 @@ def read_items(
     *,
     workers: int | None = None,
     on_damage: Damaged | None = None,
+    compare_digests: bool = True,
 ) -> Iterator[ReadItem]:
     """Read every agent state of a manifest, in the order of the packs.
 
@@ -71,15 +78,69 @@ def read_items(
         manifest: the rows wanted, and their packs.
         workers: threads; None for one per core, at most 8.
         on_damage: told of what cannot be read; None raises instead.
+        compare_digests: as `RangeReader`.
 
     Raises:
         CorruptObjectError: a pack is damaged or missing, or an item differs from its digest.
     """
     manifest = where_to_read(store, keys, of_kinds(manifest, states=True), on_damage)
     chunks = _chunks_expected(manifest.table)
-    read = RangeReader(store, keys, manifest, chunks.keys())
+    read = RangeReader(store, keys, manifest, chunks.keys(), compare_digests=compare_digests)
     for row, body in _whole_items(read, manifest, chunks, workers, on_damage):
-        yield ReadItem(row.item_id, row.version, row.digest.hex(), row.updated_at, body)
+        yield _item_of(row, body)
+
+
+def _item_of(row: StoredRow, body: bytes) -> ReadItem:
+    return ReadItem(row.item_id, row.version, row.digest.hex(), row.updated_at, body)
+
+
+def hand_items(
+    store: ReadableStore,
+    keys: PackKeys,
+    manifest: Manifest,
+    take: Callable[[Sequence[ReadItem]], None],
+    *,
+    workers: int,
+    on_damage: Damaged,
+) -> Proven:
+    """Give every agent state to `take`, in the thread that has opened and proven it.
+
+    So what is done with a state runs on as many cores as the opening, and no state waits for
+    another thread. The order is nobody's promise. At most `workers` ranges of 6 MiB are in memory,
+    and the pieces of states that are cut.
+
+    Args:
+        store: where the vault lies.
+        keys: of the network.
+        manifest: the rows wanted, and their packs.
+        take: called by several threads at once, with the states of one range. What it raises ends
+            all of it.
+        workers: threads.
+        on_damage: told of what cannot be read, by the caller's thread.
+    """
+    manifest = where_to_read(store, keys, of_kinds(manifest, states=True), on_damage)
+    chunks = _chunks_expected(manifest.table)
+    read = RangeReader(store, keys, manifest, chunks.keys())
+
+    def read_and_take(rows: Sequence[StoredRow]) -> Fetched:
+        results = read(rows)
+        taken: list[ReadItem] = []
+        for number_in_range, (row, plain) in enumerate(results):
+            if not isinstance(plain, CorruptObjectError) and row.item_id not in chunks:
+                taken.append(_item_of(row, plain))
+                results[number_in_range] = (row, b"")
+        take(taken)
+        return results
+
+    items = size_bytes = 0
+    for row, body in _whole_items(read_and_take, manifest, chunks, workers, on_damage):
+        items += 1
+        if row.item_id in chunks:
+            take([_item_of(row, body)])
+            size_bytes += len(body)
+        else:
+            size_bytes += row.plain_length
+    return Proven(items, size_bytes)
 
 
 class Proven(NamedTuple):
@@ -182,7 +243,7 @@ def _chunks_expected(table: Any) -> dict[str, int]:
 
 
 def _whole_items(
-    read: RangeReader,
+    read: Callable[[Sequence[StoredRow]], Fetched],
     manifest: Manifest,
     chunks: Mapping[str, int],
     workers: int | None,

@@ -94,7 +94,7 @@ class RestoreResult(NamedTuple):
 
 def restore(
     vault: NetworkVault,
-    target: RestoreTarget,
+    target: RestoreTarget | UncommittedTarget,
     *,
     at: datetime | None = None,
     snapshot_id: str | None = None,
@@ -196,7 +196,9 @@ class _Plan:
         self._hold_id = ""
         self.notes: list[str] = []
 
-    def stage(self, target: RestoreTarget, newer: str, staging: SealedStaging) -> _Ready:
+    def stage(
+        self, target: RestoreTarget | UncommittedTarget, newer: str, staging: SealedStaging
+    ) -> _Ready:
         """Read and prove everything wanted; only an uncommitted target has been handed anything."""
         moment = self._find()
         self._hold(moment)
@@ -265,7 +267,7 @@ class _Plan:
     def _prove(
         self,
         manifest: Manifest,
-        target: RestoreTarget,
+        target: RestoreTarget | UncommittedTarget,
         staging: SealedStaging,
         damaged: dict[str, CorruptObjectError],
     ) -> tuple[Manifest, Proven]:

@@ -1,14 +1,15 @@
 """Between proving and switching: what was read from the vault, kept as sealed as it was there.
 
 The first pass over a restore's rows reads every range from the vault, keeps its bytes here, and
-opens and compares each state; the second pass reads the same ranges from here, opens and compares
-them once more (disks fail as well), and hands the states to the target. So nothing reaches the
+opens and compares each state; the second pass reads the same ranges from here, opens them once
+more, and hands the states to the target. Disks fail as well: there the frame's tag proves that it
+is the very frame that was opened and compared with its digest before. So nothing reaches the
 target before everything wanted has been proven, the vault is asked once, no state lies in the
 clear in a temporary file, and the file is as small as the packs are: a third or a fourth of the
 states. Opening twice costs less than writing the plain bytes and reading them again.
 
 A target that counts for nothing before its own commit, as a new folder does, is its own staging:
-one pass proves and writes.
+one pass proves and writes, each thread what it has opened itself.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from fleet.errors import CorruptObjectError, StateroomError, StoreUnavailableErr
 from fleet.pack_keys import PackKeys
 from fleet.ports.object_store import ReadableStore
 from resources.vault.packs.manifest import Manifest
-from resources.vault.packs.reading import Damaged, Proven, ReadItem, read_items
+from resources.vault.packs.reading import Damaged, Proven, ReadItem, hand_items, read_items
 
 _BATCH_BYTES = 8 * 1024 * 1024
 _BATCH_AGENTS = 500
 _IN_MEMORY_BYTES = 4 * 1024 * 1024
 """Restores of less make no file."""
+_WRITERS_MAX = 4
+"""Threads that write into one target: more would wait for each other at its folder."""
 
 
 class LiveHead(NamedTuple):
@@ -57,11 +60,23 @@ class RestoreTarget(Protocol):
 
 
 @runtime_checkable
-class UncommittedTarget(RestoreTarget, Protocol):
+class UncommittedTarget(Protocol):
     """A target of which nothing counts before its own commit: it needs no other staging."""
+
+    def heads(self, agent_ids: Sequence[str]) -> Mapping[str, LiveHead]:
+        """As `RestoreTarget.heads`."""
+        ...
 
     def begin_anew(self) -> None:
         """Drop what was written so far."""
+        ...
+
+    def add_states(self, items: Sequence[ReadItem]) -> None:
+        """Write items, those of several threads at once; they count with the commit.
+
+        Raises:
+            StateroomError: one of them was not taken; the target must not commit.
+        """
         ...
 
 
@@ -173,7 +188,12 @@ def switch_items(
     """
     refused: list[tuple[str, str]] = []
     items = read_items(
-        staging, keys, manifest, workers=_opening_threads(), on_damage=_damaged_on_disk
+        staging,
+        keys,
+        manifest,
+        workers=_opening_threads(),
+        on_damage=_damaged_on_disk,
+        compare_digests=False,
     )
     for batch, more in _batches(items):
         wanted = [(one, versions.get(one.agent_id, 0)) for one in batch]
@@ -203,19 +223,13 @@ def write_proven(
         on_damage: told of what cannot be read.
 
     Raises:
-        StateroomError: the target's own, for the first state that it did not take.
+        StateroomError: the target's own, for the first states that it did not take.
     """
     target.begin_anew()
-    agents = size_bytes = 0
-    items = read_items(store, keys, manifest, workers=_opening_threads(), on_damage=on_damage)
-    for batch, more in _batches(items):
-        agents += len(batch)
-        size_bytes += sum(len(one.body) for one in batch)
-        for error in target.write([(one, 0) for one in batch], more=more):
-            if error is not None:
-                raise error
-        del batch  # else it is held while the next one fills
-    return Proven(agents, size_bytes)
+    workers = min(_WRITERS_MAX, os.cpu_count() or 1)
+    return hand_items(
+        store, keys, manifest, target.add_states, workers=workers, on_damage=on_damage
+    )
 
 
 def _opening_threads() -> int:

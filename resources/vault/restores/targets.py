@@ -8,12 +8,14 @@ an agent.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import uuid
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 from fleet.agents import Placement, StateRestore
@@ -29,6 +31,8 @@ from resources.vault.restores.restore import ControlStoreTarget, LiveHead, Resto
 
 _SYNCED_EACH_MAX = 100
 """So many files are synced one by one; more by one flush of the file system."""
+_SUFFIX = ".state"
+"""Of a state's file, behind the agent's id."""
 _EARLY_FLUSH_BYTES = 256 * 1024 * 1024
 """After so many more bytes the disk begins to write, beside the reading that goes on."""
 Rename = Callable[[str], str]
@@ -103,7 +107,7 @@ class RenamedTarget:
 
 
 class _WrittenStates:
-    """What a folder's manifest says of the states in it, in few bytes each."""
+    """What a folder's manifest says of the states in it, in few bytes each; for one thread."""
 
     def __init__(self) -> None:
         self.agent_ids: list[str] = []
@@ -117,18 +121,15 @@ class _WrittenStates:
         self._digests += bytes.fromhex(item.digest)
 
     def lines(self) -> Iterator[str]:
-        """Each as JSON, ordered by agent."""
+        """Each as JSON, ordered by agent; agent ids are names and need no quoting."""
         for at in sorted(range(len(self.agent_ids)), key=self.agent_ids.__getitem__):
+            agent_id = self.agent_ids[at]
             version, updated_us, size_bytes = self._numbers[3 * at : 3 * at + 3]
-            yield json.dumps(
-                {
-                    "agent_id": self.agent_ids[at],
-                    "version": version,
-                    "updated_at": moment_of(updated_us).isoformat(),
-                    "sha256": self._digests[32 * at : 32 * at + 32].hex(),
-                    "size_bytes": size_bytes,
-                    "file": _file_name(self.agent_ids[at]),
-                }
+            yield (
+                f'{{"agent_id": "{agent_id}", "version": {version}, '
+                f'"updated_at": "{moment_of(updated_us).isoformat()}", '
+                f'"sha256": "{self._digests[32 * at : 32 * at + 32].hex()}", '
+                f'"size_bytes": {size_bytes}, "file": "{agent_id}{_SUFFIX}"}}'
             )
 
 
@@ -152,38 +153,50 @@ class DirectoryTarget:
         self._folder = folder
         self._partial = folder.parent / f".{folder.name}.partial-{uuid.uuid4().hex}"
         self._states = _WrittenStates()
+        self._lock = Lock()
+        """Of what is known of the states; the files themselves need none."""
         self._waiting_bytes = 0
+        self._handle = -1
+        """Of the folder beside it: files are created relative to it."""
         with _written(folder):
             self._partial.mkdir(parents=True)
             self._flush = FileSystemFlush(self._partial)
+            self._open()
+
+    def _open(self) -> None:
+        self._handle = os.open(self._partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _close(self) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
 
     def heads(self, agent_ids: Sequence[str]) -> Mapping[str, LiveHead]:
         """Nothing is there yet."""
         del agent_ids
         return {}
 
-    def write(
-        self, items: Sequence[tuple[ReadItem, int]], *, more: bool
-    ) -> list[StateroomError | None]:
-        """One file for each agent; durable with the others, by `commit`."""
-        del more
-        partial = str(self._partial)
+    def add_states(self, items: Sequence[ReadItem]) -> None:
+        """One file for each agent; durable with the others, by `commit`. Any thread may call it."""
         with _written(self._folder):
-            for item, _ in items:
-                write_new(f"{partial}/{_file_name(item.agent_id)}", item.body)
+            for item in items:
+                write_new(_file_name(item.agent_id), item.body, folder=self._handle)
+        with self._lock:
+            for item in items:
                 self._states.add(item)
                 self._waiting_bytes += len(item.body)
             if self._waiting_bytes > _EARLY_FLUSH_BYTES:
                 self._flush.start()
                 self._waiting_bytes = 0
-        return [None] * len(items)
 
     def begin_anew(self) -> None:
         """Remove the files written so far; nobody has seen them."""
         if self._states.agent_ids:
+            self._close()
             with _written(self._folder):
                 shutil.rmtree(self._partial)
                 self._partial.mkdir()
+                self._open()
             self._states = _WrittenStates()
 
     def commit(self, network_id: str, result: RestoreResult) -> None:
@@ -200,6 +213,8 @@ class DirectoryTarget:
             "notes": list(result.notes),
         }
         with _written(self._folder):
+            if self._is_large():
+                self._flush.start()  # the disk writes the states while the list of them is made
             with (self._partial / "manifest.json").open("x", encoding="utf-8") as file:
                 file.write(json.dumps(fields, indent=1).removesuffix("\n}"))
                 file.write(',\n "agents": [')
@@ -211,23 +226,27 @@ class DirectoryTarget:
             self._partial.rename(self._folder)
             sync_folder(self._folder.parent)
         self._flush.close()
+        self._close()
 
     def _make_durable(self) -> None:
         """By one flush of the file system where that pays: it waits for what others write, too."""
-        names = [*map(_file_name, self._states.agent_ids), "manifest.json"]
-        if len(names) > _SYNCED_EACH_MAX and self._flush.flush():
+        if self._is_large() and self._flush.flush():
             return
-        for name in names:
+        for name in (*map(_file_name, self._states.agent_ids), "manifest.json"):
             sync_file(self._partial / name)
+
+    def _is_large(self) -> bool:
+        return len(self._states.agent_ids) >= _SYNCED_EACH_MAX
 
     def discard(self) -> None:
         """Remove what was not committed."""
         self._flush.close()
+        self._close()
         shutil.rmtree(self._partial, ignore_errors=True)
 
 
 def _file_name(agent_id: str) -> str:
-    return f"{validate_name('agent_id', agent_id)}.state"
+    return f"{validate_name('agent_id', agent_id)}{_SUFFIX}"
 
 
 def restore_into_directory(

@@ -78,9 +78,19 @@ def plan_vault(
         guards,
         head=facts.state.head,
         now=now,
+        thinned_seq=_newest_thinning(vault),
         approved=facts.approvals.forgets,
     )
     return VaultPlan(vault.network_id, region, policy, guards, now, plan)
+
+
+def _newest_thinning(vault: NetworkVault) -> int | None:
+    """Number of the newest forget record that carried a plan out."""
+    for one in reversed(vault.log.records):
+        if isinstance(one.record, ForgetRecord) and "plan" in one.extra:
+            seq: int = one.position.seq
+            return seq
+    return None
 
 
 def store_plan(vault: NetworkVault, decided: VaultPlan) -> str:

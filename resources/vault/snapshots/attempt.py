@@ -21,12 +21,12 @@ from resources.vault.packs.manifest import (
     ManifestRef,
     arrow,
     empty_manifest,
-    encode_manifest,
     kernels,
     packs_of,
     sort_rows,
     without_items,
 )
+from resources.vault.packs.manifest_codec import encode_manifest
 from resources.vault.packs.pack_maps import resolve_moves
 from resources.vault.packs.packing import PackWriter, create_object
 from resources.vault.packs.process_memory import map_large_buffers

@@ -16,13 +16,13 @@ from resources.vault.packs.arrow_columns import empty, number, strings, text
 from resources.vault.packs.manifest import (
     STATE,
     arrow,
-    diff_states,
     kernels,
     manifest_schema,
     of_kinds,
     select_items,
     tombstones,
 )
+from resources.vault.packs.state_diff import diff_states
 from resources.vault.snapshots.attempt import Attempt
 
 _BATCH_BYTES = 2 * 1024 * 1024

@@ -20,6 +20,11 @@ from types import MappingProxyType
 from typing import IO, Any, cast
 
 from fleet.errors import CorruptObjectError, StateroomError
+from resources.vault.verification.postgres_checks import (
+    check_cluster,
+    check_pgbackrest,
+    is_cluster,
+)
 
 Numbers = dict[str, Any]
 """What a check has counted; lists are answers to a probe."""
@@ -209,10 +214,17 @@ def check_vectors(path: Path) -> Numbers:
 
 
 def check_control_store(path: Path) -> Numbers:
-    """A copy of it opens under this version's schema, and every state matches its digest."""
+    """A copy of it opens as its server or library does, and every state matches its digest.
+
+    In SQLite under this version's schema; of PostgreSQL, see `postgres_checks`.
+    """
     from resources.clock import SystemClock
     from resources.control_store.opening import open_control_store
 
+    if is_cluster(path):
+        return check_cluster(path)
+    if _first_byte(path) == b"{":
+        return check_pgbackrest(path)
     before = check_sqlite(path)
     # Opening migrates: the restored file must stay as it is, so a copy is opened.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".check-") as folder:
@@ -260,6 +272,13 @@ def _sqlite(path: Path) -> Iterator[sqlite3.Connection]:
             yield connection
     except sqlite3.Error as error:
         raise CorruptObjectError(f"SQLite: {_first_line(error)}") from error
+
+
+def _first_byte(path: Path) -> bytes:
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(1)
 
 
 def _drain(stream: IO[bytes]) -> int:

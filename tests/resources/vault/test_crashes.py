@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
@@ -15,12 +17,21 @@ import pytest
 from fleet.errors import FencedError, PermanentError, StoreUnavailableError
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import VAULT_KEY
+from fleet.vault_log import VaultState
 from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.replicas.replicate import replicate
-from resources.vault.retention.removal import collect_garbage, forget, sweep
+from resources.vault.retention.removal import (
+    collect_garbage,
+    forget,
+    hold,
+    release,
+    sweep,
+    undelete,
+)
 from resources.vault.snapshots.backup import back_up
 from resources.vault.verification.verify import verify_bytes, verify_content, verify_structure
 from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
+from tests.fakes.object_store import InMemoryObjectStore
 from tests.fakes.vault_fleet import VaultFleet
 
 NOW = timedelta(0)
@@ -121,6 +132,35 @@ def test_a_verb_killed_at_any_operation_loses_nothing_and_runs_again(
         assert verify_content(history.fleet.vault(store)).findings == ()
         named = {one.key.split("/")[2] for one in store.list_objects("packs/net/")}
         assert named <= history.fleet.vault(store).log.refresh().committed
+
+
+def test_undelete_hold_and_release_killed_at_any_operation_run_again(tmp_path: Path) -> None:
+    """Before, after, with a lost answer: the record is there or not, and running again is done."""
+    history = History(tmp_path / "vault")
+    vault = history.fleet.vault
+    on_disk = DirectoryObjectStore(tmp_path / "vault")
+    held = hold(vault(on_disk), [history.third], "legal")
+    origin = InMemoryObjectStore(history.fleet.clock.now)
+    for one in on_disk.list_objects(""):
+        origin.create(one.key, on_disk.get(one.key))
+    verbs: list[tuple[Verb, Callable[[VaultState], bool]]] = [
+        (lambda s: undelete(vault(s), history.first), lambda state: history.first in state.live),
+        (
+            lambda s: hold(vault(s), [history.second], "audit"),
+            lambda state: "audit" in {one.reason for one in state.holds.values()},
+        ),
+        (lambda s: release(vault(s), held), lambda state: held not in state.holds),
+    ]
+    for run, is_done in verbs:
+        total = count_operations(origin.copy(), run)
+        for number, mode in product(range(1, total + 1), ("before", "after", "lost")):
+            store = origin.copy()
+            with suppress(Crashed, StoreUnavailableError):
+                run(CrashingStore(store, number, mode))
+            history.check(store)
+            run(store)
+            assert is_done(vault(store).log.refresh())
+            assert verify_structure(vault(store)).ok
 
 
 @pytest.mark.parametrize("mode", ["before", "after", "lost"])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
+from threading import Barrier, current_thread, get_ident, main_thread
+from threading import enumerate as enumerate_threads
 
 import pytest
 
 from fleet.agents import Placement
 from fleet.errors import CorruptObjectError, InvalidInputError, NotFoundError, PermanentError
 from fleet.reports import AgentDeclaration
-from resources.synced_files import FileSystemFlush
+from resources.synced_files import FileSystemFlush, write_new
 from resources.vault.restores.restore import restore
 from resources.vault.restores.targets import (
     DirectoryTarget,
@@ -135,6 +138,77 @@ def test_a_large_folder_is_made_durable_before_it_has_its_name(
     with pytest.raises(PermanentError, match="Input/output error"):
         restore_into_directory(fleet.opened(), tmp_path / "bad")
     assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.fixture
+def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many packs and ranges of few states, states in pieces, four threads on any machine."""
+    monkeypatch.setattr("resources.vault.packs.packing.PACK_TARGET_BYTES", 2_000)
+    monkeypatch.setattr("resources.vault.packs.packing.CHUNK_BYTES", 300)
+    monkeypatch.setattr("resources.vault.packs.ranges._RANGE_BYTES", 400)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+
+
+@pytest.mark.usefixtures("small_ranges")
+def test_each_thread_writes_what_it_has_proven(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several threads take part; every state is there once and whole, those in pieces too."""
+    fleet = JournaledFleet(80)
+    fleet.snapshot()
+    assert any(len(body) > 300 for body in fleet.bodies().values())
+    writers: set[int] = set()
+    together = Barrier(2, timeout=30)
+
+    def note(path: str, data: bytes, *, folder: int | None = None) -> None:
+        if current_thread() is not main_thread() and get_ident() not in writers:
+            writers.add(get_ident())
+            if len(writers) <= 2:
+                together.wait()
+        write_new(path, data, folder=folder)
+
+    monkeypatch.setattr("resources.vault.restores.targets.write_new", note)
+    result = restore_into_directory(fleet.opened(), tmp_path / "old")
+    assert len(writers) >= 2
+    bodies = fleet.bodies()
+    assert {one.stem: one.read_bytes() for one in (tmp_path / "old").glob("*.state")} == bodies
+    assert (result.restored, result.bytes_logical) == (80, sum(map(len, bodies.values())))
+    listed = json.loads((tmp_path / "old" / "manifest.json").read_text())["agents"]
+    assert [(one["agent_id"], one["file"], one["size_bytes"], one["sha256"]) for one in listed] == [
+        (agent_id, f"{agent_id}.state", len(body), hashlib.sha256(body).hexdigest())
+        for agent_id, body in sorted(bodies.items())
+    ]
+
+
+@pytest.mark.usefixtures("small_ranges")
+@pytest.mark.parametrize("fault", ["full", "damaged"])
+def test_a_fault_in_any_thread_ends_them_all_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """A disk that is full at some file; a bit turned over in some pack."""
+    fleet = JournaledFleet(80)
+    fleet.snapshot()
+    written: list[str] = []
+
+    def fill_up(path: str, data: bytes, *, folder: int | None = None) -> None:
+        if len(written) == 50:
+            raise OSError(28, "No space left on device")
+        written.append(path)
+        write_new(path, data, folder=folder)
+
+    if fault == "full":
+        monkeypatch.setattr("resources.vault.restores.targets.write_new", fill_up)
+        expected, match = PermanentError, "No space left on device"
+    else:
+        pack = fleet.objects.list_objects("packs/")[2].key
+        data = bytearray(fleet.objects.get(pack))
+        data[len(data) // 2] ^= 1
+        fleet.objects.replace(pack, bytes(data))
+        expected, match = CorruptObjectError, "cannot be restored"
+    with pytest.raises(expected, match=match):
+        restore_into_directory(fleet.opened(), tmp_path / "old")
+    assert list(tmp_path.iterdir()) == []
+    assert not [one for one in enumerate_threads() if one.name.startswith("vault-read")]
 
 
 def test_agents_come_back_under_other_ids_in_another_network(fleet: JournaledFleet) -> None:

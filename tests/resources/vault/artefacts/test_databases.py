@@ -8,6 +8,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,16 @@ import lmdb
 import numpy as np
 import pytest
 
+from fleet.agents import StatePut
+from fleet.reports import AgentDeclaration
+from resources.clock import SystemClock
+from resources.control_store.opening import open_control_store
 from resources.vault.artefacts import postgres
+from resources.vault.verification.application_checks import check_artefact
 from tests.fakes.artefact_vault import ArtefactVault, outcome, tree
+from tests.resources.state_writer import placement
 from tests.resources.vault.artefacts.conftest import Running
-from tests.servers.postgres import PostgresServer, postgres_bin_dir, running_postgres
+from tests.servers.postgres import postgres_bin_dir, running_postgres
 
 TRANSFERS = """
 import random, sqlite3, sys
@@ -350,22 +358,30 @@ def test_a_control_store_in_sqlite_is_copied_like_any_other(vault: ArtefactVault
     assert total_of(vault.restore("control")) == expected
 
 
-@pytest.mark.postgres
-def test_a_control_store_in_postgresql_is_copied_by_its_own_tool_and_starts_again(
-    vault: ArtefactVault, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Label, LSN and timeline stand in the cut; the cluster's files come back."""
-    import psycopg2
-
+@pytest.fixture
+def stored_states(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a control store with two states on a server of its own, its programs at hand."""
     bin_dir = postgres_bin_dir()
-    assert bin_dir is not None
-    if not (bin_dir / "pg_basebackup").exists():
-        pytest.skip("this PostgreSQL comes without pg_basebackup")
+    if bin_dir is None or not (bin_dir / "pg_basebackup").exists():
+        pytest.skip("no PostgreSQL with pg_basebackup")
     monkeypatch.setenv("PATH", f"{bin_dir}:{os.environ['PATH']}")
-    url = postgres_server.create_database("to_back_up")
-    with closing(psycopg2.connect(url)) as live, live, live.cursor() as cursor:
-        cursor.execute("CREATE TABLE t AS SELECT generate_series(1, 1000) AS a")
-    vault.declare("control", url, "control_store")
+    with running_postgres() as server:
+        url = server.create_database("to_back_up")
+        with closing(open_control_store(url, clock=SystemClock())) as store:
+            names = ("a", "b")
+            store.declare_agents([AgentDeclaration(one, "net", "w", "eu", 1, 1) for one in names])
+            store.place_agents([placement(one, 0) for one in names])
+            puts = store.put_states([StatePut(one, 1, 0, one.encode() * 9_000) for one in names])
+            assert [one.error for one in puts] == [None, None]
+        yield url
+
+
+@pytest.mark.postgres
+def test_a_control_store_in_postgresql_is_copied_by_its_own_tool_and_recovers(
+    vault: ArtefactVault, stored_states: str
+) -> None:
+    """Label, LSN and timeline stand in the cut; the restored cluster opens, with every state."""
+    vault.declare("control", stored_states, "control_store")
     result = vault.back_up()
     assert result.incomplete == ()
     about = outcome(result, "control").about
@@ -373,13 +389,45 @@ def test_a_control_store_in_postgresql_is_copied_by_its_own_tool_and_starts_agai
     assert about["timeline"] == "1"
     assert "/" in about["lsn"]
     restored = vault.restore("control")
-    assert (restored / "PG_VERSION").read_text().strip() == postgres_server.version.split(".")[0]
-    assert (restored / "backup_label").exists()
-    checked = bin_dir / "pg_verifybackup"
-    if checked.exists():
-        done = subprocess.run([checked, "-n", restored], capture_output=True, check=False)
-        assert done.returncode == 0, done.stderr
     assert list(vault.staging.iterdir()) == []
+    before = tree(restored)
+    found = check_artefact("control_store", restored)
+    assert found.passed, found.reason
+    assert [found.numbers[name] for name in ("databases", "agents", "states")] == [1, 2, 2]
+    assert found.numbers.get("indexes", 1000) > 100
+    assert tree(restored) == before
+
+
+@pytest.mark.long
+@pytest.mark.postgres
+def test_a_restored_cluster_that_is_damaged_fails_its_check(
+    vault: ArtefactVault, stored_states: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bit of a file; a file that is gone; a state that was damaged while it was live."""
+    import psycopg2
+
+    vault.declare("control", stored_states, "control_store")
+    vault.back_up()
+    restored = vault.restore("control")
+    (restored / "backup_manifest").unlink()
+    (restored / "global" / "pg_control").unlink()
+    assert "pg_control" in check_artefact("control_store", restored).reason
+    restored = vault.restore("control")
+    largest = max(restored.glob("base/*/*"), key=lambda one: one.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 1
+    largest.write_bytes(data)
+    found = check_artefact("control_store", restored)
+    assert (found.passed, largest.name in found.reason) == (False, True), found.reason
+    with closing(psycopg2.connect(stored_states)) as live, live, live.cursor() as cursor:
+        cursor.execute("UPDATE agent_states SET body = 'x' WHERE agent_id = 'a'")
+    vault.back_up()
+    restored = vault.restore("control")
+    reason = check_artefact("control_store", restored).reason
+    assert reason == "control store: 1 of 2 states in to_back_up are damaged"
+    monkeypatch.setenv("PATH", "/nowhere")
+    (restored / "PG_VERSION").write_text("9\n")
+    assert "PostgreSQL 9 is not installed here" in check_artefact("control_store", restored).reason
 
 
 def test_without_its_tools_postgresql_is_named_with_both(
@@ -421,34 +469,35 @@ def test_pgbackrest_keeps_the_data_and_its_label_is_recorded(
         "lsn": "0/2000100",
         "timeline": 2,
     }
-    assert json.loads(vault.restore("control").read_bytes()) == newest
+    assert json.loads(vault.restore("control").read_bytes()) == newest | {"stanza": "main"}
 
 
 @pytest.mark.long
 @pytest.mark.postgres
 @pytest.mark.skipif(shutil.which("pgbackrest") is None, reason="pgbackrest is not installed")
-@pytest.mark.skipif(os.geteuid() == 0, reason="pgBackRest must run as the owner of the server")
 @pytest.mark.skipif(postgres_bin_dir() is None, reason="no PostgreSQL binaries")
 def test_the_real_pgbackrest_backs_a_server_up_and_its_label_is_recorded(
-    vault: ArtefactVault, monkeypatch: pytest.MonkeyPatch
+    vault: ArtefactVault, reachable: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Label and LSN are those that the program itself reports of its newest backup."""
+    """Label and LSN are those that it reports itself; the restore test asks it for that backup."""
     import psycopg2
 
-    sockets = vault.root / "s"
-    sockets.mkdir()
-    options = ("-k", str(sockets), "-c", "archive_mode=on", "-c", "archive_command=/bin/true")
+    options = ("-k", str(reachable), "-c", "archive_mode=on", "-c", "archive_command=/bin/true")
     with running_postgres(options=options) as server:
         with closing(psycopg2.connect(server.url("postgres"))) as live, live.cursor() as cursor:
             cursor.execute("SHOW data_directory")
             ((data,),) = cursor.fetchall()
-        monkeypatch.setenv("PGBACKREST_PG1_PATH", data)
-        monkeypatch.setenv("PGBACKREST_PG1_PORT", str(server.port))
-        monkeypatch.setenv("PGBACKREST_PG1_USER", "stateroom")
-        monkeypatch.setenv("PGBACKREST_PG1_SOCKET_PATH", str(sockets))
-        monkeypatch.setenv("PGBACKREST_REPO1_PATH", str(vault.root / "repository"))
-        monkeypatch.setenv("PGBACKREST_LOG_PATH", str(vault.root))
-        monkeypatch.setenv("PGBACKREST_ARCHIVE_CHECK", "n")
+        for name, value in {
+            "PG1_PATH": data,
+            "PG1_PORT": str(server.port),
+            "PG1_USER": "stateroom",
+            "PG1_SOCKET_PATH": str(reachable),
+            "REPO1_PATH": str(reachable / "repository"),
+            "LOG_PATH": str(reachable),
+            "LOCK_PATH": str(reachable),
+            "ARCHIVE_CHECK": "n",
+        }.items():
+            monkeypatch.setenv(f"PGBACKREST_{name}", value)
         command = ["pgbackrest", "--stanza=main"]
         subprocess.run([*command, "stanza-create"], check=True, capture_output=True)
         vault.declare("control", server.url("postgres"), "control_store", stanza="main")
@@ -457,9 +506,21 @@ def test_the_real_pgbackrest_backs_a_server_up_and_its_label_is_recorded(
         told = subprocess.run(
             [*command, "--output=json", "info"], check=True, capture_output=True
         ).stdout
-    newest = json.loads(told)[0]["backup"][-1]
-    about = outcome(result, "control").about
-    assert (about["label"], about["lsn"]) == (newest["label"], newest["lsn"]["stop"])
+        newest = json.loads(told)[0]["backup"][-1]
+        about = outcome(result, "control").about
+        assert (about["label"], about["lsn"]) == (newest["label"], newest["lsn"]["stop"])
+        found = check_artefact("control_store", vault.restore("control"))
+        assert found.passed, found.reason
+        assert found.numbers["backups"] == 1
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder that the server's user can reach and write to, whoever runs the tests."""
+    folder = Path(tempfile.mkdtemp(prefix="stateroom-pg-"))
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
 
 
 def test_a_password_is_handed_on_where_no_list_of_processes_shows_it() -> None:
