@@ -16,6 +16,7 @@ from platform_defs.command.lake_access import existing_lake
 from platform_defs.command.operator_input import by_option, demand_reason, person
 from platform_defs.command.output import age, size_text, table, to_json
 from platform_defs.command.store_access import fleet_store
+from platform_defs.command.vector_access import opened_indexes
 from platform_defs.declared_backup import declared_backup
 from platform_defs.declared_fleet import scaled_workloads
 from platform_defs.settings import Settings, load_settings
@@ -172,6 +173,7 @@ def removal_ports(settings: Settings, store: ControlStore) -> CleanupPorts:
     from resources.clock import SystemClock
     from resources.orphans.agent_logs import AgentLogs
     from resources.orphans.lake_partitions import LakePartitions
+    from resources.orphans.resource import index_readers
     from resources.orphans.retired_states import RetiredStates
     from resources.orphans.undeclared_backups import UndeclaredBackups
     from resources.vault.region_vaults import RegionVaults
@@ -181,11 +183,12 @@ def removal_ports(settings: Settings, store: ControlStore) -> CleanupPorts:
     names = {*(one.name for one in settings.regions), *declaration.vault_networks}
     logs = AgentLogs(settings.log_dir, store)
     rows = LakePartitions(existing_lake(settings), names)
+    generations = index_readers(opened_indexes(settings))
     return CleanupPorts(
         store,
         vaults,
-        (RetiredStates(store), UndeclaredBackups(vaults), rows, logs),
-        {LeftKind.AGENT_LOGS: logs, LeftKind.LAKE_PARTITION: rows},
+        (RetiredStates(store), UndeclaredBackups(vaults), rows, logs, *generations),
+        {one.kind: one for one in (logs, rows, *generations)},
         lambda: idle_now(settings),
         scaled_workloads(settings),
         declared_cleanup(settings.cleanup),

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from fleet.cleanup import LeftKind, Orphan
-from fleet.errors import VersionConflictError
+from fleet.errors import CorruptObjectError, NotFoundError, VersionConflictError
 from fleet.ports.object_store import ListedObject, ObjectStore
-from resources.vectors.index_store import ROOT, ObjectVectorStore
+
+if TYPE_CHECKING:
+    from resources.vectors.index_store import ObjectVectorStore
+
+ROOT = "indexes"
+"""Where indexes lie in their store (docs/formats/vectors.md)."""
 
 
 class IndexGenerations:
@@ -32,26 +38,38 @@ class IndexGenerations:
 
         Folders are listed before pointers, so that what is published meanwhile is known.
         """
-        folders: dict[tuple[str, str], list[ListedObject]] = {}
+        folders: dict[str, dict[str, list[ListedObject]]] = {}
         for one in self._store.list_objects(f"{ROOT}/"):
             parts = one.key.split("/")
             if len(parts) > 4 and parts[2] == "generations":
-                folders.setdefault((parts[1], parts[3]), []).append(one)
-        known = {
-            (network_id, pointer.generation)
-            for network_id in sorted({network_id for network_id, _ in folders})
-            for pointer in self._vectors.published(network_id)
-        }
-        for network_id, generation in sorted(folders.keys() - known):
-            objects = folders[network_id, generation]
-            yield Orphan(
-                self.kind.value,
-                f"{network_id}/{generation}",
-                "",
-                sum(one.size_bytes for one in objects),
-                max(one.modified_at for one in objects),
-                f"{len(objects)} objects of an index of {network_id} that was never published",
-            )
+                folders.setdefault(parts[1], {}).setdefault(parts[3], []).append(one)
+        for network_id, found in sorted(folders.items()):
+            for generation in sorted(found.keys() - self._needed(network_id, found)):
+                objects = found[generation]
+                yield Orphan(
+                    self.kind.value,
+                    f"{network_id}/{generation}",
+                    "",
+                    sum(one.size_bytes for one in objects),
+                    max(one.modified_at for one in objects),
+                    f"{len(objects)} objects of an index of {network_id} that nothing points at",
+                )
+
+    def _needed(self, network_id: str, there: Iterable[str]) -> set[str]:
+        """Generations that a pointer names, and those whose parts such a generation shares.
+
+        All that are there, while one of its manifests is damaged: what it shares is not known.
+        """
+        needed = {one.generation for one in self._vectors.published(network_id)}
+        for generation in sorted(needed):
+            try:
+                manifest = self._vectors.manifest(network_id, generation)
+            except NotFoundError:
+                continue  # removed by retention meanwhile, and its parts with it
+            except CorruptObjectError:
+                return {*there}
+            needed |= {part.generation for part in manifest.parts}
+        return needed
 
     def remove(self, orphan: Orphan) -> int:
         """See the port; what was written or published since the look stays.
