@@ -19,8 +19,7 @@ from fleet.costs.quotes import QUOTES_TABLE, QuotePolicy
 from fleet.costs.report import COST_TABLE
 from fleet.costs.spot import SPOT_TABLE, SpotPolicy
 from fleet.rightsizing.records import ADVICE_TABLE, RightsizingPolicy
-from platform_defs.settings import Settings
-from platform_defs.settings_costs import (
+from platform_defs.declared_costs import (
     declared_capacity,
     declared_cleanup,
     declared_consolidation,
@@ -29,6 +28,7 @@ from platform_defs.settings_costs import (
     declared_rightsizing,
     declared_spot,
 )
+from platform_defs.settings import Settings
 from resources.orphans.resource import build_orphan_readers
 from resources.prices.aws_prices import AwsPriceSource
 from sensors.costs import build_first_costs_sensor

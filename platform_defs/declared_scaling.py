@@ -32,7 +32,7 @@ from fleet.rescaling.spec import (
     ScalingRules,
     TargetType,
 )
-from platform_defs.settings_costs import declared_prices
+from platform_defs.declared_costs import declared_prices
 from platform_defs.settings_fleet import WorkloadSettings
 from platform_defs.settings_records import Settings
 from platform_defs.settings_rules import Violation

@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fleet.errors import InvalidInputError
-from platform_defs.settings_costs import (
-    BudgetSettings,
-    PriceSettings,
-    RightsizingSettings,
-    declared_budget,
-    declared_rightsizing,
-)
+from platform_defs.declared_costs import declared_budget, declared_rightsizing
+from platform_defs.settings_costs import BudgetSettings, PriceSettings, RightsizingSettings
 from platform_defs.settings_rules import Violation
 
 

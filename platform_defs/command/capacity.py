@@ -13,8 +13,8 @@ from platform_defs.command import exit_codes
 from platform_defs.command.cost_prices import look_at_fleet
 from platform_defs.command.lake_access import existing_lake
 from platform_defs.command.output import age, size_text, table, to_json
+from platform_defs.declared_costs import declared_capacity
 from platform_defs.settings import Settings, load_settings
-from platform_defs.settings_costs import declared_capacity
 
 if TYPE_CHECKING:
     from ops.capacity import Points

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from fleet.costs.prices import PriceBook
 from platform_defs.command.lake_access import existing_lake
 from platform_defs.command.store_access import fleet_store
+from platform_defs.declared_costs import declared_prices, declared_quotes
 from platform_defs.settings import Settings
-from platform_defs.settings_costs import declared_prices, declared_quotes
 
 if TYPE_CHECKING:
     from fleet.agents import Workload

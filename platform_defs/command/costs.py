@@ -13,8 +13,8 @@ from platform_defs.command.costs_cleanup import cleanup
 from platform_defs.command.costs_consolidation import consolidation
 from platform_defs.command.lake_access import existing_lake
 from platform_defs.command.output import table, to_json
+from platform_defs.declared_costs import declared_spot
 from platform_defs.settings import load_settings
-from platform_defs.settings_costs import declared_spot
 
 ROWS_SHOWN = 30
 

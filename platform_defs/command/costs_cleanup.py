@@ -18,12 +18,13 @@ from platform_defs.command.output import age, size_text, table, to_json
 from platform_defs.command.store_access import fleet_store
 from platform_defs.command.vector_access import opened_indexes
 from platform_defs.declared_backup import declared_backup
+from platform_defs.declared_costs import declared_cleanup
 from platform_defs.declared_fleet import scaled_workloads
 from platform_defs.settings import Settings, load_settings
-from platform_defs.settings_costs import declared_cleanup
 
 if TYPE_CHECKING:
     from fleet.ports.control_store import ControlStore
+    from fleet.ports.orphan_reader import OrphanRemover
     from ops.cleanup_removal import CleanupPorts, Removed
 
 ROWS_SHOWN = 30
@@ -183,12 +184,12 @@ def removal_ports(settings: Settings, store: ControlStore) -> CleanupPorts:
     names = {*(one.name for one in settings.regions), *declaration.vault_networks}
     logs = AgentLogs(settings.log_dir, store)
     rows = LakePartitions(existing_lake(settings), names)
-    generations = index_readers(opened_indexes(settings))
+    removers: list[OrphanRemover] = [logs, rows, *index_readers(opened_indexes(settings))]
     return CleanupPorts(
         store,
         vaults,
-        (RetiredStates(store), UndeclaredBackups(vaults), rows, logs, *generations),
-        {one.kind: one for one in (logs, rows, *generations)},
+        (RetiredStates(store), UndeclaredBackups(vaults), *removers),
+        {one.kind: one for one in removers},
         lambda: idle_now(settings),
         scaled_workloads(settings),
         declared_cleanup(settings.cleanup),

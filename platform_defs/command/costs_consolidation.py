@@ -19,8 +19,8 @@ from platform_defs.command.lake_access import existing_lake
 from platform_defs.command.operator_input import NODE, by_option, demand_reason, person
 from platform_defs.command.output import age, table, to_json
 from platform_defs.command.store_access import fleet_store
+from platform_defs.declared_costs import declared_consolidation
 from platform_defs.settings import Settings, load_settings
-from platform_defs.settings_costs import declared_consolidation
 
 if TYPE_CHECKING:
     from fleet.ports.control_store import ControlStore

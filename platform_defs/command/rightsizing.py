@@ -13,9 +13,9 @@ from platform_defs.command.metric_access import existing_metric_store
 from platform_defs.command.operator_input import unknown
 from platform_defs.command.output import table, to_json
 from platform_defs.command.store_access import fleet_store
+from platform_defs.declared_costs import declared_prices, declared_rightsizing
 from platform_defs.declared_scaling import declared_scaling
 from platform_defs.settings import load_settings
-from platform_defs.settings_costs import declared_prices, declared_rightsizing
 
 HOURS_A_MONTH = 730
 

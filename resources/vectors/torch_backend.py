@@ -36,13 +36,13 @@ from fleet.ports.index_backend import Mask, Neighbours, Rows, VectorIndex
 from fleet.vectors.records import NO_ROW, IndexSpec, Metric
 from resources.vectors.exact_ranking import no_neighbours, rank_exactly
 from resources.vectors.faiss_backend import FaissBackend
+from resources.vectors.half_frames import ScaledQueries, frame_of, scale_queries, squares_of
 from resources.vectors.unit_vectors import check_vectors
 
 CANDIDATES = 4
 """Times k that are compared again in float32."""
 CANDIDATES_MIN = 64
 """At least so many, because equal notes crowd around small k."""
-_SQUARED_AT_ONCE = 65_536
 PROCESSOR_BYTES = 2 * 1024**3
 """What a search takes at most where the device is the processor."""
 
@@ -68,31 +68,6 @@ def load_torch() -> Any:
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     torch.set_float32_matmul_precision("highest")
     return torch
-
-
-class _Frame(NamedTuple):
-    """How vectors are moved and stretched before they become halves."""
-
-    centre: Vectors | None
-    """Taken from all of them under L2, which it leaves as it is: what they have in common would
-    drown their differences. None for products."""
-    scale: float
-    """A power of two that brings the greatest number near 1. Products of halves overflow above
-    65,504, and numbers below 6e-8 vanish."""
-
-    def seen(self, vectors: Vectors) -> Vectors:
-        """Vectors as they go to the device; the same array where nothing is to be done."""
-        if self.centre is not None:
-            vectors = vectors - self.centre
-        return vectors if self.scale == 1.0 else vectors * np.float32(self.scale)
-
-
-class _Scaled(NamedTuple):
-    """Questions as they go to the device: of length one, beside what was taken out."""
-
-    unit: Vectors
-    lengths: npt.NDArray[np.float64]
-    """In the scale of the frame."""
 
 
 class _Blocks(NamedTuple):
@@ -138,8 +113,8 @@ class TorchExact:
         self._budget_bytes = budget_bytes
         self._half = half
         self._lock = threading.Lock()
-        self._frame = _frame_of(self._vectors, is_l2=self._is_l2)
-        squares = _squares_of(self._vectors, self._frame)
+        self._frame = frame_of(self._vectors, is_l2=self._is_l2)
+        squares = squares_of(self._vectors, self._frame)
         self._longest = math.sqrt(squares.max(initial=0.0))
         self._squares = squares if self._is_l2 else None
         self.asked_again = 0
@@ -172,21 +147,21 @@ class TorchExact:
         width = min(count, max(CANDIDATES * k, CANDIDATES_MIN))
         if not count or not len(asked):
             return no_neighbours(len(asked), k)
-        scaled = _scaled(asked, self._frame)
+        scaled = scale_queries(asked, self._frame)
         with self._lock, self._torch.inference_mode():
             rows, floors = self._candidates(scaled, width, mask, self._half)
             found = rank_exactly(self._vectors, asked, rows, k, self._metric)
             unsure = np.flatnonzero(~self._is_certain(scaled, found.scores[:, -1], floors))
             if len(unsure):
                 self.asked_again += len(unsure)
-                some = _Scaled(scaled.unit[unsure], scaled.lengths[unsure])
+                some = ScaledQueries(scaled.unit[unsure], scaled.lengths[unsure])
                 rows, _ = self._candidates(some, width, mask, "float32")
                 again = rank_exactly(self._vectors, asked[unsure], rows, k, self._metric)
                 found.scores[unsure], found.rows[unsure] = again
         return found
 
     def _is_certain(
-        self, scaled: _Scaled, kth: Vectors, floors: npt.NDArray[np.float64]
+        self, scaled: ScaledQueries, kth: Vectors, floors: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.bool_]:
         """Which answers no row could improve that was left out.
 
@@ -209,7 +184,7 @@ class TorchExact:
             return np.isneginf(floors) | (true >= floors + slack)
 
     def _candidates(
-        self, scaled: _Scaled, width: int, mask: Mask | None, precision: str
+        self, scaled: ScaledQueries, width: int, mask: Mask | None, precision: str
     ) -> tuple[Rows, npt.NDArray[np.float64]]:
         """Rows of the best scores on the device, and the lowest score kept of each question.
 
@@ -388,33 +363,3 @@ class TorchBackend:
         if self._memory_bytes is not None:
             budget = min(budget, self._memory_bytes - CONTEXT_BYTES)
         return max(0, budget)
-
-
-def _scaled(queries: Vectors, frame: _Frame) -> _Scaled:
-    seen = frame.seen(queries)
-    lengths = np.sqrt(np.einsum("ij,ij->i", seen, seen, dtype=np.float64))
-    unit = seen / np.where(lengths > 0.0, lengths, 1.0)[:, None]
-    return _Scaled(np.ascontiguousarray(unit, np.float32), lengths)
-
-
-def _squares_of(vectors: Vectors, frame: _Frame) -> Vectors:
-    """Squared lengths of the vectors in their frame."""
-    squares = np.empty(len(vectors), np.float32)
-    for start in range(0, len(vectors), _SQUARED_AT_ONCE):
-        block = frame.seen(vectors[start : start + _SQUARED_AT_ONCE])
-        np.einsum("ij,ij->i", block, block, out=squares[start : start + len(block)])
-    return squares
-
-
-def _frame_of(vectors: Vectors, *, is_l2: bool) -> _Frame:
-    """The middle of the vectors, for L2, and the scale of what is left of them."""
-    centre = None
-    if is_l2 and len(vectors):
-        centre = np.asarray(vectors.mean(axis=0, dtype=np.float64), np.float32)
-    greatest = 0.0
-    for start in range(0, len(vectors), _SQUARED_AT_ONCE):
-        block = _Frame(centre, 1.0).seen(vectors[start : start + _SQUARED_AT_ONCE])
-        greatest = max(greatest, float(block.max(initial=0.0)), -float(block.min(initial=0.0)))
-    if greatest == 0.0 or 2.0**-6 <= greatest <= 16.0:
-        return _Frame(centre, 1.0)
-    return _Frame(centre, 2.0 ** max(-120, min(120, -math.frexp(greatest)[1])))
