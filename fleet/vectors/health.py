@@ -14,7 +14,7 @@ from fleet.inventory_checks import CheckVerdict, Offender, Severity, judge
 from fleet.leases import is_lease_live
 from fleet.ports.note_store import NoteBacklog
 from fleet.vectors.declaration import NetworkVectors, VectorDeclaration
-from fleet.vectors.refresh_due import DueVerdict, Waiting, decide_due
+from fleet.vectors.refresh_due import DueVerdict, Waiting, decide_due, waiting_text
 from fleet.vectors.standing import IndexFacts, RefreshResult, ScrubFacts
 
 SIZE_DRIFT_MAX = 2.0
@@ -52,7 +52,7 @@ class IndexHealth(NamedTuple):
         """What is wrong, in words; empty when nothing is."""
         found = []
         if self.behind_s > self.behind_max_s:
-            found.append(f"{self.waiting} notes wait, the first for {self.behind_s:.0f} s")
+            found.append(f"{waiting_text(self.waiting)}, the first for {self.behind_s:.0f} s")
         if self.result in {RefreshResult.REFUSED, RefreshResult.FAILED}:
             found.append(f"the last refresh {self.result.value}: {self.reason[:REASON_CHARS_MAX]}")
         if _falls_short(self):
@@ -178,7 +178,7 @@ def check_freshness(found: Sequence[IndexHealth]) -> CheckVerdict:
     for one in found:
         if one.behind_s > one.behind_max_s:
             why = f"; {one.result.value}: {one.reason}" if one.result else "; never refreshed"
-            told = f"{one.waiting} notes wait, the first for {one.behind_s:.0f} s"
+            told = f"{waiting_text(one.waiting)}, the first for {one.behind_s:.0f} s"
             offenders.append(Offender(one.network_id, "", told + why))
     behind = max((one.behind_s for one in found), default=0.0)
     return judge(

@@ -88,7 +88,7 @@ def decide_due(
     if waiting.oldest_at is None:
         return DueVerdict(False, "no note waits")
     waited_s = (now - waiting.oldest_at).total_seconds()
-    told = f"{waiting.notes} notes wait, the first for {max(0.0, waited_s):.0f} s"
+    told = f"{waiting_text(waiting.notes)}, the first for {max(0.0, waited_s):.0f} s"
     if failed_at is not None:
         left_s = AGAIN_S - (now - failed_at).total_seconds()
         if left_s > 0:
@@ -100,3 +100,8 @@ def decide_due(
     if waited_s >= thresholds.age_s:
         return DueVerdict(True, f"{told}; {thresholds.age_s:g} s are enough")
     return DueVerdict(False, f"{told}; due after {thresholds.age_s:g} s")
+
+
+def waiting_text(notes: int) -> str:
+    """How many wait, in words."""
+    return "1 note waits" if notes == 1 else f"{notes} notes wait"

@@ -8,6 +8,7 @@ from typing import Any
 
 from fleet.ports.note_store import NoteIndexStore
 from fleet.vectors.health import COUNT_MAX, IndexHealth, all_health
+from fleet.vectors.refresh_due import waiting_text
 from platform_defs.command.output import age, cell_text
 from platform_defs.declared_vectors import declared_vectors
 from platform_defs.settings import Settings
@@ -35,7 +36,7 @@ def index_texts(found: Sequence[IndexHealth], now: datetime) -> list[str]:
 
 def _line(one: IndexHealth, now: datetime) -> str:
     name = f"index {one.network_id}:"
-    waiting = f"{one.waiting} notes wait" if one.waiting else "holds every note"
+    waiting = waiting_text(one.waiting) if one.waiting else "holds every note"
     if one.waiting:
         waiting += f" ({one.behind_s:.1f} s)"
     if one.facts is None:

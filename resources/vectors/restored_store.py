@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fleet.errors import CorruptObjectError
-from fleet.vectors.records import EmbeddingModel, IndexManifest, VectorPolicy
+from fleet.vectors.records import IndexManifest, VectorPolicy
 from resources.object_store.directory import DirectoryObjectStore
 from resources.vectors.faiss_backend import FaissBackend
 from resources.vectors.given_vectors import GivenVectors
@@ -38,7 +38,7 @@ def check_store(folder: Path, copies: Path) -> dict[str, Any]:
             manifest = store.manifest(network_id, pointer.generation)
             numbers["indexes"] += 1
             numbers["notes"] += _check_index(store, manifest)
-            numbers["batches"] += _check_batches(store, network_id, manifest.model)
+            numbers["batches"] += _check_batches(store, manifest)
     return numbers
 
 
@@ -56,8 +56,15 @@ def _check_index(store: ObjectVectorStore, manifest: IndexManifest) -> int:
     return manifest.live
 
 
-def _check_batches(store: ObjectVectorStore, network_id: str, model: EmbeddingModel) -> int:
+def _check_batches(store: ObjectVectorStore, manifest: IndexManifest) -> int:
     """Read every batch of the model that the index is made of; how many there are."""
+    network_id, model = manifest.network_id, manifest.model
+    last = store.last_sequence(network_id, model)
+    if last < manifest.sequence:
+        raise CorruptObjectError(
+            f"index {network_id}/{manifest.generation} is made of embeddings up to batch "
+            f"{manifest.sequence}, but there are none behind {last}"
+        )
     batches = store.batches(network_id, model)
     for batch in batches:
         store.read(batch, model)

@@ -50,9 +50,11 @@ from resources.lake.parquet_lake import ParquetLake
 from resources.lake.records import to_table
 from resources.metrics.opening import open_metric_store
 from resources.vault.resource import region_vaults_resource
+from resources.vectors.network_indexes import NetworkIndexes
 from tests.assets.inventory_runs import checked
 from tests.fakes.clock import ManualClock
 from tests.fakes.fleet import MIB, SeededFleet, declare_fleet
+from tests.resources.vectors.text_world import declaration_at
 
 DAYS = 2
 WORK = Workload("work", "net", function="a:b", cpu_milli=100, memory_bytes=16 * MIB)
@@ -137,6 +139,7 @@ class CostRuns:
             "fleet_declaration": declaration,
             "lake": self.lake,
             "metric_store": samples,
+            "network_indexes": NetworkIndexes(declaration_at(folder), self.clock),
             "price_source": source,
             "region_vaults": region_vaults_resource,
             "rescaling_declaration": RescalingDeclaration(),

@@ -52,5 +52,5 @@ def test_why_nothing_is_asked_for_is_told_network_by_network() -> None:
     assert requests == []
     assert reasons == [
         "net-00: no note waits",
-        "net-01: 1 notes wait, the first for 3 s; due after 30 s",
+        "net-01: 1 note waits, the first for 3 s; due after 30 s",
     ]

@@ -144,7 +144,7 @@ def test_status_shows_regions_findings_and_incidents(run: Run, filled: Path) -> 
         "\n"
         "backup watch: none yet\n"
         "backup platform: none yet\n"
-        "index watch: none yet, 1 notes wait (AGE)\n"
+        "index watch: none yet, 1 note waits (AGE)\n"
         "controller: nobody leads, nobody ever has; no agent is moved\n"
         "open incidents: 0 (no action has started without ending)\n"
         "  ! eu: none of 1 nodes is live\n"

@@ -157,6 +157,7 @@ def test_status_says_who_leads_and_what_is_open(run: Run, store: ControlStore) -
     text = re.sub(r"\d+\.\d s", "AGE", run("status").stdout)
     text = re.sub(r"\d{4}-[-0-9T:]+Z|\d{8}T\d{6}", "TIME", text)
     assert text.split("backup platform: none yet\n")[1].split("  ! eu: ")[0] == (
+        "index watch: none yet, 1 note waits (AGE)\n"
         "controller: host/1/ab leads, term 1\n"
         "  ! frozen for AGE: failover is frozen\n"
         "  ! paused for AGE by ann: upgrade\n"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.agents import Activity, Note, Placement, StateChange
+from fleet.agents import Activity, Placement, StateChange
 from fleet.errors import InvalidInputError
 from fleet.inventory import Agent, AgentPhase, AgentStateInfo, Gpu, Node, NodePhase
 from fleet.journal import JournalEntry
@@ -19,7 +19,7 @@ from fleet.leases import Lease
 from resources.lake.parquet_codec import stamp_rows
 from resources.lake.records import describe_columns, from_table, schema_of, to_table
 
-RECORDS = [Node, Gpu, Agent, AgentStateInfo, Placement, StateChange, Activity, Note, JournalEntry]
+RECORDS = [Node, Gpu, Agent, AgentStateInfo, Placement, StateChange, Activity, JournalEntry]
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 FIRST, LAST = NOON.replace(1700, tzinfo=None), NOON.replace(2200, tzinfo=None)
