@@ -51,10 +51,23 @@ def gray_since(case: Case) -> float | None:
     return case.now_s if case.mark.gray_s is None else case.mark.gray_s
 
 
+def is_unusable(mark: NodeMark, policy: FailoverPolicy, now_s: float) -> bool:
+    """Whether it beats now, and the observers have called it dead for `confirm_s`.
+
+    A node that is held to be GRAY need not be: one whose beats have ended stays in that state until
+    its silence counts, and silence counts later than the beats end when ages have been restarted.
+
+    Args:
+        mark: as the present tick has left it.
+        policy: `confirm_s` is how long.
+        now_s: the receiver's monotonic clock.
+    """
+    return mark.gray_s is not None and now_s - mark.gray_s >= policy.confirm_s
+
+
 def is_gray(case: Case) -> bool:
-    """Whether it has been so for long enough."""
-    gray_s = case.mark.gray_s
-    return gray_s is not None and case.now_s - gray_s >= case.policy.confirm_s
+    """Whether what is seen of it calls for GRAY."""
+    return is_unusable(case.mark, case.policy, case.now_s)
 
 
 def shows_life(case: Case) -> bool:

@@ -10,6 +10,7 @@ from functools import partial
 
 from fleet.failover.draft import Draft
 from fleet.failover.limits import mode_limit, pause_limit
+from fleet.failover.node_case import is_unusable
 from fleet.failover.policy import FailoverPolicy
 from fleet.failover.reasons import (
     contrary_reasons,
@@ -86,7 +87,7 @@ def _node_alert(draft: Draft, mark: NodeMark) -> _Alert | None:
     found: _Alert | None = None
     if mark.state is NodeState.DEGRADED:
         found = _degraded_alert(name, facts, policy)
-    elif mark.state is NodeState.GRAY:
+    elif mark.state is NodeState.GRAY and is_unusable(mark, policy, draft.now_s):
         summary = f"{name} beats, but nobody can use it"
         found = (Rule.GRAY, gray_reasons(facts, policy), summary)
     elif mark.state is NodeState.QUARANTINE:
@@ -155,9 +156,13 @@ def tell_regions(draft: Draft) -> None:
 
 
 def act_on_discovery(draft: Draft) -> None:
-    """Take gray nodes out of discovery, and put back those that can be used again."""
-    changing = {(NodeState.GRAY, False), (NodeState.HEALTHY, True)}
-    rows = draft.nodes.rows(lambda mark: (mark.state, mark.unregistered) in changing)
+    """Take gray nodes out of discovery, and put back those that can be used again.
+
+    Out goes only who beats and cannot be used in this very tick: of a node whose beats have ended
+    since the verdict, by a controller that could not act on it then, nobody knows whether silence
+    or a return comes next. Who is out stays out until it is whole.
+    """
+    rows = draft.nodes.rows(lambda mark: _leaves_or_returns(draft, mark))
     draft.facts.read(rows)
     changed = list[int]()
     for row, mark in zip(rows.tolist(), draft.nodes.marks(rows), strict=True):
@@ -181,6 +186,12 @@ def act_on_discovery(draft: Draft) -> None:
         draft.actions.append(action)
         changed.append(row)
     draft.nodes.apply(changed, lambda mark: mark._replace(unregistered=not mark.unregistered))
+
+
+def _leaves_or_returns(draft: Draft, mark: NodeMark) -> bool:
+    if mark.unregistered:
+        return mark.state is NodeState.HEALTHY
+    return mark.state is NodeState.GRAY and is_unusable(mark, draft.policy, draft.now_s)
 
 
 def park_crash_loops(draft: Draft) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fleet.failover.profiles import PRODUCTION
+from fleet.failover.profiles import EMBEDDED, PRODUCTION
 from tests.simulated.failover_drive import FleetShape
 from tests.simulated.scenario import AUTO, Scenario
 from tests.simulated.scenarios_fleet import BACK, GONE_EU, TWELVE
@@ -142,6 +142,22 @@ _VERDICTS = (
         not_before={"probation:eu-1": 200},
         at_latest={"alert:contrary_evidence:eu-1": 40, "probation:eu-1": 215},
         never=("left:", "parked:"),
+    ),
+    Scenario(
+        "gray_no_more",
+        "A node freezes while the controller does not reach the store; what it stored last is new "
+        "to the controller, so it seems to beat while nobody can use it. When the controller leads "
+        "again that is over: it is silent, and silence alone takes nobody out of discovery.",
+        (
+            (10, "away c1"),
+            (11, "fault for 8 pause node/eu-1"),
+            (13, "back c1"),
+        ),
+        60,
+        policy=EMBEDDED,
+        not_before={"gray:eu-1": 16},
+        at_latest={"gray:eu-1": 18, "active:c1": 19, "healthy:eu-1": 25},
+        never=("alert:gray:", "unregister_node:", *NOTHING_MOVES),
     ),
 )
 

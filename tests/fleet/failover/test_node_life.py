@@ -21,7 +21,7 @@ from tests.fleet.failover.rule_scenarios import (
     stubborn_copies,
     working_but_silent,
 )
-from tests.fleet.failover.watched_fleet import WatchedFleet
+from tests.fleet.failover.watched_fleet import LEADING, WatchedFleet
 
 NONE: frozenset[Rule] = frozenset()
 
@@ -252,6 +252,30 @@ def test_a_gray_node_leaves_discovery_and_comes_back_but_is_never_moved() -> Non
     fleet.run(20)
     assert len(fleet.done(ActionKind.REGISTER_NODE)) == 1
     assert fleet.done(ActionKind.MOVE_NODE) == []
+
+
+@pytest.mark.parametrize("comes_back", [False, True], ids=["stays away", "beats again"])
+def test_a_node_whose_beats_end_before_anybody_could_act_does_not_leave_discovery_as_gray(
+    *, comes_back: bool
+) -> None:
+    """A verdict from a time without a lease is not acted on later; unusable counts anew."""
+    fleet = WatchedFleet(policy=EMBEDDED)
+    fleet.store_reachable, fleet.leader = False, LEADING._replace(held=False)
+    fleet.run(2, 1.0)
+    fleet["eu-00"].die()
+    fleet.store_reachable = True
+    fleet.run(3, 1.0)  # all ages count from the first of these ticks; its beat is older
+    assert fleet.state_of("eu-00") is NodeState.GRAY
+    fleet.leader = LEADING
+    fleet.tick(1.0)
+    assert fleet.state_of("eu-00") is NodeState.GRAY
+    assert fleet.alerts(Rule.GRAY) == fleet.done(ActionKind.UNREGISTER_NODE) == []
+    fleet["eu-00"].beats = comes_back
+    back_s = fleet.now_s + 1.0
+    fleet.run(EMBEDDED.confirm_s + 1.0, 1.0)
+    left = [at_s for at_s, _ in fleet.done(ActionKind.UNREGISTER_NODE)]
+    assert left == ([back_s + EMBEDDED.confirm_s] if comes_back else [])
+    assert (fleet.state_of("eu-00") is NodeState.GRAY) is comes_back
 
 
 def test_maintenance_is_not_watched_and_its_end_restarts_the_ages() -> None:
