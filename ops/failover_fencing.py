@@ -6,14 +6,18 @@ from typing import NamedTuple
 
 from fleet.errors import PermanentError, StateroomError
 from fleet.failover_order import FailoverOrder
+from fleet.incidents import IncidentState
 from fleet.inventory import NodePhase
 from fleet.node_beats import NodeBeat
+from ops.failover_planning import planned_before
 from ops.failover_ports import FailoverPorts
 
 BEATS_TOLD = 50
 """Names in a detail: a region of a thousand is told by its count."""
 
 _NO_FENCE = "nothing is waited for: only agents that may run twice are moved"
+
+_OVER = "the incident has ended: this order asks nothing of its nodes any more"
 
 _POLL_S = 0.1
 _GRACE_S = 5.0
@@ -28,7 +32,8 @@ class Fencing(NamedTuple):
     fenced: tuple[str, ...]
     """Nothing there can write any more, sorted."""
     alive: tuple[str, ...]
-    """They have shown life since the order was given: they keep their agents, sorted."""
+    """They keep their agents, sorted: they have shown life since the order was given, or it was by
+    force and its incident has ended."""
     how: str
     """In words, with counts."""
 
@@ -74,16 +79,22 @@ def fence(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> F
     away and that does not stop when it is asked is killed, where the infrastructure can. Agents
     that may run twice need none of it.
 
+    No sign of life stops an order by force, so the end of its incident must: a run that is taken up
+    again after it leaves the nodes alone. They are back in service by then, with other agents.
+
     Raises:
         LeaseLostError: another controller leads.
     """
     waiting = sorted(nodes)
+    if order.forced and _is_over(ports, order):
+        with ports.journal(order).step(f"fence/{order.label}", _OVER):
+            return Fencing((), tuple(waiting), _OVER)
     if order.stateless_only:
         with ports.journal(order).step(f"fence/{order.label}", _NO_FENCE):
             return Fencing(tuple(waiting), (), _NO_FENCE)
     with ports.journal(order).step(f"fence/{order.label}", "leases are ended") as s:
         ended = _terminated(ports, waiting)
-        stopped = _stopped(ports, waiting, ended) if order.forced else set[str]()
+        stopped = _stopped(ports, order, waiting, ended) if order.forced else set[str]()
         killed = _killed(ports, waiting, ended | stopped) if order.forced else set[str]()
         ended |= killed
         fenced = set(stopped)
@@ -112,6 +123,11 @@ def fence(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> F
         return done
 
 
+def _is_over(ports: FailoverPorts, order: FailoverOrder) -> bool:
+    header = ports.store.incident(order.incident_id)
+    return header is not None and header.state == IncidentState.ENDED
+
+
 def _has_beaten(order: FailoverOrder, beats: dict[str, NodeBeat], node_id: str) -> bool:
     beat = beats.get(node_id)
     return beat is not None and beat.heartbeat_us > order.heartbeats.get(node_id, beat.heartbeat_us)
@@ -132,11 +148,23 @@ def _terminated(ports: FailoverPorts, nodes: Iterable[str]) -> set[str]:
     }
 
 
-def _stopped(ports: FailoverPorts, nodes: Iterable[str], ended: set[str]) -> set[str]:
-    """Nodes that work and have stopped their agents when they were asked to."""
+def _stopped(
+    ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str], ended: set[str]
+) -> set[str]:
+    """Nodes that work and have stopped their agents when they were asked to.
+
+    Who is stopped stays down until it is placed anew. So only those are whom this attempt moves:
+    once it has planned, who came later is not among them, and runs on until the next attempt.
+    """
+    before = planned_before(ports, order)
+    moves = None if before is None else {(one.agent_id, one.epoch) for one in before}
     stopped = set()
     for node_id in set(nodes) - ended:
-        placed = [one for one in ports.store.placements(node_id) if one.desired == "running"]
+        placed = [
+            one
+            for one in ports.store.placements(node_id)
+            if one.desired == "running" and (moves is None or (one.agent_id, one.epoch) in moves)
+        ]
         try:
             with ThreadPoolExecutor(_STOPS_AT_ONCE) as pool:
                 list(pool.map(lambda one: ports.evict(one.agent_id, one.epoch, _GRACE_S), placed))

@@ -63,10 +63,9 @@ def plan(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> li
         as their nodes are still left. Who waits for a doubted node (`WAITING_ATTEMPTS`) is not
         among them, and stays where it is.
     """
-    journal = ports.journal(order)
-    told = [one for one in journal.entries() if one.step.startswith(_plan_step(order, ""))]
-    if told:  # this attempt died after it had planned
-        return _still_planned(ports, order, read_plans(told), frozenset(nodes))
+    before = planned_before(ports, order)
+    if before is not None:  # this attempt died after it had planned
+        return _still_planned(ports, order, before, frozenset(nodes))
     fleet = _read_fleet(ports, order, frozenset(nodes))
     proposed = _moves(ports, order, fleet, fleet.targets)
     waiting = _waiting(ports, order, fleet, proposed)
@@ -77,8 +76,15 @@ def plan(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> li
         parked = sum(one.node_id == NO_NODE for one in batch)
         reason = f"{len(batch) - parked} agents have a place, {parked} have none{told_waiting}"
         steps[_plan_step(order, f"{number:04d}")] = Step(reason, {"moves": encode_plan(batch)})
-    journal.record(steps)
+    ports.journal(order).record(steps)
     return moves
+
+
+def planned_before(ports: FailoverPorts, order: FailoverOrder) -> list[PlannedMove] | None:
+    """What an earlier try of this attempt has planned, ordered by agent; None when none has."""
+    begins = _plan_step(order, "")
+    told = [one for one in ports.journal(order).entries() if one.step.startswith(begins)]
+    return read_plans(told) if told else None
 
 
 def propose(ports: FailoverPorts, order: FailoverOrder, nodes: Iterable[str]) -> Proposal:

@@ -175,6 +175,40 @@ def test_a_forced_order_stops_the_agents_of_a_living_node_first() -> None:
     assert result.arrival.running == LOST
 
 
+def test_a_forced_order_asks_nothing_of_its_node_after_its_incident_has_ended() -> None:
+    """An attempt that never got as far as a plan is taken up late: nobody is stopped or killed."""
+    world = FailoverWorld()
+    order = world.order("eu-1", forced=True)
+    header = world.store.incident(order.incident_id)
+    assert header is not None
+    ended = header._replace(state=IncidentState.ENDED, ended_at=world.clock.now(), outcome="done")
+    world.store.update_incident(ended)
+    fencer = _Infrastructure(world, NodePhase.TERMINATED)
+    for evict in (world.ports().evict, _unanswering):
+        result = carry_out(world.ports()._replace(evict=evict, fencer=fencer), order)
+        assert (result.placed, result.fencing.alive) == ((), ("eu-1",))
+        assert "the incident has ended" in result.fencing.how
+    assert (world.stopped, fencer.asked) == (set(), [])
+    assert {one.epoch for one in world.store.placements("eu-1")} == {1}
+
+
+def test_a_forced_order_stops_only_whom_it_moves() -> None:
+    """Who comes after the plan is not in it: stopped, it would stay down where it is placed."""
+    world = FailoverWorld()
+    order = world.order("eu-1", forced=True)
+    with pytest.raises(CrashedError):
+        carry_out(world.ports(_DyingAtTheSwitch(world.store, 0, after=False)), order)
+    assert world.stopped == {(one, 1) for one in LOST}
+    (late,) = [one for one in world.store.placements("eu-2") if one.agent_id == "eu-2-a0"]
+    world.store.place_agents([late._replace(node_id="eu-1")])
+    assert carry_out(world.ports(), order).arrival.running == LOST
+    assert world.stopped == {(one, 1) for one in LOST}
+    assert world.running()["eu-2-a0"] == "eu-1"
+    second = carry_out(world.ports(), order._replace(attempt=2))
+    assert {one.agent_id for one in second.placed} == {"eu-2-a0"}
+    assert ("eu-2-a0", 2) in world.stopped
+
+
 def test_who_finds_no_room_is_parked_with_the_reason() -> None:
     """And the incident counts it."""
     world = FailoverWorld(cpu_milli=500)

@@ -7,6 +7,7 @@ attempt of the move (every 120 s in production); the third that fails parks it w
 from __future__ import annotations
 
 from fleet.failover.profiles import EMBEDDED
+from tests.simulated.failover_drive import FleetShape
 from tests.simulated.scenario import AUTO, Scenario
 from tests.simulated.scenarios_fleet import GONE_EU
 from tests.simulated.scenarios_nodes import VANISH
@@ -144,6 +145,17 @@ _TAKEN_UP_AGAIN = (
         300,
         not_before={"left:eu-1": 130},
         at_latest={"left:eu-1": 145, "end_incident:eu-1": 160},
+        never=("parked:",),
+    ),
+    Scenario(
+        "forced_run_taken_up_after_its_end",
+        "The run of an order by force dies right after the move; the node is back in service and "
+        "takes in a neighbour's agents before the run is taken up again: these are left alone.",
+        ((5, "crash-run 10 after"), (10, "force node/eu-1"), (18, "force node/eu-2")),
+        60,
+        policy=EMBEDDED,
+        shape=FleetShape(nodes=2),
+        at_latest={"end_incident:eu-1": 14, "healthy:eu-1": 18, "left:eu-2": 20, "into:eu-1": 20},
         never=("parked:",),
     ),
 )
