@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
-from fleet.errors import CorruptObjectError, FencedError, PermanentError
+from fleet.errors import CorruptObjectError, FencedError, PermanentError, StoreUnavailableError
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import VAULT_KEY, log_key, parse_place
 from fleet.vault_log import MapRecord, SnapshotRecord
@@ -74,15 +74,28 @@ def _copy_identity(source: NetworkVault, target: NetworkVault) -> None:
     """Copy vault.json and the wraps of all data keys; a region's own wraps are left alone."""
     for store in (source.store, target.store):
         demand_unshredded(store, source.network_id)
-    identity = source.store.get(VAULT_KEY)
+    identity = _read_twice(source.store, VAULT_KEY)
     create_object(target.store, VAULT_KEY, identity)
-    if target.store.get(VAULT_KEY) != identity:
+    if _read_twice(target.store, VAULT_KEY) != identity:
         raise PermanentError(
             "the replica's store holds another vault", hint="Give the replica an empty store."
         )
     for wraps in list_wraps(source.store, source.network_id).values():
         for listed in wraps.values():
-            create_object(target.store, listed.key, source.store.get(listed.key))
+            create_object(target.store, listed.key, _read_twice(source.store, listed.key))
+
+
+def _read_twice(store: ObjectStore, key: str) -> bytes:
+    """The bytes of an object that no hash proves: two readings that agree.
+
+    A bit that flips on the way would otherwise stand in the replica for good.
+    """
+    data = store.get(key)
+    if store.get(key) != data:
+        raise StoreUnavailableError(
+            f"two readings of {key} differ", hint="Replicate again; if it stays, look at the store."
+        )
+    return data
 
 
 def _common_records(source: NetworkVault, target: NetworkVault) -> int:
