@@ -97,9 +97,11 @@ def test_every_declaration_gives_one_agent_in_its_order(
     reports = {"n1": {a: REPORT._replace(agent_id=a, epoch=epoch) for a, epoch in reported.items()}}
     agents = merge_agents(iter(pairs), reports, silent)
     assert [agent.agent_id for agent in agents] == [item[0] for item in declared]
-    for agent, (agent_id, node, epoch, _) in zip(agents, declared, strict=True):
+    for agent, (agent_id, node, epoch, desired) in zip(agents, declared, strict=True):
         assert (agent.phase == AgentPhase.UNKNOWN) == (node in silent)
         heard = node == "n1" and reported.get(agent_id) == epoch
         assert (agent.pid == 7) == heard
+        # who was told to stop has the phase of the old copy until that has ended
+        ends = desired == "stopped" and node == "n1" and agent_id in reported
         if node not in silent:
-            assert (agent.phase == AgentPhase.RUNNING) == heard
+            assert (agent.phase == AgentPhase.RUNNING) == (heard or ends)

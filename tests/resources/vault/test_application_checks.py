@@ -146,7 +146,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "sqlite": {"rows.notes": 500, "rows.parents": 1, 'rows.odd "name': 0},
     "duckdb": {"rows.main.facts": 50_000, "rows.other.empty": 0},
     "faiss": {"ntotal": 300, "dimensions": 16},
-    "faiss_measured": {"kind": "IndexFlat", "metric": "l2", "recall": 1.0},
+    "faiss_measured": {"kind": "IndexFlatL2", "metric": "l2", "recall": 1.0},
     "lmdb": {"entries": 2, "entries.named": 2000},
     "tar": {"members": 3, "size_bytes": 40_000},
     "lake": {"objects": 2, "rows": 6, "size_bytes": 21},
