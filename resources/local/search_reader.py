@@ -2,8 +2,9 @@
 
 The supervisor forks agents and must stay small, so it never loads an index library: its reader
 does. One question at a time, with a deadline that includes the wait for the turn; who comes when
-too many wait is refused at once. A reader that dies, or does not answer in time, is replaced at
-the next question; one that is still loading its libraries is waited for by those who ask again.
+too many wait is refused at once. A reader that dies, or does not answer a question in half of that
+time, is replaced at the next one; one that is still loading its libraries is waited for by those
+who ask again.
 Nothing of this touches an agent: it is told, and goes on.
 """
 
@@ -77,13 +78,17 @@ class _Reader:
     ) -> None:
         self.process = process
         self.outgoing = outgoing
-        self.started_s = started_s
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when its libraries are loaded."""
+        self.is_loaded = False
+        """Whether its libraries are."""
         self.answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         """To the question under way."""
         self.asked = 0
-        """Number of that question: an answer to an earlier one comes too late."""
+        """Number of the last question; 0 is that of the config."""
+        self.free = asyncio.Event()
+        """Set while it is loaded and owes no answer, also none that nobody waits for any more."""
+        self.asked_s = started_s
+        """When it was asked last; at first, when it was started."""
+        self.has_ended = False
         self.listening: asyncio.Task[None] | None = None
 
     async def listen(self, incoming: asyncio.StreamReader) -> None:
@@ -91,28 +96,33 @@ class _Reader:
         try:
             while True:
                 found = await receive_frame(incoming)
-                if found["number"] == 0 and not self.ready.done():
-                    self.ready.set_result(None)
-                elif found["number"] == self.asked and not self.answer.done():
-                    self.answer.set_result(found)
+                if found["number"] == self.asked:
+                    self.is_loaded = True
+                    self.free.set()
+                    if not self.answer.done():
+                        self.answer.set_result(found)
         except (OSError, ValueError, KeyError, TypeError, asyncio.IncompleteReadError):
             self.fail()
 
     def fail(self) -> None:
         """Tell whoever waits that nothing comes any more."""
-        for waiting in (self.ready, self.answer):
-            if not waiting.done():
-                waiting.set_exception(ConnectionResetError("the reader has ended"))
-                waiting.exception()  # looked at here: nobody may be waiting for it
+        self.has_ended = True
+        self.free.set()
+        if not self.answer.done():
+            self.answer.set_exception(ConnectionResetError("the reader has ended"))
+            self.answer.exception()  # looked at here: nobody may be waiting for it
 
-    async def exchange(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Ask one question.
+    async def exchange(self, question: dict[str, Any], now: Callable[[], float]) -> dict[str, Any]:
+        """Ask one question, once the reader is free: who gives up before has cost it nothing.
 
         Raises:
             OSError: the reader has ended.
         """
-        await asyncio.shield(self.ready)
-        self.asked += 1
+        await self.free.wait()
+        if self.has_ended:
+            raise ConnectionResetError("the reader has ended")
+        self.free.clear()
+        self.asked, self.asked_s = self.asked + 1, now()
         self.answer = asyncio.get_running_loop().create_future()
         self.outgoing.write(frame_bytes({**question, "number": self.asked}))
         await self.outgoing.drain()
@@ -213,9 +223,9 @@ class SearchReader:
             for is_last in (False, True):
                 reader = self._reader or await self._start()
                 try:
-                    return await reader.exchange(question)
+                    return await reader.exchange(question, self._now)
                 except asyncio.CancelledError:
-                    self._end_unless_loading(reader)
+                    self._end_if_stuck(reader)
                     raise
                 except OSError as error:
                     self._let_go()
@@ -233,10 +243,14 @@ class SearchReader:
         finally:
             self._let_idle()
 
-    def _end_unless_loading(self, reader: _Reader) -> None:
-        """End a reader that has overrun a deadline, but not one that has not had its chance yet."""
-        is_loading = not reader.ready.done()
-        if not is_loading or self._now() - reader.started_s > self._limits.start_s:
+    def _end_if_stuck(self, reader: _Reader) -> None:
+        """End a reader that has had its chance, and has not answered.
+
+        For loading that is a minute, for a question half of the deadline: one whose turn came late
+        says nothing about the reader, and its end would cost everybody the indexes that it holds.
+        """
+        chance_s = self._limits.deadline_s / 2 if reader.is_loaded else self._limits.start_s
+        if not reader.free.is_set() and self._now() - reader.asked_s >= chance_s:
             self._end()
 
     async def _start(self) -> _Reader:

@@ -186,12 +186,17 @@ def test_a_reader_that_ends_or_talks_nonsense_is_told_and_not_started_again_at_o
     _run(reader, work())
 
 
-def test_a_slow_reader_is_ended_at_the_deadline_and_a_crowd_is_refused_at_once() -> None:
+def test_a_stuck_reader_is_ended_at_the_deadline_and_a_crowd_is_refused_at_once() -> None:
     """One is asked, two wait, the rest hears no at once; all are told within the deadline."""
-    limits = SearchLimits(deadline_s=2.0, queue_max=3, start_s=0.0)
-    reader = SearchReader({}, limits, _script("say(0); read(); time.sleep(60)"))
+    limits = SearchLimits(deadline_s=2.0, queue_max=3)
+    body = "say(0); say(read()['number'], answer={}); read(); time.sleep(60)"
+    reader = SearchReader({}, limits, _script(body))
 
     async def work() -> None:
+        while not reader.counts.answered:
+            with suppress(StoreUnavailableError):
+                await reader.ask("watch", _question())
+        told_before = reader.counts.unavailable
         asked = [asyncio.create_task(reader.ask("watch", _question())) for _ in range(5)]
         results = await asyncio.gather(*asked, return_exceptions=True)
         assert all(isinstance(one, StoreUnavailableError) for one in results)
@@ -199,7 +204,43 @@ def test_a_slow_reader_is_ended_at_the_deadline_and_a_crowd_is_refused_at_once()
         assert said[:2] == ["3 searches wait on this node"] * 2
         assert set(said[2:]) == {"no answer in 2 s"}
         assert reader.pid is None
-        assert reader.counts.unavailable == 5
+        assert reader.counts.unavailable == told_before + 5
+
+    _run(reader, work())
+
+
+def test_a_question_whose_turn_came_late_costs_the_reader_neither_its_life_nor_work() -> None:
+    """Killed for a crowd it would open its indexes anew, for the next crowd.
+
+    It is asked nothing while it owes an answer, and ended once it has owed one for too long.
+    """
+    body = (
+        "say(0); seen = []\nwhile True:\n"
+        "    q = read(); seen.append(q['text'])\n"
+        "    time.sleep({'slow': 1.5, 'stuck': 60}.get(q['text'], 0))\n"
+        "    say(q['number'], answer={'seen': seen})"
+    )
+    now_s = [0.0]
+    limits = SearchLimits(deadline_s=0.5)
+    reader = SearchReader({}, limits, _script(body), steady_now=lambda: now_s[0])
+
+    async def answered() -> list[str]:
+        while True:
+            with suppress(StoreUnavailableError):
+                return list((await reader.ask("watch", _question("quick")))["seen"])
+
+    async def work() -> None:
+        await answered()
+        crowd = [reader.ask("watch", _question(text)) for text in ("slow", "crowd", "crowd")]
+        told = await asyncio.gather(*crowd, return_exceptions=True)
+        assert [str(one) for one in told] == ["no answer in 0.5 s"] * 3
+        assert set(await answered()) == {"quick", "slow"}
+        assert reader.counts.starts == 1
+        for owed_s in (0.0, limits.deadline_s / 2):
+            now_s[0] += owed_s
+            with pytest.raises(StoreUnavailableError, match="no answer in"):
+                await reader.ask("watch", _question("stuck"))
+            assert (reader.pid is None) == (owed_s > 0)
 
     _run(reader, work())
 
