@@ -4,8 +4,8 @@
 the pid of the supervisor, with whose end this process ends. The first document is the config
 (`vectors`: the declaration, `opening_s`), each further one a question with a `number`; each gets
 one answer with its number, the config the number 0 when the libraries are loaded. FAISS runs on one
-thread. An index that is still being fetched never holds up the questions about others
-for longer than `opening_s`.
+thread. An index that is still being fetched holds up the questions about others for `opening_s` in
+all, and those about its own network for half a second once it has another in service.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import socket
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from fleet.errors import InvalidInputError, PermanentError, StateroomError, StoreUnavailableError
 from fleet.vectors.declaration_json import read_declaration
@@ -31,44 +31,66 @@ from resources.vectors.reader_frames import error_document, frame_bytes, read_fr
 from resources.vectors.reading import NetworkSearcher
 
 LOOK_S = 2.0
-"""Between two looks for a newer generation of a network that is asked about."""
+"""Between two looks for a newer generation of a network that is asked about; a look that failed is
+what is told until then."""
 NETWORKS_MAX = 16
 """Networks whose index is held open; the one that was asked longest ago goes first."""
 _NEWER_S = 0.5
-"""How long a question waits for a newer generation while an older one is in service."""
+"""How long questions wait for a newer generation while an older one is in service."""
 
 _log = logging.getLogger(__name__)
 
 
-class ServedNetwork:
-    """One network's searcher, kept current by looks that no question waits for too long."""
+class _Work(NamedTuple):
+    """Something that is done beside the questions."""
 
-    def __init__(self, searcher: NetworkSearcher, looks: ThreadPoolExecutor) -> None:
+    future: Future[object]
+    began_s: float
+
+
+class ServedNetwork:
+    """One network's searcher, kept current by looks that no question waits for too long.
+
+    What takes long is done beside the questions, and they wait for it by its age: the hundredth
+    that comes does not wait as long as the first one did.
+
+    Args:
+        searcher: of the network.
+        beside: threads for what takes long.
+        steady_now: seconds that only rise.
+    """
+
+    def __init__(
+        self,
+        searcher: NetworkSearcher,
+        beside: ThreadPoolExecutor,
+        steady_now: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Nothing is opened yet."""
         self.searcher = searcher
         self.warning = ""
         """Why the newest generation could not be taken; empty when it was."""
-        self._looks = looks
-        self._look: Future[bool] | None = None
-        self._looked_at_s = -LOOK_S
+        self._beside = beside
+        self._now = steady_now
+        self._look: _Work | None = None
+        self._reading: _Work | None = None
 
     def keep_current(self, opening_s: float) -> None:
         """Look for a newer generation, when the last look is some time ago.
 
         Args:
-            opening_s: how long to wait while there is none in service.
+            opening_s: how long questions wait for the first generation, from when it was asked for.
 
         Raises:
             StoreUnavailableError: the first generation is still being fetched.
-            StateroomError: there is none in service, and none can be opened.
+            StateroomError: there is none in service, and at the last look none could be opened.
         """
-        if self._look is None and time.monotonic() - self._looked_at_s >= LOOK_S:
-            self._look = self._looks.submit(self.searcher.refresh)
-        if self._look is None:
-            return
+        look = self._look
+        if look is None or (look.future.done() and self._now() - look.began_s >= LOOK_S):
+            look = self._look = self._begin(self.searcher.refresh)
         is_serving = self.searcher.generation is not None
         try:
-            self._look.result(_NEWER_S if is_serving else opening_s)
+            self._wait(look, _NEWER_S if is_serving else opening_s)
         except TimeoutError as error:
             if is_serving:
                 return
@@ -76,14 +98,45 @@ class ServedNetwork:
                 "the network's index is still being fetched", hint="Search again in a moment."
             ) from error
         except StateroomError as error:
-            self._end_look(str(error))
+            self.warning = str(error)
             if not is_serving:
                 raise
         else:
-            self._end_look("")
+            self.warning = ""
 
-    def _end_look(self, warning: str) -> None:
-        self._look, self._looked_at_s, self.warning = None, time.monotonic(), warning
+    def keep_words(self, opening_s: float) -> None:
+        """Have the words of the generation in service read, which takes seconds for 100,000 notes.
+
+        Args:
+            opening_s: how long questions wait for them, from when they were asked for.
+
+        Raises:
+            StoreUnavailableError: they are still being read.
+        """
+        if self.searcher.has_words:
+            return
+        reading = self._reading
+        if reading is None or reading.future.done():
+            reading = self._reading = self._begin(self.searcher.read_words)
+        with suppress(TimeoutError):
+            self._wait(reading, opening_s)
+        if not self.searcher.has_words:
+            raise StoreUnavailableError(
+                "the words of the network's notes are still being read",
+                hint="Search again in a moment, or by meaning alone.",
+            )
+
+    def _begin(self, work: Callable[[], object]) -> _Work:
+        return _Work(self._beside.submit(work), self._now())
+
+    def _wait(self, work: _Work, wait_s: float) -> None:
+        """Wait for its end until it is so old.
+
+        Raises:
+            TimeoutError: it goes on.
+            StateroomError: it has failed.
+        """
+        work.future.result(max(0.0, work.began_s + wait_s - self._now()))
 
 
 class Reader:
@@ -95,7 +148,7 @@ class Reader:
         self._indexes = NetworkIndexes(declaration, SystemClock(), threads=1)
         self._load()
         self._opening_s = float(config["opening_s"])
-        self._looks = ThreadPoolExecutor(4, thread_name_prefix="look")
+        self._beside = ThreadPoolExecutor(4, thread_name_prefix="beside")
         self._served: OrderedDict[str, ServedNetwork] = OrderedDict()
 
     def _load(self) -> None:
@@ -125,6 +178,8 @@ class Reader:
         served.keep_current(self._opening_s)
         k, where, vector = question["k"], question["where"], question.get("vector")
         if vector is None:
+            if question["hybrid"]:
+                served.keep_words(self._opening_s)
             found = served.searcher.search(
                 question["text"], k, where=where, hybrid=question["hybrid"]
             )
@@ -155,7 +210,7 @@ class Reader:
     def _network(self, network_id: str) -> ServedNetwork:
         served = self._served.pop(network_id, None)
         if served is None:
-            served = ServedNetwork(self._indexes.searcher(network_id), self._looks)
+            served = ServedNetwork(self._indexes.searcher(network_id), self._beside)
             while len(self._served) >= NETWORKS_MAX:
                 self._served.popitem(last=False)
         self._served[network_id] = served

@@ -95,6 +95,20 @@ class NetworkSearcher:
         opened = self._opened
         return None if opened is None else opened.manifest.generation
 
+    @property
+    def has_words(self) -> bool:
+        """Whether the next search by words finds those of its generation read."""
+        opened, held = self._opened, self._words
+        return bool(opened and held and held[0] == opened.manifest.generation)
+
+    def read_words(self) -> None:
+        """Read the words of the generation in service: a pass over all notes, kept until the next.
+
+        Raises:
+            NotFoundError: the network has no index yet.
+        """
+        self._full_text(self._ready())
+
     def refresh(self) -> bool:
         """Change to the current generation when it is another one; whether it was.
 
