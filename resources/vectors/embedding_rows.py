@@ -15,6 +15,7 @@ from fleet.ports.embedder import Vectors
 from fleet.ports.index_backend import Rows
 from fleet.vectors.external_ids import demand_distinct, external_ids
 from fleet.vectors.records import EMBEDDING_COLUMNS, EmbeddingModel, Metric
+from resources.vectors.arrow_buffers import fractions
 from resources.vectors.unit_vectors import check_vectors, normalize
 
 if TYPE_CHECKING:
@@ -75,8 +76,7 @@ def vectors_of(rows: pa.Table) -> Vectors:
     column: Any = rows.column("vector").combine_chunks()
     if not len(column):
         return np.zeros((0, column.type.list_size), np.float32)
-    flat = column.flatten().to_numpy(zero_copy_only=False)
-    return cast("Vectors", flat.reshape(len(column), -1))
+    return fractions(column.flatten()).reshape(len(column), -1)
 
 
 def ids_of(rows: pa.Table) -> Rows:

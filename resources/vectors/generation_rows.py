@@ -28,6 +28,7 @@ from fleet.vectors.records import (
     IndexDelta,
     SearchHit,
 )
+from resources.vectors.arrow_buffers import number_array, true_rows, value_array, whole_numbers
 from resources.vectors.embedding_rows import embedding_schema, vectors_of
 
 if TYPE_CHECKING:
@@ -170,28 +171,15 @@ def save_rows(rows: pa.Table, path: str) -> None:
 
 def mark_dead(rows: pa.Table, dead_rows: Rows) -> pa.Table:
     """The rows with some of them dead."""
-    ids = np.array(rows.column("external_id").to_numpy())
+    ids = whole_numbers(rows.column("external_id")).copy()
     ids[dead_rows] = NO_ROW
     place = rows.schema.names.index("external_id")
-    return rows.set_column(place, rows.schema.field("external_id"), cast("Any", [ids]))
+    return rows.set_column(place, rows.schema.field("external_id"), number_array(ids))
 
 
 def live_mask(rows: pa.Table) -> Mask:
     """Which rows are those of notes that exist."""
-    return np.asarray(_whole_numbers(rows.column("external_id")) != NO_ROW)
-
-
-def _whole_numbers(column: pa.ChunkedArray[Any]) -> Rows:
-    """A column of int64 without nulls, straight from its buffers.
-
-    Arrow's own `to_numpy` imports pandas to ask whether it is wanted: half a second of every search
-    from the command line, and 34 MB of every reader.
-    """
-    parts = [np.zeros(0, np.int64)]
-    for chunk in column.chunks:
-        data = np.frombuffer(cast("Any", chunk.buffers()[1]), np.int64)
-        parts.append(data[chunk.offset : chunk.offset + len(chunk)])
-    return parts[1] if len(parts) == 2 else np.concatenate(parts)
+    return np.asarray(whole_numbers(rows.column("external_id")) != NO_ROW)
 
 
 def newest_live(rows: pa.Table, live: Mask) -> datetime | None:
@@ -208,10 +196,7 @@ def rows_passing(rows: pa.Table, wanted: Filter) -> Mask:
 
     Dead rows are not looked at differently: the caller knows them.
     """
-    import pyarrow.compute as pc
-
-    passing: Any = _evaluate(rows, wanted)
-    return cast("Mask", np.asarray(pc.fill_null(passing, False).to_numpy()).astype(np.bool_))
+    return true_rows(_evaluate(rows, wanted))
 
 
 def _evaluate(rows: pa.Table, wanted: Filter) -> Any:
@@ -239,8 +224,8 @@ def _compare(rows: pa.Table, wanted: Comparison) -> Any:
     if wanted.operator == "like":
         return pc.match_like(column, str(wanted.values[0]))
     if wanted.operator == "in":
-        found = pc.is_in(column, pa.array(list(wanted.values), column.type))
-        return pc.if_else(pc.is_null(column), pa.scalar(None, pa.bool_()), found)
+        found = pc.is_in(column, value_array(wanted.values, column.type))
+        return pc.if_else(pc.is_null(column), pa.nulls(1, pa.bool_())[0], found)
     calls = {
         "=": pc.equal,
         "!=": pc.not_equal,
@@ -249,7 +234,7 @@ def _compare(rows: pa.Table, wanted: Comparison) -> Any:
         ">": pc.greater,
         ">=": pc.greater_equal,
     }
-    return calls[wanted.operator](column, pa.scalar(wanted.values[0], column.type))
+    return calls[wanted.operator](column, value_array(wanted.values, column.type)[0])
 
 
 def hits_of(rows: pa.Table, found: Rows, scores: npt.NDArray[np.float32]) -> tuple[SearchHit, ...]:
@@ -262,10 +247,8 @@ def hits_of(rows: pa.Table, found: Rows, scores: npt.NDArray[np.float32]) -> tup
     """
     import pyarrow as pa
 
-    places = np.ascontiguousarray(found, np.int64)
-    wanted = pa.Array.from_buffers(pa.int64(), len(places), [None, pa.py_buffer(places.data)])
-    taken = rows.take(cast("Any", wanted))
-    moments = _whole_numbers(cast("Any", taken.column("created_at").cast(pa.int64())))
+    taken = rows.take(cast("Any", number_array(found)))
+    moments = whole_numbers(cast("Any", taken.column("created_at").cast(pa.int64())))
     texts = (taken.column(name).to_pylist() for name in ("note_id", "agent_id", "region", "text"))
     return tuple(
         SearchHit(str(note_id), str(agent_id), region, moment_of(moment), str(text), score)
