@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 
-from fleet.errors import LeaseLostError
+from fleet.errors import CorruptObjectError, LeaseLostError, NotFoundError
 from fleet.inventory_checks import CheckVerdict
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
@@ -26,6 +26,7 @@ from fleet.vectors.health import (
     check_ids,
     check_sizes,
 )
+from fleet.vectors.records import IndexManifest
 from fleet.vectors.standing import DAMAGES_MAX, IndexStanding, ScrubFacts
 from ops.evidence import number_evidence
 from ops.index_lease import building
@@ -37,8 +38,6 @@ HEALTH = "vector_index_health"
 PAGE_IDS, PAGE_CHANGES = 50_000, 4096
 """Read at a time; a change comes with its note."""
 NAMED_IDS = 5
-
-
 COMPACT_BATCHES_MIN = 64
 """Fewer batches of a network are not worth joining: each is read in a millisecond."""
 
@@ -52,6 +51,8 @@ class Removed(NamedTuple):
     """Runs of little batches of embeddings that became one."""
     busy: tuple[str, ...]
     """Networks that were being built, and are left for the next time."""
+    damaged: tuple[str, ...] = ()
+    """Networks in which nobody knows what may go, with the reason."""
 
 
 def look_at_health(
@@ -69,20 +70,28 @@ def remove_old(control_store: ControlStore, indexes: NetworkIndexes, clock: Cloc
     done = [Removed(0, 0, 0, ())]
     for declared in indexes.declaration.networks:
         network_id = declared.network_id
-        if indexes.store.current(network_id) is None and not indexes.store.generations(network_id):
-            continue
         try:
+            if not _has_index(indexes, network_id):
+                continue
             with building(control_store, network_id) as lease:
                 lease.demand_term()
                 done.append(_tidy(indexes, declared, clock))
         except LeaseLostError:
             done.append(Removed(0, 0, 0, (network_id,)))
+        except CorruptObjectError as error:
+            done.append(Removed(0, 0, 0, (), (f"{network_id}: {error}",)))
     return Removed(
         sum(one.generations for one in done),
         sum(one.leftovers for one in done),
         sum(one.joined for one in done),
         tuple(name for one in done for name in one.busy),
+        tuple(told for one in done for told in one.damaged),
     )
+
+
+def _has_index(indexes: NetworkIndexes, network_id: str) -> bool:
+    store = indexes.store
+    return store.current(network_id) is not None or bool(store.generations(network_id))
 
 
 def _tidy(indexes: NetworkIndexes, declared: NetworkVectors, clock: Clock) -> Removed:
@@ -110,12 +119,19 @@ def ask_anew(notes: NoteIndexStore, indexes: NetworkIndexes) -> list[str]:
         model_id = indexes.embedder(network_id).model.model_id
         if standing.model_id != model_id:
             reasons.append(f"{network_id}: made by {standing.model_id}, now it is {model_id}")
-        elif standing.facts is not None and indexes.store.current(network_id) is None:
+        elif standing.facts is not None and _is_gone(indexes, network_id):
             reasons.append(f"{network_id}: {standing.facts.generation} was published and is gone")
         else:
             continue
         notes.change_index_standing(network_id, _unindexed)
     return reasons
+
+
+def _is_gone(indexes: NetworkIndexes, network_id: str) -> bool:
+    try:
+        return indexes.store.current(network_id) is None
+    except CorruptObjectError:
+        return False  # there, and damaged: building cannot follow what it cannot read
 
 
 def _unindexed(standing: IndexStanding) -> IndexStanding:
@@ -146,21 +162,39 @@ def _scrubbed(facts: ScrubFacts, standing: IndexStanding) -> IndexStanding:
 
 def scrub_index(indexes: NetworkIndexes, network_id: str, clock: Clock) -> ScrubFacts | None:
     """What the stored bytes of one network's generations are like; None where there is none."""
-    names = list(dict.fromkeys(one.generation for one in indexes.store.published(network_id)))
-    damages: list[str] = []
-    size_bytes = read = 0
-    present = set(indexes.store.generations(network_id))
-    current = indexes.store.current(network_id)
+    names, damages = _kept(indexes, network_id)
+    size_bytes = 0
     for name in names:
-        if name not in present and (current is None or current.generation != name):
-            continue  # removed by the policy; its pointer stays a while
-        read += 1
         damages += indexes.store.scrub(network_id, name)
-        if name in present:
-            size_bytes += indexes.store.manifest(network_id, name).size_bytes
-    if not names:
+        manifest = _manifest(indexes, network_id, name)
+        size_bytes += 0 if manifest is None else manifest.size_bytes
+    if not names and not damages:
         return None
-    return ScrubFacts(clock.now(), read, size_bytes, tuple(damages[:DAMAGES_MAX]), len(damages))
+    found = tuple(damages[:DAMAGES_MAX])
+    return ScrubFacts(clock.now(), len(names), size_bytes, found, len(damages))
+
+
+def _kept(indexes: NetworkIndexes, network_id: str) -> tuple[list[str], list[str]]:
+    """Generations that are kept, oldest first, and why that is not known.
+
+    What the policy has removed is passed over (its pointer stays a while), but never the newest.
+    While a pointer is damaged, all that are there count as kept.
+    """
+    present = indexes.store.generations(network_id)
+    try:
+        published = [one.generation for one in indexes.store.published(network_id)]
+    except CorruptObjectError as error:
+        return present, [str(error)]
+    there = {*present, *published[-1:]}
+    return [name for name in dict.fromkeys(published) if name in there], []
+
+
+def _manifest(indexes: NetworkIndexes, network_id: str, generation: str) -> IndexManifest | None:
+    """None where it is damaged or gone, which the scrub tells."""
+    try:
+        return indexes.store.manifest(network_id, generation)
+    except (CorruptObjectError, NotFoundError):
+        return None
 
 
 def judge_ids(notes: NoteIndexStore, indexes: NetworkIndexes) -> CheckVerdict:
@@ -176,11 +210,9 @@ def judge_sizes(indexes: NetworkIndexes) -> CheckVerdict:
 
 def _sizes(indexes: NetworkIndexes) -> Iterator[GenerationSize]:
     for network_id in indexes.declaration.network_ids:
-        present = set(indexes.store.generations(network_id))
-        names = dict.fromkeys(one.generation for one in indexes.store.published(network_id))
-        for name in names:
-            if name in present:
-                one = indexes.store.manifest(network_id, name)
+        for name in _kept(indexes, network_id)[0]:
+            one = _manifest(indexes, network_id, name)
+            if one is not None:
                 yield GenerationSize(network_id, name, one.factory, one.rows, one.size_bytes)
 
 
@@ -193,11 +225,14 @@ def _drift(notes: NoteIndexStore, indexes: NetworkIndexes, network_id: str) -> I
     from resources.vectors.note_rows import live_note_ids
 
     standing = notes.index_standing(network_id)
-    pointer = indexes.store.current(network_id)
-    if pointer is None:
-        lost = (f"the whole index {standing.facts.generation}",) if standing.facts else ()
-        return IdDrift(network_id, 0, (), 0, lost, 1) if lost else None
-    inside = live_note_ids(indexes.store.open(pointer))
+    try:
+        pointer = indexes.store.current(network_id)
+        if pointer is None:
+            lost = (f"the whole index {standing.facts.generation}",) if standing.facts else ()
+            return IdDrift(network_id, 0, (), 0, lost, 1) if lost else None
+        inside = live_note_ids(indexes.store.open(pointer))
+    except CorruptObjectError as error:
+        return IdDrift(network_id, 0, (), 0, (f"the whole index: {error}",), 1)
     exist: set[str] = set()
     after = ""
     while page := notes.note_ids(network_id, after, PAGE_IDS):
@@ -259,6 +294,8 @@ def health_evidence(found: list[IndexHealth], removed: Removed, anew: list[str])
         evidence["recall_min"] = round(min(recalls), 4)
     if removed.busy:
         evidence["left_for_the_next_time"] = ", ".join(removed.busy)
+    if removed.damaged:
+        evidence["left_alone_for_damage"] = "; ".join(removed.damaged)
     if anew:
         evidence["asked_for_anew"] = "; ".join(anew)
     evidence["indexes_in_detail"] = _table(found)

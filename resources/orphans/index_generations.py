@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fleet.cleanup import LeftKind, Orphan
@@ -34,12 +35,13 @@ class IndexGenerations:
         self.kind = LeftKind.INDEX_GENERATION
 
     def orphans(self) -> Iterator[Orphan]:
-        """See the port; by network and generation.
+        """See the port; by network and generation."""
+        yield from self._below(f"{ROOT}/")
 
-        Folders are listed before pointers, so that what is published meanwhile is known.
-        """
+    def _below(self, prefix: str) -> Iterator[Orphan]:
+        """Folders are listed before pointers, so that what is published meanwhile is known."""
         folders: dict[str, dict[str, list[ListedObject]]] = {}
-        for one in self._store.list_objects(f"{ROOT}/"):
+        for one in self._store.list_objects(prefix):
             parts = one.key.split("/")
             if len(parts) > 4 and parts[2] == "generations":
                 folders.setdefault(parts[1], {}).setdefault(parts[3], []).append(one)
@@ -58,17 +60,16 @@ class IndexGenerations:
     def _needed(self, network_id: str, there: Iterable[str]) -> set[str]:
         """Generations that a pointer names, and those whose parts such a generation shares.
 
-        All that are there, while one of its manifests is damaged: what it shares is not known.
+        All that are there, while a pointer or a manifest is damaged: what it names is not known.
         """
-        needed = {one.generation for one in self._vectors.published(network_id)}
-        for generation in sorted(needed):
-            try:
-                manifest = self._vectors.manifest(network_id, generation)
-            except NotFoundError:
-                continue  # removed by retention meanwhile, and its parts with it
-            except CorruptObjectError:
-                return {*there}
-            needed |= {part.generation for part in manifest.parts}
+        try:
+            needed = {one.generation for one in self._vectors.published(network_id)}
+            for generation in sorted(needed):
+                with suppress(NotFoundError):  # removed by retention, and its parts with it
+                    manifest = self._vectors.manifest(network_id, generation)
+                    needed |= {part.generation for part in manifest.parts}
+        except CorruptObjectError:
+            return {*there}
         return needed
 
     def remove(self, orphan: Orphan) -> int:
@@ -76,12 +77,13 @@ class IndexGenerations:
 
         The manifest goes first, so a removal that was cut off leaves a folder that nobody lists.
         """
-        now_there = {one.subject: one for one in self.orphans()}.get(orphan.subject)
+        network_id, _, generation = orphan.subject.partition("/")
+        there = {one.subject: one for one in self._below(f"{ROOT}/{network_id}/")}
+        now_there = there.get(orphan.subject)
         if now_there is None or now_there.newest_at > orphan.newest_at:
             raise VersionConflictError(
                 f"index {orphan.subject} was written or published since it was looked at; it stays",
                 hint="A build that goes on needs its files.",
             )
-        network_id, _, generation = orphan.subject.partition("/")
         self._vectors.remove(network_id, generation)
         return now_there.size_bytes

@@ -109,9 +109,13 @@ def test_a_folder_whose_parts_a_published_index_shares_is_not_left_over(tmp_path
     assert list(IndexGenerations(texts.objects, texts.store).orphans()) == []
 
 
-def test_while_a_manifest_is_damaged_nothing_of_its_network_is_left_over(world: World) -> None:
-    """Which parts it shares is not known."""
-    world.objects.delete(["indexes/a/generations/g1/manifest.json"])
-    world.objects.create("indexes/a/generations/g1/manifest.json", b"{")
+@pytest.mark.parametrize("damaged", ["generations/g1/manifest.json", "pointers/000000000001.json"])
+def test_while_a_manifest_or_pointer_is_damaged_nothing_of_its_network_is_left_over(
+    world: World, damaged: str
+) -> None:
+    """Which parts it shares, or which generation it names, is not known; others are looked at."""
+    world.objects.delete([f"indexes/a/{damaged}"])
+    world.objects.create(f"indexes/a/{damaged}", b"{")
     (only,) = world.readers.orphans()
     assert only.subject == "b/g2"
+    assert world.readers.remove(only) == SIZE_BYTES
