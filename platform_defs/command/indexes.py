@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fleet.errors import NotFoundError
+from fleet.errors import CorruptObjectError, NotFoundError
 from platform_defs.command import exit_codes
 from platform_defs.command.index_orders import rebuild, rollback, scrub
 from platform_defs.command.network_subjects import complete_network, demand_network
@@ -19,9 +20,14 @@ if TYPE_CHECKING:
     from fleet.vectors.declaration import AdoptedDeclaration
     from fleet.vectors.health import IndexHealth
     from fleet.vectors.records import IndexManifest, IndexPointer
+    from resources.vectors.index_store import ObjectVectorStore
 
 SHOWN = (
     "index", "generation", "kind", "notes", "recall", "size", "age", "behind by", "state",
+)  # fmt: skip
+
+GENERATION_SHOWN = (
+    "generation", "current", "kind", "notes", "recall", "size", "built", "published as",
 )  # fmt: skip
 
 
@@ -167,8 +173,11 @@ def _adopted_document(declared: AdoptedDeclaration, look: dict[str, Any] | None)
 @indexes.command()
 @click.argument("network", shell_complete=complete_network)
 @json_option
-def generations(network: str, as_json: bool) -> None:
+@click.pass_context
+def generations(ctx: click.Context, network: str, as_json: bool) -> None:
     """List the generations of a network's index that can be served, newest first.
+
+    Exit code 1 when the manifest of one is damaged; the others are listed.
 
     \b
     Examples:
@@ -180,24 +189,41 @@ def generations(network: str, as_json: bool) -> None:
     settings, now = load_settings(), datetime.now(UTC)
     demand_network(settings, network)
     store = existing_indexes(settings).store
-    present = set(store.generations(network))
     pointers = store.published(network)
     if not pointers:
         raise NotFoundError(
             f"network {network} has no vector index",
             hint=f"`stateroom indexes rebuild {network}` builds it now.",
         )
-    newest: dict[str, IndexPointer] = {}
-    for pointer in reversed(pointers):
-        newest.setdefault(pointer.generation, pointer)
-    kept = [(one, store.manifest(network, name)) for name, one in newest.items() if name in present]
+    kept, damages = _readable(store, network, pointers)
     current = pointers[-1].generation
     if as_json:
         click.echo(to_json([_generation_document(*one, current) for one in kept]))
-        return
-    headings = ("generation", "current", "kind", "notes", "recall", "size", "built", "published as")
-    rows = [_generation_row(*one, current, now) for one in kept]
-    click.echo(table(headings, rows))
+    else:
+        rows = [_generation_row(*one, current, now) for one in kept]
+        click.echo(table(GENERATION_SHOWN, rows))
+    for damage in damages:
+        click.echo(f"  ! {cell_text(damage)}", err=True)
+    if damages:
+        ctx.exit(exit_codes.FINDING)
+
+
+def _readable(
+    store: ObjectVectorStore, network: str, pointers: Sequence[IndexPointer]
+) -> tuple[list[tuple[IndexPointer, IndexManifest]], list[str]]:
+    """Each generation that is there, newest first, with its newest pointer; damaged manifests."""
+    present = set(store.generations(network))
+    newest: dict[str, IndexPointer] = {}
+    for pointer in reversed(pointers):
+        newest.setdefault(pointer.generation, pointer)
+    kept, damages = [], []
+    for name, pointer in newest.items():
+        if name in present:
+            try:
+                kept.append((pointer, store.manifest(network, name)))
+            except CorruptObjectError as error:
+                damages.append(str(error))
+    return kept, damages
 
 
 def _generation_row(

@@ -214,6 +214,11 @@ def test_indexes_are_listed_rolled_back_and_scrubbed(run: Run, remembering: Reme
     assert part.name in scrubbed.stdout
     assert "trade: no index" in scrubbed.stdout
     assert run("indexes").exit_code == exit_codes.FINDING
+    part.with_name("manifest.json").write_bytes(b"{")
+    left = run("indexes", "generations", "watch")
+    assert left.exit_code == exit_codes.FINDING
+    assert len(left.stdout.splitlines()) == 2
+    assert f"{part.parent.name}/manifest.json: not readable" in left.stderr
 
 
 @pytest.mark.long
