@@ -63,8 +63,8 @@ def search(
     settings = load_settings()
     asked = [demand_network(settings, name) for name in dict.fromkeys(networks)]
     found = _found(settings, text, asked, k, where, how)
-    waiting = _waiting(settings, [one.network_id for one in found.answers])
     now = datetime.now(UTC)
+    waiting = _waiting(settings, [one.network_id for one in found.answers], now)
     if as_json:
         click.echo(to_json(_document(found, waiting, now)))
     else:
@@ -130,16 +130,16 @@ def _demand_comparable(indexes: NetworkIndexes, networks: Sequence[str], how: st
         )
 
 
-def _waiting(settings: Settings, networks: Sequence[str]) -> dict[str, int | None]:
+def _waiting(settings: Settings, networks: Sequence[str], now: datetime) -> dict[str, int | None]:
     """How many notes each index does not hold yet; None where the control store is not at hand."""
-    from platform_defs.command.index_standings import waiting_notes
+    from platform_defs.command.index_standings import index_health
 
     try:
-        known = waiting_notes(settings)
+        known = index_health(settings, now)
     except StateroomError:
         # The search itself was answered: that it cannot be said how fresh it is, is said.
         return dict.fromkeys(networks)
-    return {one: known.get(one, 0) for one in networks}
+    return {one: known[one].waiting if one in known else 0 for one in networks}
 
 
 def _lines(found: MergedAnswer, waiting: dict[str, int | None], now: datetime) -> list[str]:
