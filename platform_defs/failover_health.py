@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 from platform_defs.health_finding import Context, Finding
 
@@ -16,10 +15,9 @@ def check_failover(context: Context) -> Iterator[Finding]:
         leader_text,
         read_standing,
     )
-    from platform_defs.command.store_access import fleet_store
+    from platform_defs.command.store_access import fleet_store, has_store
 
-    url = context.settings.control_store.url
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+    if not has_store(context.settings):
         yield Finding("failover", "skipped", "the fleet was never started")
         return
     with fleet_store(context.settings) as store:

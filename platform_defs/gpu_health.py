@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import metadata
-from pathlib import Path
 
 from fleet.gpu_leases import GpuLease
 from fleet.gpu_memory import gib
@@ -45,10 +44,9 @@ def gpu_policies(settings: Settings) -> frozenset[str]:
 
 
 def _check_leases(settings: Settings) -> Iterator[Finding]:
-    from platform_defs.command.store_access import fleet_store
+    from platform_defs.command.store_access import fleet_store, has_store
 
-    url = settings.control_store.url
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+    if not has_store(settings):
         return
     with fleet_store(settings) as store:
         leases, fallbacks = store.gpu_leases(), store.gpu_fallbacks()

@@ -200,10 +200,9 @@ def check_ports(context: Context) -> Iterator[Finding]:
 
 def check_store(context: Context) -> Iterator[Finding]:
     """The control store can be read and durably written, and has this version's schema."""
-    from platform_defs.command.store_access import fleet_store
+    from platform_defs.command.store_access import fleet_store, has_store
 
-    url = context.settings.control_store.url
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+    if not has_store(context.settings):
         yield Finding("store", "ok", "will be created by `stateroom up`")
         return
     with fleet_store(context.settings) as store:

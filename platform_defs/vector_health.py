@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 from fleet.errors import StateroomError
 from platform_defs.declared_vectors import declared_vectors
@@ -43,10 +42,9 @@ def check_vectors(context: Context) -> Iterator[Finding]:
 
 def _standings(context: Context) -> Iterator[Finding]:
     from platform_defs.command.status_vectors import read_index_health
-    from platform_defs.command.store_access import fleet_store
+    from platform_defs.command.store_access import fleet_store, has_store
 
-    url = context.settings.control_store.url
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+    if not has_store(context.settings):
         return
     with fleet_store(context.settings) as store:
         found = read_index_health(store, context.settings, datetime.now(UTC))

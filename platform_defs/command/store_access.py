@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from resources.control_store.store import SqlControlStore
 
 
+def has_store(settings: Settings) -> bool:
+    """Whether anything was ever started here; one on a server is always taken to be there."""
+    url = settings.control_store.url
+    return not url.startswith("sqlite:///") or Path(url.removeprefix("sqlite:///")).exists()
+
+
 @contextmanager
 def fleet_store(settings: Settings) -> Iterator[SqlControlStore]:
     """The control store of these settings.
@@ -23,7 +29,7 @@ def fleet_store(settings: Settings) -> Iterator[SqlControlStore]:
             inspection must not create an empty store).
     """
     url = settings.control_store.url
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+    if not has_store(settings):
         raise StoreUnavailableError(
             f"no control store at {url.removeprefix('sqlite:///')}",
             hint="Start the fleet with `stateroom up`.",
