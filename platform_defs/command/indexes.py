@@ -26,6 +26,7 @@ SHOWN = (
     "index", "generation", "kind", "notes", "recall", "size", "age", "behind by", "state",
 )  # fmt: skip
 
+LOOKS = "`look_at_indexes_job` looks, and its check says what is wrong"
 GENERATION_SHOWN = (
     "generation", "current", "kind", "notes", "recall", "size", "built", "published as",
 )  # fmt: skip
@@ -73,7 +74,7 @@ def indexes(ctx: click.Context, as_json: bool) -> None:
                 click.echo(f"  ! {one.network_id}: {cell_text(problem)}")
         for declared, look in looks:
             if look is None:
-                click.echo(f"  ! {declared.name}: never looked at; `look_at_indexes_job` does")
+                click.echo(f"  ! {declared.name}: no look has found it sound; {LOOKS}")
     if any(one.problems() for one in health.values()):
         ctx.exit(exit_codes.FINDING)
 

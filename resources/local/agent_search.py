@@ -144,6 +144,7 @@ def _where(value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or len(value) > WHERE_MAX_CHARS:
-        raise InvalidInputError("where", type(value).__name__, f"{WHERE_MAX_CHARS} characters")
+        found = f"{len(value)} characters" if isinstance(value, str) else value
+        raise InvalidInputError("where", found, f"a filter of {WHERE_MAX_CHARS} characters at most")
     parse_filter(value)
     return value

@@ -70,11 +70,17 @@ def vector_document(vector: Iterable[float] | None, model: str) -> dict[str, Any
         raise RefusedError(
             "model: missing", "Name what computed the vector: those of two models do not compare."
         )
-    values = [float(number) for number in vector]
-    for place, number in enumerate(values):
-        if not math.isfinite(number):
-            raise RefusedError(f"vector[{place}]: {number} is no finite number", "Correct it.")
-    return {"model": model, "values": values}
+    return {"model": model, "values": [_finite(*one) for one in enumerate(vector)]}
+
+
+def _finite(place: int, number: float) -> float:
+    try:
+        value = float(number)
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise RefusedError(f"vector[{place}]: {number!r} is no finite number", "Correct it.")
+    return value
 
 
 def read_answer(body: bytes) -> Answer:

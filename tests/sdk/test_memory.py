@@ -163,7 +163,10 @@ def test_a_wrong_question_is_refused_with_the_field_and_a_fenced_copy_must_stop(
             ("x", {"k": 101}, "k: 101"),
             ("x", {"where": "region ~ 'a'"}, "not understood at character 8"),
             ("x", {"vector": [float("nan")], "model": "m"}, r"vector\[0\]: nan"),
+            ("x", {"vector": [1, "two"], "model": "m"}, r"vector\[1\]: 'two' is no"),
+            ("x", {"vector": [None], "model": "m"}, r"vector\[0\]: None is no"),
             ("x", {"vector": [0, 0], "model": "m"}, "not zero"),
+            ("x", {"where": "a" * 9000}, "where: '9000 characters' is not valid"),
             ("x", {"vector": [1]}, "model: missing"),
             ("x", {"model": "m"}, "given without a vector"),
         ]:
