@@ -5,7 +5,7 @@ what the index holds, so that it is asked for once, however often it looks, unti
 one way or the other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import dagster as dg
@@ -23,8 +23,11 @@ INTERVAL_S = 9
 """Below 10, so that every second pass of the sensor daemon (5 s) starts a tick: with the 30 seconds
 that a note waits and some seconds of a run, it is found within a minute."""
 LOST_S = 120.0
-"""A run that ended without telling how is asked for again after so long. One that still waits in
-the queue is then asked for twice, and the second finds nothing to do."""
+"""A run that ended without telling how is asked for again after so long. So is one that has begun
+and waits for another network's build: the second finds nothing to do. While one is in the queue no
+other is asked for, or a build of an hour would leave thirty behind it for each network."""
+PARTITION = "dagster/partition"
+"""Tag of a run that names its partition."""
 RUNS_MAX = 20
 """Networks that one tick asks for; those that wait longest come first."""
 
@@ -45,6 +48,7 @@ def build_refresh_sensor(*, running: bool) -> dg.SensorDefinition:
         description="Embeds notes and refreshes indexes when enough notes wait, or long enough.",
     )
     def vector_refresh_sensor(
+        context: dg.SensorEvaluationContext,
         control_store: dg.ResourceParam[ControlStore],
         vector_declaration: dg.ResourceParam[VectorDeclaration],
         clock: dg.ResourceParam[Clock],
@@ -54,7 +58,8 @@ def build_refresh_sensor(*, running: bool) -> dg.SensorDefinition:
             backlogs = control_store.note_backlogs(most)
         except StateroomError as error:
             return dg.SkipReason(f"tried again at the next look: {error}")
-        requests, reasons = plan_refreshes(backlogs, vector_declaration, clock.now())
+        queued = queued_networks(context.instance)
+        requests, reasons = plan_refreshes(backlogs, vector_declaration, clock.now(), queued)
         if not requests:
             return dg.SkipReason("; ".join(reasons[:5]) or "no network has a note")
         return dg.SensorResult(run_requests=requests)
@@ -62,8 +67,21 @@ def build_refresh_sensor(*, running: bool) -> dg.SensorDefinition:
     return vector_refresh_sensor
 
 
+def queued_networks(instance: dg.DagsterInstance) -> frozenset[str]:
+    """Networks for which a refresh waits in the queue of runs.
+
+    Not those of runs that were made and never queued: nobody ends them when their maker has died.
+    """
+    queued = [dg.DagsterRunStatus.QUEUED]
+    waiting = instance.get_runs(dg.RunsFilter(job_name=BUILD_JOB, statuses=queued))
+    return frozenset(run.tags[PARTITION] for run in waiting if PARTITION in run.tags)
+
+
 def plan_refreshes(
-    backlogs: Sequence[NoteBacklog], declaration: VectorDeclaration, now: datetime
+    backlogs: Sequence[NoteBacklog],
+    declaration: VectorDeclaration,
+    now: datetime,
+    queued: Collection[str] = (),
 ) -> tuple[list[dg.RunRequest], list[str]]:
     """Runs for the networks that are due, those that wait longest first; why the others are not.
 
@@ -71,6 +89,7 @@ def plan_refreshes(
         backlogs: of one look.
         declaration: thresholds of each network; networks that are not declared are left alone.
         now: the moment of the look.
+        queued: networks whose run waits in the queue.
     """
     declared = {one.network_id: one for one in declaration.networks}
     due, reasons = [], []
@@ -78,7 +97,9 @@ def plan_refreshes(
         if backlog.network_id not in declared:
             continue
         verdict = refresh_due(backlog, declared[backlog.network_id], now)
-        if verdict.is_due:
+        if verdict.is_due and backlog.network_id in queued:
+            reasons.append(f"{backlog.network_id}: its run waits in the queue")
+        elif verdict.is_due:
             due.append((backlog, verdict.reason))
         else:
             reasons.append(f"{backlog.network_id}: {verdict.reason}")

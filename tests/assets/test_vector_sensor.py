@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import dagster as dg
+from dagster._core.remote_origin import (
+    GrpcServerCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+
 from fleet.ports.note_store import NoteBacklog
 from fleet.vectors.declaration import NetworkVectors, VectorDeclaration
 from fleet.vectors.refresh_due import AGAIN_S
 from fleet.vectors.standing import IndexStanding, RefreshResult, with_result
-from sensors.vectors import LOST_S, RUNS_MAX, plan_refreshes
+from ops.vector_jobs import BUILD_JOB
+from sensors.vectors import LOST_S, RUNS_MAX, plan_refreshes, queued_networks
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 NAMES = [f"net-{number:02d}" for number in range(RUNS_MAX + 5)]
@@ -43,6 +51,29 @@ def test_a_run_is_keyed_by_what_the_index_holds_and_by_how_often_it_was_tried() 
     failed = with_result(first, RefreshResult.FAILED, "", NOW - timedelta(seconds=AGAIN_S))
     keys = {key(first), key(published), key(failed), key(first, NOW + timedelta(seconds=LOST_S))}
     assert len(keys) == 4
+
+
+def test_a_network_whose_run_is_in_the_queue_is_not_asked_for_again() -> None:
+    """However long another network's build keeps it there; one that has begun does not count."""
+    location = GrpcServerCodeLocationOrigin(host="127.0.0.1", port=1, location_name="stateroom")
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), BUILD_JOB)
+    status = dg.DagsterRunStatus
+    with dg.DagsterInstance.ephemeral() as instance:
+        for name, state in (
+            ("net-00", status.QUEUED),
+            ("net-01", status.STARTED),
+            ("net-02", status.NOT_STARTED),
+            ("", status.QUEUED),
+        ):
+            tags = {"dagster/partition": name} if name else {}
+            run = dg.DagsterRun(BUILD_JOB, status=state, tags=tags, remote_job_origin=origin)
+            instance.add_run(run)
+        found = queued_networks(instance)
+    assert found == {"net-00"}
+    backlogs = [waiting("net-00", 10**4), waiting("net-01", 10**4)]
+    requests, reasons = plan_refreshes(backlogs, DECLARATION, NOW, found)
+    assert [one.partition_key for one in requests] == ["net-01"]
+    assert reasons == ["net-00: its run waits in the queue"]
 
 
 def test_why_nothing_is_asked_for_is_told_network_by_network() -> None:
