@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from fleet.errors import FencedError, RecallTooLowError, StateroomError
+from fleet.errors import CorruptObjectError, FencedError, RecallTooLowError, StateroomError
 from fleet.ports.clock import Clock
 from fleet.ports.control_store import ControlStore
 from fleet.ports.note_store import NoteIndexStore
@@ -52,6 +52,8 @@ class Refreshed(NamedTuple):
     """Of the current generation; None where nothing was ever published."""
     removed: tuple[str, ...]
     """Generations that the policy does not keep."""
+    unknown: str = ""
+    """Why it is not known which these are: damage, which the scrub tells; nothing was removed."""
 
 
 def refresh_index(
@@ -74,8 +76,11 @@ def refresh_index(
     outcome = ports.builder.refresh(network_id, ports.model, fence=term, anew=anew)
     manifest = outcome.manifest or _current(ports.vectors, network_id)
     standing = _record(ports, before, outcome, manifest, term)
-    removed = keep_generations(ports.vectors, network_id, ports.policy)
-    return Refreshed(standing, outcome.plan.action.value, outcome.plan.reasons, manifest, removed)
+    refreshed = Refreshed(standing, outcome.plan.action.value, outcome.plan.reasons, manifest, ())
+    try:
+        return refreshed._replace(removed=keep_generations(ports.vectors, network_id, ports.policy))
+    except CorruptObjectError as error:  # what is published is sound, and serves
+        return refreshed._replace(unknown=str(error))
 
 
 def keep_generations(

@@ -132,6 +132,8 @@ def _index_evidence(refreshed: Refreshed, clock: Clock) -> dict[str, Any]:
         "reasons": dg.MetadataValue.md("\n".join(f"- {one}" for one in refreshed.reasons)),
         "generations_removed": len(refreshed.removed),
     }
+    if refreshed.unknown:
+        evidence["nothing_removed_because"] = refreshed.unknown
     manifest = refreshed.manifest
     if manifest is None:
         return evidence

@@ -79,16 +79,20 @@ def pointer_bytes(pointer: IndexPointer) -> bytes:
 
 def read_pointer(data: bytes, name: str) -> IndexPointer:
     """The inverse of `pointer_bytes`; arguments and errors as of `read_manifest`."""
-    document, _ = _load(data, name, FORMAT)
+    document, _ = _load(data, name, FORMAT, _POINTER_HINT)
     try:
         pointer = IndexPointer(**{**document, "at": _moment(document["at"])})
         _demand_counts(pointer)
     except (KeyError, TypeError, ValueError) as error:
-        raise CorruptObjectError(f"{name}: no pointer ({error})", hint=_HINT) from error
+        raise CorruptObjectError(f"{name}: no pointer ({error})", hint=_POINTER_HINT) from error
     return pointer
 
 
 _HINT = "Restore the network's vector index from a backup, or build it again."
+_POINTER_HINT = (
+    "Restore the network's vector index from a backup, or remove this object: the pointer before "
+    "it counts again, and the next refresh adds what came since."
+)
 
 
 def _upgrade(document: dict[str, Any]) -> None:
@@ -110,12 +114,12 @@ def _plain(value: object) -> str:
     raise TypeError(f"{type(value).__name__} has no place in a manifest")
 
 
-def _load(data: bytes, name: str, newest: int) -> tuple[dict[str, Any], int]:
+def _load(data: bytes, name: str, newest: int, hint: str = _HINT) -> tuple[dict[str, Any], int]:
     try:
         document = json.loads(data)
         version = document.pop("format")
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CorruptObjectError(f"{name}: not readable ({error})", hint=_HINT) from error
+        raise CorruptObjectError(f"{name}: not readable ({error})", hint=hint) from error
     if version not in range(1, newest + 1):
         raise SchemaMismatchError(
             f"{name} has format {version!r}; this version reads up to {newest}",

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from fleet.agents import Note
+from fleet.errors import CorruptObjectError
 from fleet.vectors.declaration import NetworkVectors, VectorDeclaration
+from fleet.vectors.standing import RefreshResult
 from ops.embeddings import EmbeddingPorts, embed_notes
 from ops.vector_health import ask_anew, judge_ids, judge_sizes, remove_old, scrub_networks
-from ops.vector_index import IndexPorts, refresh_index
+from ops.vector_index import IndexPorts, Refreshed, refresh_index
 from resources.vectors.network_indexes import NetworkIndexes
 from tests.fakes.clock import ManualClock
 from tests.fakes.control_store import InMemoryControlStore
@@ -45,7 +47,7 @@ class Indexed:
         note = Note(f"{network_id}-{number}", "agent", network_id, at, f"disk {number} was busy")
         self.store.append_notes([note])
 
-    def build(self, network_id: str) -> None:
+    def build(self, network_id: str) -> Refreshed:
         """As a run does, without the lease."""
         declared = self.indexes.declaration.network(network_id)
         embedder, store = self.indexes.embedder(network_id), self.indexes.store
@@ -59,7 +61,7 @@ class Indexed:
             declared.policy,
             self.clock,
         )
-        refresh_index(ports, network_id, lambda: 0)
+        return refresh_index(ports, network_id, lambda: 0)
 
     def path(self, kind: str, place: int) -> Path:
         """One of the pointers or manifests of the network that is damaged, oldest first."""
@@ -102,3 +104,30 @@ def test_damage_of_what_names_the_files_is_told_and_keeps_nobody_else_waiting(
         assert sorted(world.folder.rglob("*")) == before
     finally:
         path.write_bytes(whole)
+
+
+def test_a_refresh_goes_on_behind_a_damaged_pointer_and_behind_a_removed_one(
+    tmp_path: Path,
+) -> None:
+    """An old one keeps generations from being removed; the newest is removed by a person."""
+    world = Indexed(tmp_path)
+    path = world.path("pointer", 0)
+    path.chmod(0o600)
+    path.write_bytes(b"{")
+    world.note("damaged", 3)
+    refreshed = world.build("damaged")
+    assert (refreshed.removed, refreshed.standing.result) == ((), RefreshResult.PUBLISHED)
+    assert path.name in refreshed.unknown
+    path.unlink()
+    newest = world.path("pointer", -1)
+    newest.chmod(0o600)
+    newest.write_bytes(b"{")
+    world.note("damaged", 4)
+    with pytest.raises(CorruptObjectError, match=newest.name) as caught:
+        world.build("damaged")
+    assert "remove this object" in caught.value.hint
+    newest.unlink()
+    repaired = world.build("damaged")
+    assert repaired.manifest is not None
+    assert (repaired.manifest.live, repaired.unknown) == (5, "")
+    assert judge_ids(world.store, world.indexes).passed
