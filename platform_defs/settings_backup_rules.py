@@ -14,7 +14,7 @@ from platform_defs.settings_backup import (
     VaultSettings,
     WrappingKeySettings,
 )
-from platform_defs.settings_rules import Violation
+from platform_defs.settings_rules import Violation, bucket_violations
 from platform_defs.settings_source import nearest
 
 WRAPS_MIN = 2
@@ -95,11 +95,7 @@ def vault_violations(
             yield Violation(here, _unknown("region", vault.name, regions))
         if vault.path and vault.bucket:
             yield Violation(here, "has both `path` and `bucket`; a vault lies in one place")
-        for only in ("prefix", "endpoint_url", "aws_region", "lock_days"):
-            if getattr(vault, only) and not vault.bucket:
-                yield Violation((*here, only), "has a meaning only with `bucket`")
-        if vault.prefix and not vault.prefix.endswith("/"):
-            yield Violation((*here, "prefix"), f"{vault.prefix!r} does not end in '/'")
+        yield from bucket_violations(here, vault, ("lock_days",))
         place = (vault.path, f"{vault.endpoint_url} {vault.bucket}", vault.prefix)
         if (vault.path or vault.bucket) and place in owners:
             yield Violation(here, f"lies in the same place as the vault of {owners[place]}")

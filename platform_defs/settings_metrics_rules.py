@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from platform_defs.settings_metrics import MetricSettings
-from platform_defs.settings_rules import Violation
+from platform_defs.settings_rules import Violation, bucket_violations
 
 
 def metric_violations(metrics: MetricSettings | None) -> Iterator[Violation]:
@@ -20,5 +20,4 @@ def metric_violations(metrics: MetricSettings | None) -> Iterator[Violation]:
             yield Violation(
                 ("metrics", coarser), f"{kept} is less than {finer} ({needed}); keep it as long"
             )
-    if metrics.prefix and not metrics.prefix.endswith("/"):
-        yield Violation(("metrics", "prefix"), f"{metrics.prefix!r} does not end in '/'")
+    yield from bucket_violations(("metrics",), metrics)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from fleet.names import NAME_MAX_CHARS
 from platform_defs.settings_fleet import NODES_MAX, RegionSettings, WorkloadSettings
@@ -41,6 +41,37 @@ def violations(
     if node is not None:
         broken += [*heartbeat_violations(node), *capacity_violations(node, workloads)]
     return broken
+
+
+class StorePlace(Protocol):
+    """Settings of a store that may lie in a bucket."""
+
+    @property
+    def bucket(self) -> str:
+        """Empty: it lies in a folder."""
+        ...
+
+    @property
+    def prefix(self) -> str:
+        """Before each key in the bucket."""
+        ...
+
+
+def bucket_violations(
+    here: tuple[str, ...], place: StorePlace, more: Sequence[str] = ()
+) -> Iterator[Violation]:
+    """Keys of a bucket need one.
+
+    Args:
+        here: path of the table.
+        place: the table.
+        more: its keys that mean something only with a bucket, besides those of every such table.
+    """
+    for only in ("prefix", "endpoint_url", "aws_region", *more):
+        if getattr(place, only) and not place.bucket:
+            yield Violation((*here, only), "has a meaning only with `bucket`")
+    if place.prefix and not place.prefix.endswith("/"):
+        yield Violation((*here, "prefix"), f"{place.prefix!r} does not end in '/'")
 
 
 def heartbeat_violations(node: NodeSettings) -> Iterator[Violation]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from fleet.vectors.declaration import GIVEN, TRANSFORMERS
 from platform_defs.settings_networks import NetworkSettings
-from platform_defs.settings_rules import Violation
+from platform_defs.settings_rules import Violation, bucket_violations
 from platform_defs.settings_source import nearest
 from platform_defs.settings_vectors import (
     AdoptedIndexSettings,
@@ -32,7 +32,7 @@ def vector_violations(
         known_regions: names of all regions, likewise.
     """
     if vectors is not None:
-        yield from _place_violations(vectors)
+        yield from bucket_violations(("vectors",), vectors)
         yield from _age_violations(vectors, networks)
         yield from _model_violations(vectors, networks)
     names = {"network": known_networks, "region": known_regions}
@@ -46,15 +46,6 @@ def vector_violations(
                 guess = nearest(value, known)
                 meant = f"did you mean {guess!r}?" if guess else f"known: {', '.join(known)}"
                 yield Violation((*here, field), f"unknown {field} {value!r}; {meant}")
-
-
-def _place_violations(vectors: VectorSettings) -> Iterator[Violation]:
-    """A store lies in one place."""
-    for only in ("prefix", "endpoint_url", "aws_region"):
-        if getattr(vectors, only) and not vectors.bucket:
-            yield Violation(("vectors", only), "has a meaning only with `bucket`")
-    if vectors.prefix and not vectors.prefix.endswith("/"):
-        yield Violation(("vectors", "prefix"), f"{vectors.prefix!r} does not end in '/'")
 
 
 def _age_violations(
