@@ -75,6 +75,10 @@ class FallingBackend:
         self._processor = processor
         self.guard = DeviceGuard(device.free)
 
+    def free(self) -> None:
+        """Give back what the device's library keeps for later; never raises."""
+        self._device.free()
+
     @property
     def name(self) -> str:
         """See `fleet.ports.IndexBackend.name`."""
