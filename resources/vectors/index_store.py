@@ -22,7 +22,6 @@ from fleet.errors import (
     NotFoundError,
     VersionConflictError,
 )
-from fleet.names import validate_name
 from fleet.ports.object_store import ObjectStore
 from fleet.ports.vector_store import GenerationFiles
 from fleet.vectors.compaction import CompactionPlan
@@ -41,6 +40,15 @@ from fleet.vectors.records import (
 )
 from resources.vectors.batch_compaction import BatchCompactor
 from resources.vectors.embedding_log import EmbeddingLog
+from resources.vectors.index_keys import (
+    ROOT,
+    generation_folder,
+    generations_folder,
+    manifest_key,
+    part_key,
+    pointer_key,
+    pointers_folder,
+)
 from resources.vectors.local_copies import (
     INDEX_FILE,
     ROWS_FILE,
@@ -49,7 +57,6 @@ from resources.vectors.local_copies import (
     demand_part,
 )
 
-ROOT = "indexes"
 PART_BYTES = 64 * 1024 * 1024
 """Of a stored part: one PUT, and what a process holds of a file while it stores or fetches it."""
 POINTERS_KEPT = 20
@@ -131,12 +138,12 @@ class ObjectVectorStore:
 
     def publish(self, manifest: IndexManifest, pointer: IndexPointer) -> IndexPointer:
         """See `fleet.ports.VectorStore.publish`; committed by the creation of the pointer."""
-        stored = self._store.get(_manifest_key(manifest.network_id, manifest.generation))
+        stored = self._store.get(manifest_key(manifest.network_id, manifest.generation))
         if hashlib.sha256(stored).hexdigest() != pointer.manifest_sha256:
             raise CorruptObjectError(f"manifest of {manifest.generation} is not the one staged")
         current = self.current(manifest.network_id)
         _demand_next(current, pointer)
-        key = _pointer_key(pointer.network_id, pointer.number)
+        key = pointer_key(pointer.network_id, pointer.number)
         data = pointer_bytes(pointer)
         if not self._store.create(key, data) and self._store.get(key) != data:
             raise _beaten(pointer, read_pointer(self._store.get(key), key))
@@ -144,13 +151,13 @@ class ObjectVectorStore:
 
     def current(self, network_id: str) -> IndexPointer | None:
         """See `fleet.ports.VectorStore.current`."""
-        listed = self._store.list_objects(_pointers(network_id))
+        listed = self._store.list_objects(pointers_folder(network_id))
         return None if not listed else self._pointer(listed[-1].key)
 
     def newer(self, pointer: IndexPointer) -> IndexPointer | None:
         """See `fleet.ports.VectorStore.newer`; a listing of what came after it only."""
-        after = _pointer_key(pointer.network_id, pointer.number)
-        listed = self._store.list_objects(_pointers(pointer.network_id), after)
+        after = pointer_key(pointer.network_id, pointer.number)
+        listed = self._store.list_objects(pointers_folder(pointer.network_id), after)
         return None if not listed else self._pointer(listed[-1].key)
 
     def rollback(
@@ -175,7 +182,7 @@ class ObjectVectorStore:
 
     def manifest(self, network_id: str, generation: str) -> IndexManifest:
         """See `fleet.ports.VectorStore.manifest`."""
-        key = _manifest_key(network_id, generation)
+        key = manifest_key(network_id, generation)
         found = read_manifest(self._store.get(key), key)
         if (found.network_id, found.generation) != (network_id, generation):
             raise CorruptObjectError(f"{key} is that of {found.network_id}/{found.generation}")
@@ -183,7 +190,7 @@ class ObjectVectorStore:
 
     def open(self, pointer: IndexPointer) -> GenerationFiles:
         """See `fleet.ports.VectorStore.open`."""
-        key = _manifest_key(pointer.network_id, pointer.generation)
+        key = manifest_key(pointer.network_id, pointer.generation)
         data = self._store.get(key)
         if hashlib.sha256(data).hexdigest() != pointer.manifest_sha256:
             raise CorruptObjectError(
@@ -213,12 +220,12 @@ class ObjectVectorStore:
 
     def generations(self, network_id: str) -> list[str]:
         """See `fleet.ports.VectorStore.generations`."""
-        listed = self._store.list_objects(_generations(network_id))
+        listed = self._store.list_objects(generations_folder(network_id))
         return [one.key.split("/")[3] for one in listed if one.key.endswith("/manifest.json")]
 
     def published(self, network_id: str) -> list[IndexPointer]:
         """See `fleet.ports.VectorStore.published`."""
-        listed = self._store.list_objects(_pointers(network_id))
+        listed = self._store.list_objects(pointers_folder(network_id))
         return [self._pointer(one.key) for one in listed]
 
     def remove(self, network_id: str, generation: str) -> None:
@@ -234,7 +241,7 @@ class ObjectVectorStore:
         order = list(dict.fromkeys(pointer.generation for pointer in reversed(pointers)))
         kept, gone = order[: max(1, generations)], order[max(1, generations) :]
         self._remove_all(network_id, gone)
-        old = [_pointer_key(network_id, one.number) for one in pointers[:-POINTERS_KEPT]]
+        old = [pointer_key(network_id, one.number) for one in pointers[:-POINTERS_KEPT]]
         self._store.delete(old)
         held, _ = self._manifests(network_id)
         named = [manifest for manifest in held if manifest.generation in kept]
@@ -244,7 +251,7 @@ class ObjectVectorStore:
     def remove_leftovers(self, network_id: str, is_old: Callable[[datetime], bool]) -> list[str]:
         """See `fleet.ports.VectorStore.remove_leftovers`."""
         newest: dict[str, datetime] = {}
-        listed = self._store.list_objects(_generations(network_id))
+        listed = self._store.list_objects(generations_folder(network_id))
         for one in listed:
             name = one.key.split("/")[3]
             newest[name] = max(one.modified_at, newest.get(name, one.modified_at))
@@ -256,7 +263,7 @@ class ObjectVectorStore:
 
     def _stage(self, manifest: IndexManifest, files: Mapping[str, str]) -> IndexManifest:
         """Store new files as parts of this generation, beside those it shares; manifest last."""
-        folder = _generation(manifest.network_id, manifest.generation)
+        folder = generation_folder(manifest.network_id, manifest.generation)
         parts = list(manifest.parts)
         for file, path in files.items():
             for number, data in enumerate(_parts(Path(path), self._part_bytes)):
@@ -294,9 +301,9 @@ class ObjectVectorStore:
         doomed = [manifest for manifest in held if manifest.generation in generations]
         keys = {part_key(network_id, part) for manifest in doomed for part in manifest.parts}
         for generation in generations:
-            folder = _generation(network_id, generation)
+            folder = generation_folder(network_id, generation)
             keys.update(one.key for one in self._store.list_objects(f"{folder}/"))
-        manifests = {_manifest_key(network_id, generation) for generation in generations}
+        manifests = {manifest_key(network_id, generation) for generation in generations}
         self._store.delete(sorted(manifests & keys))
         remaining, complete = self._manifests(network_id)
         named = {part_key(network_id, part) for manifest in remaining for part in manifest.parts}
@@ -307,13 +314,13 @@ class ObjectVectorStore:
 
     def _pointer(self, key: str) -> IndexPointer:
         pointer = read_pointer(self._store.get(key), key)
-        if key != _pointer_key(pointer.network_id, pointer.number):
+        if key != pointer_key(pointer.network_id, pointer.number):
             raise CorruptObjectError(f"{key} is pointer {pointer.number} of {pointer.network_id}")
         return pointer
 
     def _demand_stored(self, manifest: IndexManifest) -> None:
         """Refuse a generation of which a part is missing or cut, without reading it."""
-        listed = self._store.list_objects(_generations(manifest.network_id))
+        listed = self._store.list_objects(generations_folder(manifest.network_id))
         sizes = {one.key: one.size_bytes for one in listed}
         for part in manifest.parts:
             found = sizes.get(part_key(manifest.network_id, part))
@@ -363,32 +370,3 @@ def _parts(path: Path, size_bytes: int) -> Iterator[bytes]:
     with path.open("rb") as file:
         while data := file.read(size_bytes):
             yield data
-
-
-def _network(network_id: str) -> str:
-    return f"{ROOT}/{validate_name('network_id', network_id)}"
-
-
-def _pointers(network_id: str) -> str:
-    return f"{_network(network_id)}/pointers/"
-
-
-def _pointer_key(network_id: str, number: int) -> str:
-    return f"{_pointers(network_id)}{number:012d}.json"
-
-
-def _generations(network_id: str) -> str:
-    return f"{_network(network_id)}/generations/"
-
-
-def _generation(network_id: str, generation: str) -> str:
-    return f"{_generations(network_id)}{validate_name('generation', generation)}"
-
-
-def part_key(network_id: str, part: PartFile) -> str:
-    """Where a part lies: in the folder of the generation that stored it."""
-    return f"{_generation(network_id, part.generation)}/{part.name}"
-
-
-def _manifest_key(network_id: str, generation: str) -> str:
-    return f"{_generation(network_id, generation)}/manifest.json"

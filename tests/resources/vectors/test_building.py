@@ -22,7 +22,8 @@ from fleet.vectors.external_ids import external_ids
 from fleet.vectors.records import IndexKind, IndexPointer, VectorPolicy
 from fleet.vectors.refresh import RefreshAction
 from resources.vectors import embedding_rows
-from resources.vectors.index_store import ObjectVectorStore, part_key
+from resources.vectors.index_keys import part_key
+from resources.vectors.index_store import ObjectVectorStore
 from resources.vectors.local_copies import copy_names
 from resources.vectors.reading import PointerWatch
 from tests.fakes.object_store import InMemoryObjectStore
