@@ -10,7 +10,8 @@ generation before, so a part goes when the last manifest that names it has gone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ from resources.vectors.local_copies import (
 PART_BYTES = 64 * 1024 * 1024
 """Of a stored part: one PUT, and what a process holds of a file while it stores or fetches it."""
 POINTERS_KEPT = 20
-"""Entries of the pointer log that stay; more than generations, so that a reader can look back."""
+"""Entries of the pointer log that stay at least, so that people can look back; more of them where
+a kept generation is named by none of these."""
 
 
 class ObjectVectorStore:
@@ -178,7 +180,24 @@ class ObjectVectorStore:
         following = named[-1]._replace(
             number=pointers[-1].number + 1, fence=fence, at=at, reason=reason
         )
-        return self.publish(manifest, following)
+        published = self.publish(manifest, following)
+        try:  # a remover that saw another pointer takes the manifest first: is it still there?
+            self._demand_stored(self.manifest(network_id, generation))
+        except (NotFoundError, CorruptObjectError):
+            self._return_to(pointers[-1], published)
+            raise
+        return published
+
+    def _return_to(self, before: IndexPointer, failed: IndexPointer) -> None:
+        """Point again to what was current, because what came after it is being removed."""
+        reason = f"{failed.generation} was removed while it became the current one"
+        following = failed._replace(
+            number=failed.number + 1,
+            generation=before.generation,
+            manifest_sha256=before.manifest_sha256,
+            reason=reason,
+        )
+        self.publish(self.manifest(before.network_id, before.generation), following)
 
     def manifest(self, network_id: str, generation: str) -> IndexManifest:
         """See `fleet.ports.VectorStore.manifest`."""
@@ -241,8 +260,10 @@ class ObjectVectorStore:
         order = list(dict.fromkeys(pointer.generation for pointer in reversed(pointers)))
         kept, gone = order[: max(1, generations)], order[max(1, generations) :]
         self._remove_all(network_id, gone)
-        old = [pointer_key(network_id, one.number) for one in pointers[:-POINTERS_KEPT]]
-        self._store.delete(old)
+        places = {pointer.generation: place for place, pointer in enumerate(pointers)}
+        named_from = min((places[one] for one in kept), default=0)
+        old = pointers[: max(0, min(named_from, len(pointers) - POINTERS_KEPT))]
+        self._store.delete(pointer_key(network_id, one.number) for one in old)
         held, _ = self._manifests(network_id)
         named = [manifest for manifest in held if manifest.generation in kept]
         self._copies.trim(network_id, copy_names(named))
@@ -290,7 +311,8 @@ class ObjectVectorStore:
     def _remove_all(self, network_id: str, generations: list[str]) -> list[str]:
         """Remove generations, manifests first, then what no remaining manifest names.
 
-        While a remaining manifest cannot be read, nobody knows what it names, so no part goes.
+        While a remaining manifest cannot be read, nobody knows what it names, so no part goes. A
+        generation that a rollback has made the current one meanwhile gets its manifest back.
 
         Returns:
             Those of which something was removed.
@@ -303,14 +325,27 @@ class ObjectVectorStore:
         for generation in generations:
             folder = generation_folder(network_id, generation)
             keys.update(one.key for one in self._store.list_objects(f"{folder}/"))
-        manifests = {manifest_key(network_id, generation) for generation in generations}
-        self._store.delete(sorted(manifests & keys))
+        manifests = {manifest_key(network_id, generation) for generation in generations} & keys
+        stored = dict(self._stored(sorted(manifests)))
+        self._store.delete(stored)
+        current = self.current(network_id)
+        if current is not None:
+            back = manifest_key(network_id, current.generation)
+            if back in stored:
+                self._store.create(back, stored[back])
+                manifests.discard(back)
         remaining, complete = self._manifests(network_id)
         named = {part_key(network_id, part) for manifest in remaining for part in manifest.parts}
-        gone = sorted(keys - manifests - named) if complete else []
+        gone = sorted(keys - stored.keys() - named) if complete else []
         self._store.delete(gone)
-        touched = {key.split("/")[3] for key in (*gone, *(manifests & keys))}
+        touched = {key.split("/")[3] for key in (*gone, *manifests)}
         return [generation for generation in generations if generation in touched]
+
+    def _stored(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Keys with their bytes, without what somebody else has removed meanwhile."""
+        for key in keys:
+            with suppress(NotFoundError):
+                yield key, self._store.get(key)
 
     def _pointer(self, key: str) -> IndexPointer:
         pointer = read_pointer(self._store.get(key), key)

@@ -18,6 +18,7 @@ from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
 from fleet.errors import (
+    CorruptObjectError,
     InvalidInputError,
     LeaseLostError,
     NotFoundError,
@@ -316,6 +317,73 @@ def test_a_fault_at_any_step_leaves_the_old_or_the_new_and_a_repetition_complete
         if is_over:
             assert step > 2
             return
+
+
+class Beside(InMemoryObjectStore):
+    """Somebody else acts right before the n-th call."""
+
+    def __init__(self, objects: dict[str, bytes], calls: int, act: Callable[[], object]) -> None:
+        """Both see the same objects."""
+        super().__init__()
+        for key, data in objects.items():
+            super().create(key, data)
+        self.left, self.act = calls, act
+
+    def _called(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.act()
+
+    def create(self, key: str, data: bytes) -> bool:
+        """See the port."""
+        self._called()
+        return super().create(key, data)
+
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """See the port."""
+        self._called()
+        return super().get(key, offset, length)
+
+    def list_objects(self, prefix: str, after: str = "") -> list[ListedObject]:
+        """See the port."""
+        self._called()
+        return super().list_objects(prefix, after)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See the port."""
+        for key in keys:
+            self._called()
+            super().delete([key])
+
+
+@pytest.mark.parametrize("slow", ["rollback", "keep"])
+def test_a_rollback_beside_a_removal_of_its_generation_leaves_a_whole_current_one(
+    slow: str, tmp_path: Path
+) -> None:
+    """The one begins and ends between any two calls of the other, who slept past its lease.
+
+    Whoever wins: what readers are pointed to can be opened, and no listed generation has a hole.
+    """
+    quick = {"rollback": "keep", "keep": "rollback"}[slow]
+    objects, refused = filled(tmp_path), []
+
+    def tried(name: str, scene: Scene) -> None:
+        try:
+            ACTIONS[name](scene)
+        except (NotFoundError, CorruptObjectError, VersionConflictError) as error:
+            refused.append((name, type(error)))
+
+    for step in itertools.count(1):
+        world = Beside(objects, step, lambda: None)
+        scene = Scene(world, tmp_path)
+        world.act = lambda scene=scene: tried(quick, scene)  # type: ignore[misc]
+        tried(slow, scene)
+        if world.left > 0:
+            assert step > 10
+            break
+        scene.clean()
+        assert seen(scene).generation in {"g1", "g3"}
+    assert {name for name, _ in refused} == {"rollback"}
 
 
 def test_the_vector_store_works_in_a_bucket(bucket: Fresh, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from fleet.vectors.records import IndexKind, IndexPointer, VectorPolicy
 from fleet.vectors.refresh import RefreshAction
 from resources.vectors import embedding_rows
 from resources.vectors.index_keys import part_key
-from resources.vectors.index_store import ObjectVectorStore
+from resources.vectors.index_store import POINTERS_KEPT, ObjectVectorStore
 from resources.vectors.local_copies import copy_names
 from resources.vectors.reading import PointerWatch
 from tests.fakes.object_store import InMemoryObjectStore
@@ -260,6 +260,30 @@ def test_old_generations_go_by_policy(tmp_path: Path) -> None:
     for one in kept:
         assert world.store.scrub(NETWORK, one) == []
     assert world.store.networks() == [NETWORK]
+
+
+def test_a_kept_generation_stays_in_reach_however_often_the_pointer_moved_since(
+    tmp_path: Path,
+) -> None:
+    """Twenty entries of the log name two of three generations; the third one can be gone back to.
+
+    When it is not kept any more, the log is cut as always.
+    """
+    world = VectorWorld(tmp_path)
+    for number in range(3):
+        world.write([number])
+        world.refresh()
+    store = world.store
+    first, *others = (one.generation for one in store.published(NETWORK))
+    for number in range(25):
+        store.rollback(NETWORK, others[number % 2], fence=0, at=world.now, reason="to and fro")
+    assert store.keep(NETWORK, 3) == []
+    assert store.remove_leftovers(NETWORK, lambda _: True) == []
+    assert store.rollback(NETWORK, first, fence=0, at=world.now, reason="far").generation == first
+    store.rollback(NETWORK, others[0], fence=0, at=world.now, reason="back")
+    store.rollback(NETWORK, others[1], fence=0, at=world.now, reason="and on")
+    assert store.keep(NETWORK, 2) == [first]
+    assert len(store.published(NETWORK)) == POINTERS_KEPT
 
 
 def test_a_rollback_is_a_new_pointer_to_an_old_generation(tmp_path: Path) -> None:
