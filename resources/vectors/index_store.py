@@ -53,6 +53,7 @@ from resources.vectors.index_keys import (
 from resources.vectors.local_copies import (
     INDEX_FILE,
     ROWS_FILE,
+    SUPERSEDED_AGE_S,
     LocalCopies,
     copy_names,
     demand_part,
@@ -208,7 +209,7 @@ class ObjectVectorStore:
         return found
 
     def open(self, pointer: IndexPointer) -> GenerationFiles:
-        """See `fleet.ports.VectorStore.open`."""
+        """See `fleet.ports.VectorStore.open`; this node's copies of what came before go in time."""
         key = manifest_key(pointer.network_id, pointer.generation)
         data = self._store.get(key)
         if hashlib.sha256(data).hexdigest() != pointer.manifest_sha256:
@@ -221,6 +222,7 @@ class ObjectVectorStore:
             str(self._copies.open(manifest, file))
             for file in (INDEX_FILE, ROWS_FILE, *(delta.file for delta in manifest.deltas))
         )
+        self._copies.trim(pointer.network_id, copy_names([manifest]), SUPERSEDED_AGE_S)
         return GenerationFiles(manifest, index, rows, tuple(deltas))
 
     def scrub(self, network_id: str, generation: str) -> list[str]:

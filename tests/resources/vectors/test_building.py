@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +262,34 @@ def test_old_generations_go_by_policy(tmp_path: Path) -> None:
     for one in kept:
         assert world.store.scrub(NETWORK, one) == []
     assert world.store.networks() == [NETWORK]
+
+
+def test_a_node_that_only_reads_does_not_fill_its_disk(tmp_path: Path) -> None:
+    """Copies of what came before go with the next generation, when they are old; others stay."""
+    world = VectorWorld(tmp_path)
+    (tmp_path / "node").mkdir()
+    reader = VectorWorld(tmp_path / "node", world.objects)
+    folder = reader.copies / NETWORK
+    searcher = reader.searcher()
+
+    def refresh(*, anew: str) -> set[str]:
+        world.now += timedelta(seconds=1)
+        outcome = world.builder().refresh(NETWORK, MODEL, anew=anew)
+        assert searcher.refresh()
+        assert outcome.manifest is not None
+        return copy_names([outcome.manifest])
+
+    world.write(range(20))
+    first = refresh(anew="first")
+    world.write(range(30))
+    second = refresh(anew="second")
+    assert {path.name for path in folder.iterdir()} == first | second
+    for path in folder.iterdir():
+        os.utime(path, (0, 0))
+    world.write(range(40))
+    third = refresh(anew="third")
+    assert {path.name for path in folder.iterdir()} == third
+    assert searcher.search("note-7").candidates == 40
 
 
 def test_a_kept_generation_stays_in_reach_however_often_the_pointer_moved_since(
