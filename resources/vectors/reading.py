@@ -9,7 +9,7 @@ generation that is damaged leaves the old one in service.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -140,24 +140,16 @@ class NetworkSearcher:
         return self._answer(opened, vector, k, where, text if hybrid else None)
 
     def search_vector(
-        self,
-        vector: npt.ArrayLike,
-        k: int = 10,
-        *,
-        where: str | None = None,
-        model: EmbeddingModel | None = None,
+        self, vector: npt.ArrayLike, k: int = 10, *, where: str | None = None
     ) -> SearchAnswer:
         """The notes most like a vector; otherwise as `search`.
 
         Args:
-            vector: of the model that made the index.
+            vector: of the model that made the index; the caller knows that it is.
             k: as of `search`.
             where: as of `search`.
-            model: what made the vector; None: the caller knows that it is the index's.
         """
         opened = self._ready()
-        if model is not None:
-            _demand_model(opened.manifest, model)
         made_by = opened.manifest.model
         query = check_vectors("vector", np.array(vector, np.float32)[None], made_by.dimensions)
         if made_by.metric is Metric.COSINE:
@@ -308,14 +300,6 @@ def _found(found: Neighbours, k: int) -> tuple[Rows, npt.NDArray[np.float32]]:
     return found.rows[0][real][:k], found.scores[0][real][:k]
 
 
-class Refreshable(Protocol):
-    """What follows the pointers of networks."""
-
-    def refresh(self) -> bool:
-        """Look for something new; whether there was."""
-        ...
-
-
 class PointerWatch:
     """Refreshes a searcher every few seconds on a thread of its own.
 
@@ -324,7 +308,7 @@ class PointerWatch:
         interval_s: between two looks, from the end of one to the beginning of the next.
     """
 
-    def __init__(self, searcher: Refreshable, interval_s: float = 2.0) -> None:
+    def __init__(self, searcher: NetworkSearcher, interval_s: float = 2.0) -> None:
         """The thread begins at once; `close` ends it."""
         self.problem: StateroomError | None = None
         """Why the last look failed; None when it did not. The old generation stays in service."""
