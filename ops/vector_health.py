@@ -39,10 +39,6 @@ PAGE_IDS, PAGE_CHANGES = 50_000, 4096
 NAMED_IDS = 5
 
 
-COMPACT_BATCHES_MIN = 64
-"""Fewer batches of a network are not worth joining: each is read in a millisecond."""
-
-
 class Removed(NamedTuple):
     """What upkeep has removed."""
 
@@ -92,7 +88,7 @@ def _tidy(indexes: NetworkIndexes, declared: NetworkVectors, clock: Clock) -> Re
     gone = keep_generations(store, network_id, policy)
     left = store.remove_leftovers(network_id, oldest.__gt__)
     model = indexes.embedder(network_id).model
-    plan = store.compact(network_id, model, clock.now(), batches_min=COMPACT_BATCHES_MIN)
+    plan = store.compact(network_id, model, clock.now(), batches_min=policy.compact_batches_min)
     unnamed = store.remove_compacted(network_id, model, oldest.__gt__)
     return Removed(len(gone), len(left) + unnamed, len(plan.runs), ())
 
