@@ -206,8 +206,7 @@ class NetworkSearcher:
                 + "; ".join(wrong),
                 hint="Rebuild the index; its files are those of another generation.",
             )
-        metric = manifest.model.metric
-        searched = with_deltas(self._backend, index, vectors, manifest.index_rows, metric)
+        searched = with_deltas(self._backend, index, vectors, manifest)
         mask = None if searched.ntotal == manifest.live else live
         return _Opened(pointer, manifest, searched, table, live, mask)
 
