@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from fleet.vectors.records import IndexDelta, Metric
+from fleet.vectors.records import NOTE_COLUMNS, IndexDelta, Metric
 from resources.vectors.delta_index import with_deltas
+from resources.vectors.generation_rows import hits_of
 from tests.fleet.vectors.test_refresh import BASE
 from tests.resources.vectors.test_faiss_backend import ASKED, BACKEND, BEST, DATA, SPECS
+from tests.resources.vectors.world import rows_of
 
 INSIDE = 600
 BESIDE = len(DATA) - INSIDE
@@ -22,7 +25,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_beside_is_compared_with_the_digits_that_it_needs(case: str) -> None:
-    """All that is near is found, and scores beside have an error that changes no order of weight."""
+    """All that is near is found; scores beside have an error that changes no order of weight."""
     metric, name, factor, error = CASES[case]
     data, asked = DATA * np.float32(factor), ASKED * np.float32(factor)
     manifest = BASE._replace(
@@ -52,3 +55,18 @@ def test_what_is_beside_is_compared_with_the_digits_that_it_needs(case: str) -> 
             slack = error * np.abs(scores).max()
             assert np.allclose(found.scores[beside], true, rtol=0.0, atol=slack)
     assert with_deltas(BACKEND, index, data[:0], manifest) is index
+
+
+def test_notes_of_an_answer_come_from_every_chunk_in_the_order_of_the_answer() -> None:
+    """As from one table of one chunk."""
+    parts = [rows_of(span).select(list(NOTE_COLUMNS)) for span in (range(30), range(30, 34), [99])]
+    table = pa.concat_tables(parts)
+    found = np.array([33, 0, 34, 29, 30, 7, 31], np.int64)
+    scores = np.arange(7, 0, -1).astype(np.float32)
+    hits = hits_of(table, found, scores)
+    assert hits == hits_of(table.combine_chunks(), found, scores)
+    assert [one.note_id for one in hits] == [
+        f"note-{number}" for number in (33, 0, 99, 29, 30, 7, 31)
+    ]
+    assert [one.score for one in hits] == [7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0]
+    assert hits_of(table, found[:0], scores[:0]) == ()
