@@ -24,7 +24,8 @@ from fleet.reports import NodeDeclaration
 from resources.control_store.database import Database
 from resources.control_store.migrating import MIGRATIONS_DIR, migrate, schema_version
 from resources.control_store.opening import open_control_store
-from resources.control_store.schema import METADATA, SCHEMA_VERSION
+from resources.control_store.schema import SCHEMA_VERSION
+from resources.control_store.schema_columns import METADATA
 from tests.fakes.clock import ManualClock
 from tests.servers.postgres import PostgresServer
 
@@ -75,7 +76,7 @@ def columns_of_nodes(database: Database) -> set[str]:
 
 
 def test_the_migrations_end_at_the_schema_of_this_version(new_url: str) -> None:
-    """Tables, columns, types, nullability and indexes are those of `schema.py`."""
+    """Tables, columns, types, nullability and indexes are those of `schema.py` and `schema_*.py`."""
     database = database_of(new_url)
     with database.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
