@@ -76,7 +76,7 @@ def columns_of_nodes(database: Database) -> set[str]:
 
 
 def test_the_migrations_end_at_the_schema_of_this_version(new_url: str) -> None:
-    """Tables, columns, types, nullability and indexes are those of `schema.py` and `schema_*.py`."""
+    """Tables, columns, types, nullability and indexes are those of the modules of the schema."""
     database = database_of(new_url)
     with database.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
