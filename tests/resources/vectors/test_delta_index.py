@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from fleet.vectors.bm25 import Bm25Index
 from fleet.vectors.records import NOTE_COLUMNS, IndexDelta, Metric
 from resources.vectors.delta_index import with_deltas
 from resources.vectors.generation_rows import hits_of
 from tests.fleet.vectors.test_refresh import BASE
 from tests.resources.vectors.test_faiss_backend import ASKED, BACKEND, BEST, DATA, SPECS
-from tests.resources.vectors.world import rows_of
+from tests.resources.vectors.world import NETWORK, VectorWorld, note_ids, rows_of
 
 INSIDE = 600
 BESIDE = len(DATA) - INSIDE
@@ -70,3 +74,49 @@ def test_notes_of_an_answer_come_from_every_chunk_in_the_order_of_the_answer() -
     ]
     assert [one.score for one in hits] == [7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0]
     assert hits_of(table, found[:0], scores[:0]) == ()
+
+
+def test_words_follow_updates_and_read_only_what_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By words, changed and deleted notes are found as they are now; a rollback brings old ones.
+
+    The rows of the index file are read once, whatever is put beside them.
+    """
+    read: list[int] = []
+
+    class Counted(Bm25Index):
+        """Counts the texts that are read."""
+
+        def __init__(self, texts: Any, *before: Any) -> None:
+            listed = list(texts)
+            read.append(len(listed))
+            super().__init__(listed, *before)
+
+    monkeypatch.setattr("resources.vectors.reading.Bm25Index", Counted)
+    monkeypatch.setattr("fleet.vectors.bm25.Bm25Index", Counted)
+    world = VectorWorld(tmp_path)
+    searcher = world.searcher()
+
+    def found(text: str) -> list[str]:
+        world.refresh()
+        searcher.refresh()
+        return sorted(note_ids(searcher.search_words(text, 50)))
+
+    world.write(range(40))
+    assert found("t") == sorted(f"note-{one}" for one in range(40))
+    first = world.store.published(NETWORK)[-1].generation
+    world.write([50, 51])
+    assert found("t 50") == sorted([f"note-{one}" for one in (*range(40), 50, 51)])
+    world.write([3, 50], deleted=True)
+    assert "note-3" not in found("t")
+    assert note_ids(searcher.search_words("50")) == []
+    assert note_ids(searcher.search_words("51")) == ["note-51"]
+    world.store.rollback(NETWORK, first, fence=0, at=world.now, reason="back")
+    searcher.refresh()
+    assert note_ids(searcher.search_words("3")) == ["note-3"]
+    world.write([60])
+    assert "note-60" in found("t 60")
+    assert note_ids(searcher.search_words("51")) == ["note-51"]
+    assert read[0] == 40
+    assert sum(read) < 60

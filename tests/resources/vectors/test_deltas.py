@@ -15,7 +15,6 @@ import pytest
 
 from fleet.errors import CorruptObjectError, PermanentError, StateroomError
 from fleet.vectors import choice, refresh
-from fleet.vectors.bm25 import Bm25Index
 from fleet.vectors.manifest_json import read_manifest
 from fleet.vectors.records import IndexKind, VectorPolicy
 from fleet.vectors.refresh import RefreshAction
@@ -443,49 +442,3 @@ def test_notes_without_content_come_and_go_beside_an_index(world: VectorWorld) -
     only.write([3], vectors=blank[:1])
     only.refresh()
     assert len(only.searcher().search("note-7", 10).hits) == 4
-
-
-def test_words_follow_updates_and_read_only_what_came(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By words, changed and deleted notes are found as they are now; a rollback brings old ones.
-
-    The rows of the index file are read once, whatever is put beside them.
-    """
-    read: list[int] = []
-
-    class Counted(Bm25Index):
-        """Counts the texts that are read."""
-
-        def __init__(self, texts: Any, *before: Any) -> None:
-            listed = list(texts)
-            read.append(len(listed))
-            super().__init__(listed, *before)
-
-    monkeypatch.setattr("resources.vectors.reading.Bm25Index", Counted)
-    monkeypatch.setattr("fleet.vectors.bm25.Bm25Index", Counted)
-    world = VectorWorld(tmp_path)
-    searcher = world.searcher()
-
-    def found(text: str) -> list[str]:
-        world.refresh()
-        searcher.refresh()
-        return sorted(note_ids(searcher.search_words(text, 50)))
-
-    world.write(range(40))
-    assert found("t") == sorted(f"note-{one}" for one in range(40))
-    first = world.store.published(NETWORK)[-1].generation
-    world.write([50, 51])
-    assert found("t 50") == sorted([f"note-{one}" for one in (*range(40), 50, 51)])
-    world.write([3, 50], deleted=True)
-    assert "note-3" not in found("t")
-    assert note_ids(searcher.search_words("50")) == []
-    assert note_ids(searcher.search_words("51")) == ["note-51"]
-    world.store.rollback(NETWORK, first, fence=0, at=world.now, reason="back")
-    searcher.refresh()
-    assert note_ids(searcher.search_words("3")) == ["note-3"]
-    world.write([60])
-    assert "note-60" in found("t 60")
-    assert note_ids(searcher.search_words("51")) == ["note-51"]
-    assert read[0] == 40
-    assert sum(read) < 60
