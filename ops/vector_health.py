@@ -98,10 +98,10 @@ def ask_anew(notes: NoteIndexStore, indexes: NetworkIndexes) -> list[str]:
 
     A note that waits brings a refresh anyhow; this is for networks in which none does.
     """
-    reasons = []
+    reasons, declared = [], {*indexes.declaration.network_ids}
     for backlog in notes.note_backlogs(1):
         network_id, standing = backlog.network_id, backlog.standing
-        if network_id not in indexes.declaration.network_ids or not standing.indexed_change:
+        if network_id not in declared or not standing.indexed_change:
             continue
         model_id = indexes.embedder(network_id).model.model_id
         if standing.model_id != model_id:
