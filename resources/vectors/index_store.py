@@ -19,7 +19,6 @@ from typing import Any
 from fleet.errors import (
     CorruptObjectError,
     InvalidInputError,
-    LeaseLostError,
     NotFoundError,
     VersionConflictError,
 )
@@ -32,6 +31,7 @@ from fleet.vectors.manifest_json import (
     read_manifest,
     read_pointer,
 )
+from fleet.vectors.publication import beaten, demand_next
 from fleet.vectors.records import (
     EmbeddingBatch,
     EmbeddingModel,
@@ -145,11 +145,11 @@ class ObjectVectorStore:
         if hashlib.sha256(stored).hexdigest() != pointer.manifest_sha256:
             raise CorruptObjectError(f"manifest of {manifest.generation} is not the one staged")
         current = self.current(manifest.network_id)
-        _demand_next(current, pointer)
+        demand_next(current, pointer)
         key = pointer_key(pointer.network_id, pointer.number)
         data = pointer_bytes(pointer)
         if not self._store.create(key, data) and self._store.get(key) != data:
-            raise _beaten(pointer, read_pointer(self._store.get(key), key))
+            raise beaten(pointer, read_pointer(self._store.get(key), key))
         return pointer
 
     def current(self, network_id: str) -> IndexPointer | None:
@@ -377,30 +377,6 @@ class ObjectVectorStore:
             raise VersionConflictError(
                 f"{key} exists with other bytes", hint="Build again: it gets another name."
             )
-
-
-def _demand_next(current: IndexPointer | None, pointer: IndexPointer) -> None:
-    """Refuse a publisher that was overtaken."""
-    if current is None:
-        current = pointer._replace(number=0, fence=0, generation="none")
-    if pointer.fence < current.fence:
-        raise LeaseLostError(
-            f"index of {pointer.network_id}: term {pointer.fence} has ended; pointer "
-            f"{current.number} was published under term {current.fence}",
-            hint="This builder must stop; the other one publishes.",
-        )
-    if current == pointer:
-        return
-    if pointer.number != current.number + 1:
-        raise _beaten(pointer, current)
-
-
-def _beaten(pointer: IndexPointer, current: IndexPointer) -> VersionConflictError:
-    return VersionConflictError(
-        f"index of {pointer.network_id}: pointer {pointer.number} cannot follow; current is "
-        f"{current.number} ({current.generation}, term {current.fence})",
-        hint="Another builder has published: read its generation and refresh from there.",
-    )
 
 
 def _parts(path: Path, size_bytes: int) -> Iterator[bytes]:
