@@ -4,8 +4,8 @@
 the pid of the supervisor, with whose end this process ends. The first document is the config
 (`vectors`: the declaration, `opening_s`), each further one a question with a `number`; each gets
 one answer with its number, the config the number 0 when the libraries are loaded. FAISS runs on one
-thread. An index that is still being fetched never holds up the questions about others
-for longer than `opening_s`.
+thread. An index that is being fetched holds up one question, for `opening_s` at most, and half a
+second where an older one is in service: the questions after it are answered at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any
 
@@ -35,7 +35,7 @@ LOOK_S = 2.0
 NETWORKS_MAX = 16
 """Networks whose index is held open; the one that was asked longest ago goes first."""
 _NEWER_S = 0.5
-"""How long a question waits for a newer generation while an older one is in service."""
+"""How long the first question waits for a newer generation while an older one is in service."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,40 +50,43 @@ class ServedNetwork:
         """Why the newest generation could not be taken; empty when it was."""
         self._looks = looks
         self._look: Future[bool] | None = None
+        self._is_slow = False
+        """Whether a question has waited for this look in vain; one is enough."""
         self._looked_at_s = -LOOK_S
 
     def keep_current(self, opening_s: float) -> None:
-        """Look for a newer generation, when the last look is some time ago.
+        """Look for a newer generation, when the last look is some time ago or found none.
 
         Args:
-            opening_s: how long to wait while there is none in service.
+            opening_s: how long the first question waits while there is none in service.
 
         Raises:
             StoreUnavailableError: the first generation is still being fetched.
             StateroomError: there is none in service, and none can be opened.
         """
-        if self._look is None and time.monotonic() - self._looked_at_s >= LOOK_S:
+        is_serving = self.searcher.generation is not None
+        is_due = not is_serving or time.monotonic() - self._looked_at_s >= LOOK_S
+        if self._look is None and is_due:
             self._look = self._looks.submit(self.searcher.refresh)
         if self._look is None:
             return
-        is_serving = self.searcher.generation is not None
-        try:
-            self._look.result(_NEWER_S if is_serving else opening_s)
-        except TimeoutError as error:
+        patience_s = 0.0 if self._is_slow else _NEWER_S if is_serving else opening_s
+        if not wait([self._look], patience_s).done:
+            self._is_slow = True
             if is_serving:
                 return
             raise StoreUnavailableError(
                 "the network's index is still being fetched", hint="Search again in a moment."
-            ) from error
+            )
+        look, self._look, self._is_slow = self._look, None, False
+        self._looked_at_s = time.monotonic()
+        try:
+            look.result()
+            self.warning = ""
         except StateroomError as error:
-            self._end_look(str(error))
+            self.warning = str(error)
             if not is_serving:
                 raise
-        else:
-            self._end_look("")
-
-    def _end_look(self, warning: str) -> None:
-        self._look, self._looked_at_s, self.warning = None, time.monotonic(), warning
 
 
 class Reader:
