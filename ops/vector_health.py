@@ -38,8 +38,6 @@ HEALTH = "vector_index_health"
 PAGE_IDS, PAGE_CHANGES = 50_000, 4096
 """Read at a time; a change comes with its note."""
 NAMED_IDS = 5
-COMPACT_BATCHES_MIN = 64
-"""Fewer batches of a network are not worth joining: each is read in a millisecond."""
 
 
 class Removed(NamedTuple):
@@ -101,7 +99,7 @@ def _tidy(indexes: NetworkIndexes, declared: NetworkVectors, clock: Clock) -> Re
     gone = keep_generations(store, network_id, policy)
     left = store.remove_leftovers(network_id, oldest.__gt__)
     model = indexes.embedder(network_id).model
-    plan = store.compact(network_id, model, clock.now(), batches_min=COMPACT_BATCHES_MIN)
+    plan = store.compact(network_id, model, clock.now(), batches_min=policy.compact_batches_min)
     unnamed = store.remove_compacted(network_id, model, oldest.__gt__)
     return Removed(len(gone), len(left) + unnamed, len(plan.runs), ())
 
@@ -111,10 +109,10 @@ def ask_anew(notes: NoteIndexStore, indexes: NetworkIndexes) -> list[str]:
 
     A note that waits brings a refresh anyhow; this is for networks in which none does.
     """
-    reasons = []
+    reasons, declared = [], {*indexes.declaration.network_ids}
     for backlog in notes.note_backlogs(1):
         network_id, standing = backlog.network_id, backlog.standing
-        if network_id not in indexes.declaration.network_ids or not standing.indexed_change:
+        if network_id not in declared or not standing.indexed_change:
             continue
         model_id = indexes.embedder(network_id).model.model_id
         if standing.model_id != model_id:

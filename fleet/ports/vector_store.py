@@ -11,7 +11,7 @@ from fleet.vectors.records import EmbeddingBatch, EmbeddingModel, IndexManifest,
 
 
 class GenerationFiles(NamedTuple):
-    """Verified local files of a generation; they stay until the store's cache is trimmed."""
+    """Verified local files of a generation; they stay until a later one is opened on this node."""
 
     manifest: IndexManifest
     index_path: str

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import promql_parser as pp
@@ -21,6 +22,8 @@ QUERY_MAX_BYTES = 16 * 1024
 """Length of an expression: far above what people and generators write."""
 NESTING_MAX = 64
 """Parentheses, calls and operators within one another; the parser recurses over them."""
+PARSED_MAX = 256
+"""Expressions whose trees are kept: those of all shipped rules and dashboards, and as many more."""
 
 PREFIXES_TRIED = 100
 """Beginnings of a text that does not parse, of which the longest that does is looked for."""
@@ -118,11 +121,13 @@ _KINDS = (
 )
 
 
+@lru_cache(maxsize=PARSED_MAX)
 def parse(text: str) -> Any:
     """The syntax tree of an expression, all of which is supported.
 
     Returns:
-        A node of `promql_parser`.
+        A node of `promql_parser`, which nobody can change: rules and dashboards ask the same again
+        and again, so trees are kept.
 
     Raises:
         InvalidInputError: the text does not parse, or uses what is not answered here; the message

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,37 +40,51 @@ def words(text: str) -> list[str]:
     return found
 
 
+class _Read(NamedTuple):
+    """Texts that were read: which word stands in which row, and how often, by word."""
+
+    numbers: Mapping[str, int]
+    """Word -> its number."""
+    lengths: npt.NDArray[np.float32]
+    """Words of each row."""
+    terms: npt.NDArray[np.int32]
+    rows: npt.NDArray[np.int32]
+    times: npt.NDArray[np.float32]
+
+
+_NONE = np.zeros(0, np.int32)
+_NOTHING = _Read({}, np.zeros(0, np.float32), _NONE, _NONE, np.zeros(0, np.float32))
+
+
 class Bm25Index:
-    """An inverted index over rows; built in one pass, 8 bytes per word of a text."""
+    """An inverted index over rows; built in one pass, 12 bytes per word of a text.
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        """Read all texts; row numbers are their places.
+    Args:
+        texts: one per row; row numbers are their places.
+        before: of rows before them; see `followed_by`.
+    """
 
-        Args:
-            texts: one per row; a dead row's may be empty.
-        """
-        terms: dict[str, int] = {}
-        term_of: list[int] = []
-        row_of: list[int] = []
-        times: list[int] = []
-        lengths: list[int] = []
-        for row, text in enumerate(texts):
-            counted = Counter(words(text))
-            lengths.append(counted.total())
-            for word, count in counted.items():
-                term_of.append(terms.setdefault(word, len(terms)))
-                row_of.append(row)
-                times.append(count)
-        self._terms = terms
-        self._lengths = np.array(lengths, np.float32)
-        by_term = np.argsort(np.array(term_of, np.int32), kind="stable")
-        self._rows = np.array(row_of, np.int32)[by_term]
-        self._times = np.array(times, np.float32)[by_term]
-        counts = np.bincount(np.array(term_of, np.int64), minlength=len(terms))
+    def __init__(self, texts: Iterable[str], before: _Read = _NOTHING) -> None:
+        """Read all texts."""
+        read = _read(texts, before)
+        # Nearly in order where there were rows before, which this way of sorting makes use of.
+        by_term = np.argsort(read.terms, kind="stable")
+        self._read = read._replace(
+            terms=read.terms[by_term], rows=read.rows[by_term], times=read.times[by_term]
+        )
+        counts = np.bincount(read.terms, minlength=len(read.numbers))
         self._starts = np.concatenate(([0], np.cumsum(counts)))
-        filled = self._lengths[self._lengths > 0]
+        filled = read.lengths[read.lengths > 0]
         self._documents = len(filled)
         self._mean_length = float(filled.mean()) if len(filled) else 1.0
+
+    def followed_by(self, texts: Iterable[str]) -> Bm25Index:
+        """An index of these rows and more behind them; what is here is not read again.
+
+        Args:
+            texts: of the new rows.
+        """
+        return Bm25Index(texts, self._read)
 
     def rank(self, query: str, k: int, mask: Mask | None = None) -> Rows:
         """The k best rows for a query, best first; fewer when fewer hold one of its words.
@@ -79,9 +94,9 @@ class Bm25Index:
             k: 1 or more.
             mask: rows that may be found; None: all.
         """
-        scores = np.zeros(len(self._lengths), np.float32)
+        scores = np.zeros(len(self._read.lengths), np.float32)
         for word in list(dict.fromkeys(words(query)))[:TERMS_MAX]:
-            term = self._terms.get(word)
+            term = self._read.numbers.get(word)
             if term is not None:
                 rows, gains = self._gains(term)
                 scores[rows] += gains
@@ -92,11 +107,34 @@ class Bm25Index:
     def _gains(self, term: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
         """Rows that hold a term, and what it adds to their scores."""
         span = slice(int(self._starts[term]), int(self._starts[term + 1]))
-        rows, times = self._rows[span], self._times[span]
+        rows, times = self._read.rows[span], self._read.times[span]
         holding = len(rows)
         weight = math.log(1.0 + (self._documents - holding + 0.5) / (holding + 0.5))
-        norm = K1 * (1.0 - B + B * self._lengths[rows] / self._mean_length)
+        norm = K1 * (1.0 - B + B * self._read.lengths[rows] / self._mean_length)
         return rows, np.asarray(weight * times * (K1 + 1.0) / (times + norm), np.float32)
+
+
+def _read(texts: Iterable[str], before: _Read) -> _Read:
+    """What stands in texts, behind what was read before; words as they come, new ones numbered."""
+    numbers = dict(before.numbers)
+    terms: list[int] = []
+    rows: list[int] = []
+    times: list[int] = []
+    lengths: list[int] = []
+    for row, text in enumerate(texts, len(before.lengths)):
+        counted = Counter(words(text))
+        lengths.append(counted.total())
+        for word, count in counted.items():
+            terms.append(numbers.setdefault(word, len(numbers)))
+            rows.append(row)
+            times.append(count)
+    return _Read(
+        numbers,
+        np.concatenate((before.lengths, np.array(lengths, np.float32))),
+        np.concatenate((before.terms, np.array(terms, np.int32))),
+        np.concatenate((before.rows, np.array(rows, np.int32))),
+        np.concatenate((before.times, np.array(times, np.float32))),
+    )
 
 
 def _best(scores: npt.NDArray[np.float32], k: int) -> Rows:

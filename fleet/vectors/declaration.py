@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from fleet.errors import InvalidInputError
@@ -86,7 +87,7 @@ class VectorDeclaration:
     def __post_init__(self) -> None:
         """Refuse names that stand twice: metrics and reports go by them."""
         names = [one.network_id for one in self.networks] + [one.name for one in self.adopted]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise InvalidInputError("indexes", twice[0], "a name of its own, no network's either")
 

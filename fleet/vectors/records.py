@@ -326,7 +326,8 @@ class VectorPolicy:
     memory_max_bytes: int = 8 * 1024**3
     """What an index may take in a reader's memory."""
     compact_batches_min: int = 64
-    """Fewer batches of embeddings of a network are left as they are."""
+    """Fewer batches of embeddings of a network are left as they are: each is read in a
+    millisecond."""
     keep_generations: int = 3
     """Published generations kept, the current one included."""
     leftover_age_s: float = 6 * 3600.0

@@ -91,7 +91,8 @@ def decide_due(
     told = f"{waiting_text(waiting.notes)}, the first for {max(0.0, waited_s):.0f} s"
     if failed_at is not None:
         left_s = AGAIN_S - (now - failed_at).total_seconds()
-        if left_s > 0:
+        # A failure that lies far ahead was dated by a clock that has been set back since.
+        if 0 < left_s <= 2 * AGAIN_S:
             return DueVerdict(False, f"{told}; tried again in {left_s:.0f} s")
     if waiting.notes >= thresholds.notes:
         return DueVerdict(True, f"{told}; {thresholds.notes} are enough")

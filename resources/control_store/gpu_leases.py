@@ -24,7 +24,7 @@ from fleet.gpu_leases import (
     validate_wish,
 )
 from resources.control_store.database import Feature
-from resources.control_store.schema import gpu_fallbacks, gpu_fences, gpu_leases
+from resources.control_store.schema_gpus import gpu_fallbacks, gpu_fences, gpu_leases
 from resources.control_store.times import from_us
 
 

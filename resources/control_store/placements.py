@@ -24,6 +24,7 @@ from resources.control_store.database import Database, Feature
 from resources.control_store.leadership import hold_leader_term
 from resources.control_store.placement_history import record_placements
 from resources.control_store.placement_limits import keep_within_limits
+from resources.control_store.schema_columns import ID
 from resources.control_store.times import from_us, to_us
 
 _REVISIONS_KEPT = 20_000
@@ -33,7 +34,7 @@ _INCOMING = sa.Table(
     "incoming_placements",
     sa.MetaData(),
     *(
-        sa.Column(name, schema.ID if kind is str else sa.BigInteger)
+        sa.Column(name, ID if kind is str else sa.BigInteger)
         for name, kind in (
             ("agent_id", str),
             ("network_id", str),

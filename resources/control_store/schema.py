@@ -1,4 +1,4 @@
-"""Tables of the control store, as this version of Stateroom knows them.
+"""Tables of the control store, as this version of Stateroom knows them; more in `schema_*.py`.
 
 `migrations/` brings a database to exactly this shape; a test compares the two. Invariants, locking
 and what is committed when: `docs/formats/control_store.md`.
@@ -8,36 +8,17 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from resources.control_store.schema_columns import METADATA, SERIAL
+from resources.control_store.schema_columns import id_column as _id
+from resources.control_store.schema_columns import number_column as _number
+from resources.control_store.schema_columns import real_column as _real
+from resources.control_store.schema_columns import text_column as _text
+
 SCHEMA_VERSION = 11
 """Number of the newest migration; raise it with each file added to `migrations/versions`."""
 
 STATES_MOVED = "states_moved"
 """Property that triggers change with all that alters a network's states beside the change log."""
-
-METADATA = sa.MetaData()
-
-# Identifiers compare by code point on both databases (PostgreSQL would follow its locale), so that
-# cursors and orders mean the same everywhere.
-ID = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-# SQLite hands out row numbers only for a column spelled INTEGER.
-SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-
-
-def _id(name: str, *, key: bool = False) -> sa.Column[str]:
-    return sa.Column(name, ID, primary_key=key, nullable=False)
-
-
-def _text(name: str, *, null: bool = False) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, nullable=null)
-
-
-def _number(name: str, *, null: bool = False) -> sa.Column[int]:
-    return sa.Column(name, sa.BigInteger, nullable=null)
-
-
-def _real(name: str, *, null: bool = False) -> sa.Column[float]:
-    return sa.Column(name, sa.Double, nullable=null)
-
 
 store_properties = sa.Table(
     "store_properties",
@@ -399,33 +380,4 @@ scaling_decisions = sa.Table(
     sa.Index("scaling_decisions_by_workload", "workload", "region", "decision_id"),
     sa.Index("scaling_decisions_by_time", "last_at", "decision_id"),
     sqlite_autoincrement=True,
-)
-
-gpu_fences = sa.Table(
-    "gpu_fences",
-    METADATA,
-    _id("gpu_uuid", key=True),
-    # Highest fence given out; the row stays, because fences must not start again.
-    _number("fence"),
-)
-
-gpu_leases = sa.Table(
-    "gpu_leases",
-    METADATA,
-    _id("gpu_uuid", key=True),
-    _id("holder", key=True),
-    _id("node_id"),
-    _number("memory_bytes"),
-    _number("fence"),
-    _real("ttl_s"),
-    _number("renewed_at"),
-    _number("expires_at"),
-)
-
-gpu_fallbacks = sa.Table(
-    "gpu_fallbacks",
-    METADATA,
-    _id("node_id", key=True),
-    _id("reason", key=True),
-    _number("fallbacks"),
 )

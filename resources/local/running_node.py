@@ -159,8 +159,10 @@ class RunningNode:
             except TransientError as error:
                 _log.warning("placements: %s", error)
             with suppress(TimeoutError):
-                interval_s = self._spec.reconcile_interval_s
-                await asyncio.wait_for(self._reconcile_asked.wait(), interval_s)
+                # Not `wait_for`: before Python 3.12 it can lose a cancellation that comes together
+                # with the event, and a node that is told to stop as it starts would never end.
+                async with asyncio.timeout(self._spec.reconcile_interval_s):
+                    await self._reconcile_asked.wait()
 
     async def look_for(self, node_id: str) -> Sight:
         """Look at another node for an observer that cannot reach it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from fleet.ports.embedder import Vectors
 from fleet.ports.index_backend import IndexBackend, Mask, Neighbours, VectorIndex
@@ -10,42 +10,13 @@ from fleet.vectors.records import IndexSpec, Metric
 from resources.gpu.devices import GpuDevices
 from resources.gpu.fallbacks import DeviceGuard
 from resources.gpu.leasing import GpuTurn
+from resources.vectors.device_backend import DeviceBackend
 from resources.vectors.faiss_backend import FaissBackend
 from resources.vectors.faiss_gpu_backend import FaissGpuBackend
 from resources.vectors.torch_backend import TorchBackend
 
 GPU_ROWS_MIN = 20_000
 """Fewer vectors are searched on the processor before they are copied to a device."""
-
-
-class ExactDevice(Protocol):
-    """A device that searches exactly, and may build."""
-
-    @property
-    def name(self) -> str:
-        """See `fleet.ports.IndexBackend.name`."""
-        ...
-
-    def build(self, spec: IndexSpec, vectors: Vectors, metric: Metric, seed: int) -> VectorIndex:
-        """See `fleet.ports.IndexBackend.build`."""
-        ...
-
-    def exact(
-        self,
-        vectors: Vectors,
-        queries: Vectors,
-        k: int,
-        metric: Metric,
-        mask: Mask | None = None,
-        *,
-        share: float = 1.0,
-    ) -> Neighbours:
-        """As `fleet.ports.IndexBackend.exact`, with only a share of the memory it may take."""
-        ...
-
-    def free(self) -> None:
-        """Give back what is held of the device's memory; never raises."""
-        ...
 
 
 class ChosenBackend(NamedTuple):
@@ -81,7 +52,7 @@ def choose_backend(
         return ChosenBackend(processor, devices.reason if turn is None else turn.reason)
     number = 0 if turn is None or turn.device is None else turn.device
     memory_bytes = None if turn is None else turn.memory_bytes
-    device: ExactDevice
+    device: DeviceBackend
     if devices.backend == "faiss":
         device = FaissGpuBackend(number, processor, memory_bytes)
     else:
@@ -98,11 +69,15 @@ class FallingBackend:
         processor: opens, and does what the device cannot.
     """
 
-    def __init__(self, device: ExactDevice, processor: IndexBackend) -> None:
+    def __init__(self, device: DeviceBackend, processor: IndexBackend) -> None:
         """Nothing is asked yet."""
         self._device = device
         self._processor = processor
         self.guard = DeviceGuard(device.free)
+
+    def free(self) -> None:
+        """Give back what the device's library keeps for later; never raises."""
+        self._device.free()
 
     @property
     def name(self) -> str:

@@ -2,6 +2,8 @@
 
 What is beside is compared one by one, so notes that came later are always found; scores of the
 index are those of its codes, rounded to 8 bits, which moves a neighbour by a place at most seldom.
+Beside codes of unit vectors halves do, whose rounding is less by far: a third of the time and half
+of the memory. Beside exact vectors, and where numbers may be too large for halves, all digits stay.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ from fleet.ports.index_backend import (
     SearchableIndex,
     VectorIndex,
 )
-from fleet.vectors.records import NO_ROW, IndexKind, IndexSpec, Metric
+from fleet.vectors.records import NO_ROW, IndexKind, IndexManifest, IndexSpec, Metric
 
 _BESIDE = IndexSpec(IndexKind.FLAT, "Flat", {}, ({},), True, "notes beside the index file")
+_BESIDE_CODES = _BESIDE._replace(factory="SQfp16")
 
 
 class DeltaIndex:
@@ -85,17 +88,19 @@ class DeltaIndex:
 
 
 def with_deltas(
-    backend: IndexBackend, index: VectorIndex, vectors: Vectors, index_rows: int, metric: Metric
+    backend: IndexBackend, index: VectorIndex, vectors: Vectors, manifest: IndexManifest
 ) -> SearchableIndex:
     """An index together with vectors of later rows; the index itself when there are none.
 
     Args:
         backend: holds the vectors for comparison.
         index: opened.
-        vectors: of rows from `index_rows` on, in order.
-        index_rows: row numbers of the index file.
-        metric: of the vectors.
+        vectors: of the rows behind those of the index file, in order.
+        manifest: of the index.
     """
     if not len(vectors):
         return index
-    return DeltaIndex(index, backend.build(_BESIDE, vectors, metric, 0), index_rows)
+    metric = manifest.model.metric
+    is_coded = metric is Metric.COSINE and manifest.kind is not IndexKind.FLAT
+    beside = backend.build(_BESIDE_CODES if is_coded else _BESIDE, vectors, metric, 0)
+    return DeltaIndex(index, beside, manifest.index_rows)

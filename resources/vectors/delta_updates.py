@@ -141,9 +141,8 @@ class DeltaMaker:
             if ended <= ENDED_UNMEASURED_MAX * manifest.index_rows:
                 return known
             return f"{ended} rows of {manifest.index_rows} ended and {len(asked)} notes to ask"
-        metric = manifest.model.metric
         index = self._backend.open(files.index_path)
-        searched = with_deltas(self._backend, index, rows.vectors, manifest.index_rows, metric)
+        searched = with_deltas(self._backend, index, rows.vectors, manifest)
         sweep = sweep_again(manifest, policy)
         tuning = probe_index(searched, np.ascontiguousarray(added[asked]), live, sweep, policy)
         first = tuning.tried[0]

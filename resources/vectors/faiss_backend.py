@@ -224,7 +224,7 @@ class FaissBackend:
         """See `fleet.ports.IndexBackend.build`."""
         faiss = load_faiss()
         matrix = check_vectors("vectors", vectors, vectors.shape[-1])
-        factory = "IDMap2,Flat" if spec.kind is IndexKind.FLAT else spec.factory
+        factory = f"IDMap2,{spec.factory}" if spec.kind is IndexKind.FLAT else spec.factory
         try:
             index = faiss.index_factory(matrix.shape[1], factory, metric_of(faiss, metric))
         except RuntimeError as error:

@@ -22,11 +22,11 @@ import numpy as np
 from fleet.errors import InvalidInputError
 from fleet.gpu_memory import CONTEXT_BYTES, MIB
 from fleet.ports.embedder import Vectors
-from fleet.ports.index_backend import Mask, Neighbours, VectorIndex
+from fleet.ports.index_backend import IndexBackend, Mask, Neighbours, VectorIndex
 from fleet.vectors.records import NO_ROW, IndexKind, IndexSpec, Metric
+from resources.vectors.device_backend import DeviceBackend
 from resources.vectors.exact_ranking import no_neighbours, rank_exactly
 from resources.vectors.faiss_backend import (
-    FaissBackend,
     FaissIndex,
     configure_index,
     load_faiss,
@@ -52,7 +52,7 @@ _QUERIES_SHARE = 8
 """Part of the memory for vectors that questions and their answers may take."""
 
 
-class FaissGpuBackend:
+class FaissGpuBackend(DeviceBackend):
     """The `IndexBackend` port on FAISS with one GPU. One piece of work at a time: a lock is held.
 
     Args:
@@ -65,13 +65,13 @@ class FaissGpuBackend:
     def __init__(
         self,
         device: int = 0,
-        processor: FaissBackend | None = None,
+        processor: IndexBackend | None = None,
         memory_bytes: int | None = None,
         load: Callable[[], Any] = load_faiss,
     ) -> None:
         """Nothing is imported yet."""
+        super().__init__(processor)
         self._device = device
-        self._processor = processor or FaissBackend()
         self._memory_bytes = memory_bytes
         self._load = load
         self._lock = threading.Lock()
@@ -91,13 +91,9 @@ class FaissGpuBackend:
         )
 
     def build(self, spec: IndexSpec, vectors: Vectors, metric: Metric, seed: int) -> VectorIndex:
-        """See `fleet.ports.IndexBackend.build`; in the processor's memory, wherever it was built.
-
-        Raises:
-            RuntimeError: as FAISS says it, of the device; `resources.vectors.backends` answers it.
-        """
+        """See `DeviceBackend.build`."""
         if not self.builds(spec, vectors.shape[-1]):
-            return self._processor.build(spec, vectors, metric, seed)
+            return super().build(spec, vectors, metric, seed)
         faiss = self._load()
         matrix = check_vectors("vectors", vectors, vectors.shape[-1])
         empty = faiss.index_factory(matrix.shape[1], spec.factory, metric_of(faiss, metric))
@@ -112,10 +108,6 @@ class FaissGpuBackend:
             index.add_with_ids(matrix, np.arange(len(matrix), dtype=np.int64))
             return FaissIndex(faiss.index_gpu_to_cpu(index))
 
-    def open(self, path: str, *, writable: bool = False) -> VectorIndex:
-        """See `fleet.ports.IndexBackend.open`."""
-        return self._processor.open(path, writable=writable)
-
     def exact(
         self,
         vectors: Vectors,
@@ -126,18 +118,9 @@ class FaissGpuBackend:
         *,
         share: float = 1.0,
     ) -> Neighbours:
-        """See `fleet.ports.IndexBackend.exact`; vectors go over the device in blocks that fit.
+        """See `DeviceBackend.exact`; vectors go over the device in blocks that fit.
 
-        Args:
-            vectors: (rows, dimensions).
-            queries: (queries, dimensions).
-            k: wanted; more than `K_MAX` are left to the processor.
-            metric: of both.
-            mask: rows that may be found.
-            share: of the memory that may be taken.
-
-        Raises:
-            RuntimeError: as FAISS says it, of the device; `resources.vectors.backends` answers it.
+        More than `K_MAX` neighbours are left to the processor.
         """
         faiss = self._load()
         base = check_vectors("vectors", vectors, vectors.shape[-1])

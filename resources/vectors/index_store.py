@@ -10,7 +10,8 @@ generation before, so a part goes when the last manifest that names it has gone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,9 @@ from typing import Any
 from fleet.errors import (
     CorruptObjectError,
     InvalidInputError,
-    LeaseLostError,
     NotFoundError,
     VersionConflictError,
 )
-from fleet.names import validate_name
 from fleet.ports.object_store import ObjectStore
 from fleet.ports.vector_store import GenerationFiles
 from fleet.vectors.compaction import CompactionPlan
@@ -32,6 +31,7 @@ from fleet.vectors.manifest_json import (
     read_manifest,
     read_pointer,
 )
+from fleet.vectors.publication import beaten, demand_next
 from fleet.vectors.records import (
     EmbeddingBatch,
     EmbeddingModel,
@@ -41,19 +41,29 @@ from fleet.vectors.records import (
 )
 from resources.vectors.batch_compaction import BatchCompactor
 from resources.vectors.embedding_log import EmbeddingLog
+from resources.vectors.index_keys import (
+    ROOT,
+    generation_folder,
+    generations_folder,
+    manifest_key,
+    part_key,
+    pointer_key,
+    pointers_folder,
+)
 from resources.vectors.local_copies import (
     INDEX_FILE,
     ROWS_FILE,
+    SUPERSEDED_AGE_S,
     LocalCopies,
     copy_names,
     demand_part,
 )
 
-ROOT = "indexes"
 PART_BYTES = 64 * 1024 * 1024
 """Of a stored part: one PUT, and what a process holds of a file while it stores or fetches it."""
 POINTERS_KEPT = 20
-"""Entries of the pointer log that stay; more than generations, so that a reader can look back."""
+"""Entries of the pointer log that stay at least, so that people can look back; more of them where
+a kept generation is named by none of these."""
 
 
 class ObjectVectorStore:
@@ -131,26 +141,26 @@ class ObjectVectorStore:
 
     def publish(self, manifest: IndexManifest, pointer: IndexPointer) -> IndexPointer:
         """See `fleet.ports.VectorStore.publish`; committed by the creation of the pointer."""
-        stored = self._store.get(_manifest_key(manifest.network_id, manifest.generation))
+        stored = self._store.get(manifest_key(manifest.network_id, manifest.generation))
         if hashlib.sha256(stored).hexdigest() != pointer.manifest_sha256:
             raise CorruptObjectError(f"manifest of {manifest.generation} is not the one staged")
         current = self.current(manifest.network_id)
-        _demand_next(current, pointer)
-        key = _pointer_key(pointer.network_id, pointer.number)
+        demand_next(current, pointer)
+        key = pointer_key(pointer.network_id, pointer.number)
         data = pointer_bytes(pointer)
         if not self._store.create(key, data) and self._store.get(key) != data:
-            raise _beaten(pointer, read_pointer(self._store.get(key), key))
+            raise beaten(pointer, read_pointer(self._store.get(key), key))
         return pointer
 
     def current(self, network_id: str) -> IndexPointer | None:
         """See `fleet.ports.VectorStore.current`."""
-        listed = self._store.list_objects(_pointers(network_id))
+        listed = self._store.list_objects(pointers_folder(network_id))
         return None if not listed else self._pointer(listed[-1].key)
 
     def newer(self, pointer: IndexPointer) -> IndexPointer | None:
         """See `fleet.ports.VectorStore.newer`; a listing of what came after it only."""
-        after = _pointer_key(pointer.network_id, pointer.number)
-        listed = self._store.list_objects(_pointers(pointer.network_id), after)
+        after = pointer_key(pointer.network_id, pointer.number)
+        listed = self._store.list_objects(pointers_folder(pointer.network_id), after)
         return None if not listed else self._pointer(listed[-1].key)
 
     def rollback(
@@ -171,19 +181,36 @@ class ObjectVectorStore:
         following = named[-1]._replace(
             number=pointers[-1].number + 1, fence=fence, at=at, reason=reason
         )
-        return self.publish(manifest, following)
+        published = self.publish(manifest, following)
+        try:  # a remover that saw another pointer takes the manifest first: is it still there?
+            self._demand_stored(self.manifest(network_id, generation))
+        except (NotFoundError, CorruptObjectError):
+            self._return_to(pointers[-1], published)
+            raise
+        return published
+
+    def _return_to(self, before: IndexPointer, failed: IndexPointer) -> None:
+        """Point again to what was current, because what came after it is being removed."""
+        reason = f"{failed.generation} was removed while it became the current one"
+        following = failed._replace(
+            number=failed.number + 1,
+            generation=before.generation,
+            manifest_sha256=before.manifest_sha256,
+            reason=reason,
+        )
+        self.publish(self.manifest(before.network_id, before.generation), following)
 
     def manifest(self, network_id: str, generation: str) -> IndexManifest:
         """See `fleet.ports.VectorStore.manifest`."""
-        key = _manifest_key(network_id, generation)
+        key = manifest_key(network_id, generation)
         found = read_manifest(self._store.get(key), key)
         if (found.network_id, found.generation) != (network_id, generation):
             raise CorruptObjectError(f"{key} is that of {found.network_id}/{found.generation}")
         return found
 
     def open(self, pointer: IndexPointer) -> GenerationFiles:
-        """See `fleet.ports.VectorStore.open`."""
-        key = _manifest_key(pointer.network_id, pointer.generation)
+        """See `fleet.ports.VectorStore.open`; this node's copies of what came before go in time."""
+        key = manifest_key(pointer.network_id, pointer.generation)
         data = self._store.get(key)
         if hashlib.sha256(data).hexdigest() != pointer.manifest_sha256:
             raise CorruptObjectError(
@@ -195,6 +222,7 @@ class ObjectVectorStore:
             str(self._copies.open(manifest, file))
             for file in (INDEX_FILE, ROWS_FILE, *(delta.file for delta in manifest.deltas))
         )
+        self._copies.trim(pointer.network_id, copy_names([manifest]), SUPERSEDED_AGE_S)
         return GenerationFiles(manifest, index, rows, tuple(deltas))
 
     def scrub(self, network_id: str, generation: str) -> list[str]:
@@ -213,12 +241,12 @@ class ObjectVectorStore:
 
     def generations(self, network_id: str) -> list[str]:
         """See `fleet.ports.VectorStore.generations`."""
-        listed = self._store.list_objects(_generations(network_id))
+        listed = self._store.list_objects(generations_folder(network_id))
         return [one.key.split("/")[3] for one in listed if one.key.endswith("/manifest.json")]
 
     def published(self, network_id: str) -> list[IndexPointer]:
         """See `fleet.ports.VectorStore.published`."""
-        listed = self._store.list_objects(_pointers(network_id))
+        listed = self._store.list_objects(pointers_folder(network_id))
         return [self._pointer(one.key) for one in listed]
 
     def remove(self, network_id: str, generation: str) -> None:
@@ -234,8 +262,10 @@ class ObjectVectorStore:
         order = list(dict.fromkeys(pointer.generation for pointer in reversed(pointers)))
         kept, gone = order[: max(1, generations)], order[max(1, generations) :]
         self._remove_all(network_id, gone)
-        old = [_pointer_key(network_id, one.number) for one in pointers[:-POINTERS_KEPT]]
-        self._store.delete(old)
+        places = {pointer.generation: place for place, pointer in enumerate(pointers)}
+        named_from = min((places[one] for one in kept), default=0)
+        old = pointers[: max(0, min(named_from, len(pointers) - POINTERS_KEPT))]
+        self._store.delete(pointer_key(network_id, one.number) for one in old)
         held, _ = self._manifests(network_id)
         named = [manifest for manifest in held if manifest.generation in kept]
         self._copies.trim(network_id, copy_names(named))
@@ -244,7 +274,7 @@ class ObjectVectorStore:
     def remove_leftovers(self, network_id: str, is_old: Callable[[datetime], bool]) -> list[str]:
         """See `fleet.ports.VectorStore.remove_leftovers`."""
         newest: dict[str, datetime] = {}
-        listed = self._store.list_objects(_generations(network_id))
+        listed = self._store.list_objects(generations_folder(network_id))
         for one in listed:
             name = one.key.split("/")[3]
             newest[name] = max(one.modified_at, newest.get(name, one.modified_at))
@@ -256,7 +286,7 @@ class ObjectVectorStore:
 
     def _stage(self, manifest: IndexManifest, files: Mapping[str, str]) -> IndexManifest:
         """Store new files as parts of this generation, beside those it shares; manifest last."""
-        folder = _generation(manifest.network_id, manifest.generation)
+        folder = generation_folder(manifest.network_id, manifest.generation)
         parts = list(manifest.parts)
         for file, path in files.items():
             for number, data in enumerate(_parts(Path(path), self._part_bytes)):
@@ -283,7 +313,8 @@ class ObjectVectorStore:
     def _remove_all(self, network_id: str, generations: list[str]) -> list[str]:
         """Remove generations, manifests first, then what no remaining manifest names.
 
-        While a remaining manifest cannot be read, nobody knows what it names, so no part goes.
+        While a remaining manifest cannot be read, nobody knows what it names, so no part goes. A
+        generation that a rollback has made the current one meanwhile gets its manifest back.
 
         Returns:
             Those of which something was removed.
@@ -294,26 +325,39 @@ class ObjectVectorStore:
         doomed = [manifest for manifest in held if manifest.generation in generations]
         keys = {part_key(network_id, part) for manifest in doomed for part in manifest.parts}
         for generation in generations:
-            folder = _generation(network_id, generation)
+            folder = generation_folder(network_id, generation)
             keys.update(one.key for one in self._store.list_objects(f"{folder}/"))
-        manifests = {_manifest_key(network_id, generation) for generation in generations}
-        self._store.delete(sorted(manifests & keys))
+        manifests = {manifest_key(network_id, generation) for generation in generations} & keys
+        stored = dict(self._stored(sorted(manifests)))
+        self._store.delete(stored)
+        current = self.current(network_id)
+        if current is not None:
+            back = manifest_key(network_id, current.generation)
+            if back in stored:
+                self._store.create(back, stored[back])
+                manifests.discard(back)
         remaining, complete = self._manifests(network_id)
         named = {part_key(network_id, part) for manifest in remaining for part in manifest.parts}
-        gone = sorted(keys - manifests - named) if complete else []
+        gone = sorted(keys - stored.keys() - named) if complete else []
         self._store.delete(gone)
-        touched = {key.split("/")[3] for key in (*gone, *(manifests & keys))}
+        touched = {key.split("/")[3] for key in (*gone, *manifests)}
         return [generation for generation in generations if generation in touched]
+
+    def _stored(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Keys with their bytes, without what somebody else has removed meanwhile."""
+        for key in keys:
+            with suppress(NotFoundError):
+                yield key, self._store.get(key)
 
     def _pointer(self, key: str) -> IndexPointer:
         pointer = read_pointer(self._store.get(key), key)
-        if key != _pointer_key(pointer.network_id, pointer.number):
+        if key != pointer_key(pointer.network_id, pointer.number):
             raise CorruptObjectError(f"{key} is pointer {pointer.number} of {pointer.network_id}")
         return pointer
 
     def _demand_stored(self, manifest: IndexManifest) -> None:
         """Refuse a generation of which a part is missing or cut, without reading it."""
-        listed = self._store.list_objects(_generations(manifest.network_id))
+        listed = self._store.list_objects(generations_folder(manifest.network_id))
         sizes = {one.key: one.size_bytes for one in listed}
         for part in manifest.parts:
             found = sizes.get(part_key(manifest.network_id, part))
@@ -335,60 +379,7 @@ class ObjectVectorStore:
             )
 
 
-def _demand_next(current: IndexPointer | None, pointer: IndexPointer) -> None:
-    """Refuse a publisher that was overtaken."""
-    if current is None:
-        current = pointer._replace(number=0, fence=0, generation="none")
-    if pointer.fence < current.fence:
-        raise LeaseLostError(
-            f"index of {pointer.network_id}: term {pointer.fence} has ended; pointer "
-            f"{current.number} was published under term {current.fence}",
-            hint="This builder must stop; the other one publishes.",
-        )
-    if current == pointer:
-        return
-    if pointer.number != current.number + 1:
-        raise _beaten(pointer, current)
-
-
-def _beaten(pointer: IndexPointer, current: IndexPointer) -> VersionConflictError:
-    return VersionConflictError(
-        f"index of {pointer.network_id}: pointer {pointer.number} cannot follow; current is "
-        f"{current.number} ({current.generation}, term {current.fence})",
-        hint="Another builder has published: read its generation and refresh from there.",
-    )
-
-
 def _parts(path: Path, size_bytes: int) -> Iterator[bytes]:
     with path.open("rb") as file:
         while data := file.read(size_bytes):
             yield data
-
-
-def _network(network_id: str) -> str:
-    return f"{ROOT}/{validate_name('network_id', network_id)}"
-
-
-def _pointers(network_id: str) -> str:
-    return f"{_network(network_id)}/pointers/"
-
-
-def _pointer_key(network_id: str, number: int) -> str:
-    return f"{_pointers(network_id)}{number:012d}.json"
-
-
-def _generations(network_id: str) -> str:
-    return f"{_network(network_id)}/generations/"
-
-
-def _generation(network_id: str, generation: str) -> str:
-    return f"{_generations(network_id)}{validate_name('generation', generation)}"
-
-
-def part_key(network_id: str, part: PartFile) -> str:
-    """Where a part lies: in the folder of the generation that stored it."""
-    return f"{_generation(network_id, part.generation)}/{part.name}"
-
-
-def _manifest_key(network_id: str, generation: str) -> str:
-    return f"{_generation(network_id, generation)}/manifest.json"

@@ -121,13 +121,14 @@ class LeasedBackend:
                 )
             )
             self._chosen = choose_backend(self._devices, self._threads, self._turn)
-            self._stack.callback(self._count)
+            self._stack.callback(self._end)  # before the turn ends
         return self._chosen
 
-    def _count(self) -> None:
-        """Add what fell back to the store's counts."""
+    def _end(self) -> None:
+        """Give the device's memory back while it is still leased; count what fell back."""
         falling = None if self._chosen is None else self._chosen.backend
         if isinstance(falling, FallingBackend):
+            falling.free()
             node_id = self._sight.node_id or machine_name()
             count_fallbacks(self._leases, node_id, falling.guard.fallbacks)
 

@@ -75,6 +75,12 @@ class LeasedEmbedder:
             lambda share: device.embed(texts, share=share), lambda: self._processor.embed(texts)
         )
 
+    def end(self) -> None:
+        """Give the device's memory back: its lease ends, and others may fill it."""
+        device, self._device = self._device, None
+        if device is not None:
+            device.unload()
+
     def _free(self) -> None:
         if self._device is not None:
             self._device.free()
@@ -111,8 +117,11 @@ def leased_embedder(
     with ExitStack() as stack:
 
         def open_turn(need: MemoryNeed) -> GpuTurn:
-            turn = gpu_turn(devices, leases, need, purpose=purpose, sight=sight, library="torch")
-            return stack.enter_context(turn)
+            turn = stack.enter_context(
+                gpu_turn(devices, leases, need, purpose=purpose, sight=sight, library="torch")
+            )
+            stack.callback(embedder.end)  # before the turn ends
+            return turn
 
         embedder = LeasedEmbedder(folder, processor, open_turn, on_device)
         node_id = sight.node_id or machine_name()

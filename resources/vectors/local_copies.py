@@ -14,6 +14,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -25,6 +26,10 @@ INDEX_FILE = "index.faiss"
 ROWS_FILE = "rows.arrow"
 _STAGING = ".fetching-"
 _LEFTOVER_AGE_S = 3600.0
+"""A file that is being fetched is not left over before that."""
+SUPERSEDED_AGE_S = 3600.0
+"""A node that only reads keeps what it fetched at least so long: another of its processes may be
+about to map it."""
 _READ_BYTES = 1024 * 1024
 
 
@@ -56,34 +61,40 @@ class LocalCopies:
         """
         parts = _parts_of(manifest, file)
         path = self._root / manifest.network_id / copy_name(manifest, file)
-        try:
+        with _told(path):
             if not self._is_sound(path, parts):
                 self._fetch(path, manifest, parts)
                 if not self._is_sound(path, parts):
                     raise CorruptObjectError(
                         f"{path} changed while it was written", hint="Check this node's disk."
                     )
-        except OSError as error:
-            raise StoreUnavailableError(
-                f"local copy {path}: {error.strerror or error}",
-                hint="Check the free space and owner of the folder of local copies.",
-            ) from error
         return path
 
-    def trim(self, network_id: str, keep: set[str]) -> list[str]:
-        """Remove copies with other names; those that are mapped live on until closed."""
+    def trim(self, network_id: str, keep: set[str], older_s: float = 0.0) -> list[str]:
+        """Remove copies with other names; those that are mapped live on until closed.
+
+        Args:
+            network_id: the network.
+            keep: names that stay.
+            older_s: copies that were fetched since then stay, too.
+
+        Raises:
+            StoreUnavailableError: the folder cannot be written.
+        """
         folder = self._root / network_id
         gone = []
-        for path in sorted(folder.glob("*")) if folder.is_dir() else []:
-            is_fetching = path.name.startswith(_STAGING)
-            if path.name in keep or (is_fetching and _is_young(path)):
-                continue
-            if path.is_dir():  # an earlier version kept a folder for each generation
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-            self._verified.pop(path, None)
-            gone.append(path.name)
+        with _told(folder):
+            for path in sorted(folder.glob("*")) if folder.is_dir() else []:
+                is_fetching = path.name.startswith(_STAGING)
+                age_s = max(older_s, _LEFTOVER_AGE_S) if is_fetching else older_s
+                if path.name in keep or _is_younger(path, age_s):
+                    continue
+                if path.is_dir():  # an earlier version kept a folder for each generation
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+                self._verified.pop(path, None)
+                gone.append(path.name)
         return gone
 
     def _fetch(self, path: Path, manifest: IndexManifest, parts: list[PartFile]) -> None:
@@ -141,11 +152,25 @@ def _parts_of(manifest: IndexManifest, file: str) -> list[PartFile]:
     return [part for part in manifest.parts if part.file == file]
 
 
-def _is_young(path: Path) -> bool:
+def _is_younger(path: Path, age_s: float) -> bool:
+    if not age_s:
+        return False
     try:
-        return time.time() - path.stat().st_mtime < _LEFTOVER_AGE_S
+        return time.time() - path.stat().st_mtime < age_s
     except FileNotFoundError:
-        return True  # it has just got its name
+        return True  # it has just got its name, or somebody else has removed it
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What the disk says, as one clear error."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailableError(
+            f"local copy {path}: {error.strerror or error}",
+            hint="Check the free space and owner of the folder of local copies.",
+        ) from error
 
 
 def demand_part(data: bytes, manifest: IndexManifest, part: PartFile) -> None:

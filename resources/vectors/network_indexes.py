@@ -67,10 +67,11 @@ class NetworkIndexes:
             return self._store
 
     def exists(self) -> bool:
-        """Whether anything was ever stored; an inspection must not make a store."""
-        if not self.declaration.bucket and not Path(self.declaration.path).is_dir():
-            return False
-        return bool(self.store.networks())
+        """Whether there is a store: an inspection must not make one.
+
+        Of a bucket it is not asked what is in it, which would list every object of every network.
+        """
+        return bool(self.declaration.bucket) or Path(self.declaration.path).is_dir()
 
     def demand_store(self) -> ObjectVectorStore:
         """The store, where there is one.

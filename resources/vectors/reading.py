@@ -9,7 +9,7 @@ generation that is damaged leaves the old one in service.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ from fleet.vectors.records import (
 )
 from resources.vectors.delta_index import with_deltas
 from resources.vectors.generation_rows import hits_of, open_generation_rows, rows_passing
+from resources.vectors.local_copies import ROWS_FILE, copy_name
 from resources.vectors.unit_vectors import check_vectors, normalize
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class NetworkSearcher:
         self._policy = policy
         self._swapping = threading.Lock()
         self._opened: _Opened | None = None
+        self._file_words: tuple[str, Bm25Index] | None = None
         self._words: tuple[str, Bm25Index] | None = None
 
     @property
@@ -154,24 +156,16 @@ class NetworkSearcher:
         return self._answer(opened, vector, k, where, text if hybrid else None)
 
     def search_vector(
-        self,
-        vector: npt.ArrayLike,
-        k: int = 10,
-        *,
-        where: str | None = None,
-        model: EmbeddingModel | None = None,
+        self, vector: npt.ArrayLike, k: int = 10, *, where: str | None = None
     ) -> SearchAnswer:
         """The notes most like a vector; otherwise as `search`.
 
         Args:
-            vector: of the model that made the index.
+            vector: of the model that made the index; the caller knows that it is.
             k: as of `search`.
             where: as of `search`.
-            model: what made the vector; None: the caller knows that it is the index's.
         """
         opened = self._ready()
-        if model is not None:
-            _demand_model(opened.manifest, model)
         made_by = opened.manifest.model
         query = check_vectors("vector", np.array(vector, np.float32)[None], made_by.dimensions)
         if made_by.metric is Metric.COSINE:
@@ -183,7 +177,7 @@ class NetworkSearcher:
         opened = self._ready()
         self._demand_k(k)
         passing, passed = self._passing(opened, where)
-        ranking = self._full_text(opened).rank(text, k, passing)
+        ranking = self._rank_words(opened, text, k, passing)
         _, scores = fuse_rankings([ranking], k)
         return self._told(opened, ranking, scores, "bm25", passed)
 
@@ -228,8 +222,7 @@ class NetworkSearcher:
                 + "; ".join(wrong),
                 hint="Rebuild the index; its files are those of another generation.",
             )
-        metric = manifest.model.metric
-        searched = with_deltas(self._backend, index, vectors, manifest.index_rows, metric)
+        searched = with_deltas(self._backend, index, vectors, manifest)
         mask = None if searched.ntotal == manifest.live else live
         return _Opened(pointer, manifest, searched, table, live, mask)
 
@@ -242,7 +235,7 @@ class NetworkSearcher:
         found, method = self._nearest(opened, query, depth, passing, passed)
         rows, scores = _found(found, k)
         if words is not None:
-            ranking = self._full_text(opened).rank(words, depth, passing)
+            ranking = self._rank_words(opened, words, depth, passing)
             rows, scores = fuse_rankings([found.rows[0], ranking], k)
             method += " + bm25"
         return self._told(opened, rows, scores, method, passed)
@@ -291,16 +284,25 @@ class NetworkSearcher:
         found = opened.searched.search(query, width, manifest.search, passing)
         return found, "exact" if is_exact else "index"
 
+    def _rank_words(self, opened: _Opened, text: str, k: int, passing: Mask | None) -> Rows:
+        """Live rows that share words with a text, best first."""
+        return self._full_text(opened).rank(text, k, opened.live if passing is None else passing)
+
     def _full_text(self, opened: _Opened) -> Bm25Index:
-        """The words of a generation, read at the first hybrid search of it."""
-        held = self._words
-        if held is None or held[0] != opened.manifest.generation:
-            texts = opened.rows.column("text").to_pylist()
-            live = opened.live.tolist()
-            alive = (
-                str(text) if is_live else "" for text, is_live in zip(texts, live, strict=True)
-            )
-            held = (opened.manifest.generation, Bm25Index(alive))
+        """The words of a generation, read at the first hybrid search of it.
+
+        Of generations that share the index file only what lies beside it is read again. Rows that
+        have ended since still count for how rare a word is, and are found no more.
+        """
+        manifest, held = opened.manifest, self._words
+        if held is None or held[0] != manifest.generation:
+            texts, inside = opened.rows.column("text"), manifest.index_rows
+            name, file = copy_name(manifest, ROWS_FILE), self._file_words
+            if file is None or file[0] != name:
+                file = (name, Bm25Index(_texts(texts.slice(0, inside))))
+                self._file_words = file
+            beside = _texts(texts.slice(inside))
+            held = (manifest.generation, file[1].followed_by(beside) if beside else file[1])
             self._words = held
         return held[1]
 
@@ -316,18 +318,15 @@ def _demand_model(manifest: IndexManifest, model: EmbeddingModel) -> None:
         )
 
 
+def _texts(column: pa.ChunkedArray[Any]) -> list[str]:
+    """A column of texts without nulls."""
+    return cast("list[str]", column.to_pylist())
+
+
 def _found(found: Neighbours, k: int) -> tuple[Rows, npt.NDArray[np.float32]]:
     """Rows and scores of one query, without those that stand for nothing."""
     real = found.rows[0] != NO_ROW
     return found.rows[0][real][:k], found.scores[0][real][:k]
-
-
-class Refreshable(Protocol):
-    """What follows the pointers of networks."""
-
-    def refresh(self) -> bool:
-        """Look for something new; whether there was."""
-        ...
 
 
 class PointerWatch:
@@ -338,7 +337,7 @@ class PointerWatch:
         interval_s: between two looks, from the end of one to the beginning of the next.
     """
 
-    def __init__(self, searcher: Refreshable, interval_s: float = 2.0) -> None:
+    def __init__(self, searcher: NetworkSearcher, interval_s: float = 2.0) -> None:
         """The thread begins at once; `close` ends it."""
         self.problem: StateroomError | None = None
         """Why the last look failed; None when it did not. The old generation stays in service."""

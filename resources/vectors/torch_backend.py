@@ -32,10 +32,10 @@ from fleet.gpu_memory import (
     SCORES_LEAST_BYTES,
 )
 from fleet.ports.embedder import Vectors
-from fleet.ports.index_backend import Mask, Neighbours, Rows, VectorIndex
-from fleet.vectors.records import NO_ROW, IndexSpec, Metric
+from fleet.ports.index_backend import IndexBackend, Mask, Neighbours, Rows
+from fleet.vectors.records import NO_ROW, Metric
+from resources.vectors.device_backend import DeviceBackend
 from resources.vectors.exact_ranking import no_neighbours, rank_exactly
-from resources.vectors.faiss_backend import FaissBackend
 from resources.vectors.half_frames import ScaledQueries, frame_of, scale_queries, squares_of
 from resources.vectors.unit_vectors import check_vectors
 
@@ -280,12 +280,12 @@ class TorchExact:
         )
 
 
-class TorchBackend:
+class TorchBackend(DeviceBackend):
     """The `IndexBackend` port that searches exactly by torch, and leaves indexes to FAISS.
 
     Args:
         device: `cuda:0`, `cpu`.
-        faiss: builds and opens indexes.
+        processor: builds and opens indexes.
         memory_bytes: what may be taken of the device, CUDA's context included; None: what is free
             of it, less a reserve.
         torch: the module; None: the installed one.
@@ -294,13 +294,13 @@ class TorchBackend:
     def __init__(
         self,
         device: str = "cuda:0",
-        faiss: FaissBackend | None = None,
+        processor: IndexBackend | None = None,
         memory_bytes: int | None = None,
         torch: Any = None,
     ) -> None:
         """Nothing is imported yet."""
+        super().__init__(processor)
         self._device = device
-        self._faiss = faiss or FaissBackend()
         self._memory_bytes = memory_bytes
         self._torch = torch
 
@@ -308,15 +308,7 @@ class TorchBackend:
     def name(self) -> str:
         """See `fleet.ports.IndexBackend.name`."""
         version = self._loaded().__version__
-        return f"{self._faiss.name}, exact by torch {version} on {self._device}"
-
-    def build(self, spec: IndexSpec, vectors: Vectors, metric: Metric, seed: int) -> VectorIndex:
-        """See `fleet.ports.IndexBackend.build`."""
-        return self._faiss.build(spec, vectors, metric, seed)
-
-    def open(self, path: str, *, writable: bool = False) -> VectorIndex:
-        """See `fleet.ports.IndexBackend.open`."""
-        return self._faiss.open(path, writable=writable)
+        return f"{self._processor.name}, exact by torch {version} on {self._device}"
 
     def exact(
         self,
@@ -328,16 +320,7 @@ class TorchBackend:
         *,
         share: float = 1.0,
     ) -> Neighbours:
-        """See `fleet.ports.IndexBackend.exact`; vectors are on the device for this call only.
-
-        Args:
-            vectors: (rows, dimensions).
-            queries: (queries, dimensions).
-            k: wanted.
-            metric: of both.
-            mask: rows that may be found.
-            share: of the memory that may be taken.
-        """
+        """See `DeviceBackend.exact`; vectors are on the device for this call only."""
         budget_bytes = int(share * self.budget_bytes())
         database = TorchExact(
             vectors, metric, self._device, budget_bytes=budget_bytes, torch=self._loaded()

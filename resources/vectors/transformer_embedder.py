@@ -111,6 +111,12 @@ class TransformerEmbedder:
             with suppress(RuntimeError, PermanentError):
                 load_torch().cuda.empty_cache()
 
+    def unload(self) -> None:
+        """Forget the model, and give back all that it took of the device; the next use reads it."""
+        with self._lock:
+            self.__dict__.pop("_loaded", None)
+        self.free()
+
     @cached_property
     def _loaded(self) -> _Loaded:
         try:
@@ -118,6 +124,8 @@ class TransformerEmbedder:
         except PermanentError:
             raise
         except Exception as error:
+            if self._device != "cpu" and isinstance(error, RuntimeError):
+                raise  # the device's own, full or lost; whether the files are sound is not known
             raise PermanentError(
                 f"the model in {self._folder} cannot be read ({type(error).__name__}: {error})",
                 hint="Put a folder there that SentenceTransformer.save has written; nothing is "

@@ -11,7 +11,9 @@ import sqlalchemy as sa
 from fleet.agents import Note
 from fleet.ports.control_store import ControlStore
 from resources.control_store.opening import open_control_store
-from resources.control_store.schema import METADATA, agent_states, gpu_leases, leases, notes
+from resources.control_store.schema import agent_states, leases, notes
+from resources.control_store.schema_columns import METADATA
+from resources.control_store.schema_gpus import gpu_leases
 from resources.control_store.schema_notes import note_changes
 from resources.control_store.times import to_us
 from tests.fakes.clock import ManualClock

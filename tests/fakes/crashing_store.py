@@ -8,10 +8,16 @@ from datetime import datetime
 from threading import Lock
 from typing import TypeVar
 
+import pytest
+
 from fleet.errors import StoreUnavailableError
 from fleet.ports.object_store import ListedObject, ObjectStore, StoreFeatures
 
 T = TypeVar("T")
+
+CRASHES = [pytest.param("before", marks=pytest.mark.long), "after", "lost"]
+"""For tests that crash at every operation. Killed before one is killed after the one before it, as
+long as one thread works, so `make test` leaves that to `make test-all`."""
 
 
 class Crashed(BaseException):

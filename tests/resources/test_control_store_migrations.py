@@ -24,7 +24,8 @@ from fleet.reports import NodeDeclaration
 from resources.control_store.database import Database
 from resources.control_store.migrating import MIGRATIONS_DIR, migrate, schema_version
 from resources.control_store.opening import open_control_store
-from resources.control_store.schema import METADATA, SCHEMA_VERSION
+from resources.control_store.schema import SCHEMA_VERSION
+from resources.control_store.schema_columns import METADATA
 from tests.fakes.clock import ManualClock
 from tests.servers.postgres import PostgresServer
 
@@ -75,7 +76,7 @@ def columns_of_nodes(database: Database) -> set[str]:
 
 
 def test_the_migrations_end_at_the_schema_of_this_version(new_url: str) -> None:
-    """Tables, columns, types, nullability and indexes are those of `schema.py`."""
+    """Tables, columns, types, nullability and indexes are those of the modules of the schema."""
     database = database_of(new_url)
     with database.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
@@ -167,28 +168,40 @@ def test_a_migration_that_fails_leaves_the_old_schema(new_url: str, tmp_path: Pa
 
 
 OPEN = """
-import sys
+import os, sys, traceback
 from resources.control_store.opening import open_control_store
 from tests.fakes.clock import ManualClock
-sys.stdin.readline()
-store = open_control_store(sys.argv[1], clock=ManualClock())
-store.ping()
-store.close()
+go, hold = os.pipe()
+starters = []
+for _ in range(4):
+    starter = os.fork()
+    if not starter:
+        os.close(hold)
+        os.read(go, 1)  # ends when the parent lets go
+        try:
+            store = open_control_store(sys.argv[1], clock=ManualClock())
+            store.ping()
+            store.close()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    starters.append(starter)
+os.close(hold)
+sys.exit(sum(os.waitpid(one, 0)[1] != 0 for one in starters))
 """
 
 
 def test_starters_at_the_same_moment_do_not_collide(
     new_url: str, start_python: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """Four processes open a store that does not exist yet; one creates it, all can use it."""
-    starters = [start_python(OPEN, new_url) for _ in range(4)]
-    for starter in starters:
-        assert starter.stdin is not None
-        starter.stdin.write("go\n")
-        starter.stdin.flush()
-    for starter in starters:
-        _, errors = starter.communicate(timeout=60)
-        assert starter.returncode == 0, errors
+    """Four processes open a store that does not exist yet; one creates it, all can use it.
+
+    Forked from one that has imported everything, so that they really come at the same moment.
+    """
+    starters = start_python(OPEN, new_url)
+    _, errors = starters.communicate(timeout=60)
+    assert starters.returncode == 0, errors
     database = database_of(new_url)
     with database.read() as connection:
         assert schema_version(connection) == SCHEMA_VERSION

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from resources.control_store.schema import METADATA
+from resources.control_store.schema_columns import METADATA
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -30,7 +30,7 @@ from fleet.vectors.manifest_json import read_manifest, read_pointer
 from fleet.vectors.records import IndexManifest, IndexPointer
 from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.artefacts.port import HeldBytes, Omission, SourceFile
-from resources.vectors.index_store import part_key
+from resources.vectors.index_keys import part_key
 
 S3_SCHEME = "s3://"
 _INDEXES, _EMBEDDINGS = "indexes/", "embeddings/"

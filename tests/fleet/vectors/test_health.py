@@ -90,12 +90,14 @@ def health(standing: IndexStanding, waiting: int = 0, waited_s: float = 0.0) -> 
         (1_000, 0, 20_000, None, False, "due after"),
         (9_999, 600, 10, AGAIN_S - 1, False, "tried again in 1 s"),
         (1, 600, 10, AGAIN_S, True, "30 s are enough"),
+        (1, 600, 10, -10, False, "tried again in 310 s"),
+        (1, 600, 10, -86_400, True, "30 s are enough"),
     ],
 )
 def test_a_refresh_is_due_by_count_share_or_age_and_waits_after_a_failure(
     waiting: int, waited_s: float, live: int, failed_s: float | None, due: bool, why: str
 ) -> None:
-    """One threshold is enough; a failure holds all of them back."""
+    """One threshold is enough; a failure holds all of them back, unless a clock was set back."""
     oldest = NOW - timedelta(seconds=waited_s) if waiting else None
     failed = None if failed_s is None else NOW - timedelta(seconds=failed_s)
     verdict = decide_due(Waiting(waiting, oldest), live, RefreshThresholds(), NOW, failed_at=failed)

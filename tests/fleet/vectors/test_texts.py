@@ -220,6 +220,19 @@ def test_bm25_ranks_as_the_formula_does(texts: list[str], query: str) -> None:
     assert set(index.rank(query, 100, mask).tolist()) == {row for row in wanted if row % 2 == 0}
 
 
+@given(TEXTS, TEXTS, TEXTS, st.sampled_from(["disk", "busy host-7", "STRASSE 磁盘"]))
+def test_words_that_came_later_rank_as_if_they_had_been_there(
+    first: list[str], second: list[str], third: list[str], query: str
+) -> None:
+    """Whatever the order of reading; what was there before answers as it did."""
+    before = Bm25Index(first)
+    alone = before.rank(query, 100).tolist()
+    grown = before.followed_by(second).followed_by(third)
+    whole = Bm25Index([*first, *second, *third])
+    assert grown.rank(query, 100).tolist() == whole.rank(query, 100).tolist()
+    assert before.rank(query, 100).tolist() == alone
+
+
 def test_bm25_prefers_the_rare_word_and_the_short_text() -> None:
     """The order of a small case, by hand."""
     index = Bm25Index(["disk busy", "disk disk idle all day long", "disk on host-7", "", "cpu"])

@@ -328,7 +328,8 @@ def test_a_build_on_a_gpu_is_published_only_under_its_lease(
 ) -> None:
     """A builder frozen past its lease, while another took the memory, publishes nothing."""
     monkeypatch.setattr(backends, "GPU_ROWS_MIN", 100)
-    monkeypatch.setattr("resources.vectors.torch_backend.load_torch", FakeTorch)
+    torch = FakeTorch()
+    monkeypatch.setattr("resources.vectors.torch_backend.load_torch", lambda: torch)
     vectors = VectorWorld(tmp_path)
     vectors.write(range(500))
     world = World()
@@ -361,6 +362,7 @@ def test_a_build_on_a_gpu_is_published_only_under_its_lease(
     assert "exact by torch fake on cuda:0" in manifest.backend
     assert f"GPU-{FIRST}" in manifest.backend_reason
     assert vectors.store.current(NETWORK) is not None
+    assert torch.emptied == 2, "each turn gives back what torch has kept for later"
 
 
 def test_cuda_is_asked_for_the_uuids_of_its_devices() -> None:

@@ -20,7 +20,7 @@ from resources.vault.replicas.replicate import replicate
 from resources.vault.retention.removal import collect_garbage, forget, sweep
 from resources.vault.verification.evidence import mend_evidence, record_evidence
 from resources.vault.verification.verify import verify_structure
-from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
+from tests.fakes.crashing_store import CRASHES, Crashed, CrashingStore, count_operations
 from tests.fakes.object_store import InMemoryObjectStore
 from tests.fakes.vault_fleet import KEYS, VaultFleet
 from tests.resources.vault.test_evidence import passed
@@ -46,7 +46,7 @@ class OrderKeepingStore(CrashingStore):
         return super().create(key, data)
 
 
-@pytest.mark.parametrize("mode", ["before", "after", "lost"])
+@pytest.mark.parametrize("mode", CRASHES)
 def test_a_replica_has_no_checkpoint_before_its_records_and_the_same_bytes(mode: str) -> None:
     """Killed at any of its operations; in the end both regions hold equal objects."""
     world = Regions(["ams", "fra"])
@@ -121,7 +121,7 @@ def evidence(store: ObjectStore, count: int) -> None:
         record_evidence(fleet.vault(store), "eu", passed(number=number))
 
 
-@pytest.mark.parametrize("mode", ["before", "after", "lost"])
+@pytest.mark.parametrize("mode", CRASHES)
 def test_mending_evidence_takes_the_checkpoints_of_what_it_sets_aside(mode: str) -> None:
     """First, so that none outlives its records; killed anywhere, the next run goes on."""
     base = InMemoryObjectStore()
@@ -150,7 +150,7 @@ def test_mending_evidence_takes_the_checkpoints_of_what_it_sets_aside(mode: str)
 
 
 @pytest.mark.parametrize("damage", ["rotten", "missing", "all"])
-@pytest.mark.parametrize("mode", ["before", "after", "lost"])
+@pytest.mark.parametrize("mode", CRASHES)
 def test_evidence_that_a_checkpoint_holds_comes_back_bit_by_bit(mode: str, damage: str) -> None:
     """Nothing of it is set aside; killed anywhere, the next run goes on; a note says so."""
     base = InMemoryObjectStore()
@@ -242,7 +242,7 @@ def test_v1_finds_and_heal_writes_again_what_is_wrong_with_either_log() -> None:
     assert verify_structure(vault).ok
 
 
-@pytest.mark.parametrize("mode", ["before", "after", "lost"])
+@pytest.mark.parametrize("mode", CRASHES)
 def test_a_heal_of_a_checkpoint_killed_anywhere_is_finished_by_the_next(mode: str) -> None:
     """Missing for a while at worst; readers read the records meanwhile."""
     world = Regions(["ams"])

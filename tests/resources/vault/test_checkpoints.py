@@ -23,7 +23,7 @@ from resources.vault.log import checkpoints
 from resources.vault.log.checkpoint_checks import CheckpointFault, check_checkpoints
 from resources.vault.log.local_log import LocalLog
 from resources.vault.log.log_store import VaultLog
-from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
+from tests.fakes.crashing_store import CRASHES, Crashed, CrashingStore, count_operations
 from tests.fakes.object_store import InMemoryObjectStore
 
 KEY = b"k" * 32
@@ -264,7 +264,7 @@ def test_a_stray_object_is_passed_by_and_named() -> None:
     assert sorted(one.key for one in faults(store)) == sorted(FOLDER + one for one in strays)
 
 
-@pytest.mark.parametrize("mode", ["before", "after", "lost"])
+@pytest.mark.parametrize("mode", CRASHES)
 def test_a_commit_killed_at_any_operation_leaves_a_log_that_reads_the_same(mode: str) -> None:
     """Record there or not, checkpoint there or not; the next commit makes up for it."""
     base = grown(7)

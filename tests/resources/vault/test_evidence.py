@@ -40,7 +40,7 @@ from resources.vault.verification.evidence import (
     read_local,
     record_evidence,
 )
-from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
+from tests.fakes.crashing_store import CRASHES, Crashed, CrashingStore, count_operations
 from tests.fakes.vault_fleet import AT, VaultFleet
 
 texts = st.text(max_size=20)
@@ -195,7 +195,7 @@ def test_evidence_of_another_network_or_region_is_not_recorded(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("mode", ["before", "after", "lost"])
+@pytest.mark.parametrize("mode", CRASHES)
 def test_recording_is_killed_at_any_operation_and_leaves_a_valid_log(
     tmp_path: Path, mode: str
 ) -> None:

@@ -24,13 +24,11 @@ from resources.vault.replicas.replicate import replicate
 from resources.vault.restores.restore import ControlStoreTarget, restore
 from resources.vault.retention.removal import forget
 from resources.vault.snapshots.backup import back_up
-from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
+from tests.fakes.crashing_store import CRASHES, Crashed, CrashingStore, count_operations
 from tests.fakes.journaled_fleet import DictTarget, JournaledFleet
 from tests.fakes.object_store import InMemoryObjectStore
 from tests.fakes.vault_fleet import VaultFleet, body_of
 from tests.resources.vault.test_crashes import Turns, TurnStore
-
-MODES = ["before", "after", "lost"]
 
 
 class CountingSource:
@@ -98,7 +96,7 @@ def segments(store: ObjectStore) -> list[str]:
     return [one.key for one in store.list_objects(journal_prefix("net"))]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CRASHES)
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_pass_killed_at_any_operation_loses_nothing_and_goes_on(
     small_parts: None, begun: bool, mode: str
@@ -363,7 +361,7 @@ def test_an_older_epoch_cannot_go_on_when_a_newer_one_has_begun(fleet: Journaled
     ]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CRASHES)
 def test_a_trim_killed_anywhere_leaves_every_promised_moment(mode: str) -> None:
     """Oldest first, so what remains is contiguous; nothing inside the window goes."""
     keep = timedelta(minutes=10)
@@ -433,7 +431,7 @@ def test_a_trim_keeps_what_the_oldest_promised_moment_begins_at(fleet: Journaled
     check_window(fleet, [fleet.covered[-1]])
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CRASHES)
 def test_a_replica_of_the_journal_is_a_valid_prefix_at_every_moment(
     fleet: JournaledFleet, mode: str
 ) -> None:
@@ -504,7 +502,7 @@ def test_a_replica_of_another_journal_is_refused(fleet: JournaledFleet) -> None:
         copy_segments(fleet.opened(), fleet.opened(ahead))
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CRASHES)
 def test_a_restore_killed_anywhere_runs_again_and_releases_its_hold(
     fleet: JournaledFleet, mode: str
 ) -> None:

@@ -38,7 +38,7 @@ from resources.vault.replicas.replicate import replicate
 from resources.vault.retention.removal import collect_garbage, forget, sweep
 from resources.vault.snapshots.backup import back_up
 from resources.vault.verification.verify import verify_bytes, verify_content, verify_structure
-from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
+from tests.fakes.crashing_store import CRASHES, Crashed, CrashingStore, count_operations
 from tests.fakes.object_store import InMemoryObjectStore
 from tests.fakes.vault_fleet import KEYS, VaultFleet
 from tests.resources.vault.test_repack import NOW
@@ -312,7 +312,7 @@ def test_of_regions_that_claim_at_once_at_most_one_writes_each_epoch(seed: int) 
                 assert kept.items() <= world.stores[region].objects.items()
 
 
-@pytest.mark.parametrize("mode", ["before", "after", "lost"])
+@pytest.mark.parametrize("mode", CRASHES)
 @pytest.mark.parametrize("region", REGIONS[:2])
 def test_a_promotion_killed_at_any_operation_goes_on(mode: str, region: str) -> None:
     """In its own vault or in another region's: run again, it is promoted exactly once."""

@@ -23,7 +23,7 @@ from resources.vault.retention.repack import repack
 from resources.vault.snapshots.attempt import Attempt
 from resources.vault.snapshots.backup import back_up
 from resources.vault.verification.verify import verify_bytes, verify_content, verify_structure
-from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
+from tests.fakes.crashing_store import CRASHES, Crashed, CrashingStore, count_operations
 from tests.fakes.object_store import InMemoryObjectStore
 from tests.fakes.vault_fleet import AT, VaultFleet
 
@@ -305,7 +305,7 @@ def test_a_snapshot_that_needs_a_frame_which_was_not_copied_makes_the_map_void()
     assert outcomes["switched"]
 
 
-@pytest.mark.parametrize("mode", ["before", "after", "lost"])
+@pytest.mark.parametrize("mode", CRASHES)
 def test_a_repack_killed_at_any_operation_loses_nothing_and_runs_again(mode: str) -> None:
     """Afterwards no map stands twice, and gc and sweep leave nothing that is not committed."""
     world = Sparse()

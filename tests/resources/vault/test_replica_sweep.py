@@ -25,7 +25,7 @@ from resources.vault.retention.replica_sweep import (
 )
 from resources.vault.verification.evidence import read_local
 from resources.vault.verification.verify import verify_structure
-from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
+from tests.fakes.crashing_store import CRASHES, Crashed, CrashingStore, count_operations
 from tests.fakes.object_store import InMemoryObjectStore
 from tests.resources.vault.test_promote import Regions
 from tests.resources.vault.test_repack import EAGER, NOW
@@ -179,7 +179,7 @@ def test_a_damaged_log_of_the_region_stops_the_deletion_and_no_restore() -> None
         sweep_replica(world.fleet.vault(world.stores["fra"]))
 
 
-@pytest.mark.parametrize("mode", ["before", "after", "lost"])
+@pytest.mark.parametrize("mode", CRASHES)
 def test_a_replicas_sweep_killed_at_any_operation_is_finished_by_the_next(mode: str) -> None:
     """Every live snapshot of the replica restores at every moment."""
     world = pruned()

@@ -38,7 +38,7 @@ from resources.vault.snapshots.backup import back_up
 from resources.vault.verification.evidence import record_evidence
 from resources.vault.verification.verify import verify_content, verify_structure
 from tests.fakes.clocked_store import ClockedStore
-from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
+from tests.fakes.crashing_store import CRASHES, Crashed, CrashingStore, count_operations
 from tests.fakes.vault_fleet import VaultFleet
 
 POLICY = RetentionPolicy(last=2, hourly=0, daily=0, weekly=0, monthly=0, yearly=0)
@@ -157,7 +157,7 @@ def test_a_plan_names_no_agent(aged: Aged) -> None:
         assert b"agent-0" not in str(read_plan(aged.vault(), listed.key[-72:-8])).encode()
 
 
-@pytest.mark.parametrize("mode", ["before", "after", "lost"])
+@pytest.mark.parametrize("mode", CRASHES)
 def test_planning_and_applying_may_be_killed_at_any_operation(tmp_path: Path, mode: str) -> None:
     """Nothing or all of the plan is forgotten; running again ends with all, in one record."""
     aged = Aged(tmp_path / "vault", 5)
@@ -330,7 +330,7 @@ def test_an_approval_names_a_person_and_a_reason(aged: Aged, by: str, reason: st
     assert aged.vault().log.refresh().head == head
 
 
-@pytest.mark.parametrize("mode", ["before", "after", "lost"])
+@pytest.mark.parametrize("mode", CRASHES)
 def test_approving_may_be_killed_at_any_operation(tmp_path: Path, mode: str) -> None:
     """Said once or not at all; saying it again is saying it once."""
     aged = Aged(tmp_path / "vault", 2)

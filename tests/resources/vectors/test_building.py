@@ -19,11 +19,11 @@ from fleet.errors import (
 )
 from fleet.vectors import choice
 from fleet.vectors.external_ids import external_ids
-from fleet.vectors.records import IndexKind, IndexPointer, VectorPolicy
+from fleet.vectors.records import IndexKind, VectorPolicy
 from fleet.vectors.refresh import RefreshAction
 from resources.vectors import embedding_rows
-from resources.vectors.index_store import ObjectVectorStore, part_key
-from resources.vectors.local_copies import copy_names
+from resources.vectors.index_keys import part_key
+from resources.vectors.index_store import ObjectVectorStore
 from resources.vectors.reading import PointerWatch
 from tests.fakes.object_store import InMemoryObjectStore
 from tests.resources.vectors.test_faiss_backend import D
@@ -236,65 +236,6 @@ def test_a_crash_at_any_step_of_a_publication_leaves_the_old_or_the_new_index(
             break
     assert steps == 7  # before and after each of delta, manifest and pointer
     assert world.searcher().search("note-210", 1).candidates == 220
-
-
-def test_old_generations_go_by_policy(tmp_path: Path) -> None:
-    """The last three stay, in store and copies; a current one is never removed."""
-    world = VectorWorld(tmp_path)
-    for number in range(5):
-        world.write([number])
-        world.refresh()
-        world.searcher().search("note-1")
-    assert len(world.store.generations(NETWORK)) == 5
-    gone = world.store.keep(NETWORK, 3)
-    assert len(gone) == 2
-    kept = world.store.generations(NETWORK)
-    assert len(kept) == 3
-    named = copy_names(world.store.manifest(NETWORK, one) for one in kept)
-    found = {path.name for path in (world.copies / NETWORK).iterdir()}
-    assert found == named
-    with pytest.raises(InvalidInputError, match="current"):
-        world.store.remove(NETWORK, kept[-1])
-    assert not [key for key in world.objects.objects if gone[0] in key]  # type: ignore[attr-defined]
-    for one in kept:
-        assert world.store.scrub(NETWORK, one) == []
-    assert world.store.networks() == [NETWORK]
-
-
-def test_a_rollback_is_a_new_pointer_to_an_old_generation(tmp_path: Path) -> None:
-    """Readers go back; later notes come again with a refresh; what is gone or cut is refused."""
-    world = VectorWorld(tmp_path)
-    for number in range(4):
-        world.write([number])
-        world.refresh(fence=5)
-    searcher, store = world.searcher(), world.store
-    assert searcher.search("note-1").candidates == 4
-    first, second, third, last = (one.generation for one in store.published(NETWORK))
-
-    def back(generation: str, fence: int = 5) -> IndexPointer:
-        return store.rollback(NETWORK, generation, fence=fence, at=world.now, reason="tried out")
-
-    assert back(last).number == 4
-    assert len(store.published(NETWORK)) == 4
-    with pytest.raises(LeaseLostError):
-        back(second, fence=4)
-    pointer = back(second)
-    assert (pointer.number, pointer.generation, pointer.reason) == (5, second, "tried out")
-    assert searcher.refresh()
-    assert searcher.search("note-1").candidates == 2
-    assert world.refresh(fence=5).plan.new == 2
-    assert searcher.refresh()
-    assert searcher.search("note-1").candidates == 4
-    part = store.manifest(NETWORK, third).parts[-1]
-    world.objects.delete([part_key(NETWORK, part)])
-    with pytest.raises(CorruptObjectError, match=f"{part.name} has no bytes"):
-        back(third)
-    assert first in store.keep(NETWORK, 2)
-    with pytest.raises(NotFoundError):
-        back(first)
-    with pytest.raises(NotFoundError, match="is not among the published"):
-        back("never")
-    assert store.published(NETWORK)[-1].number == 6
 
 
 def test_a_swap_loses_no_question_and_a_damaged_generation_swaps_nothing(tmp_path: Path) -> None:

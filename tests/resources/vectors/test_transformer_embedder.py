@@ -7,13 +7,17 @@ weights) where the extra is installed.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 from fleet.errors import InvalidInputError, PermanentError
+from fleet.gpu_leases import GpuLease
+from fleet.ports.gpu_lease_store import GpuLeaseStore
 from fleet.vectors.records import EmbeddingModel, Metric
 from resources.gpu.devices import Finding, GpuDevices
 from resources.vectors.leased_embedder import GPU_TEXTS_MIN, leased_embedder, model_need
@@ -154,6 +158,8 @@ class OnDevice(TransformerEmbedder):
         """What each call raises, or None."""
         super().__init__(Path("tiny"), device)
         self.failures, self.shares, self.freed = failures, list[float](), 0
+        self.leases_at_end: list[GpuLease] | None = None
+        self.store: GpuLeaseStore | None = None
 
     def embed(self, texts: Any, *, share: float = 1.0) -> Any:
         """By the next failure."""
@@ -166,6 +172,11 @@ class OnDevice(TransformerEmbedder):
     def free(self) -> None:
         """Counted."""
         self.freed += 1
+
+    def unload(self) -> None:
+        """Notes what is leased when its memory is given back."""
+        assert self.store is not None
+        self.leases_at_end = self.store.gpu_leases()
 
 
 class OnProcessor:
@@ -205,6 +216,7 @@ def test_large_batches_go_to_a_leased_gpu(
     def open_on(folder: Path, device: str) -> OnDevice:
         assert device == "cuda:0"
         opened.append(OnDevice(device, list(failures)))
+        opened[-1].store = world.store
         return opened[-1]
 
     processor = OnProcessor()
@@ -221,8 +233,37 @@ def test_large_batches_go_to_a_leased_gpu(
         assert embedder.model == processor.model
     assert opened[0].shares == shares
     assert opened[0].freed == len(failures)
+    assert opened[0].leases_at_end == [lease], "memory goes back while it is still leased"
     assert world.store.gpu_leases() == []
     assert {one.reason: one.fallbacks for one in world.store.gpu_fallbacks()} == counted
+
+
+def test_a_model_that_does_not_fit_the_gpu_is_the_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading it fails there: tried twice, counted, and no failure of the run.
+
+    The same error where the device is the processor is a model that cannot be read.
+    """
+    (tmp_path / "modules.json").write_text("[]")
+    library = ModuleType("sentence_transformers")
+    tried: list[str] = []
+
+    def full(_: str, *, device: str, **__: Any) -> None:
+        tried.append(device)
+        raise FULL
+
+    library.SentenceTransformer = full  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sentence_transformers", library)
+    world, machine = World(), sight([sound(FIRST)], [FIRST])
+    with leased_embedder(
+        tmp_path, OnProcessor(), world.devices, world.store, purpose="e", sight=machine
+    ) as embedder:
+        assert (embedder.embed(["text"] * GPU_TEXTS_MIN) == 0.25).all()
+    assert tried == ["cuda:0", "cuda:0"]
+    assert [(one.reason, one.fallbacks) for one in world.store.gpu_fallbacks()] == [("memory", 1)]
+    with pytest.raises(PermanentError, match="cannot be read"):
+        TransformerEmbedder(tmp_path).embed(["a note"])
 
 
 def test_without_a_gpu_for_torch_large_batches_are_the_processors(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from resources.object_store.directory import DirectoryObjectStore
 from resources.vault.retention.removal import collect_garbage, forget, sweep
 from resources.vault.verification.verify import verify_content, verify_structure
 from tests.fakes.artefact_vault import ArtefactVault, outcome, tree
-from tests.fakes.crashing_store import Crashed, CrashingStore, count_operations
+from tests.fakes.crashing_store import CRASHES, Crashed, CrashingStore, count_operations
 
 NOW = timedelta(0)
 
@@ -36,7 +36,7 @@ def source(vault: ArtefactVault) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("mode", ["before", "after", "lost"])
+@pytest.mark.parametrize("mode", CRASHES)
 def test_a_backup_killed_at_any_store_operation_leaves_whole_snapshots(
     vault: ArtefactVault, source: Path, mode: str
 ) -> None:
