@@ -355,8 +355,11 @@ def test_room_and_quota_of_agents_that_have_ended_are_free_for_others() -> None:
     assert back.reason == "back on eu-2, where it was"
 
 
-def test_who_comes_back_and_finds_no_room_is_parked_and_the_decision_says_so() -> None:
+def test_who_comes_back_and_finds_no_room_is_parked_and_the_decision_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Somebody else has taken the place meanwhile; nobody is squeezed in, none is forgotten."""
+    monkeypatch.setattr("ops.rescaling.TOLD_ALWAYS", 0)
     world = ScalingWorld(cpu_milli=100)
     controller = world.controller()
     placed = world.store.placements()[1]
@@ -375,6 +378,11 @@ def test_who_comes_back_and_finds_no_room_is_parked_and_the_decision_says_so() -
     assert "1 of 2 have no node: parked: no node of eu has room" in told.reason
     (kept,) = world.store.scaling_decisions(limit=1)
     assert kept.reason == told.reason, "written down at once, not five minutes later"
+    for _ in range(3):
+        world.pass_time(15)
+        world.queue(20)
+        (again,) = controller.look().decisions
+        assert again.reason == told.reason, "said once, however often"
     world.store.retire_agents(["other"])
     place_waiting(world.store, ["eu-1", "eu-2"], now=world.clock.now(), term=0)
     assert world.store.placements()[1].node_id == "eu-2"
