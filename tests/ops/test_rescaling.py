@@ -22,9 +22,10 @@ from fleet.rescaling.scale_order import batch_key
 from fleet.rescaling.spec import AutoscalerSpec, MetricKind, MetricSpec, TargetType
 from fleet.rescaling.standing import APPROVAL, HOLD, LoggedDecision, ScalingOrder
 from ops.placement import place_waiting
+from ops.rescaling import ROOM_RETRY_S
 from ops.rescaling_run import recheck, scale, wait_ready
 from tests.ops.failover_world import CrashedError
-from tests.ops.scaling_world import FAST, ScalingWorld, scaling
+from tests.ops.scaling_world import FAST, QUEUE, ScalingWorld, scaling
 
 
 class CrashingCalls:
@@ -384,8 +385,29 @@ def test_who_comes_back_and_finds_no_room_is_parked_and_the_decision_says_so(
         (again,) = controller.look().decisions
         assert again.reason == told.reason, "said once, however often"
     world.store.retire_agents(["other"])
+    world.pass_time(ROOM_RETRY_S)
+    controller.look()
+    assert world.store.placements()[1].node_id == "eu-2", "room came back, and nothing else did"
+
+
+def test_room_that_is_given_back_is_given_to_who_waits_by_the_same_look() -> None:
+    """The count of neither changes any more, so no run would place the one that waits."""
+    spec = AutoscalerSpec("batch", (QUEUE,), 1, 6, FAST)
+    batch = WorkloadScaling("batch", spec, ScalingMode.AUTO)
+    world = ScalingWorld(scaling(ScalingMode.AUTO), batch, cpu_milli=100)
+    controller = world.controller()
+    world.store.declare_agents([AgentDeclaration("other", "net", "batch", "eu", 100, 1)])
     place_waiting(world.store, ["eu-1", "eu-2"], now=world.clock.now(), term=0)
-    assert world.store.placements()[1].node_id == "eu-2"
+    controller.look()
+    placed = world.store.placements()[0]
+    world.lingering.add(placed.agent_id)
+    world.store.place_agents([placed._replace(desired="stopped", reason="scaled to 1 in eu")])
+    for ended in (False, True):
+        world.pass_time(5)
+        controller.look()
+        other = world.store.placements()[2]
+        assert (other.agent_id, other.node_id) == ("other", "eu-1" if ended else "")
+        world.lingering.clear()
 
 
 def test_a_release_between_plan_and_commit_costs_no_agent() -> None:
