@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fleet.errors import InvalidInputError
 from fleet.rescaling.context import Rollout, ScalingContext
 from fleet.rescaling.decision import Proposal, ReplicaDecision
-from fleet.rescaling.engine import decide_scaling, is_plain
+from fleet.rescaling.engine import decide_scaling
 from fleet.rescaling.foresight import HOURS, Forecast
 from fleet.rescaling.hpa import decide_replicas
 from fleet.rescaling.ignore_small import wished_change
@@ -91,7 +91,7 @@ def test_without_extras_the_decision_is_that_of_kubernetes(seed: int, zero: bool
     spec, state = draw_spec(rng), draw_state(rng)
     context = ScalingContext(options=ControllerOptions(scale_to_zero=zero))
     plain = WorkloadScaling("web", spec)
-    assert is_plain(plain, context)
+    assert plain.is_plain
     for step in range(3):
         now = later(15 * step)
         observation = draw_observation(rng, spec, rng.randrange(12), now)
