@@ -186,10 +186,12 @@ class RescalingController:
                 apart.append(case.key)  # the quota is a rule beyond Kubernetes'
                 found[case.key] = decide_alone(case, asking)
                 continue
-            take_room(case.seen.agents, asking.ledger, more)
+            acts = case.scaling.mode is not ScalingMode.OBSERVE
+            if acts:  # what is only said takes room from nobody
+                take_room(case.seen.agents, asking.ledger, more)
             written = self._logged.get(case.key)
             known = self._bulk.known_words(answers, case, written, asking.now)
-            waits = bool(more) and case.scaling.mode is not ScalingMode.OBSERVE
+            waits = bool(more) and acts
             if waits or known is None or case.key in told_always:
                 before, decision = answers.before(case.key), answers.decision(case.key)
                 found[case.key] = settle(case, asking, before, decision)

@@ -17,7 +17,13 @@ from fleet.incidents import IncidentKind, IncidentOpening
 from fleet.leases import RESCALING_LEASE
 from fleet.placement.quotas import NetworkLimits, ResourceQuota
 from fleet.reports import AgentDeclaration
-from fleet.rescaling.policy import CalendarWindow, CostCeiling, ScalingMode, WorkloadScaling
+from fleet.rescaling.policy import (
+    CalendarWindow,
+    CostCeiling,
+    Fallback,
+    ScalingMode,
+    WorkloadScaling,
+)
 from fleet.rescaling.scale_order import batch_key
 from fleet.rescaling.spec import AutoscalerSpec, MetricKind, MetricSpec, TargetType
 from fleet.rescaling.standing import APPROVAL, HOLD, LoggedDecision, ScalingOrder
@@ -330,6 +336,22 @@ def test_a_quota_bounds_what_is_asked_for() -> None:
     assert "the quota has room for 1 more" in look.decisions[0].reason
     world.carry_out(look)
     assert len(world.wanted()) == 3
+
+
+def test_a_workload_that_is_only_observed_takes_no_room_from_others() -> None:
+    """It is asked first by its name, and would have had all that the quota leaves."""
+    spec = AutoscalerSpec("all", (QUEUE,), 1, 6, FAST)
+    fallback = Fallback(9, 1)
+    for extra in ({}, {"fallback": fallback}):  # in columns, and one by one
+        seen_only = WorkloadScaling("all", spec, ScalingMode.OBSERVE, **extra)  # type: ignore[arg-type]
+        world = ScalingWorld(seen_only, scaling())
+        world.store.declare_network_limits([NetworkLimits("net", ResourceQuota(agents=4))])
+        world.store.declare_agents([AgentDeclaration("all-1", "net", "all", "eu", 100, 1)])
+        place_waiting(world.store, ["eu-1", "eu-2"], now=world.clock.now(), term=0)
+        world.beat()
+        world.queue(60)
+        decided = {one.workload: one.desired for one in world.controller().look().decisions}
+        assert decided == {"all": 2, "chat": 3}, "one more of either"
 
 
 def test_room_and_quota_of_agents_that_have_ended_are_free_for_others() -> None:
