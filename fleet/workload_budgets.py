@@ -119,30 +119,27 @@ def refuse_disturbance(
     for one in asked:
         wanted[one.network_id, one.workload] += one.agents
     here = [one for one in recent if one.region == region] if budgets else []
+    taken_of = [_taken(limit.budget, here, now) for limit in budgets]
     for key in sorted(wanted):
-        for limit in budgets:
-            if not limit.counts(key[1], reason, now):
-                continue
-            taken = _taken(limit.budget, key, here, now)
+        for limit, taken in zip(budgets, taken_of, strict=True):
             allowed = limit.budget.limit(sizes.get(key, 0))
-            if taken + wanted[key] > allowed:
+            if limit.counts(key[1], reason, now) and taken[key] + wanted[key] > allowed:
                 return (
                     f"budget {limit.budget.name}: {allowed} of {sizes.get(key, 0)} agents of "
-                    f"{key[0]}/{key[1]} in {limit.budget.window_s:g} s, {taken} taken, "
+                    f"{key[0]}/{key[1]} in {limit.budget.window_s:g} s, {taken[key]} taken, "
                     f"{wanted[key]} asked"
                 )
     return ""
 
 
 def _taken(
-    budget: DisruptionBudget, key: tuple[str, str], here: Iterable[Disruption], now: datetime
-) -> int:
-    """Agents of a workload that were disturbed within a budget's window."""
+    budget: DisruptionBudget, here: Iterable[Disruption], now: datetime
+) -> Counter[tuple[str, str]]:
+    """Agents of each workload that were disturbed within a budget's window."""
     since = now - timedelta(seconds=budget.window_s)
-    return sum(
-        found.agents
-        for one in here
-        if since < one.at <= now and (not budget.reasons or one.reason in budget.reasons)
-        for found in map(parse_disturbed, one.disturbs)
-        if (found.network_id, found.workload) == key
-    )
+    taken: Counter[tuple[str, str]] = Counter()
+    for one in here:
+        if since < one.at <= now and (not budget.reasons or one.reason in budget.reasons):
+            for found in map(parse_disturbed, one.disturbs):
+                taken[found.network_id, found.workload] += found.agents
+    return taken

@@ -160,8 +160,9 @@ def _remove_idle(
     approval: Approval,
     again: Mapping[str, Judged],
 ) -> Removed:
+    # By region: one that an earlier call has stopped may have given its node back since.
     agent = ports.store.agent(chosen.subject)
-    here = ports.store.placements(node_id=agent.node_id) if agent and agent.node_id else []
+    here = [] if agent is None else ports.store.placements(region=agent.region)
     placed = next((one for one in here if one.agent_id == chosen.subject), None)
     if placed is None or not _was_stopped_by_us(placed):
         placed = _demand_free(again, chosen).placed

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from fleet.failover.decide import decide
+from fleet.failover.limits import withhold
 from fleet.failover.records import (
     Action,
     ActionKind,
@@ -123,7 +124,7 @@ class FailoverController:
                 for one in self._undone
                 if one.subject not in opened and not acts.carry_out(one).over
             ]
-        orders = []
+        orders, withheld = [], set[str]()
         for action in (*decision.actions, *given_up(evidence, decision)):
             forced = action.subject in evidence.directives.forced
             moves = action.kind in _ORDERS or (forced and action.kind is ActionKind.FENCE_NODE)
@@ -133,10 +134,13 @@ class FailoverController:
             if not done.over and action.kind in _ASKED_ONCE:
                 self._undone.append(action)  # else an incident would leave no record
             # A node's move that no journal tells of would be forgotten by the next leader's budget:
-            # it is not ordered, and asked for again after `move_retry_s`.
+            # it is not ordered, and asked for again after `move_retry_s`, within the limits then.
             if moves and (done.told or not action.subject.startswith("node/")):
                 order = self._order(action, forced=forced)
                 orders.append(name_step(store, evidence, order))
+            elif moves:
+                withheld.add(action.move_key)
+        self.state = withhold(self.state, withheld)
         acts.tell_waiting(decision.non_actions)
         if decision.controller is ControllerState.ACTIVE:
             return orders, [*acts.faults, *self._discovery.carry_out()]

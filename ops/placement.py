@@ -1,7 +1,7 @@
-"""Placing agents that wait for a node: what a run does after it has changed how many there are.
+"""Placing agents that wait for a node: what looks of the rescaler do when room has come back.
 
 `place_waiting` is the whole of it for one call; `resources.placing` holds the loop, because `up`
-and a cluster's own `scale` run it, too.
+and a cluster's own changes of scale run it, too.
 """
 
 from collections.abc import Collection
@@ -32,7 +32,7 @@ def place_waiting(
 ) -> PlacementOutcome:
     """Place agents that have no node: plan, compare-and-swap, plan anew for those that lost.
 
-    The call behind a change of scale::
+    Called so::
 
         outcome = place_waiting(
             store, alive_nodes(store, now), now=now, term=newest_term(store), cluster=cluster

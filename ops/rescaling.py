@@ -17,6 +17,7 @@ from fleet.ports.lake import Lake
 from fleet.ports.query_engine import QueryEngine
 from fleet.rescaling.brakes import Brakes, read_brakes
 from fleet.rescaling.declaration import RescalingDeclaration
+from fleet.rescaling.pods import waits_for_room
 from fleet.rescaling.policy import ScalingMode, WorkloadScaling
 from fleet.rescaling.scale_order import ScaleOrder, identity_of, order_of
 from fleet.rescaling.spec import AutoscalerSpec
@@ -45,6 +46,12 @@ LEASE_TTL_S = 30.0
 it is longer than that of the failover."""
 LEASE_RENEW_S = 10.0
 
+ROOM_RETRY_S = 60.0
+"""Between two plans for agents that wait for room, while none is seen to come back."""
+ROOM_REST = 20
+"""After such a plan at least so many times as long as it took: of 100,000 agents it takes 3 s."""
+STARTS_MAX = 1000
+"""Waiting agents that get a node by one look, the most important first."""
 OPEN_MAX = 1000
 """Open incidents that are looked through for regions that are being evacuated."""
 
@@ -91,6 +98,10 @@ class RescalingController:
         self._logged: dict[Key, Written] = {}
         self._bulk = BulkEngine(declaration.sample_age_max_s)
         self._starts: dict[Key, Starts] = {}
+        self._waits_for_room = False
+        """Some agent did, by the last look."""
+        self._room_planned = (float("-inf"), 0.0)
+        """When room was last looked for, by the monotonic clock, and how long that took."""
 
     def look(self) -> Look:
         """Decide for all workloads, and keep it.
@@ -106,9 +117,10 @@ class RescalingController:
         leadership = self._ports.leader.campaign()
         if not leadership.held:
             return Look(False, leadership.reason or f"{leadership.holder} leads")
-        store.release_ended()
+        self._give_room(now, came_back=bool(store.release_ended()))
         queries = MetricQueries(self._ports.engine, now)
         cases = self._cases(queries, now)
+        self._waits_for_room = any(map(_waits_for_room, cases))
         asking = Asking(
             read_ledger(store, [case.seen.agents for case in cases]),
             Prices(store, self._declaration.prices),
@@ -127,6 +139,28 @@ class RescalingController:
         orders, waiting = self._orders(found, allowed, leadership.term, now)
         problems = tuple(sorted({*queries.problems.values(), self._forecasts.problem} - {""}))
         return Look(True, "", decisions, orders, waiting, problems)
+
+    def _give_room(self, now: datetime, *, came_back: bool) -> None:
+        """Place agents that the last look saw waiting: nothing else may change for long.
+
+        At once when stopped agents have given room back; else, as nodes return and quotas are
+        raised, too, every `ROOM_RETRY_S`, since a plan reads the whole fleet.
+        """
+        clock, (ended_s, took_s) = self._ports.clock, self._room_planned
+        begun_s = clock.monotonic_s()
+        rest_s = max(ROOM_REST * took_s, 0.0 if came_back else ROOM_RETRY_S)
+        if not self._waits_for_room or begun_s - ended_s < rest_s:
+            return
+        # here, because it plans with NumPy, which nobody pays for who only reads definitions
+        from ops.placement import alive_nodes, newest_term, place_waiting
+
+        store = self._ports.store
+        outcome = place_waiting(
+            store, alive_nodes(store, now), now=now, term=newest_term(store), limit=STARTS_MAX
+        )
+        ended_s = clock.monotonic_s()
+        is_all = len(outcome.placed) < STARTS_MAX
+        self._room_planned = (ended_s if is_all else float("-inf"), ended_s - begun_s)
 
     def _decide(self, cases: Sequence[Case], asking: Asking) -> dict[Key, Outcome]:
         """All cases: in columns where Kubernetes' rules are all there is, else one by one.
@@ -152,10 +186,12 @@ class RescalingController:
                 apart.append(case.key)  # the quota is a rule beyond Kubernetes'
                 found[case.key] = decide_alone(case, asking)
                 continue
-            take_room(case.seen.agents, asking.ledger, more)
+            acts = case.scaling.mode is not ScalingMode.OBSERVE
+            if acts:  # what is only said takes room from nobody
+                take_room(case.seen.agents, asking.ledger, more)
             written = self._logged.get(case.key)
             known = self._bulk.known_words(answers, case, written, asking.now)
-            waits = bool(more) and case.scaling.mode is not ScalingMode.OBSERVE
+            waits = bool(more) and acts
             if waits or known is None or case.key in told_always:
                 before, decision = answers.before(case.key), answers.decision(case.key)
                 found[case.key] = settle(case, asking, before, decision)
@@ -279,6 +315,13 @@ def _by_priority(case: Case) -> tuple[int, Key]:
     """Who is asked first whether a quota has room."""
     wanted = case.seen.agents.wanted
     return (-wanted[0].agent.priority if wanted else 0, case.key)
+
+
+def _waits_for_room(case: Case) -> bool:
+    """Whether an agent waits for a node that it may be given: nobody has said to leave it alone."""
+    if case.brake or case.scaling.mode is ScalingMode.OBSERVE:
+        return False
+    return any(map(waits_for_room, case.seen.agents.not_ready))
 
 
 def _may_act(case: Case, pending: Pending | None) -> bool:

@@ -14,7 +14,6 @@ from fleet.errors import InvalidInputError
 from fleet.rescaling.decision import ReplicaDecision
 from fleet.rescaling.observation import AutoscalerState, WorkloadObservation
 from fleet.rescaling.pods import waiting_words
-from fleet.rescaling.policy import WorkloadScaling
 from fleet.rescaling.rollout_watch import remembering, watch_rollout
 from fleet.rescaling.spec import AutoscalerSpec
 from fleet.rescaling.standing import FOLD_S, LoggedDecision
@@ -231,13 +230,4 @@ def _is_candidate(case: Case) -> bool:
     if case.brake or case.hold is not None or not case.scaling.spec.metrics:
         return False
     wanted = case.seen.agents.wanted
-    return is_plain_wish(case.scaling) and not (wanted and wanted[0].agent.gpu_milli > 0)
-
-
-def is_plain_wish(wish: WorkloadScaling) -> bool:
-    """Whether no rule beyond Kubernetes' is wished."""
-    extras = (
-        wish.activation, wish.fallback, wish.predictive, wish.panic, wish.warm_pool,
-        wish.cost_ceiling,
-    )  # fmt: skip
-    return all(one is None for one in extras) and not wish.calendar and not wish.ignore_below
+    return case.scaling.is_plain and not (wanted and wanted[0].agent.gpu_milli > 0)

@@ -141,7 +141,7 @@ def settle(
 
 def as_before(case: Case, asking: Asking, state_json: str, logged: LoggedDecision) -> Outcome:
     """What comes of a decision that lets nothing be changed, when its words are known already."""
-    return _outcome(case, asking, state_json, None, logged)
+    return Outcome(_kept(case, asking, state_json, None), None, logged)
 
 
 def _held_by_hand(case: Case, hold: ScalingOrder, asking: Asking) -> Outcome:
@@ -164,11 +164,16 @@ def _outcome(
     pending: Pending | None,
     logged: LoggedDecision,
 ) -> Outcome:
-    """To be kept under the term; with a word on agents that are wanted and have no node."""
-    kept = case.standing._replace(
+    """With a word on agents that are wanted and have no node."""
+    kept = _kept(case, asking, state_json, pending)
+    return Outcome(kept, pending, with_waiting(logged, waiting_words(case.seen.agents)))
+
+
+def _kept(case: Case, asking: Asking, state_json: str, pending: Pending | None) -> PackedStanding:
+    """To be kept under the term."""
+    return case.standing._replace(
         state_json=state_json,
         pending_json=encode_pending(pending),
         decided_at=asking.now,
         term=asking.term,
     )
-    return Outcome(kept, pending, with_waiting(logged, waiting_words(case.seen.agents)))

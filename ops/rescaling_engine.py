@@ -13,7 +13,7 @@ from fleet.rescaling.engine import decide_scaling
 from fleet.rescaling.foresight import Forecast
 from fleet.rescaling.observation import AutoscalerState
 from fleet.rescaling.pods import WorkloadAgents
-from fleet.rescaling.policy import WorkloadScaling
+from fleet.rescaling.policy import ScalingMode, WorkloadScaling
 from fleet.rescaling.spec import ControllerOptions
 from fleet.rescaling.standing import ScaledAgent
 from fleet.scaling import REPLICAS_MAX
@@ -71,7 +71,7 @@ def ask_engine(
     rollout: Rollout | None,
     now: datetime,
 ) -> ReplicaDecision:
-    """The engine's decision; what it adds is taken from the quota.
+    """The engine's decision; what it adds is taken from the quota, if it may ever be added.
 
     Args:
         scaling: what is wished.
@@ -98,7 +98,8 @@ def ask_engine(
         options=ControllerOptions(scale_to_zero=scaling.activation is not None),
     )
     decision = decide_scaling(scaling, seen.observation, context, state, now)
-    take_room(seen.agents, ledger, decision.desired - seen.current)
+    if scaling.mode is not ScalingMode.OBSERVE:  # what is only said takes room from nobody
+        take_room(seen.agents, ledger, decision.desired - seen.current)
     return decision
 
 

@@ -42,8 +42,6 @@ NO_AGENTS = WorkloadAgents((), 0)
 
 Read = Callable[[MetricSpec], Reading]
 
-_RESOURCES = frozenset({MetricKind.RESOURCE, MetricKind.CONTAINER_RESOURCE})
-
 
 @dataclass(frozen=True)
 class Seen:
@@ -77,7 +75,7 @@ class Seen:
 def _is_reported(metric: MetricSpec) -> bool:
     """Whether nodes report a metric of each agent."""
     is_ours = metric.kind is MetricKind.RESOURCE or metric.container == CONTAINER
-    return metric.kind in _RESOURCES and is_ours and metric.name in {CPU, MEMORY}
+    return metric.kind.is_resource and is_ours and metric.name in {CPU, MEMORY}
 
 
 class MetricQueries:
@@ -159,7 +157,7 @@ def _reader(
                 "FailedGetContainerResourceMetric",
                 f"an agent is one container, `{CONTAINER}`; there is no `{metric.container}`",
             )
-        if metric.kind in _RESOURCES:
+        if metric.kind.is_resource:
             return resource_samples(metric.name, agents.wanted, fresh)
         try:
             names = [one.agent.agent_id for one in agents.wanted]

@@ -69,6 +69,11 @@ class Draft:
         """The moment, as names of incidents carry it."""
         return f"{self.evidence.at:%Y%m%dT%H%M%S}"
 
+    @cached_property
+    def withheld(self) -> frozenset[str]:
+        """Moves that an earlier tick has admitted and that could not be ordered then."""
+        return frozenset(note.key for note in self.moves if not note.ordered)
+
     @property
     def columns(self) -> NodeColumns:
         """All nodes."""

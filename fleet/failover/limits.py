@@ -7,13 +7,15 @@ because fencing is no limit but a state.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from fleet.failover.draft import Draft
 from fleet.failover.policy import FailoverPolicy, Mode, RegionMode
 from fleet.failover.records import (
     Action,
+    FailoverState,
     MoveNote,
     NodeMark,
     Reason,
@@ -52,15 +54,18 @@ def mode_limit(draft: Draft, action: Action, mode: Mode) -> Limit | None:
 def move_limit(draft: Draft, action: Action, mark: NodeMark, region: str) -> Limit | None:
     """The first limit that holds back moving (or fencing) one node; None when none does.
 
-    A move that is asked for again has paid its price already.
+    A move that is asked for again has paid its price already, if it was ordered then. Else the
+    region is looked at again; the cool-down is the one that it has begun itself.
     """
     paused = pause_limit(draft, action.subject)
     limit = paused or mode_limit(draft, action, draft.policy.node_mode_in(region))
     if limit is not None:
         return limit
-    if draft.is_forced(action.subject) or draft.is_approved(action) or action.attempt > 1:
+    if draft.is_forced(action.subject) or draft.is_approved(action):
         return None
-    return _partial_limit(draft, region) or _cool_down_limit(draft, mark)
+    if action.attempt == 1:
+        return _partial_limit(draft, region) or _cool_down_limit(draft, mark)
+    return _partial_limit(draft, region) if action.move_key in draft.withheld else None
 
 
 class MoveLimits:
@@ -72,13 +77,14 @@ class MoveLimits:
         directives = draft.evidence.directives
         self._named = bool(directives.forced or directives.approved)
         """People have named single nodes: each is asked for by itself."""
-        self._found: dict[tuple[str, float, bool], Limit | None] = {}
+        self._found: dict[tuple[str, float, bool, bool], Limit | None] = {}
 
     def limit(self, action: Action, mark: NodeMark, region: str) -> Limit | None:
         """The first limit that holds back moving (or fencing) one node; None when none does."""
         if self._named:
             return move_limit(self._draft, action, mark, region)
-        key = (region, mark.cool_until_s, action.attempt > 1)
+        withheld = action.move_key in self._draft.withheld
+        key = (region, mark.cool_until_s, action.attempt > 1, withheld)
         if key not in self._found:
             self._found[key] = move_limit(self._draft, action, mark, region)
         return self._found[key]
@@ -180,8 +186,12 @@ class MoveBudget:
         return self._blast_limit(action, spent, agents) or self._rate_limit(region, spent)
 
     def _is_counted(self, action: Action) -> bool:
-        """A further attempt of a move that the windows hold; in another incident it is new."""
-        return action.attempt > 1 and action.move_key in self._by_key
+        """A further attempt of a move that the windows hold; in another incident it is new.
+
+        Not of one that was never ordered: what others have moved since counts against it.
+        """
+        own = self._by_key.get(action.move_key)
+        return action.attempt > 1 and own is not None and own.ordered
 
     def _blast_limit(self, action: Action, spent: _Spent, agents: int) -> Limit | None:
         """At most so many agents in the window; the first move of a window is always free."""
@@ -290,3 +300,21 @@ class _Spent:
 def moves_kept(moves: tuple[MoveNote, ...], policy: FailoverPolicy, now_s: float) -> list[MoveNote]:
     """The moves that a window can still see, oldest first."""
     return [note for note in moves if now_s - note.at_s < policy.moves_window_s]
+
+
+def withhold(state: FailoverState, keys: Collection[str]) -> FailoverState:
+    """The state, in which these moves of its last tick are admitted and not ordered.
+
+    They count for others as before; asked for again, they are held against the limits anew.
+
+    Args:
+        state: as the decision has left it.
+        keys: `Action.move_key` of what the executor could not hand out.
+    """
+    if not keys:
+        return state
+    moves = tuple(
+        note._replace(ordered=False) if note.key in keys and note.at_s == state.tick_s else note
+        for note in state.moves
+    )
+    return replace(state, moves=moves)

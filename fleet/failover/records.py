@@ -248,6 +248,8 @@ class MoveNote(NamedTuple):
     evacuation: bool
     key: str = ""
     """`Action.move_key`: a move that is asked for again in its incident counts once."""
+    ordered: bool = True
+    """False: its order could not be handed out, so others may have moved before it does."""
 
 
 @dataclass(frozen=True, slots=True)

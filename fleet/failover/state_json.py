@@ -122,6 +122,14 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 
 
 def _move(row: list[Any]) -> MoveNote:
-    at_s, subject, region, agents, evacuation, *key = row
-    name = str(*key)  # absent in what an older version wrote
-    return MoveNote(float(at_s), str(subject), str(region), int(agents), bool(evacuation), name)
+    absent: list[Any] = ["", True][max(0, len(row) - 5) :]  # in what older versions wrote
+    at_s, subject, region, agents, evacuation, key, ordered = [*row, *absent]
+    return MoveNote(
+        float(at_s),
+        str(subject),
+        str(region),
+        int(agents),
+        bool(evacuation),
+        str(key),
+        bool(ordered),
+    )

@@ -18,12 +18,9 @@ from typing import NamedTuple
 from fleet.rescaling.memory import moment_in, moment_text, note, recall
 from fleet.rescaling.observation import MetricFault, PodSamples, WorkloadObservation
 from fleet.rescaling.policy import Activation
-from fleet.rescaling.spec import AutoscalerSpec, MetricKind
+from fleet.rescaling.spec import AutoscalerSpec
 
 RULE = "activation"
-OUTSIDE = frozenset({MetricKind.OBJECT, MetricKind.EXTERNAL})
-"""Kinds of metrics that are there without any pod."""
-_RESOURCES = frozenset({MetricKind.RESOURCE, MetricKind.CONTAINER_RESOURCE})
 
 
 class Work(NamedTuple):
@@ -68,12 +65,12 @@ def see_work(spec: AutoscalerSpec, seen: WorkloadObservation, policy: Activation
     quiet: list[str] = []
     unknown = ""
     for metric, reading in zip(spec.metrics, seen.readings, strict=True):
-        if not seen.spec_replicas and metric.kind not in OUTSIDE:
+        if not seen.spec_replicas and not metric.kind.is_outside:
             continue
         if isinstance(reading, MetricFault):
             unknown = f"{metric.name} cannot be had: {reading.message}"
             continue
-        if metric.kind in _RESOURCES:
+        if metric.kind.is_resource:
             continue
         total = _total(reading)
         compared = f"{metric.name} is {total / 1000:g}, threshold {policy.threshold_milli / 1000:g}"

@@ -31,8 +31,6 @@ from fleet.rescaling.observation import (
 from fleet.rescaling.readiness import MissingRequestError, requests_of
 from fleet.rescaling.spec import MetricKind, MetricSpec, TargetType
 
-OUTSIDE = frozenset({MetricKind.OBJECT, MetricKind.EXTERNAL})
-"""Metrics of which nothing is known pod by pod."""
 NO_REQUEST = INT64_MIN
 """A request that is missing."""
 PHASES = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
@@ -177,7 +175,7 @@ class Rows:
         self, index: int, metric: MetricSpec, reading: Reading, pods: Sequence[Pod]
     ) -> None:
         """The rows of one slot."""
-        requests = [] if metric.kind in OUTSIDE else _requests(metric, pods)
+        requests = [] if metric.kind.is_outside else _requests(metric, pods)
         self.add_slot(index, metric, reading, [pod.name for pod in pods], requests)
 
     def add_slot(
@@ -192,7 +190,7 @@ class Rows:
         if isinstance(reading, MetricFault):
             self.faults[len(self.offsets) - 1] = reading
             return
-        if metric.kind in OUTSIDE:
+        if metric.kind.is_outside:
             values = () if isinstance(reading, Mapping) else tuple(reading)
             several = metric.kind is MetricKind.OBJECT and len(values) > 1
             if isinstance(reading, Mapping) or several or not all(map(_is_int64, values)):

@@ -14,9 +14,7 @@ from fleet.rescaling.observation import (
     WorkloadObservation,
 )
 from fleet.rescaling.rates import record_change
-from fleet.rescaling.spec import AutoscalerSpec, ControllerOptions, MetricKind
-
-_OUTSIDE = frozenset({MetricKind.OBJECT, MetricKind.EXTERNAL})
+from fleet.rescaling.spec import AutoscalerSpec, ControllerOptions
 
 
 def reference_of(spec: AutoscalerSpec) -> str:
@@ -26,7 +24,7 @@ def reference_of(spec: AutoscalerSpec) -> str:
 
 def has_outside_metric(spec: AutoscalerSpec) -> bool:
     """Whether a metric exists that does not need pods."""
-    return any(metric.kind in _OUTSIDE for metric in spec.metrics)
+    return any(metric.kind.is_outside for metric in spec.metrics)
 
 
 @dataclass(slots=True)

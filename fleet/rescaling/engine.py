@@ -39,10 +39,8 @@ from fleet.rescaling.hpa_words import SCALED_TO_ZERO, SELECTOR_REASONS, zero
 from fleet.rescaling.observation import AutoscalerState, MetricFault, WorkloadObservation
 from fleet.rescaling.policy import Activation, WorkloadScaling
 from fleet.rescaling.readiness import count_ready
-from fleet.rescaling.spec import AutoscalerSpec, ControllerOptions, MetricKind
+from fleet.rescaling.spec import AutoscalerSpec, ControllerOptions
 from fleet.rescaling.start_times import start_lead_s
-
-_RESOURCES = frozenset({MetricKind.RESOURCE, MetricKind.CONTAINER_RESOURCE})
 
 
 def decide_scaling(
@@ -92,7 +90,8 @@ class _Reconcile:
     def decide(self) -> ReplicaDecision:
         """All steps."""
         wish, current = self.wish, self.seen.spec_replicas
-        quiet, work = self._quiet(), self._work()
+        work = self._work()
+        quiet = self._quiet(work)
         if current == 0 and self._is_manual(quiet):
             draft = self._draft(wish.spec, self.state, self.context.options)
             self._note_quiet(draft, Quiet(None, asleep=False))
@@ -114,16 +113,17 @@ class _Reconcile:
         return draft.finish()
 
     def _work(self) -> Work:
+        """Whether there is anything to do, as far as it can be seen."""
         if self.wish.activation is None:
             return Work(None, "")
         return see_work(self.wish.spec, self.seen, self.wish.activation)
 
-    def _quiet(self) -> Quiet:
+    def _quiet(self, work: Work) -> Quiet:
         """For how long there has been no work, up to now."""
         if self.wish.activation is None:
             return Quiet(None, asleep=False)
         before = recall_quiet(self.state.details, self.seen.spec_replicas)
-        if self._work().active is not False:
+        if work.active is not False:
             return Quiet(None, before.asleep)
         return Quiet(before.since or self.now, before.asleep)
 
@@ -222,7 +222,7 @@ class _Reconcile:
         asked = [
             proposal.replicas
             for metric, proposal in zip(self.wish.spec.metrics, draft.base.proposals, strict=False)
-            if proposal.replicas is not None and metric.kind not in _RESOURCES
+            if proposal.replicas is not None and not metric.kind.is_resource
         ]
         found = panic.decide_panic(
             policy,
@@ -265,7 +265,7 @@ class _Reconcile:
             outside = [
                 isinstance(reading, MetricFault)
                 for metric, reading in zip(metrics, seen.readings, strict=True)
-                if metric.kind in activation.OUTSIDE
+                if metric.kind.is_outside
             ]
             return [bool(outside) and all(outside)] * len(metrics)
         if draft.base.proposals:
@@ -302,7 +302,7 @@ class _Reconcile:
         least = 1
         pairs = zip(self.wish.spec.metrics, draft.base.proposals, strict=False)
         for metric, proposal in pairs:
-            if metric.kind in _RESOURCES:
+            if metric.kind.is_resource:
                 least = max(least, proposal.replicas or 0)
         if draft.base.proposals and max(one.replicas or 0 for one in draft.base.proposals) > least:
             allowed = max(draft.at_rate(least), 1)
@@ -335,21 +335,3 @@ def _with_down_window(
     own_s = behavior.scale_down.stabilization_window_s
     down = replace(behavior.scale_down, stabilization_window_s=max(own_s, window_s))
     return replace(spec, behavior=replace(behavior, scale_down=down)), options
-
-
-def is_plain(wish: WorkloadScaling, context: ScalingContext) -> bool:
-    """Whether nothing is wished or known beyond what Kubernetes' rule looks at.
-
-    `decide_replicas`, and in columns `decide_many`, then decide the same.
-    """
-    extras = (
-        wish.activation, wish.fallback, wish.predictive, wish.panic, wish.warm_pool,
-        wish.cost_ceiling, context.quota_room, context.rollout,
-    )  # fmt: skip
-    return (
-        all(one is None for one in extras)
-        and not wish.calendar
-        and not wish.ignore_below
-        and not context.is_gpu
-        and context.zero_is_manual is None
-    )

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from fleet.inventory import Agent, AgentPhase
+from fleet.placement.parking import may_be_tried_again
 from fleet.rescaling.observation import MetricFault, Pod, PodSample, PodSamples
 from fleet.rescaling.standing import ScaledAgent
 
@@ -166,3 +167,12 @@ def _used_milli(resource: str, agent: Agent) -> int | None:
     if resource == CPU:
         return None if agent.cpu_percent is None else round(agent.cpu_percent * 10)
     return None if agent.rss_bytes is None else agent.rss_bytes * 1000
+
+
+def waits_for_room(one: ScaledAgent) -> bool:
+    """Whether it is wanted, has no node, and a plan may find one: room and quotas come back."""
+    placed = one.placement
+    if placed is None:
+        return True
+    parked = placed.desired == "parked"
+    return may_be_tried_again(placed) if parked else not placed.node_id

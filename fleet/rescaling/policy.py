@@ -130,3 +130,16 @@ class WorkloadScaling:
     per_revision: bool = False
     """During a rollout each revision asks for its own pods: an average over old and new ones would
     hide that one of them is overloaded."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether no rule beyond Kubernetes' is wished.
+
+        Outside of rollouts, of agents without GPUs and within quotas, `decide_replicas`, and in
+        columns `decide_many`, then decide the same.
+        """
+        extras = (
+            self.activation, self.fallback, self.predictive, self.panic, self.warm_pool,
+            self.cost_ceiling,
+        )  # fmt: skip
+        return all(one is None for one in extras) and not self.calendar and not self.ignore_below

@@ -64,7 +64,6 @@ from fleet.rescaling.spec import (
 
 TOLERANCE = "tolerance"
 DIRECTION = "direction"
-_POD_KINDS = frozenset({MetricKind.RESOURCE, MetricKind.CONTAINER_RESOURCE, MetricKind.PODS})
 
 
 class Tolerance(NamedTuple):
@@ -148,7 +147,7 @@ def _proposal(asked: Asked, reading: Reading) -> Proposal:
         raise _InvalidMetricError(untargeted(metric))
     if isinstance(reading, MetricFault):
         raise _unobtainable(asked, reading.message)
-    if metric.kind in _POD_KINDS:
+    if not metric.kind.is_outside:
         if not isinstance(reading, Mapping):
             raise _wrong_reading(metric, reading, "samples by name of the pod")
         return _of_pods(asked, reading)

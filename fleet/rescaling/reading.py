@@ -18,12 +18,11 @@ from fleet.rescaling.documents import parsed_documents, shown
 from fleet.rescaling.fields import Fields, Problems, is_label, is_subdomain
 from fleet.rescaling.reading_behavior import read_behavior
 from fleet.rescaling.reading_metrics import read_metrics, read_reference
-from fleet.rescaling.spec import AutoscalerSpec, ControllerOptions, MetricKind
+from fleet.rescaling.spec import AutoscalerSpec, ControllerOptions
 
 API_VERSION = "autoscaling/v2"
 KIND = "HorizontalPodAutoscaler"
 _LISTS = frozenset({"List", f"{KIND}List"})
-_OUTSIDE = frozenset({MetricKind.OBJECT, MetricKind.EXTERNAL})
 _DEFAULTS = ControllerOptions()
 _META = (
     "generateName",
@@ -134,7 +133,7 @@ def _spec(spec: Fields, name: str, namespace: str, options: ControllerOptions) -
     kind, target = _target(spec)
     minimum, maximum = _limits(spec, options)
     metrics = read_metrics(spec)
-    if minimum == 0 and not any(metric.kind in _OUTSIDE for metric in metrics):
+    if minimum == 0 and not any(metric.kind.is_outside for metric in metrics):
         spec.refuse("metrics", "", "an Object or External metric, since minReplicas is 0")
     behavior = read_behavior(spec)
     spec.end()

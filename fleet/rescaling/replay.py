@@ -34,7 +34,7 @@ from fleet.rescaling.observation import (
     WorkloadObservation,
 )
 from fleet.rescaling.policy import WorkloadScaling
-from fleet.rescaling.spec import MetricKind, MetricSpec
+from fleet.rescaling.spec import MetricSpec
 
 FLAP_S = 600
 """A change that is turned around within ten minutes was for nothing."""
@@ -44,8 +44,6 @@ _CPU = "cpu"
 _REQUEST_MILLI = 1000
 _REQUESTS = {"agent": {_CPU: _REQUEST_MILLI}}
 _ROUNDING = 1e-9
-_RESOURCES = frozenset({MetricKind.RESOURCE, MetricKind.CONTAINER_RESOURCE})
-_OUTSIDE = frozenset({MetricKind.OBJECT, MetricKind.EXTERNAL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +193,7 @@ def _check_wish(wish: WorkloadScaling) -> None:
         allowed = f"{REPLICAS_MAX} or less in a replay"
         raise InvalidInputError(f"maxReplicas of {spec.name}", spec.max_replicas, allowed)
     for metric in spec.metrics:
-        if metric.kind in _RESOURCES and metric.name != _CPU:
+        if metric.kind.is_resource and metric.name != _CPU:
             hint = "Replay with cpu, or a metric of pods, an object or from outside."
             raise InvalidInputError(
                 f"metrics of {spec.name}", metric.name, "what follows load", hint=hint
@@ -255,9 +253,9 @@ class _Fleet:
         return WorkloadObservation(self.wanted, self.wanted, self._pods, readings)
 
     def _reading(self, metric: MetricSpec, load: float, capacity: float, now: datetime) -> Reading:
-        if metric.kind in _OUTSIDE:
+        if metric.kind.is_outside:
             return [_milli(load)]
-        if metric.kind in _RESOURCES:
+        if metric.kind.is_resource:
             share = min(load / (self.ready * capacity), 1.0) if self.ready else 0.0
             return self._samples(_milli(share * _REQUEST_MILLI / 1000), now)
         return self._samples(_milli(load / self.ready) if self.ready else 0, now)

@@ -15,7 +15,7 @@ from fleet.rescaling.context import Rollout
 from fleet.rescaling.decision import Proposal
 from fleet.rescaling.observation import MetricFault, Pod, Reading, WorkloadObservation
 from fleet.rescaling.proposals import Asked, propose, tolerance_of
-from fleet.rescaling.spec import AutoscalerSpec, ControllerOptions, MetricKind
+from fleet.rescaling.spec import AutoscalerSpec, ControllerOptions
 
 RULE = "rollout"
 REVISIONS_RULE = "revisions"
@@ -23,8 +23,6 @@ FREEZE_MAX_S = 600.0
 """A rollout that has not come to an end by then no longer holds a rise back.
 
 Source: Kubernetes' default of `progressDeadlineSeconds`."""
-
-_POD_KINDS = frozenset({MetricKind.RESOURCE, MetricKind.CONTAINER_RESOURCE, MetricKind.PODS})
 
 
 class Held(NamedTuple):
@@ -78,7 +76,7 @@ def hold_rise(
         return None
     outside, waiting = current, 0
     for metric, proposal, reading in zip(spec.metrics, proposals, seen.readings, strict=True):
-        if metric.kind not in _POD_KINDS:
+        if metric.kind.is_outside:
             outside = max(outside, proposal.replicas or 0)
         elif isinstance(reading, Mapping):
             waiting = max(waiting, sum(1 for pod in seen.pods if _waits(pod, reading)))
@@ -117,7 +115,7 @@ def asked_by_revisions(
     tolerance = tolerance_of(spec.behavior, options)
     most = 0
     for metric, reading in zip(spec.metrics, seen.readings, strict=True):
-        if metric.kind not in _POD_KINDS or not isinstance(reading, Mapping):
+        if metric.kind.is_outside or not isinstance(reading, Mapping):
             continue
         total = 0
         for pods in groups.values():

@@ -26,6 +26,16 @@ class MetricKind(StrEnum):
     EXTERNAL = "External"
     """A metric of something outside; several series are added up."""
 
+    @property
+    def is_outside(self) -> bool:
+        """Whether it is there without any pod, and says nothing of single ones."""
+        return self is MetricKind.OBJECT or self is MetricKind.EXTERNAL
+
+    @property
+    def is_resource(self) -> bool:
+        """Whether it is CPU or memory."""
+        return self is MetricKind.RESOURCE or self is MetricKind.CONTAINER_RESOURCE
+
 
 class TargetType(StrEnum):
     """What the target number means."""

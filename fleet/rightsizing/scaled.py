@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fleet.rescaling.policy import ScalingMode, WorkloadScaling
-from fleet.rescaling.spec import MetricKind, TargetType
-
-_RESOURCES = frozenset({MetricKind.RESOURCE, MetricKind.CONTAINER_RESOURCE})
+from fleet.rescaling.spec import TargetType
 
 
 def scaled_resources(scalings: Iterable[WorkloadScaling]) -> frozenset[tuple[str, str]]:
@@ -25,5 +23,5 @@ def scaled_resources(scalings: Iterable[WorkloadScaling]) -> frozenset[tuple[str
         for one in scalings
         if one.mode is not ScalingMode.OBSERVE
         for metric in one.spec.metrics
-        if metric.kind in _RESOURCES and metric.target_type is TargetType.UTILIZATION
+        if metric.kind.is_resource and metric.target_type is TargetType.UTILIZATION
     )

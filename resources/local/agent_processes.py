@@ -9,7 +9,6 @@ a slot's `alive` ends only with the zygote's word that the process has been reap
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 import signal
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +26,7 @@ from fleet.reconcile import (
     plan_reconcile,
 )
 from fleet.reports import AgentReport
+from resources.local.agent_alarms import AgentAlarms
 from resources.local.agent_directory import AgentDirectory
 from resources.local.agent_logs import last_line
 from resources.local.agent_page import AgentFigures, render_agents
@@ -83,11 +83,8 @@ class AgentProcesses:
         self._by_pid: dict[int, Slot] = {}
         self._by_ref: dict[int, Slot] = {}
         self._held = "the node has no lease yet"
-        self._tick_handle: asyncio.Handle | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarms = AgentAlarms(steady_now, self._act)
         self._pacer = StartPacer(self._spawn, self._is_up)
-        self._due: list[tuple[datetime, str]] = []
-        self._changed: set[str] = set()
         self._next_sample = 0
         self.restarts_total: dict[str, int] = {}
         """Restarts by workload since this supervisor started."""
@@ -115,14 +112,8 @@ class AgentProcesses:
 
     def tick(self) -> list[ReconcileAction]:
         """Plan and act for every agent of this node."""
-        self._changed.clear()
+        self._alarms.forget_soon()
         return self._act([*self._wanted, *(self._slots.keys() - self._wanted.keys())])
-
-    def _tick_changed(self) -> None:
-        """Plan and act for the agents that something has happened to, or that are due."""
-        self._tick_handle = None
-        changed, self._changed = self._changed, set()
-        self._act(changed)
 
     def _act(self, agent_ids: Iterable[str]) -> list[ReconcileAction]:
         """The next step of each of these agents; agents are planned independently."""
@@ -187,12 +178,6 @@ class AgentProcesses:
                 ends.append(slot.ended)
         for ended in ends:
             await ended.wait()
-
-    def _soon(self, agent_id: str) -> None:
-        """Tick once the events at hand are handled: a storm of exits costs one plan."""
-        self._changed.add(agent_id)
-        if self._tick_handle is None:
-            self._tick_handle = asyncio.get_running_loop().call_soon(self._tick_changed)
 
     # -- events ---------------------------------------------------------------------------------
 
@@ -349,7 +334,7 @@ class AgentProcesses:
 
     def _kill_after(self, slot: Slot, grace: timedelta) -> None:
         slot.kill_at = self._now() + grace
-        self._wake_at(slot.kill_at, slot.agent_id)
+        self._alarms.at(slot.kill_at, slot.agent_id)
 
     def _end(self, slot: Slot, code: int, cause: str) -> None:
         """Record the end of a process and decide what follows."""
@@ -360,7 +345,7 @@ class AgentProcesses:
             slot.ended.set()
             slot.ended = None
         agent_id, now = slot.agent_id, self._now()
-        self._soon(agent_id)
+        self._alarms.soon(agent_id)
         if stopping or self._held:
             slot.phase = AgentPhase.STOPPED
             held = self._held or slot.held
@@ -376,28 +361,9 @@ class AgentProcesses:
         if verdict.action == "restart":
             slot.phase = AgentPhase.BACKING_OFF
             slot.restart_at = now + timedelta(seconds=verdict.delay_s)
-            self._wake_at(slot.restart_at, agent_id)
+            self._alarms.at(slot.restart_at, agent_id)
         elif verdict.action == "complete":
             slot.phase = AgentPhase.COMPLETED
         else:
             slot.phase = AgentPhase.FAILED
             self._on_failed(agent_id, slot.reason)
-
-    def _wake_at(self, due: datetime, agent_id: str) -> None:
-        """Tick for this agent at that moment; a needless tick does no harm."""
-        heapq.heappush(self._due, (due, agent_id))
-        if self._due[0] == (due, agent_id):
-            self._set_timer()
-
-    def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        delay_s = max(0.0, (self._due[0][0] - self._now()).total_seconds())
-        self._timer = asyncio.get_running_loop().call_later(delay_s + 0.001, self._wake)
-
-    def _wake(self) -> None:
-        self._timer, now = None, self._now()
-        while self._due and self._due[0][0] <= now:
-            self._soon(heapq.heappop(self._due)[1])
-        if self._due:
-            self._set_timer()

@@ -29,6 +29,7 @@ from fleet.placement.quotas import LimitRange, NetworkLimits, ResourceQuota, Res
 from fleet.placement.requests import PlacementRules
 from fleet.reports import AgentDeclaration, NodeDeclaration
 from fleet.workload_budgets import WorkloadBudget
+from tests.examples import examples
 
 NOW = datetime(2026, 3, 4, 10, 30, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=30)
@@ -388,7 +389,7 @@ def ruled_fleets(draw: st.DrawFn) -> tuple[list[NodeLoad], FitTerms]:
     return loads, FitTerms(rules, limits, {"net": used} if limits else {})
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(fleet=ruled_fleets())
 def test_the_placer_itself_finds_a_place_for_everybody_who_would_be_moved(
     fleet: tuple[list[NodeLoad], FitTerms],

@@ -211,10 +211,16 @@ def test_an_agent_that_is_placed_anew_at_that_moment_goes_on(world: World) -> No
     assert world.store.scaling_orders() == []
 
 
-def test_a_call_that_died_between_the_stop_and_the_number_is_made_again(world: World) -> None:
-    """The agent is not idle but stopped by then: what is due is the number, once."""
+@pytest.mark.parametrize("released", [False, True])
+def test_a_call_that_died_between_the_stop_and_the_number_is_made_again(
+    world: World, released: bool
+) -> None:
+    """The agent is not idle but stopped by then, and may have left its node: the number is due."""
     remove_left_behind(world.ports(scaled="work"), world.idle[0], ANN)  # as far as it came
     approved, world.idle = world.idle[0], []
+    if released:
+        world.clock.advance(3600)  # its node is silent
+        assert [one.node_id for one in world.store.release_ended()] == [""]
     remove_left_behind(world.ports(), approved, ANN)
     (order,) = world.store.scaling_orders()
     assert order.replicas == 3

@@ -17,14 +17,21 @@ from fleet.incidents import IncidentKind, IncidentOpening
 from fleet.leases import RESCALING_LEASE
 from fleet.placement.quotas import NetworkLimits, ResourceQuota
 from fleet.reports import AgentDeclaration
-from fleet.rescaling.policy import CalendarWindow, CostCeiling, ScalingMode, WorkloadScaling
+from fleet.rescaling.policy import (
+    CalendarWindow,
+    CostCeiling,
+    Fallback,
+    ScalingMode,
+    WorkloadScaling,
+)
 from fleet.rescaling.scale_order import batch_key
 from fleet.rescaling.spec import AutoscalerSpec, MetricKind, MetricSpec, TargetType
 from fleet.rescaling.standing import APPROVAL, HOLD, LoggedDecision, ScalingOrder
 from ops.placement import place_waiting
+from ops.rescaling import ROOM_RETRY_S
 from ops.rescaling_run import recheck, scale, wait_ready
 from tests.ops.failover_world import CrashedError
-from tests.ops.scaling_world import FAST, ScalingWorld, scaling
+from tests.ops.scaling_world import FAST, QUEUE, ScalingWorld, scaling
 
 
 class CrashingCalls:
@@ -331,6 +338,22 @@ def test_a_quota_bounds_what_is_asked_for() -> None:
     assert len(world.wanted()) == 3
 
 
+def test_a_workload_that_is_only_observed_takes_no_room_from_others() -> None:
+    """It is asked first by its name, and would have had all that the quota leaves."""
+    spec = AutoscalerSpec("all", (QUEUE,), 1, 6, FAST)
+    fallback = Fallback(9, 1)
+    for extra in ({}, {"fallback": fallback}):  # in columns, and one by one
+        seen_only = WorkloadScaling("all", spec, ScalingMode.OBSERVE, **extra)  # type: ignore[arg-type]
+        world = ScalingWorld(seen_only, scaling())
+        world.store.declare_network_limits([NetworkLimits("net", ResourceQuota(agents=4))])
+        world.store.declare_agents([AgentDeclaration("all-1", "net", "all", "eu", 100, 1)])
+        place_waiting(world.store, ["eu-1", "eu-2"], now=world.clock.now(), term=0)
+        world.beat()
+        world.queue(60)
+        decided = {one.workload: one.desired for one in world.controller().look().decisions}
+        assert decided == {"all": 2, "chat": 3}, "one more of either"
+
+
 def test_room_and_quota_of_agents_that_have_ended_are_free_for_others() -> None:
     """Until its process has ended a stopped agent counts, and comes back first; not after it."""
     world = ScalingWorld()
@@ -355,8 +378,11 @@ def test_room_and_quota_of_agents_that_have_ended_are_free_for_others() -> None:
     assert back.reason == "back on eu-2, where it was"
 
 
-def test_who_comes_back_and_finds_no_room_is_parked_and_the_decision_says_so() -> None:
+def test_who_comes_back_and_finds_no_room_is_parked_and_the_decision_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Somebody else has taken the place meanwhile; nobody is squeezed in, none is forgotten."""
+    monkeypatch.setattr("ops.rescaling.TOLD_ALWAYS", 0)
     world = ScalingWorld(cpu_milli=100)
     controller = world.controller()
     placed = world.store.placements()[1]
@@ -375,9 +401,35 @@ def test_who_comes_back_and_finds_no_room_is_parked_and_the_decision_says_so() -
     assert "1 of 2 have no node: parked: no node of eu has room" in told.reason
     (kept,) = world.store.scaling_decisions(limit=1)
     assert kept.reason == told.reason, "written down at once, not five minutes later"
+    for _ in range(3):
+        world.pass_time(15)
+        world.queue(20)
+        (again,) = controller.look().decisions
+        assert again.reason == told.reason, "said once, however often"
     world.store.retire_agents(["other"])
+    world.pass_time(ROOM_RETRY_S)
+    controller.look()
+    assert world.store.placements()[1].node_id == "eu-2", "room came back, and nothing else did"
+
+
+def test_room_that_is_given_back_is_given_to_who_waits_by_the_same_look() -> None:
+    """The count of neither changes any more, so no run would place the one that waits."""
+    spec = AutoscalerSpec("batch", (QUEUE,), 1, 6, FAST)
+    batch = WorkloadScaling("batch", spec, ScalingMode.AUTO)
+    world = ScalingWorld(scaling(ScalingMode.AUTO), batch, cpu_milli=100)
+    controller = world.controller()
+    world.store.declare_agents([AgentDeclaration("other", "net", "batch", "eu", 100, 1)])
     place_waiting(world.store, ["eu-1", "eu-2"], now=world.clock.now(), term=0)
-    assert world.store.placements()[1].node_id == "eu-2"
+    controller.look()
+    placed = world.store.placements()[0]
+    world.lingering.add(placed.agent_id)
+    world.store.place_agents([placed._replace(desired="stopped", reason="scaled to 1 in eu")])
+    for ended in (False, True):
+        world.pass_time(5)
+        controller.look()
+        other = world.store.placements()[2]
+        assert (other.agent_id, other.node_id) == ("other", "eu-1" if ended else "")
+        world.lingering.clear()
 
 
 def test_a_release_between_plan_and_commit_costs_no_agent() -> None:

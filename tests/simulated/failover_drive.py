@@ -473,7 +473,10 @@ class FailoverDrive:
             if action.attempt == 1 or key not in self._decided_s:
                 self._decided_s[key] = self.now_s
             known = key in self._moves and action.attempt > 1
-            if known or (action.incident, name) not in handed_out:
+            if known:
+                continue
+            if (action.incident, name) not in handed_out:
+                del self._decided_s[key]  # what is not ordered is decided again
                 continue
             by_hand = action.subject in orders.forced or action.approval_keys & orders.approved
             self._check_move(action, by_hand=bool(by_hand))

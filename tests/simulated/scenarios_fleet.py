@@ -278,6 +278,28 @@ _CONTROLLER = (
         never=("frozen:c1", "parked:"),
     ),
     Scenario(
+        "blast_radius_of_what_was_never_ordered",
+        "A move is admitted, but cannot be written down and so is not ordered; then a person gives "
+        "up two nodes. Asked for again it waits until the first of these has left the window.",
+        (
+            (8, "away c1/writes"),
+            (10, VANISH),
+            (20, "back c1/writes"),
+            (25, "force node/ap-1"),
+            (30, "force node/ap-2"),
+        ),
+        800,
+        not_before={"left:eu-1": 625},
+        at_latest={
+            "left:ap-1": 45,
+            "left:ap-2": 50,
+            "not:blast_radius:eu-1": 145,
+            "left:eu-1": 645,
+            "end_incident:eu-1": 665,
+        },
+        never=("frozen:c1", "parked:"),
+    ),
+    Scenario(
         "sleeping_leader",
         "The leader sleeps with an order in its head; its successor acts, the sleeper wakes up.",
         ((0, "controller c2 join"), (60, KILL), (100, "controller c1 sleep 200")),

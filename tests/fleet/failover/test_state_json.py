@@ -57,7 +57,16 @@ states = st.builds(
         lambda marks: {mark.region: mark for mark in marks}
     ),
     moves=st.lists(
-        st.builds(MoveNote, moments, names, names, st.integers(0, 10**6), st.booleans()),
+        st.builds(
+            MoveNote,
+            moments,
+            names,
+            names,
+            st.integers(0, 10**6),
+            st.booleans(),
+            names,
+            st.booleans(),
+        ),
         max_size=4,
     ).map(tuple),
     parked=st.dictionaries(names, moments),

@@ -20,6 +20,7 @@ from fleet.rescaling.calendar import (
     zone_of,
 )
 from fleet.rescaling.policy import CalendarWindow
+from tests.examples import examples
 
 OFFICE = CalendarWindow("office", "0 8 * * MON-FRI", "0 18 * * MON-FRI", "Europe/Berlin", 5)
 
@@ -173,7 +174,7 @@ def test_of_several_windows_the_highest_floor_and_the_highest_maximum_count() ->
     assert calendar_limits((OFFICE, sale), 30, utc("2026-11-28 12:00")) == (0, None, "")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_occurrences_are_those_that_a_walk_over_all_minutes_finds(seed: int) -> None:
     """The twin looks at each minute's wall clock, for three days around a change of the clocks."""

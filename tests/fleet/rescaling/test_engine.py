@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fleet.errors import InvalidInputError
 from fleet.rescaling.context import Rollout, ScalingContext
 from fleet.rescaling.decision import Proposal, ReplicaDecision
-from fleet.rescaling.engine import decide_scaling, is_plain
+from fleet.rescaling.engine import decide_scaling
 from fleet.rescaling.foresight import HOURS, Forecast
 from fleet.rescaling.hpa import decide_replicas
 from fleet.rescaling.ignore_small import wished_change
@@ -42,6 +42,7 @@ from fleet.rescaling.spec import (
     ScalingRules,
     TargetType,
 )
+from tests.examples import examples
 from tests.fleet.rescaling.draw import draw_observation, draw_spec, draw_state
 from tests.fleet.rescaling.workloads import CPU, NOW, QUEUE, autoscaler, busy, later, pod, seen
 
@@ -83,7 +84,7 @@ def wish(**rules: object) -> WorkloadScaling:
 # -- Kubernetes' rule -----------------------------------------------------------------------------
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(seed=st.integers(0, 2**32), zero=st.booleans())
 def test_without_extras_the_decision_is_that_of_kubernetes(seed: int, zero: bool) -> None:
     """Every field is equal, over three reconciles of any workload, fault and state."""
@@ -91,7 +92,7 @@ def test_without_extras_the_decision_is_that_of_kubernetes(seed: int, zero: bool
     spec, state = draw_spec(rng), draw_state(rng)
     context = ScalingContext(options=ControllerOptions(scale_to_zero=zero))
     plain = WorkloadScaling("web", spec)
-    assert is_plain(plain, context)
+    assert plain.is_plain
     for step in range(3):
         now = later(15 * step)
         observation = draw_observation(rng, spec, rng.randrange(12), now)
@@ -182,7 +183,7 @@ def test_a_zero_that_somebody_else_has_made_stays() -> None:
     assert decide_scaling(rules, seen(0, [90_000]), told, state, later(15)).desired > 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_an_error_never_scales_to_zero(seed: int) -> None:
     """Whatever is wished: with a metric missing the last replica stays."""
@@ -589,7 +590,7 @@ def _drawn(rng: Random) -> WorkloadScaling:
     return WorkloadScaling("web", spec, **rules)  # type: ignore[arg-type]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_every_count_is_within_the_limits_and_every_step_is_told(seed: int) -> None:
     """Over 30 looks with any load and faults: never above the maximum, rules lead to the count."""
@@ -613,7 +614,7 @@ def test_every_count_is_within_the_limits_and_every_step_is_told(seed: int) -> N
         state, replicas = decision.state, decision.desired
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(seed=st.integers(0, 2**32), load=st.one_of(st.none(), st.integers(0, 400)))
 def test_under_constant_load_the_count_comes_to_rest(seed: int, load: int | None) -> None:
     """Also without any metric: after an hour nothing changes, with one turn on the way at most."""

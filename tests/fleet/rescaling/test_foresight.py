@@ -12,6 +12,7 @@ from fleet.errors import InvalidInputError
 from fleet.rescaling.foresight import HOURS, LoadHistory, forecast, predicted_floor
 from fleet.rescaling.policy import PredictiveFloor
 from fleet.rescaling.start_times import start_lead_s
+from tests.examples import examples
 from tests.fleet.rescaling.workloads import NOW, later
 
 POLICY = PredictiveFloor()
@@ -135,7 +136,7 @@ def test_a_history_that_cannot_be_is_refused(broken: LoadHistory, field: str) ->
         forecast(broken, POLICY, MONDAY)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.lists(st.floats(0, 50), min_size=5, max_size=5), st.floats(0.05, 1))
 def test_a_floor_is_one_of_the_past_needs_rounded_up(needs: list[float], quantile: float) -> None:
     """It never invents a need, and never says more than the highest of the weeks looked at."""

@@ -15,6 +15,7 @@ from fleet.rescaling.hpa import decide_replicas
 from fleet.rescaling.observation import AutoscalerState
 from fleet.rescaling.reading_behavior import DEFAULT_DOWN, DEFAULT_UP
 from fleet.rescaling.spec import AutoscalerSpec, Behavior
+from tests.examples import examples
 from tests.fleet.rescaling.draw import draw_observation, draw_spec, draw_state
 from tests.fleet.rescaling.workloads import CPU, NOW, autoscaler, busy, later
 
@@ -28,7 +29,7 @@ def _decided(rng: Random) -> tuple[AutoscalerSpec, ReplicaDecision]:
     return spec, decide_replicas(spec, observation, draw_state(rng), NOW)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(seed=_SEEDS)
 def test_a_change_stays_within_the_limits(seed: int) -> None:
     """Whoever changes the count changes it to something between minimum and maximum."""
@@ -38,7 +39,7 @@ def test_a_change_stays_within_the_limits(seed: int) -> None:
         assert spec.min_replicas <= decision.desired <= spec.max_replicas
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(seed=_SEEDS)
 def test_every_decision_is_explained(seed: int) -> None:
     """The rules lead from the current count to the desired one, also where nothing changes."""
@@ -51,7 +52,7 @@ def test_every_decision_is_explained(seed: int) -> None:
     assert all(one.after == other.before for one, other in pairwise(decision.rules))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(seed=_SEEDS)
 def test_the_order_of_pods_and_samples_does_not_matter(seed: int) -> None:
     """Shuffled pods and samples give the same decision, to the word."""
@@ -73,7 +74,7 @@ def test_the_order_of_pods_and_samples_does_not_matter(seed: int) -> None:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     replicas=st.integers(1, 50),
     loads=st.tuples(st.integers(0, 3000), st.integers(0, 3000)),
@@ -92,7 +93,7 @@ def test_more_load_never_asks_for_fewer_replicas(
     assert low <= high
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(
     total=st.integers(100, 40_000),
     start=st.integers(1, 60),

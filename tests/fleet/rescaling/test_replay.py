@@ -22,6 +22,7 @@ from fleet.rescaling.replay import (
     smallest_static,
 )
 from fleet.rescaling.spec import MetricKind, MetricSpec, TargetType
+from tests.examples import examples
 from tests.fleet.rescaling.workloads import CPU, NOW, QUEUE, REQUESTS, autoscaler
 
 SESSIONS = MetricSpec(MetricKind.PODS, "sessions", TargetType.AVERAGE_VALUE, 10_000)
@@ -94,7 +95,7 @@ def test_nobody_there_is_an_endless_wait_only_while_there_is_work() -> None:
     assert (none.wait_s, none.violated_s) == (inf, 15)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=30), st.booleans())
 def test_a_fleet_for_the_peak_is_never_short_and_the_smallest_is_the_smallest(
     load: list[float], queues: bool

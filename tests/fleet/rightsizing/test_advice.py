@@ -30,6 +30,7 @@ from fleet.rightsizing.histograms import DecayingHistograms
 from fleet.rightsizing.kills import distinct_kills, find_kills, kill_columns
 from fleet.rightsizing.records import Allocation, Resource, RightsizingPolicy, Verdict
 from fleet.rightsizing.scaled import scaled_resources
+from tests.examples import examples
 from tests.fleet.inventory_records import NOW, an_agent
 from tests.fleet.rightsizing.vpa_twin import (
     DAY_MS,
@@ -53,7 +54,7 @@ def one_estimate(cores: float, confidence: float, policy: RightsizingPolicy) -> 
     return tuple(int(column[0]) for column in found)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.floats(0.0001, 900).filter(TWIN.clear), st.sampled_from([0.0, 0.00625, 0.5, 1.0, 7.0]))
 def test_amounts_are_those_of_the_source(cores: float, confidence: float) -> None:
     """Oracle: percentile, margin and confidence one after another, cut off after each."""
@@ -216,7 +217,7 @@ def test_advice_is_tested_on_what_it_was_not_made_from() -> None:
     assert short == [None, None, None]
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.integers(0, 5000), st.integers(1, 50), st.integers(0, 20_000))
 def test_a_verdict_follows_from_the_bounds(allocated: int, agents: int, target: int) -> None:
     """Below the lower bound it grows, above the upper one it shrinks, between them it stays."""

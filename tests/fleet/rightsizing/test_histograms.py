@@ -11,6 +11,7 @@ from fleet.errors import InvalidInputError
 from fleet.rightsizing.buckets import CPU_BUCKETS, MEMORY_BUCKETS, Buckets
 from fleet.rightsizing.histograms import DecayingHistograms
 from fleet.rightsizing.memory_peaks import Kills, daily_peaks, raise_for_kills
+from tests.examples import examples
 from tests.fleet.rightsizing.vpa_twin import DAY_MS, TwinBuckets, TwinHistogram, twin_peaks
 
 START_MS = 1_767_225_600_000 + 17 * 3_600_000 + 123
@@ -73,7 +74,7 @@ def filled(
     return ours, twins
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(histories(), st.integers(0, 30))
 def test_percentiles_are_those_of_the_source_to_the_bit(
     samples: list[tuple[int, float, float, int]], cut: int
@@ -85,7 +86,7 @@ def test_percentiles_are_those_of_the_source_to_the_bit(
         assert ours.percentile(share).tolist() == pytest.approx(theirs, rel=1e-12, abs=0)
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(histories(span_half_lives=400))
 def test_over_hundreds_of_half_lives_only_the_newest_count(
     samples: list[tuple[int, float, float, int]],
@@ -126,7 +127,7 @@ def test_what_is_no_reading_is_refused_and_nothing_is_added(wrong: float) -> Non
         Buckets(10.0, 0.0)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(
     st.lists(
         st.tuples(st.integers(0, 2), st.integers(0, 4 * DAY_MS), st.integers(1, 2**40).map(float)),

@@ -36,6 +36,19 @@ class Zygote:
         self.signals.append((pid, number))
 
 
+def held_processes(clock: ManualClock, zygote: Zygote, log_dir: Path) -> AgentProcesses:
+    """Of a node that has no lease yet."""
+    return AgentProcesses(
+        zygote,  # type: ignore[arg-type]
+        AgentDirectory(clock),
+        environment={},
+        log_dir=log_dir,
+        stop_grace_s=5.0,
+        steady_now=clock.now,
+        on_failed=lambda *_: None,
+    )
+
+
 @pytest.mark.parametrize("ends_late", [False, True])
 def test_an_agent_that_ends_after_the_lease_is_back_starts_again(
     tmp_path: Path, *, ends_late: bool
@@ -44,28 +57,18 @@ def test_an_agent_that_ends_after_the_lease_is_back_starts_again(
 
     async def scenario() -> None:
         clock, zygote = ManualClock(), Zygote()
-        processes = AgentProcesses(
-            zygote,  # type: ignore[arg-type]
-            AgentDirectory(clock),
-            environment={},
-            log_dir=tmp_path,
-            stop_grace_s=5.0,
-            steady_now=clock.now,
-            on_failed=lambda *_: None,
-        )
+        processes = held_processes(clock, zygote, tmp_path)
         placed = Placement("a", "net", "w", "n1", "eu", 1, 0, "running", "", clock.now())
         processes.release()
         processes.reconcile([placed], [shell("w", "true")])
-        await asyncio.sleep(0.05)
         processes.handle({"event": "started", "ref": 1, "pid": 11})
         processes.hold("the lease is lost")
         assert (11, signal.SIGTERM) in zygote.signals
         if ends_late:
             processes.release()
         processes.handle({"event": "exited", "pid": 11, "code": -signal.SIGTERM})
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)  # a turn of the loop, in which the end is acted on
         processes.release()
-        await asyncio.sleep(0.05)
         assert zygote.spawned == 2
 
     asyncio.run(scenario())
@@ -76,15 +79,7 @@ def test_the_end_of_a_stopped_agent_is_reported_under_the_order_to_stop(tmp_path
 
     async def scenario() -> None:
         clock, zygote = ManualClock(), Zygote()
-        processes = AgentProcesses(
-            zygote,  # type: ignore[arg-type]
-            AgentDirectory(clock),
-            environment={},
-            log_dir=tmp_path,
-            stop_grace_s=5.0,
-            steady_now=clock.now,
-            on_failed=lambda *_: None,
-        )
+        processes = held_processes(clock, zygote, tmp_path)
         placed = Placement("a", "net", "w", "n1", "eu", 1, 0, "running", "", clock.now())
         other = placed._replace(agent_id="b", epoch=4, desired="stopped", reason="scaled to 1")
         work = [shell("w", "true")]
@@ -95,7 +90,6 @@ def test_the_end_of_a_stopped_agent_is_reported_under_the_order_to_stop(tmp_path
         ended = ("b", 4, AgentPhase.STOPPED)
         processes.release()
         processes.reconcile([placed, other], work)
-        await asyncio.sleep(0.05)
         processes.handle({"event": "started", "ref": 1, "pid": 11})
         assert told() == [("a", 1, AgentPhase.RUNNING), ended]
         stopped = placed._replace(epoch=2, desired="stopped")
@@ -104,7 +98,7 @@ def test_the_end_of_a_stopped_agent_is_reported_under_the_order_to_stop(tmp_path
         assert told() == [("a", 1, AgentPhase.RUNNING), ended], "its process may still work"
         processes.handle({"event": "exited", "pid": 11, "code": -signal.SIGTERM})
         assert told() == [("a", 2, AgentPhase.STOPPED), ended]
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)  # a turn of the loop, in which the end is acted on
         processes.reconcile([], work)
         assert told() == []
 
