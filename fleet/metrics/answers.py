@@ -320,10 +320,10 @@ def window_bounds(
     if not rows or not len(ends_ms):
         nothing = np.zeros(series * len(ends_ms), np.int64)
         return nothing, nothing
-    base = min(int(np.min(row_ends_ms)), int(np.min(starts_ms)))
-    top = max(int(np.max(row_ends_ms)), int(np.max(ends_ms)))
-    if len(ends_ms) == 1 and base >= int(starts_ms[0]) and top <= int(ends_ms[0]):
+    lowest, highest = int(np.min(row_ends_ms)), int(np.max(row_ends_ms))
+    if len(ends_ms) == 1 and lowest > int(starts_ms[0]) and highest <= int(ends_ms[0]):
         return offsets[:-1], offsets[1:]
+    base, top = min(lowest, int(np.min(starts_ms))), max(highest, int(np.max(ends_ms)))
     # one ordered key for (series, time), so that one search answers for every series and step
     span = top - base + 1
     of_series = np.arange(series, dtype=np.int64) * span

@@ -7,7 +7,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fleet.metrics.answers import Windows, runs_of_records, runs_of_samples
@@ -48,6 +48,7 @@ def same(one: float, other: float, tolerance: float = 0.0) -> bool:
 
 
 @given(points=series, ends=ends, length=st.integers(1, 12))
+@example(points=[{10: 0.0}], ends=[2], length=1)  # a sample at the start is not of the window
 def test_records_and_samples_give_the_same_windows(
     points: list[dict[int, float]], ends: list[int], length: int
 ) -> None:
