@@ -1,5 +1,7 @@
 """When the overview of the fleet is taken: once a minute, from what the collector has committed."""
 
+from typing import Any
+
 import dagster as dg
 
 from assets.metrics import OVERVIEW
@@ -37,12 +39,17 @@ def build_overview_sensor(*, running: bool) -> dg.SensorDefinition:
 
         at_ms = int(clock.now().timestamp() * 1000)
         try:
-            numbers = fleet_overview(PromqlEngine(metric_store), at_ms)
+            found = fleet_overview(PromqlEngine(metric_store), at_ms)
         except StateroomError as error:
             return dg.SkipReason(f"tried again at the next look: {error}")
-        if not numbers:
-            return dg.SkipReason("nothing was measured within the last five minutes")
-        event = dg.AssetMaterialization(OVERVIEW, metadata=number_evidence(numbers))
+        left_out = "\n".join(f"{name}: {why}" for name, why in found.left_out.items())
+        if not found.numbers:
+            nothing = "nothing was measured within the last five minutes"
+            return dg.SkipReason(left_out or nothing)
+        metadata: dict[str, Any] = {**number_evidence(found.numbers)}
+        if left_out:
+            metadata["left out"] = left_out
+        event = dg.AssetMaterialization(OVERVIEW, metadata=metadata)
         return dg.SensorResult(asset_events=[event])
 
     return fleet_overview_sensor

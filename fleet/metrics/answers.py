@@ -2,8 +2,8 @@
 
 A raw sample is a record of one sample, so that one code path answers from raw samples and from
 rollups, whatever their level. Counters are exact: rate, increase, delta, resets, changes, count,
-first, last, min and max come out equal bit by bit, as long as the sums of values before resets are
-(whole numbers below 2^53 are).
+first, last, min and max come out equal bit by bit, as long as no bucket holds several resets whose
+values add up with rounding (whole numbers below 2^53 never do).
 """
 
 from __future__ import annotations
@@ -63,6 +63,21 @@ class Runs:
         fell = np.zeros(len(self.first), np.bool_)
         np.less(self.first[1:], self.last[:-1], out=fell[1:])
         return fell
+
+    @cached_property
+    def before_resets(self) -> tuple[Int64Array, FloatArray]:
+        """Where there are resets, ascending, and the values right before them.
+
+        Place 2 i is the step into row i, from whatever row lies before it; 2 i + 1 is inside of it.
+        """
+        steps = np.flatnonzero(self.fell)
+        values = self.last[steps - 1]
+        if self.reset_sum is None:
+            return 2 * steps, values
+        inside = np.flatnonzero(self.reset_sum != 0)
+        places = np.concatenate([2 * steps, 2 * inside + 1])
+        order = np.argsort(places)
+        return places[order], np.concatenate([values, self.reset_sum[inside]])[order]
 
     @cached_property
     def moved(self) -> BoolArray:
@@ -215,18 +230,21 @@ class Windows:
         return self._reduce(np.fmax, self.runs.maximum)
 
     @cached_property
-    def reset_sum(self) -> FloatArray:
-        """Sum of the values right before each reset."""
-        runs = self.runs
-        found = np.zeros(len(self.low))
-        if runs.fell.any():
-            before = np.zeros(len(runs.last))
-            before[1:] = np.where(runs.fell[1:], runs.last[:-1], 0.0)
-            several = np.flatnonzero(self.high - self.low > 1)
-            low, high = self.low[several] + 1, self.high[several]
-            found[several] = reduce_between(np.add, before, low, high)
-        if runs.reset_sum is not None:
-            found += self._reduce(np.add, runs.reset_sum)
+    def risen(self) -> FloatArray:
+        """What a counter has counted: last less first, then each value right before a reset.
+
+        Added in the order of time, as Prometheus adds them: else the last bits would differ. Of a
+        record that holds several resets their sum is added.
+        """
+        found = self.last - self.first
+        places, added = self.runs.before_resets
+        # the step into the first row is not part of the window, what that row holds inside is
+        low = np.searchsorted(places, 2 * self.low + 1)
+        counts = np.searchsorted(places, 2 * self.high) - low
+        order = np.argsort(-counts, kind="stable")
+        for position in range(int(np.max(counts, initial=0))):
+            order = order[: np.searchsorted(-counts[order], -position)]
+            found[order] += added[low[order] + position]
         return found
 
     @cached_property
@@ -320,10 +338,10 @@ def window_bounds(
     if not rows or not len(ends_ms):
         nothing = np.zeros(series * len(ends_ms), np.int64)
         return nothing, nothing
-    base = min(int(np.min(row_ends_ms)), int(np.min(starts_ms)))
-    top = max(int(np.max(row_ends_ms)), int(np.max(ends_ms)))
-    if len(ends_ms) == 1 and base >= int(starts_ms[0]) and top <= int(ends_ms[0]):
+    lowest, highest = int(np.min(row_ends_ms)), int(np.max(row_ends_ms))
+    if len(ends_ms) == 1 and lowest > int(starts_ms[0]) and highest <= int(ends_ms[0]):
         return offsets[:-1], offsets[1:]
+    base, top = min(lowest, int(np.min(starts_ms))), max(highest, int(np.max(ends_ms)))
     # one ordered key for (series, time), so that one search answers for every series and step
     span = top - base + 1
     of_series = np.arange(series, dtype=np.int64) * span

@@ -43,6 +43,15 @@ class Decimals(NamedTuple):
     exponents: Int8Array
 
 
+class NearDecimals(NamedTuple):
+    """Integers, exponents, and how far from these decimals the values lie."""
+
+    whole: Int64Array
+    exponents: Int8Array
+    off: Int64Array
+    """In doubles: the bits of a value less those of its decimal; 0 for those written as bits."""
+
+
 def to_decimals(values: FloatArray, starts: Int64Array) -> Decimals:
     """Write the values of each series as integers.
 
@@ -82,26 +91,26 @@ def to_shared_decimals(columns: tuple[FloatArray, ...], starts: Int64Array) -> l
     return [Decimals(_encode(one, exponents), exponents) for one in columns]
 
 
-def to_given_decimals(values: FloatArray, exponents: Int8Array, nearness: float = 0.0) -> Decimals:
-    """Write each value under the exponent that is given for it, or else as its bits.
+def to_given_decimals(values: FloatArray, exponents: Int8Array, off_max: int = 0) -> NearDecimals:
+    """Write each value as a decimal under the exponent that is given for it, or else as its bits.
 
     Args:
         values: one for each exponent.
         exponents: of `EXPONENTS`, or `RAW`.
-        nearness: how far, as part of the value, the decimal may lie from it; 0: not at all.
+        off_max: how many doubles beside the decimal's own the value may lie.
     """
     scaled = _POWERS[exponents.astype(np.intp) + 1]
     with np.errstate(all="ignore"):
         whole = np.rint(values * scaled)
-        back = whole / scaled
-        fits: BoolArray = back.view(np.uint64) == values.view(np.uint64)
-        if nearness:
-            fits |= np.abs(back - values) <= nearness * np.abs(values)
+        # both of one sign, so no difference of theirs wraps around
+        off = values.view(np.int64) - (whole / scaled).view(np.int64)
+        fits: BoolArray = (off >= -off_max) & (off <= off_max)
         fits &= (np.abs(whole) < _WHOLE_MAX) & (exponents != RAW)
-        fits &= (values != 0) | ~np.signbit(values)
+        fits &= (whole != 0) | (values.view(np.int64) == 0)
     found = np.where(fits, whole, 0.0).astype(np.int64)
     found[~fits] = values[~fits].view(np.int64)
-    return Decimals(found, np.where(fits, exponents, RAW).astype(np.int8))
+    kept = np.where(fits, exponents, RAW).astype(np.int8)
+    return NearDecimals(found, kept, np.where(fits, off, 0))
 
 
 def from_decimals(whole: Int64Array, exponents: Int8Array) -> FloatArray:

@@ -1,4 +1,4 @@
-"""The fleet at a glance: some twenty numbers, each the answer to one question in PromQL.
+"""The fleet at a glance: some twenty numbers, the answers to questions in PromQL.
 
 What was not measured is left out: an overview without a number says that nobody knows it, and one
 with a 0 says that there is none.
@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from fleet.errors import TooLargeError
 from fleet.ports.query_engine import QueryEngine
 
 REGIONS_MAX = 20
@@ -17,13 +18,24 @@ REGIONS_MAX = 20
 
 
 class Question(NamedTuple):
-    """One number, or one for each region."""
+    """One number, or one for each region and their sum."""
 
     name: str
     """With its unit last."""
     expr: str
     """PromQL; a single element, or with `by_region` one for each `region`."""
     by_region: bool = False
+    zero_beside: str = ""
+    """Name of a number that was asked before: where it is known, no series at all counts as 0."""
+
+
+class Overview(NamedTuple):
+    """What is known of a moment."""
+
+    numbers: Mapping[str, float]
+    """In the order of the questions, those of regions last: `tasks per second in us-west-2`."""
+    left_out: Mapping[str, str]
+    """Name of a number to why it could not be asked for: too many series."""
 
 
 _FAILING = "sum(rate(agent_task_errors_total[5m])) / sum(rate(agent_tasks_total[5m]))"
@@ -33,15 +45,15 @@ _REQUESTS_P95 = (
 )
 
 QUESTIONS: Sequence[Question] = (
-    Question("nodes live", 'sum(stateroom_nodes{state="live"})'),
+    Question("nodes live", 'sum by (region) (stateroom_nodes{state="live"})', by_region=True),
     Question("nodes silent", 'sum(stateroom_nodes{state="silent"})'),
-    Question("agents running", 'sum(stateroom_agents{state="running"})'),
-    # nobody without a place is no series at all, which counts as 0 where agents are counted
     Question(
-        "agents without a place",
-        'sum(stateroom_agents_unplaced) or 0 * sum(stateroom_agents{state="running"})',
+        "agents running", 'sum by (region) (stateroom_agents{state="running"})', by_region=True
     ),
-    Question("tasks per second", "sum(rate(agent_tasks_total[5m]))"),
+    Question(
+        "agents without a place", "sum(stateroom_agents_unplaced)", zero_beside="agents running"
+    ),
+    Question("tasks per second", "sum by (region) (rate(agent_tasks_total[5m]))", by_region=True),
     Question("tasks that fail, %", f"100 * {_FAILING}"),
     Question("time of tasks p95, ms", f"1000 * {_TASKS_P95}"),
     Question("requests per second", "sum(rate(agent_requests_total[5m]))"),
@@ -54,40 +66,40 @@ QUESTIONS: Sequence[Question] = (
     Question("alerts firing", 'max(stateroom_alerts{state="firing"})'),
     Question("alerts pending", 'max(stateroom_alerts{state="pending"})'),
     Question("worst RPO, s", 'max(stateroom_recovery_point_age_seconds{network="_worst"})'),
-    Question("targets down", "count(up == 0) or 0 * count(up)"),
-    Question("nodes live", 'sum by (region) (stateroom_nodes{state="live"})', by_region=True),
-    Question(
-        "agents running", 'sum by (region) (stateroom_agents{state="running"})', by_region=True
-    ),
-    Question("tasks per second", "sum by (region) (rate(agent_tasks_total[5m]))", by_region=True),
+    Question("targets down", "sum(up == bool 0)"),
 )
 
 
-def fleet_overview(engine: QueryEngine, at_ms: int) -> Mapping[str, float]:
-    """The numbers that are known at a moment, in the order of the questions.
+def fleet_overview(engine: QueryEngine, at_ms: int) -> Overview:
+    """The numbers that are known at a moment, each selection of series read once.
 
     Args:
         engine: answers from what was measured.
         at_ms: milliseconds since 1970 UTC.
 
     Returns:
-        Name to value; regions as `tasks per second in us-west-2`. Empty where nothing was measured
-        within five minutes.
+        No numbers where nothing was measured within five minutes.
 
     Raises:
-        TooLargeError: a question asks for more series than a query may have.
         TransientError: the samples cannot be read now.
     """
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
+    regions: dict[str, float] = {}
+    left_out: dict[str, str] = {}
     for question in QUESTIONS:
-        answer = engine.instant(question.expr, at_ms)
-        values = zip(answer.labels, answer.values.tolist(), strict=True)
-        known = [(labels, value) for labels, value in values if math.isfinite(value)]
-        if not question.by_region:
-            for _, value in known:
-                found[question.name] = value
+        try:
+            answer = engine.instant(question.expr, at_ms)
+        except TooLargeError as error:
+            left_out[question.name] = str(error)
             continue
-        regions = sorted((dict(labels).get("region", ""), value) for labels, value in known)
-        for region, value in [one for one in regions if one[0]][:REGIONS_MAX]:
-            found[f"{question.name} in {region}"] = value
-    return found
+        values = zip(answer.labels, answer.values.tolist(), strict=True)
+        known = [(dict(labels), value) for labels, value in values if math.isfinite(value)]
+        if known:
+            numbers[question.name] = math.fsum(value for _, value in known)
+        elif question.zero_beside in numbers:
+            numbers[question.name] = 0.0
+        if question.by_region:
+            named = sorted((labels.get("region", ""), value) for labels, value in known)
+            for region, value in [one for one in named if one[0]][:REGIONS_MAX]:
+                regions[f"{question.name} in {region}"] = value
+    return Overview({**numbers, **regions}, left_out)

@@ -49,9 +49,7 @@ def _extrapolated(
     windows: Windows, context: WindowContext, *, is_counter: bool, is_rate: bool
 ) -> Found:
     """The step over a window, as if the samples reached its borders (`extrapolation`)."""
-    step = windows.last - windows.first
-    if is_counter:
-        step = step + windows.reset_sum
+    step = windows.risen if is_counter else windows.last - windows.first
     factor = factors(
         windows.n,
         windows.first_ms,

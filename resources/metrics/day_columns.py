@@ -5,8 +5,9 @@ smaller within themselves: extremes and last value as distances from the first, 
 under the exponent of the series, the spread without bits that no answer needs.
 
 What is not kept to the bit, and how near it stays: `m2` within 2^-37 of itself; `reset_sum` of
-values with decimals within 2^-40 (whole ones exactly); of the pair `total` + `total_low` the sum
-exactly, but not how it is divided: `total` is the double nearest to it.
+values with decimals that fell more than `RESETS_MAX` times, as gauges do, within 127 doubles; of
+the pair `total` + `total_low` the sum exactly, but not how it is divided: `total` is the double
+nearest to it.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 
 SPREAD_BITS = 36
 """Bits of `m2` behind its first one: two bytes less, an error of 7e-12 where 1e-9 is promised."""
-RESET_NEARNESS = 2.0**-40
-"""Adding up thousands of decimals loses less: the decimal that lies so near is what was meant."""
+OFF_MAX = 127
+"""Doubles between a sum of decimals and the one that was meant: thousands of them lose less."""
+RESETS_MAX = 100
+"""So many resets of a day are those of a counter, of which `increase` promises every bit."""
 _UNSIGNED_MAX = 2**63 - 1
 SUMS = ("total", "reset_sum")
 """Bit i of `sums_as_bits` says that sum i is no decimal: it is stored as the bits of the double."""
@@ -47,12 +50,15 @@ def to_day_columns(columns: dict[str, Any]) -> dict[str, Any]:
     found["m2"] = shortened(found["m2"])
     total, found["total_low"] = _nearest_pair(found["total"], found["total_low"])
     found["total"] = total
-    as_bits = np.zeros(len(total), np.int8)
-    for bit, (name, nearness) in enumerate(zip(SUMS, (0.0, RESET_NEARNESS), strict=True)):
-        coded = to_given_decimals(found[name], exponents, nearness)
-        found[name] = coded.whole
-        as_bits |= ((coded.exponents == RAW) << bit).astype(np.int8)
-    found["sums_as_bits"] = as_bits
+    sums = [
+        to_given_decimals(found[name], exponents, off_max)
+        for name, off_max in zip(SUMS, (0, OFF_MAX), strict=True)
+    ]
+    for name, one in zip(SUMS, sums, strict=True):
+        found[name] = one.whole
+    off = np.where(found["resets"] <= RESETS_MAX, sums[1].off, 0)
+    found["reset_off"] = off.astype(np.int8)
+    found["sums_as_bits"] = sum((one.exponents == RAW) << bit for bit, one in enumerate(sums))
     return found
 
 
@@ -68,6 +74,9 @@ def from_day_columns(columns: dict[str, Any]) -> dict[str, Any]:
     for bit, name in enumerate(SUMS):
         raw = (as_bits >> bit) & 1 == 1
         found[name] = from_decimals(found[name], np.where(raw, RAW, exponents).astype(np.int8))
+    if "reset_off" in found:  # not in parts of 2026-11-21
+        off = found.pop("reset_off").astype(np.int64)
+        found["reset_sum"] = (found["reset_sum"].view(np.int64) + off).view(np.float64)
     return found
 
 

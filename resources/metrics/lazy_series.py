@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fleet.metrics.samples import SeriesInfo
+from resources.metrics.series_ranges import series_starts
 
 if TYPE_CHECKING:
     from fleet.metrics.samples import Int64Array
@@ -16,15 +18,24 @@ if TYPE_CHECKING:
 class LazySeries(Mapping[int, SeriesInfo]):
     """What is known of the series in a batch; nothing is built before it is asked for."""
 
-    def __init__(self, ids: Int64Array, infos: Sequence[SeriesInfo]) -> None:
-        """Nothing is looked up yet.
+    def __init__(
+        self, rows: Int64Array, infos: Callable[[Int64Array], Sequence[SeriesInfo]]
+    ) -> None:
+        """Nothing is looked up yet: mostly nobody asks, and rows are millions.
 
         Args:
-            ids: series, maybe several times.
-            infos: of each distinct one, ascending.
+            rows: series of each row, ordered.
+            infos: tells what is known of distinct series, ascending.
         """
-        self._ids = np.unique(ids)
-        self._infos = infos
+        self._rows, self._known = rows, infos
+
+    @cached_property
+    def _ids(self) -> Int64Array:
+        return self._rows[series_starts(self._rows)]
+
+    @cached_property
+    def _infos(self) -> Sequence[SeriesInfo]:
+        return self._known(self._ids)
 
     def __getitem__(self, one: int) -> SeriesInfo:
         """What is known of a series."""

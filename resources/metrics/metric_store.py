@@ -165,8 +165,8 @@ class ObjectMetricStore:
         if not pieces:
             return empty_batch()
         found = Samples(*interleaved(pieces))
-        infos = self.catalogue().infos(np.unique(found.ids))
-        return SampleBatch(found.ids, found.ts_ms, found.values, LazySeries(found.ids, infos))
+        series = LazySeries(found.ids, self.catalogue().infos)
+        return SampleBatch(found.ids, found.ts_ms, found.values, series)
 
     def records(self, ids: Int64Array, level: Level, start_ms: int, end_ms: int) -> RollupColumns:
         """See `fleet.ports.MetricReader.records`."""

@@ -39,6 +39,7 @@ _REPEATED = ("series_id", "reset_sum", "total_low")
 """Coded by dictionaries, too, where a series has several rows."""
 _DAY_DICTIONARY = (
     "exponent", "n", "expected", "first_ms", "last_ms", "mean_off", "sums_as_bits",
+    "reset_off",
 )  # fmt: skip
 _DAY_SPLITS = (
     "m2", "total", "total_low", "reset_sum", "first", "below_first", "above_both", "last_away",
@@ -136,7 +137,7 @@ def _schema(*, is_day: bool) -> pa.Schema:
         kinds |= {
             "total": whole, "total_low": real, "below_first": whole, "above_both": whole,
             "first_ms": whole, "first": whole, "last_ms": whole, "last_away": whole,
-            "reset_sum": whole, "sums_as_bits": short,
+            "reset_sum": whole, "reset_off": short, "sums_as_bits": short,
         }  # fmt: skip
     else:
         kinds |= {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -11,8 +12,15 @@ import pytest
 from fleet.errors import StoreUnavailableError
 from fleet.heartbeats import HeartbeatPolicy
 from fleet.metrics.exported.readings import Reading
-from fleet.metrics.exported.table import grouped
-from ops.exporter import Exporter, dagster_sources, store_sources
+from fleet.metrics.exported.table import BY_NAME, grouped
+from ops.exporter import (
+    Exporter,
+    dagster_sources,
+    lake_sources,
+    metric_sources,
+    store_sources,
+    vector_sources,
+)
 from tests.fakes.clock import ManualClock
 from tests.fakes.control_store import InMemoryControlStore
 
@@ -86,6 +94,20 @@ def test_a_store_and_an_instance_without_history_give_declared_families() -> Non
         ["fleet", "controller", "incidents", "circuits", "gpus", "scaling", "automation"], 1
     )
     assert found["stateroom_leader_lease_held"][0].value == 0
+
+
+def test_the_declared_bound_of_sources_is_their_number() -> None:
+    """Of all that an exporter inside of a collector can have."""
+    nobody: Any = None  # only asked when a source is read
+    clock = ManualClock()
+    sources = (
+        store_sources(nobody, clock.now(), HeartbeatPolicy())
+        | lake_sources(nobody)
+        | dagster_sources(nobody, clock.now())
+        | vector_sources(nobody, nobody)
+        | metric_sources(nobody, nobody, nobody)
+    )
+    assert BY_NAME["stateroom_exporter_source_up"].bound == f"sources ({len(sources)})"
 
 
 @dg.op

@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from fleet.errors import LakeUnavailableError
+from fleet.errors import LakeUnavailableError, TooLargeError
 from fleet.metrics.labels import labels_of
 from sensors.fleet_overview import build_overview_sensor
 from tests.fakes.clock import ManualClock
@@ -20,6 +20,16 @@ class AwayReader(InMemoryMetricReader):
     def select(self, *_: Any) -> Any:
         """Fail."""
         raise LakeUnavailableError("the disk is gone")
+
+
+class CrowdedReader(InMemoryMetricReader):
+    """A store with more series of tasks' times than a query may choose."""
+
+    def select(self, *asked: Any) -> Any:
+        """Refuse them."""
+        if "agent_response_seconds" in str(asked):
+            raise TooLargeError("too many series")
+        return super().select(*asked)
 
 
 def look(reader: InMemoryMetricReader, clock: ManualClock) -> dg.SensorResult | dg.SkipReason:
@@ -58,3 +68,18 @@ def test_a_store_that_does_not_answer_skips_the_look() -> None:
     skipped = look(AwayReader(), ManualClock())
     assert isinstance(skipped, dg.SkipReason)
     assert "the disk is gone" in str(skipped.skip_message)
+
+
+def test_what_is_left_out_is_told_beside_the_numbers() -> None:
+    """Or instead of them, where nothing else is known."""
+    clock, reader = ManualClock(), CrowdedReader()
+    skipped = look(reader, clock)
+    assert isinstance(skipped, dg.SkipReason)
+    assert "time of tasks p95, ms: too many series" in str(skipped.skip_message)
+    at_ms = int(clock.now().timestamp() * 1000)
+    reader.add(labels_of("up", {"instance": "a"}), [(at_ms, 0.0)])
+    found = look(reader, clock)
+    assert isinstance(found, dg.SensorResult)
+    (event,) = found.asset_events
+    assert event.metadata["targets down"].value == 1
+    assert "too many series" in str(event.metadata["left out"].value)

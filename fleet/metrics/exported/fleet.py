@@ -17,7 +17,7 @@ FAMILIES = (
         "gauge",
         "1 when the exporter could read this source at its last look.",
         ("source",),
-        "sources (9)",
+        "sources (12)",
     ),
     ExportedFamily(
         "stateroom_nodes", "gauge", "Declared nodes by state.", ("region", "state"), "regions x 3"

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from fleet.artefact_items import ItemAttributes
-from fleet.errors import NotFoundError, StoreUnavailableError
+from fleet.errors import NotFoundError, PermanentError, StoreUnavailableError
 from resources.vault.artefacts.port import HeldBytes, Omission, SourceFile
 from resources.vault.artefacts.staged import COPY_TIMEOUT_S
 from resources.vault.artefacts.tree import walk
@@ -113,6 +113,12 @@ class PgBaseBackupSource:
             [program, *arguments, *_BASE_BACKUP, "--pgdata", str(cluster)],
             secret,
         )
+        if tablespaces := sorted(one.name for one in cluster.glob("pg_tblspc/*")):
+            raise PermanentError(
+                f"the cluster has tablespaces ({', '.join(tablespaces)}), which pg_basebackup puts "
+                "outside of the copy",
+                hint="Declare a pgBackRest stanza: backup.pgbackrest_stanza.",
+            )
         text = (cluster / "backup_label").read_text()
         found = {name: form.search(text) for name, form in _LABEL_FIELDS.items()}
         self._about = {"by": "pg_basebackup"} | {

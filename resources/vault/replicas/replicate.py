@@ -10,7 +10,13 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
-from fleet.errors import CorruptObjectError, FencedError, PermanentError, StoreUnavailableError
+from fleet.errors import (
+    CorruptObjectError,
+    FencedError,
+    NotFoundError,
+    PermanentError,
+    StoreUnavailableError,
+)
 from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import VAULT_KEY, log_key, parse_place
 from fleet.vault_log import MapRecord, SnapshotRecord
@@ -71,18 +77,30 @@ def replicate(source: NetworkVault, target: NetworkVault) -> ReplicationResult:
 
 
 def _copy_identity(source: NetworkVault, target: NetworkVault) -> None:
-    """Copy vault.json and the wraps of all data keys; a region's own wraps are left alone."""
+    """Copy vault.json and the wraps that are missing; a region's own wraps are left alone."""
     for store in (source.store, target.store):
         demand_unshredded(store, source.network_id)
-    identity = _read_twice(source.store, VAULT_KEY)
-    create_object(target.store, VAULT_KEY, identity)
-    if _read_twice(target.store, VAULT_KEY) != identity:
+    _copy_vault_identity(source.store, target.store)
+    held = list_wraps(target.store, source.network_id)
+    for dek_id, wraps in list_wraps(source.store, source.network_id).items():
+        for kek_id, listed in wraps.items():
+            if kek_id not in held.get(dek_id, {}):
+                create_object(target.store, listed.key, _read_twice(source.store, listed.key))
+
+
+def _copy_vault_identity(source: ObjectStore, target: ObjectStore) -> None:
+    """Copy vault.json where there is none; readings of both stores that agree prove each other."""
+    try:
+        held = target.get(VAULT_KEY)
+    except NotFoundError:
+        create_object(target, VAULT_KEY, _read_twice(source, VAULT_KEY))
+        held = target.get(VAULT_KEY)
+    if held == source.get(VAULT_KEY):
+        return
+    if _read_twice(target, VAULT_KEY) != _read_twice(source, VAULT_KEY):
         raise PermanentError(
             "the replica's store holds another vault", hint="Give the replica an empty store."
         )
-    for wraps in list_wraps(source.store, source.network_id).values():
-        for listed in wraps.values():
-            create_object(target.store, listed.key, _read_twice(source.store, listed.key))
 
 
 def _read_twice(store: ObjectStore, key: str) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -69,8 +70,15 @@ def check_cluster(path: Path) -> dict[str, Any]:
 
     Raises:
         NotFoundError: no server of its major version is installed here.
-        CorruptObjectError: it does not recover, holds no control store, or is damaged.
+        CorruptObjectError: it does not recover, holds no control store, has tablespaces, or is
+            damaged.
     """
+    # Their links lead out of the copy, maybe to those of the server that is live.
+    if tablespaces := sorted(one.name for one in path.glob("pg_tblspc/*")):
+        raise CorruptObjectError(
+            f"control store: its tablespaces {', '.join(tablespaces)} are not in the backup",
+            hint="Declare a pgBackRest stanza: backup.pgbackrest_stanza.",
+        )
     major = (path / "PG_VERSION").read_text(encoding="ascii").strip()
     programs = find_server(major)
     _verify_manifest(programs, path)
@@ -191,9 +199,11 @@ def _private_copy(path: Path) -> Iterator[Path]:
 
 
 def _give_away(folder: Path) -> None:
+    """To the user that may run the server; a link itself, never what it points to."""
+    owner = pwd.getpwnam(UNPRIVILEGED).pw_uid
     for root, _, names in os.walk(folder):
         for each in (Path(root), *(Path(root) / name for name in names)):
-            shutil.chown(each, UNPRIVILEGED)
+            os.lchown(each, owner, -1)
 
 
 def _as_user() -> dict[str, Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import promql_parser as pp
 
+from fleet.errors import TooLargeError
 from fleet.metrics.catalogue import BY_SERIES
-from fleet.metrics.labels import labels_of
+from fleet.metrics.labels import METRIC_NAME, Matcher, MatchKind, labels_of, matchers_text
 from fleet.metrics.overview import QUESTIONS, REGIONS_MAX, fleet_overview
+from fleet.ports.metric_store import SelectedSeries
 from fleet.promql.engine import PromqlEngine
 from fleet.promql.parsing import matchers_of, parse, walked
 from tests.fakes.metric_reader import InMemoryMetricReader
@@ -50,14 +53,14 @@ def test_numbers_are_the_fleets_and_what_is_not_known_is_missing() -> None:
     for bound in ("0.1", "+Inf"):
         counted(reader, "agent_request_duration_seconds_bucket", 0, region="eu", le=bound)
     found = fleet_overview(PromqlEngine(reader), AT_MS)
-    assert {name: round(value, 6) for name, value in found.items()} == {
+    assert {name: round(value, 6) for name, value in found.numbers.items()} == {
         "nodes live": 5, "agents running": 10, "agents without a place": 0, "tasks per second": 4,
         "tasks that fail, %": 10, "requests per second": 0, "targets down": 0,
         "nodes live in eu": 3, "nodes live in us": 2, "agents running in eu": 5,
         "agents running in us": 5, "tasks per second in eu": 2, "tasks per second in us": 2,
     }  # fmt: skip
-    assert all(map(math.isfinite, found.values()))
-    assert not fleet_overview(PromqlEngine(reader), AT_MS + 3_600_000)
+    assert all(map(math.isfinite, found.numbers.values()))
+    assert fleet_overview(PromqlEngine(reader), AT_MS + 3_600_000) == ({}, {})
 
 
 def test_many_regions_are_bounded() -> None:
@@ -66,8 +69,42 @@ def test_many_regions_are_bounded() -> None:
     for which in range(50):
         labels = {"region": f"r{which:02}", "state": "live"}
         reader.add(labels_of("stateroom_nodes", labels), [(AT_MS, 1.0)])
-    found = fleet_overview(PromqlEngine(reader), AT_MS)
+    found = fleet_overview(PromqlEngine(reader), AT_MS).numbers
     assert found["nodes live"] == 50
     assert [name for name in found if " in " in name] == [
         f"nodes live in r{which:02}" for which in range(REGIONS_MAX)
     ]
+
+
+class NarrowReader(InMemoryMetricReader):
+    """A store in which one metric has more series than a query may choose; counts the reads."""
+
+    def __init__(self, too_many: str) -> None:
+        """Nothing is in it."""
+        super().__init__()
+        self.too_many, self.selected = too_many, list[str]()
+
+    def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> SelectedSeries:
+        """Refuse the one metric."""
+        text = matchers_text(matchers)
+        self.selected.append(text)
+        if self.too_many in text:
+            raise TooLargeError("the query chooses too many series")
+        return super().select(matchers, start_ms, end_ms)
+
+
+def test_a_number_of_too_many_series_is_left_out_and_told() -> None:
+    """The histograms of 10,000 nodes must not take the other numbers along."""
+    reader = NarrowReader("agent_response_seconds_bucket")
+    reader.add(labels_of("stateroom_nodes", {"region": "eu", "state": "live"}), [(AT_MS, 3.0)])
+    found = fleet_overview(PromqlEngine(reader), AT_MS)
+    assert found.numbers == {"nodes live": 3, "nodes live in eu": 3}
+    assert found.left_out == {"time of tasks p95, ms": "the query chooses too many series"}
+
+
+def test_each_selection_is_read_once_but_the_tasks_that_failures_are_a_share_of() -> None:
+    """A read of raw samples is what a look costs."""
+    reader = NarrowReader("nothing")
+    fleet_overview(PromqlEngine(reader), AT_MS)
+    twice = {one for one in reader.selected if reader.selected.count(one) > 1}
+    assert twice == {matchers_text([Matcher(METRIC_NAME, MatchKind.EQUAL, "agent_tasks_total")])}

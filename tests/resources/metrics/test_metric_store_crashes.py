@@ -72,7 +72,7 @@ def wanted() -> dict[tuple[str, int, int, str], str]:
 
 
 @pytest.mark.parametrize(
-    "seed", [*range(3), *(pytest.param(n, marks=pytest.mark.long) for n in range(3, 30))]
+    "seed", [0, *(pytest.param(n, marks=pytest.mark.long) for n in range(1, 30))]
 )
 def test_any_order_of_deliveries_with_crashes_ends_in_the_same_files(
     wanted: dict[tuple[str, int, int, str], str], seed: int

@@ -361,48 +361,53 @@ def test_an_older_epoch_cannot_go_on_when_a_newer_one_has_begun(fleet: Journaled
     ]
 
 
+@pytest.fixture(scope="module")
+def long_journal() -> JournaledFleet:
+    """Twenty-four ticks with a snapshot after each fourth; tests copy its store."""
+    fleet = JournaledFleet(3)
+    fleet.snapshot()
+    for number in range(24):
+        step(fleet, fleet.agent_ids[number % 3])
+        if number % 4 == 3:
+            fleet.snapshot()
+    return fleet
+
+
 @pytest.mark.parametrize("mode", CRASHES)
-def test_a_trim_killed_anywhere_leaves_every_promised_moment(mode: str) -> None:
+def test_a_trim_killed_anywhere_leaves_every_promised_moment(
+    long_journal: JournaledFleet, mode: str
+) -> None:
     """Oldest first, so what remains is contiguous; nothing inside the window goes."""
-    keep = timedelta(minutes=10)
+    fleet, keep = long_journal, timedelta(minutes=10)
 
-    def build() -> JournaledFleet:
-        fleet = JournaledFleet(3)
-        fleet.snapshot()
-        for number in range(24):
-            step(fleet, fleet.agent_ids[number % 3])
-            if number % 4 == 3:
-                fleet.snapshot()
-        return fleet
-
-    def trim(fleet: JournaledFleet, store: ObjectStore) -> int:
+    def trim(store: ObjectStore) -> int:
         return trim_journal(fleet.vault(store), keep).segments
 
-    counted = build()
-    total = count_operations(counted.objects, lambda store: trim(counted, store))
+    total = count_operations(fleet.objects.copy(), trim)
     assert total >= 10
+    window = [one for one in moments_of(fleet) if one >= fleet.clock.now() - keep]
+    check_window(fleet, window)
+    good = {at: fleet.restored_at(at, fleet.objects)[0] for at in window}
+    assert good
     for number in range(1, total + 1, 3):
-        fleet = build()
-        window = [one for one in moments_of(fleet) if one >= fleet.clock.now() - keep]
-        good = {at: fleet.restored_at(at)[0] for at in window}
-        assert good
+        objects = fleet.objects.copy()
         try:
-            trim(fleet, CrashingStore(fleet.objects, number, mode))
+            trim(CrashingStore(objects, number, mode))
         except Crashed:
             assert mode != "lost"
         except StoreUnavailableError:
             assert mode == "lost"
-        left = [int(one[-18:-8]) for one in segments(fleet.objects)]
+        left = [int(one[-18:-8]) for one in segments(objects)]
         assert left == list(range(left[0], 25))
-        trim(fleet, fleet.objects)
-        assert trim(fleet, fleet.objects) == 0
-        assert len(segments(fleet.objects)) < 16
-        fleet.reader = None
+        trim(objects)
+        assert trim(objects) == 0
+        assert len(segments(objects)) < 16
+        fleet.reader = fleet.opened(objects)
         for at, items in good.items():
             again, result = fleet.restored_at(at)
             assert again == items
             assert result.substitutions == ()
-        check_window(fleet, window)
+    fleet.reader = None
 
 
 def moments_of(fleet: JournaledFleet) -> list[Any]:

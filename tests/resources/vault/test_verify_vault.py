@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from fleet.errors import CorruptObjectError, NotFoundError, PermanentError
+from fleet.errors import (
+    CorruptObjectError,
+    NotFoundError,
+    PermanentError,
+    StoreUnavailableError,
+)
+from fleet.ports.object_store import ObjectStore
 from fleet.vault_keyspace import VAULT_KEY
 from resources.object_store.directory import DirectoryObjectStore
+from resources.vault.keys.key_wraps import wrap_object_key
 from resources.vault.replicas.replicate import replicate
 from resources.vault.retention.removal import (
     collect_garbage,
@@ -21,6 +29,8 @@ from resources.vault.retention.removal import (
 )
 from resources.vault.snapshots.backup import back_up
 from resources.vault.verification.verify import verify_bytes, verify_content, verify_structure
+from tests.fakes.crashing_store import CrashingStore
+from tests.fakes.object_store import InMemoryObjectStore
 from tests.fakes.vault_fleet import VaultFleet
 
 DAMAGES = {
@@ -167,3 +177,51 @@ def test_a_replica_restores_alone_and_refuses_another_history(
     other.create(VAULT_KEY, b"{}")
     with pytest.raises(PermanentError, match="another vault"):
         replicate(fleet.vault(store), fleet.vault(other))
+
+
+class FlippingStore(CrashingStore):
+    """Turns a bit of one reading over, of objects below `keys/` and of the vault's identity."""
+
+    flip_at = 0
+    """Which of these readings; 0 for none."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        """Nothing is read yet."""
+        super().__init__(inner)
+        self.unproven: list[str] = []
+
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Noted."""
+        data = super().get(key, offset, length)
+        if key == VAULT_KEY or key.startswith("keys/"):
+            self.unproven.append(key)
+            if len(self.unproven) == self.flip_at:
+                return bytes([data[0] ^ 1, *data[1:]])
+        return data
+
+
+def test_what_no_hash_proves_reaches_a_replica_as_it_was_or_not_at_all(
+    tmp_path: Path, fleet: VaultFleet
+) -> None:
+    """A bit flips in any one reading: told, nothing wrong is kept, and the next run goes through.
+
+    A replica that has them costs one reading of each side, and writes nothing.
+    """
+    home, _ = three_snapshots(fleet, tmp_path / "one")
+    network_id = fleet.vault(home).network_id
+    wraps = [wrap_object_key(f"{network_id}.0001", kek_id) for kek_id in ("home", "recovery")]
+    for key in wraps:
+        home.create(key, key.encode())
+    for flip_at in range(1, 4 + 2 * len(wraps)):
+        source, replica = FlippingStore(home), InMemoryObjectStore()
+        source.flip_at = flip_at
+        with contextlib.suppress(StoreUnavailableError):
+            replicate(fleet.vault(source), fleet.vault(replica))
+        replicate(fleet.vault(source), fleet.vault(replica))
+        assert len(source.unproven) >= flip_at
+        for key in (VAULT_KEY, *wraps):
+            assert replica.get(key) == home.get(key)
+    source, target = FlippingStore(home), FlippingStore(replica)
+    replicate(fleet.vault(source), fleet.vault(target))
+    assert source.unproven == target.unproven == [VAULT_KEY]
+    assert target.counts["create"] == 0

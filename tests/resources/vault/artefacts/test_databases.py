@@ -20,10 +20,12 @@ import numpy as np
 import pytest
 
 from fleet.agents import StatePut
+from fleet.errors import StoreUnavailableError
 from fleet.reports import AgentDeclaration
 from resources.clock import SystemClock
 from resources.control_store.opening import open_control_store
 from resources.vault.artefacts import postgres
+from resources.vault.verification import postgres_checks
 from resources.vault.verification.application_checks import check_artefact
 from tests.fakes.artefact_vault import ArtefactVault, outcome, tree
 from tests.resources.state_writer import placement
@@ -443,6 +445,42 @@ def test_without_its_tools_postgresql_is_named_with_both(
     assert "pgbackrest" in error
     assert "pg_basebackup" in error
     assert (vault.restore("file")).read_bytes() == b"x"
+
+
+def test_tablespaces_are_refused_as_their_files_lie_outside_of_the_copy(
+    vault: ArtefactVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the backup, and by the check of a restored cluster, which would follow the links."""
+    tools, outside = vault.root / "tools", vault.root / "outside"
+    tools.mkdir()
+    outside.mkdir()
+    program = tools / "pg_basebackup"
+    program.write_text(
+        f'#!/bin/sh\nfor last; do :; done\nmkdir -p "$last/pg_tblspc"\n'
+        f'ln -s {outside} "$last/pg_tblspc/16385"\necho 15 > "$last/PG_VERSION"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    vault.declare("control", "postgresql://u@127.0.0.1:1/db", "control_store")
+    with pytest.raises(StoreUnavailableError, match=r"tablespaces \(16385\)"):
+        vault.back_up()
+    subprocess.run([program, vault.root / "restored"], check=True)
+    reason = check_artefact("control_store", vault.root / "restored").reason
+    assert "its tablespaces 16385 are not in the backup" in reason
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_a_link_of_a_cluster_points_to_keeps_its_owner(tmp_path: Path) -> None:
+    """A certificate, say; and a link to nothing is no fault."""
+    outside, cluster = tmp_path / "server.key", tmp_path / "cluster"
+    outside.write_bytes(b"secret")
+    cluster.mkdir()
+    (cluster / "server.key").symlink_to(outside)
+    (cluster / "gone").symlink_to(tmp_path / "nothing")
+    (cluster / "PG_VERSION").write_bytes(b"15")
+    postgres_checks._give_away(cluster)
+    assert outside.stat().st_uid == 0
+    assert (cluster / "PG_VERSION").stat().st_uid != 0
 
 
 def test_pgbackrest_keeps_the_data_and_its_label_is_recorded(
