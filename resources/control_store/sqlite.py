@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from resources.control_store.times import to_us
 
 _RELAXED = "relaxed"
 """Marks a connection whose commits do not wait for the disk."""
+WAL_RETRY_S = 0.005
+"""Between two attempts to put a new file into WAL mode."""
 
 
 class SqliteDialect:
@@ -59,9 +62,9 @@ class SqliteDialect:
         # WAL + FULL: the log is fsynced at each commit, the database file only at checkpoints.
         # The checkpoint interval (pages of 4 KiB) bounds the log near 64 MiB and lets states that
         # are overwritten often reach the database file once.
+        connection.execute("PRAGMA page_size=4096").close()
+        self._enter_wal(connection)
         for pragma in (
-            "page_size=4096",
-            "journal_mode=WAL",
             "synchronous=FULL",
             "temp_store=MEMORY",
             "cache_size=-32768",
@@ -69,6 +72,23 @@ class SqliteDialect:
             "journal_size_limit=67108864",
         ):
             connection.execute(f"PRAGMA {pragma}").close()
+
+    def _enter_wal(self, connection: sqlite3.Connection) -> None:
+        """Of those that open a new file at the same moment one changes it; the others wait.
+
+        SQLite does not wait here by itself: two that want to change it would wait for each other.
+        """
+        deadline_s = time.monotonic() + self._busy_timeout_s
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode=WAL").close()
+            except sqlite3.OperationalError as error:
+                is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not is_busy or time.monotonic() > deadline_s:
+                    raise
+                time.sleep(WAL_RETRY_S)
+            else:
+                return
 
     def begin_read(self, connection: sa.Connection) -> None:
         """A snapshot from the first statement on; never blocks a writer."""

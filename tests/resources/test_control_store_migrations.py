@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -206,6 +207,18 @@ def test_starters_at_the_same_moment_do_not_collide(
     with database.read() as connection:
         assert schema_version(connection) == SCHEMA_VERSION
     database.close()
+
+
+def test_who_opens_a_new_file_waits_for_another_that_is_writing_to_it(tmp_path: Path) -> None:
+    """Before a file is in WAL mode SQLite refuses at once, however long it was told to wait."""
+    path = tmp_path / "control.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.1, other.rollback)
+    release.start()
+    open_control_store(f"sqlite:///{path}", clock=ManualClock()).close()
+    release.join()
+    other.close()
 
 
 @pytest.mark.parametrize(
