@@ -81,7 +81,7 @@ class AgentLogs:
         behind it sees; one that opens it later gets a new file.
         """
         node_id, _, agent_id = orphan.subject.partition("/")
-        files = self._files(node_id).get(agent_id)
+        files = self._files(node_id, agent_id).get(agent_id)
         if files is None:
             return 0
         self._demand_gone(node_id, agent_id, files, orphan.newest_at)
@@ -119,13 +119,15 @@ class AgentLogs:
         except OSError as error:
             raise _unreadable(self._root, error) from error
 
-    def _files(self, node_id: str) -> dict[str, _Files]:
-        """By agent; what has another name is nobody's and left alone."""
+    def _files(self, node_id: str, agent_id: str | None = None) -> dict[str, _Files]:
+        """By agent, or of one; what has another name is nobody's and left alone."""
         paths: dict[str, list[tuple[Path, os.stat_result]]] = defaultdict(list)
         folder = self._root / node_id
         try:
             with os.scandir(folder) as entries:
                 for one in entries:
+                    if agent_id is not None and not one.name.startswith(agent_id):
+                        continue  # of one agent in a thousand: the others are not looked at
                     known = _LOG.fullmatch(one.name)
                     if known is not None and one.is_file(follow_symlinks=False):
                         seen = one.stat(follow_symlinks=False)

@@ -2,8 +2,8 @@
 
 Nothing is visible before the last step (`VectorStore.publish`), and nothing is published whose
 recall is known to be below the policy's target. Killed anywhere before, the builder leaves a folder
-of its own in `work` and perhaps a staged generation; the next run begins anew from what is
-published.
+of its own in `work`, which another removes a day later, and perhaps a staged generation; the next
+run begins anew from what is published.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -58,6 +58,11 @@ from resources.vectors.network_embeddings import Embeddings, read_embeddings, re
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_FOLDER = "stateroom-index-"
+LEFT_AGE_S = 86_400.0
+"""Files that are being made lie for minutes; a folder that was last written to a day ago is left
+over."""
 
 
 class RefreshOutcome(NamedTuple):
@@ -297,11 +302,20 @@ class IndexBuilder:
     @contextmanager
     def _folder(self) -> Iterator[Path]:
         """A folder of our own for files that are being made."""
-        folder = Path(tempfile.mkdtemp(prefix="stateroom-index-", dir=self._work))
+        folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=self._work))
+        _remove_left(folder.parent)
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_left(work: Path) -> None:
+    """Remove folders of builders that were killed; what another user's builder left stays."""
+    for path in work.glob(f"{_FOLDER}*"):
+        with suppress(FileNotFoundError):  # another builder removes it, too
+            if time.time() - path.stat().st_mtime > LEFT_AGE_S:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _new_name(at: datetime) -> str:

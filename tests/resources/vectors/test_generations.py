@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fleet.errors import (
     NotFoundError,
 )
 from fleet.vectors.records import IndexPointer
+from resources.vectors.building import LEFT_AGE_S
 from resources.vectors.index_keys import part_key
 from resources.vectors.index_store import POINTERS_KEPT
 from resources.vectors.local_copies import copy_names
@@ -134,3 +136,19 @@ def test_a_rollback_is_a_new_pointer_to_an_old_generation(tmp_path: Path) -> Non
     with pytest.raises(NotFoundError, match="is not among the published"):
         back("never")
     assert store.published(NETWORK)[-1].number == 6
+
+
+def test_what_killed_builders_left_goes_with_the_next_build_a_day_later(tmp_path: Path) -> None:
+    """An index of a large network is hundreds of megabytes; nobody else looks for it there."""
+    world = VectorWorld(tmp_path)
+    old, young, other = (
+        world.work / name for name in ("stateroom-index-a", "stateroom-index-b", "notes")
+    )
+    for folder in (old, young, other):
+        folder.mkdir()
+        (folder / "index.faiss").write_bytes(b"half")
+    for folder in (old, other):
+        os.utime(folder, (time.time() - LEFT_AGE_S - 60.0,) * 2)
+    world.write(range(200))
+    assert world.refresh().pointer is not None
+    assert sorted(one.name for one in world.work.iterdir()) == ["notes", "stateroom-index-b"]
