@@ -86,7 +86,7 @@ class SqliteDialect:
                 is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
                 if not is_busy or time.monotonic() > deadline_s:
                     raise
-                time.sleep(WAL_RETRY_S)
+                time.sleep(WAL_RETRY_S)  # the other one is done in milliseconds
             else:
                 return
 

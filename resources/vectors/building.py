@@ -303,8 +303,8 @@ class IndexBuilder:
     def _folder(self) -> Iterator[Path]:
         """A folder of our own for files that are being made."""
         folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=self._work))
-        _remove_left(folder.parent)
         try:
+            _remove_left(folder.parent)
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)

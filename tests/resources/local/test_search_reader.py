@@ -197,6 +197,7 @@ def test_a_reader_that_ends_or_talks_nonsense_is_told_and_not_started_again_at_o
 def test_a_stuck_reader_is_ended_at_the_deadline_and_a_crowd_is_refused_at_once() -> None:
     """One is asked, two wait, the rest hears no at once; all are told within the deadline."""
     limits = SearchLimits(deadline_s=2.0, queue_max=3)
+    # Answers once, then never: it sleeps for longer than the test takes, and is ended.
     body = "say(0); say(read()['number'], answer={}); read(); time.sleep(60)"
     reader = SearchReader({}, limits, _script(body))
 
@@ -222,6 +223,7 @@ def test_a_question_whose_turn_came_late_costs_the_reader_neither_its_life_nor_w
 
     It is asked nothing while it owes an answer, and ended once it has owed one for too long.
     """
+    # 1.5 s is three deadlines: slow, but it answers; the stuck one is ended long before its minute.
     body = (
         "say(0); seen = []\nwhile True:\n"
         "    q = read(); seen.append(q['text'])\n"
