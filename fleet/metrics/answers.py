@@ -2,13 +2,12 @@
 
 A raw sample is a record of one sample, so that one code path answers from raw samples and from
 rollups, whatever their level. Counters are exact: rate, increase, delta, resets, changes, count,
-first, last, min and max come out equal bit by bit, as long as no bucket holds several resets whose
-values add up with rounding (whole numbers below 2^53 never do).
+first, last, min and max come out equal bit by bit. The one exception says so (`Windows.rounded`):
+buckets that hold several resets whose values add up with rounding.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,13 +16,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fleet.metrics.record import RollupColumns
+from fleet.metrics.row_ranges import exact_sums, reduce_between, window_bounds
 from fleet.metrics.samples import SampleBatch, is_stale
 
 if TYPE_CHECKING:
     from fleet.metrics.samples import BoolArray, FloatArray, Int64Array
 
-DOUBT = 1e-10
-"""A plain sum is taken where its error is surely below this part of it, else the exact one."""
+WHOLE_MAX = 2.0**53
+"""Whole numbers up to here are added without rounding."""
 EXPANDED_MAX = 4_000_000
 """Rows of overlapping windows that are laid out at once, where a function needs each of them."""
 
@@ -53,6 +53,7 @@ class Runs:
     n: Int64Array | None = None
     total_low: FloatArray | None = None
     reset_sum: FloatArray | None = None
+    resets_whole: BoolArray | None = None
     resets: Int64Array | None = None
     changes: Int64Array | None = None
     m2: FloatArray | None = None
@@ -127,6 +128,7 @@ def runs_of_records(ids: Int64Array, records: RollupColumns) -> Runs:
         n=records.n,
         total_low=records.total_low,
         reset_sum=records.reset_sum,
+        resets_whole=records.resets_whole,
         resets=records.resets,
         changes=records.changes,
         m2=records.m2,
@@ -234,7 +236,7 @@ class Windows:
         """What a counter has counted: last less first, then each value right before a reset.
 
         Added in the order of time, as Prometheus adds them: else the last bits would differ. Of a
-        record that holds several resets their sum is added.
+        record that holds several resets their sum is added; `rounded` says where that matters.
         """
         found = self.last - self.first
         places, added = self.runs.before_resets
@@ -245,6 +247,24 @@ class Windows:
         for position in range(int(np.max(counts, initial=0))):
             order = order[: np.searchsorted(-counts[order], -position)]
             found[order] += added[low[order] + position]
+        return found
+
+    @cached_property
+    def rounded(self) -> BoolArray:
+        """Where the last bits of `risen` may not be those of Prometheus.
+
+        That is where a record holds several resets, unless whatever is added is whole, and so
+        small that no partial sum rounds.
+        """
+        runs = self.runs
+        if runs.resets is None or runs.resets_whole is None or not (runs.resets > 1).any():
+            return np.zeros(len(self.low), np.bool_)
+        several = self._between(runs.resets > 1, self.low) > 0
+        whole = runs.resets_whole & (runs.first == np.rint(runs.first))
+        whole &= runs.last == np.rint(runs.last)
+        largest = np.maximum(np.abs(self.minimum), np.abs(self.maximum))
+        small = largest * (self.resets + 2) < WHOLE_MAX
+        found: BoolArray = several & ~(small & (self._between(~whole, self.low) == 0))
         return found
 
     @cached_property
@@ -321,72 +341,3 @@ class Windows:
         np.cumsum(column, out=sums[1:])
         found: Int64Array = sums[self.high] - sums[low]
         return found
-
-
-def window_bounds(
-    offsets: Int64Array, row_ends_ms: Int64Array, starts_ms: Int64Array, ends_ms: Int64Array
-) -> tuple[Int64Array, Int64Array]:
-    """First row of each (series, step) window and the one behind its last, flat.
-
-    Args:
-        offsets: where each series' rows begin, and the end.
-        row_ends_ms: the time by which windows choose, ascending within a series.
-        starts_ms: one per step, excluded.
-        ends_ms: one per step, included.
-    """
-    series, rows = len(offsets) - 1, len(row_ends_ms)
-    if not rows or not len(ends_ms):
-        nothing = np.zeros(series * len(ends_ms), np.int64)
-        return nothing, nothing
-    lowest, highest = int(np.min(row_ends_ms)), int(np.max(row_ends_ms))
-    if len(ends_ms) == 1 and lowest > int(starts_ms[0]) and highest <= int(ends_ms[0]):
-        return offsets[:-1], offsets[1:]
-    base, top = min(lowest, int(np.min(starts_ms))), max(highest, int(np.max(ends_ms)))
-    # one ordered key for (series, time), so that one search answers for every series and step
-    span = top - base + 1
-    of_series = np.arange(series, dtype=np.int64) * span
-    keys = np.repeat(of_series, np.diff(offsets)) + (row_ends_ms - base)
-    low, high = (
-        np.searchsorted(keys, (of_series[:, None] + (bounds - base)[None, :]).ravel(), "right")
-        for bounds in (starts_ms, ends_ms)
-    )
-    return low.astype(np.int64, copy=False), high.astype(np.int64, copy=False)
-
-
-def reduce_between(
-    how: np.ufunc, column: FloatArray, low: Int64Array, high: Int64Array
-) -> FloatArray:
-    """`how` over rows [low, high) of a column, for each pair; high above low, overlaps allowed."""
-    if not len(low):
-        return np.empty(0)
-    bounds = np.empty(2 * len(low), np.int64)
-    bounds[0::2], bounds[1::2] = low, high
-    if int(np.max(high)) == len(column):
-        column = np.append(column, 0.0)
-    found: FloatArray = how.reduceat(column, bounds)[::2]
-    return found
-
-
-def exact_sums(
-    column: FloatArray, low_part: FloatArray | None, low: Int64Array, high: Int64Array
-) -> FloatArray:
-    """Sums of rows [low, high), for each pair; never further than `DOUBT` from the true one.
-
-    Plain addition is checked against the bound of its error; where values cancel out, the sum is
-    taken again without rounding in between (`math.fsum`).
-    """
-    found = reduce_between(np.add, column, low, high)
-    size = reduce_between(np.add, np.abs(column), low, high)
-    if low_part is not None:
-        # what rounding lost beside an infinite sum is not a number, and says nothing
-        lost = reduce_between(np.add, low_part, low, high)
-        found = np.where(np.isfinite(found), found + lost, found)
-    error = size * ((high - low) * np.finfo(np.float64).eps)
-    doubtful = np.isfinite(size) & (high - low > 1) & ~(error <= DOUBT * np.abs(found))
-    for window in np.flatnonzero(doubtful):
-        rows = slice(low[window], high[window])
-        parts = column[rows].tolist()
-        if low_part is not None:
-            parts += low_part[rows].tolist()
-        found[window] = math.fsum(parts)
-    return found

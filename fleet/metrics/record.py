@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fleet.metrics.samples import FloatArray, Int64Array
+    from fleet.metrics.samples import BoolArray, FloatArray, Int64Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +31,8 @@ class RollupColumns:
         first_ms, last_ms: int64, times of the first and last sample.
         first, last: float64, their values.
         reset_sum: float64, sum of the values right before each reset (value lower than before).
+        resets_whole: bool, whether every value in that sum is a whole number; True without one.
+            Whole numbers are added without rounding, so their order does not matter.
         resets, changes: int64, how often the value fell, and how often it was another.
         mean, m2: float64, Welford's mean and sum of squared differences from it.
     """
@@ -48,6 +50,7 @@ class RollupColumns:
     last_ms: Int64Array
     last: FloatArray
     reset_sum: FloatArray
+    resets_whole: BoolArray
     resets: Int64Array
     changes: Int64Array
     mean: FloatArray

@@ -117,6 +117,7 @@ def _roll_up_block(
         last_ms=ts_ms[lasts],
         last=values[lasts],
         reset_sum=counted.reset_sum,
+        resets_whole=counted.resets_whole,
         resets=counted.resets,
         changes=counted.changes,
         mean=mean,
@@ -159,6 +160,7 @@ def merge_runs(rows: RollupColumns, starts: Int64Array) -> RollupColumns:
         n = _reduce(np.add, rows.n, starts)
         mean, m2 = _merged_spread(rows, starts, lengths, n, total, low)
         at_borders = np.where(down, np.roll(rows.last, 1), 0.0)
+        are_whole = rows.resets_whole & (at_borders == np.rint(at_borders))
         return RollupColumns(
             series_ids=rows.series_ids[starts],
             ends_ms=rows.ends_ms[lasts],
@@ -173,6 +175,7 @@ def merge_runs(rows: RollupColumns, starts: Int64Array) -> RollupColumns:
             last_ms=rows.last_ms[lasts],
             last=rows.last[lasts],
             reset_sum=_reduce(np.add, rows.reset_sum + at_borders, starts),
+            resets_whole=_reduce(np.logical_and, are_whole, starts),
             resets=_reduce(np.add, rows.resets + down, starts),
             changes=_reduce(np.add, rows.changes + differs, starts),
             mean=mean,
@@ -264,6 +267,7 @@ def _add_up(high: float, low: float, values: list[float]) -> tuple[float, float]
 
 class _Steps(NamedTuple):
     reset_sum: FloatArray
+    resets_whole: BoolArray
     resets: Int64Array
     changes: Int64Array
 
@@ -273,7 +277,8 @@ def _steps(
 ) -> _Steps:
     """What happens between neighbouring values of each run."""
     if not len(values):
-        return _Steps(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))
+        nothing = np.empty(0, np.int64)
+        return _Steps(np.empty(0), np.empty(0, np.bool_), nothing, nothing)
     before, after = values[:-1], values[1:]
     down = np.zeros(len(values), np.bool_)
     np.less(after, before, out=down[1:])
@@ -284,12 +289,15 @@ def _steps(
         nan = np.isnan(values)
         differs[1:] &= ~(nan[1:] & nan[:-1])
     differs[starts] = False
-    reset_sum = np.zeros(len(starts))
+    reset_sum, resets_whole = np.zeros(len(starts)), np.ones(len(starts), np.bool_)
     at = np.flatnonzero(down)
     if len(at):
         runs = np.searchsorted(starts, at, side="right") - 1
-        np.add.at(reset_sum, runs, values[at - 1])
-    return _Steps(reset_sum, _count(down, starts, lengths), _count(differs, starts, lengths))
+        added = values[at - 1]
+        np.add.at(reset_sum, runs, added)
+        resets_whole[runs[added != np.rint(added)]] = False
+    resets, changes = (_count(flags, starts, lengths) for flags in (down, differs))
+    return _Steps(reset_sum, resets_whole, resets, changes)
 
 
 def _count(flags: BoolArray, starts: Int64Array, lengths: Int64Array) -> Int64Array:

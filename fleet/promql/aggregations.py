@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fleet.errors import InvalidInputError
-from fleet.metrics.answers import exact_sums
 from fleet.metrics.labels import METRIC_NAME
+from fleet.metrics.row_ranges import exact_sums
 from fleet.promql.label_table import Groups, LabelTable, column_of
 from fleet.promql.semantics import Semantics
 from fleet.promql.values import Scalar, Vector, empty_vector, group_starts

@@ -13,7 +13,7 @@ from fleet.ports.metric_store import MetricReader
 from fleet.promql.answer import Answer, AnswerKind
 from fleet.promql.evaluation import Evaluation, Value
 from fleet.promql.parsing import parse
-from fleet.promql.selectors import Context
+from fleet.promql.query_context import Context
 from fleet.promql.semantics import PROMETHEUS_3, Semantics
 from fleet.promql.values import Scalar, Steps, Text
 

@@ -26,16 +26,10 @@ from fleet.promql.native_functions import OF_HISTOGRAM, fractions, quantiles
 from fleet.promql.native_windows import LAST, LAST_TIME, NATIVE, NativeFunction
 from fleet.promql.parsing import duration_ms, matchers_of, unwrapped
 from fleet.promql.plan import Need
-from fleet.promql.selectors import (
-    Context,
-    WindowFunction,
-    last_time,
-    last_value,
-    range_vector,
-    window_times,
-)
+from fleet.promql.query_context import Context
+from fleet.promql.selectors import last_time, last_value, range_vector, window_times
 from fleet.promql.values import Scalar, Steps, Text, Vector, empty_vector, merged, single_row
-from fleet.promql.window_context import WindowContext
+from fleet.promql.window_context import WindowContext, WindowFunction
 from fleet.promql.window_functions import OVER_TIME
 
 if TYPE_CHECKING:

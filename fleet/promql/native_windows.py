@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fleet.metrics.answers import window_bounds
 from fleet.metrics.histogram_columns import (
     Histograms,
     are_equal,
@@ -25,6 +24,7 @@ from fleet.metrics.histogram_columns import (
     take_histograms,
 )
 from fleet.metrics.histogram_records import HistogramRecords, falls
+from fleet.metrics.row_ranges import window_bounds
 from fleet.metrics.samples import is_stale
 from fleet.promql.extrapolation import factors
 

@@ -27,6 +27,9 @@ class Need(Enum):
 
     RECORD = "record"
     """The record of the window: any level has it."""
+    COUNTED = "counted"
+    """What a counter has counted: any level has it, but not to the bit where a bucket holds several
+    resets with decimals (`Windows.rounded`)."""
     LAST = "last"
     """The last sample and whether the series had ended: only raw samples say so."""
     SAMPLES = "samples"
@@ -56,6 +59,8 @@ class Piece(NamedTuple):
 
 REMOVED = "retention has removed raw samples"
 SKETCHED = "quantiles of sketches are within 1 % of the value"
+ROUNDED = "resets with decimals, several in a bucket, were added up: last bits may differ"
+"""What a counter has counted cannot be said to the bit then."""
 SKETCHED_LEVEL = Level.M5
 """The finest level that has sketches."""
 SKETCHED_FROM_MS = DAY_MS
@@ -82,26 +87,54 @@ def plan_windows(
     if need is Need.SKETCH:
         long = len(ends_ms) > 0 and int(np.min(ends_ms - starts_ms)) >= SKETCHED_FROM_MS
         levels = [level for level in levels if level >= SKETCHED_LEVEL and long]
-    found = plan.divided(0, len(ends_ms), levels if need in {Need.RECORD, Need.SKETCH} else [])
-    return sorted(found)
+    of_levels = need in {Need.RECORD, Need.COUNTED, Need.SKETCH}
+    return plan.divided(0, len(ends_ms), levels if of_levels else [])
+
+
+def plan_finer(
+    reader: MetricReader, starts_ms: Int64Array, ends_ms: Int64Array, above: Level
+) -> list[Piece]:
+    """Divide steps among what is finer than a level, for counters that it does not say to the bit.
+
+    Args:
+        reader: says what is built and kept.
+        starts_ms: of windows that begin and end on borders of the level's buckets.
+        ends_ms: of them.
+        above: the level.
+
+    Returns:
+        Pieces as of `plan_windows`; where nothing finer is left, of the level itself, not exact.
+    """
+    plan = _Plan(reader, starts_ms, ends_ms, Need.COUNTED, above)
+    finer = [level for level in sorted(Level, reverse=True) if level < above]
+    return plan.divided(0, len(ends_ms), finer)
 
 
 class _Plan:
     """The store's answers about the windows of one selector."""
 
     def __init__(
-        self, reader: MetricReader, starts_ms: Int64Array, ends_ms: Int64Array, need: Need
+        self,
+        reader: MetricReader,
+        starts_ms: Int64Array,
+        ends_ms: Int64Array,
+        need: Need,
+        above: Level | None = None,
     ) -> None:
         self._reader = reader
         self._starts, self._ends = starts_ms, ends_ms
         self._need = need
+        self._above = above
 
     def is_aligned(self, level: Level) -> bool:
         """Whether every window begins and ends on a bucket's border."""
         return not ((self._starts % level).any() or (self._ends % level).any())
 
-    def divided(self, first: int, stop: int, levels: list[Level]) -> Iterator[Piece]:
+    def divided(self, first: int, stop: int, levels: list[Level]) -> list[Piece]:
         """Pieces of some steps: what the coarsest level covers, and the rest by finer ones."""
+        return sorted(self._divided(first, stop, levels))
+
+    def _divided(self, first: int, stop: int, levels: list[Level]) -> Iterator[Piece]:
         waiting = [(first, stop, levels)]
         while waiting:
             first, stop, levels = waiting.pop()
@@ -134,6 +167,8 @@ class _Plan:
 
     def _without_raw(self, first: int, stop: int) -> Piece:
         """What answers best where raw samples are gone: never exactly, and never in silence."""
+        if self._above is not None:
+            return Piece(first, stop, self._above, f"{ROUNDED}; nothing finer is left")
         if self._need is not Need.SAMPLES:
             for level in sorted(Level):
                 coarse = self._need is Need.LAST and level > Level.M5

@@ -15,8 +15,7 @@ import numpy as np
 from fleet.metrics.answers import Windows
 from fleet.promql.extrapolation import factors
 from fleet.promql.plan import Need
-from fleet.promql.selectors import WindowFunction
-from fleet.promql.window_context import WindowContext
+from fleet.promql.window_context import WindowContext, WindowFunction
 
 if TYPE_CHECKING:
     from fleet.metrics.samples import BoolArray, FloatArray, Int64Array
@@ -146,8 +145,8 @@ def _simple(compute: Callable[[Windows], FloatArray], *, name: bool = False) -> 
 
 
 OVER_TIME: dict[str, OverTime] = {
-    "rate": OverTime(_rate, Need.RECORD),
-    "increase": OverTime(_increase, Need.RECORD),
+    "rate": OverTime(_rate, Need.COUNTED),
+    "increase": OverTime(_increase, Need.COUNTED),
     "delta": OverTime(_delta, Need.RECORD),
     "irate": OverTime(lambda w, _: _of_last_two(w, is_rate=True), Need.SAMPLES),
     "idelta": OverTime(lambda w, _: _of_last_two(w, is_rate=False), Need.SAMPLES),

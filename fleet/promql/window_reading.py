@@ -8,15 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fleet.metrics.answers import (
-    Runs,
-    Windows,
-    runs_of_records,
-    runs_of_samples,
-    window_bounds,
-)
+from fleet.metrics.answers import Runs, Windows, runs_of_records, runs_of_samples
 from fleet.metrics.histogram_records import records_of_samples, without_markers
 from fleet.metrics.levels import HOUR_MS, Level
+from fleet.metrics.row_ranges import window_bounds
 from fleet.metrics.sketches import SketchColumns, quantiles_of_runs
 from fleet.ports.metric_store import MetricReader, SelectedSeries
 from fleet.promql.native_windows import HistogramWindows
@@ -148,7 +143,7 @@ def reads(
         start, end = int(starts[columns.start]), int(ends[columns.stop - 1])
         if start >= end:
             continue
-        size = max(1, _series_at_once(series, piece.level, end - start) // smaller)
+        size = max(1, series_at_once(series, piece.level, end - start) // smaller)
         for first in range(0, len(series.ids), size):
             rows = slice(first, min(first + size, len(series.ids)))
             yield Read(rows, columns, start, end, starts[columns], ends[columns])
@@ -162,7 +157,14 @@ def _spans(starts: Int64Array, ends: Int64Array) -> Iterator[slice]:
         yield slice(first, stop)
 
 
-def _series_at_once(series: SelectedSeries, level: Level | None, length_ms: int) -> int:
+def series_at_once(series: SelectedSeries, level: Level | None, length_ms: int) -> int:
+    """How many series are read in one call.
+
+    Args:
+        series: their interval is looked at.
+        level: that is read; None for raw samples.
+        length_ms: how much time is read.
+    """
     if level is not None:
         return max(1, RECORDS_AT_ONCE // max(length_ms // level, 1))
     known = [info.interval_ms for info in series.infos[:100] if info.interval_ms]

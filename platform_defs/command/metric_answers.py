@@ -111,15 +111,17 @@ def uses_text(answer: Answer) -> str:
     for selector, group in groupby(answer.uses, key=lambda use: use.selector):
         parts = list(dict.fromkeys(group))
         series = max(use.series for use in parts)
-        said = "; ".join(_use_text(use, alone=len(parts) == 1) for use in parts)
-        lines.append(f"{selector}: {series} series, {said}")
+        said = "; ".join(_use_text(use, series, alone=len(parts) == 1) for use in parts)
+        lines.append(f"{selector}: {series} series, answered by {said}")
     return "\n".join(dict.fromkeys(lines))
 
 
-def _use_text(use: SelectorUse, *, alone: bool) -> str:
+def _use_text(use: SelectorUse, series: int, *, alone: bool) -> str:
     level = "raw samples" if use.level is None else f"rollups of {use.level_text}"
+    if use.series < series:
+        level = f"(of {use.series}) {level}"
     until = "" if alone else f" until {moment(use.end_ms)}"
-    return f"answered by {level}{until}, {f'NOT exact: {use.reason}' if use.reason else 'exact'}"
+    return f"{level}{until}, {f'NOT exact: {use.reason}' if use.reason else 'exact'}"
 
 
 def answer_json(answer: Answer) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 What follows from other columns is not stored again: `mean` is written as its distance, in bits,
 from sum / n, which is 0 but where the sum is beyond a double. Older parts have `mean` itself.
+`resets_whole` is written as whether it differs from what the exponent lets expect.
 Parts of 1d, where each series has one row, have columns of their own (`day_columns`).
 """
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from fleet.metrics.samples import FloatArray, Int64Array
+    from fleet.metrics.samples import BoolArray, FloatArray, Int64Array
     from resources.metrics.series_ranges import Columns
 
 ROW_GROUP_ROWS = 131_072
@@ -125,6 +126,7 @@ def empty_records() -> RollupColumns:
     columns: dict[str, Any] = {
         name: np.empty(0, np.int64 if name in whole else np.float64) for name in NAMES
     }
+    columns["resets_whole"] = np.empty(0, np.bool_)
     return RollupColumns(**columns)
 
 
@@ -145,6 +147,7 @@ def _schema(*, is_day: bool) -> pa.Schema:
             "first_ms": whole, "first": whole, "last_ms": whole, "last": whole, "reset_sum": real,
         }  # fmt: skip
     kinds |= {"resets": whole, "changes": whole, "mean_off": whole, "m2": real, "exponent": short}
+    kinds["whole_off"] = pa.bool_()
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in kinds.items()])
 
 
@@ -162,6 +165,8 @@ def _to_table(rows: RollupColumns, length_ms: int, *, is_day: bool) -> pa.Table:
     for name, one in zip(_DECIMALS, coded, strict=True):
         columns[name] = one.whole
     columns["exponent"] = coded[0].exponents
+    are_whole = columns.pop("resets_whole")
+    columns["whole_off"] = (rows.resets > 1) & (are_whole != (columns["exponent"] == 0))
     if is_day:
         columns = to_day_columns(columns)
     schema = _schema(is_day=is_day)
@@ -173,6 +178,7 @@ def _from_table(table: pa.Table, length_ms: int) -> RollupColumns:
     if "last_away" in columns:
         columns = from_day_columns(columns)
     exponents = columns.pop("exponent")
+    columns["resets_whole"] = _resets_whole(columns, exponents)
     for name in _DECIMALS:
         columns[name] = from_decimals(columns[name], exponents)
     columns["series_ids"] = columns.pop("series_id")
@@ -185,6 +191,16 @@ def _from_table(table: pa.Table, length_ms: int) -> RollupColumns:
         return RollupColumns(**columns)
     rows = RollupColumns(**columns, mean=columns["total"])
     return replace(rows, mean=(_plain_mean(rows).view(np.int64) + off).view(np.float64))
+
+
+def _resets_whole(columns: dict[str, Any], exponents: Int64Array) -> BoolArray:
+    """Whether all values before resets are whole; of a single one, it is what the sum says."""
+    off = columns.pop("whole_off", None)
+    # parts of before do not say it: then several are taken for decimals
+    several = np.zeros(len(exponents), np.bool_) if off is None else (exponents == 0) != off
+    one = columns["reset_sum"] == np.rint(columns["reset_sum"])
+    found: BoolArray = np.where(columns["resets"] > 1, several, one)
+    return found
 
 
 def _plain_mean(rows: RollupColumns) -> FloatArray:

@@ -49,6 +49,7 @@ class Record:
     last_ms: int = 0
     last: float = 0.0
     reset_sum: float = 0.0
+    resets_whole: bool = True
     resets: int = 0
     changes: int = 0
     mean: float = 0.0
@@ -89,6 +90,7 @@ def merged_record(one: Record, other: Record, end_ms: int) -> Record:
         other.last_ms,
         other.last,
         one.reset_sum + other.reset_sum + (one.last if fell else 0.0),
+        one.resets_whole and other.resets_whole and not (fell and one.last % 1),
         one.resets + other.resets + fell,
         one.changes + other.changes + moved,
         one.mean + delta * (other.n / n),
@@ -296,11 +298,12 @@ def rolled_up(records: Sequence[Record], length_ms: int) -> list[Record]:
 
 def columns_of(records: Sequence[Record]) -> RollupColumns:
     """Records as columns."""
-    whole = {"series_ids", "ends_ms", "n", "first_ms", "last_ms", "resets", "changes"}
+    whole = ("series_ids", "ends_ms", "n", "first_ms", "last_ms", "resets", "changes")
+    kinds = {**dict.fromkeys(whole, np.int64), "resets_whole": np.bool_}
     columns: dict[str, Any] = {
         one.name: np.array(
             [getattr(record, one.name) for record in records],
-            np.int64 if one.name in whole else np.float64,
+            kinds.get(one.name, np.float64),
         )
         for one in fields(Record)
     }

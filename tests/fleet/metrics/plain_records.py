@@ -26,6 +26,7 @@ class Plain(NamedTuple):
     last_ms: int
     last: float
     reset_sum: float
+    resets_whole: bool
     resets: int
     changes: int
     mean: float
@@ -60,6 +61,7 @@ def _record(series: int, end: int, inside: list[tuple[int, float]]) -> Plain:
         inside[-1][0],
         inside[-1][1],
         sum(resets),
+        all(value in {math.inf, -math.inf} or value % 1 == 0 for value in resets),
         len(resets),
         sum(a != b and not (math.isnan(a) and math.isnan(b)) for a, b in steps),
         mean,
@@ -80,7 +82,7 @@ def plain_of(rows: RollupColumns) -> list[Plain]:
     columns = (
         rows.series_ids, rows.ends_ms, rows.n, rows.total + rows.total_low, rows.minimum,
         rows.maximum, rows.first_ms, rows.first, rows.last_ms, rows.last, rows.reset_sum,
-        rows.resets, rows.changes, rows.mean, rows.m2,
+        rows.resets_whole, rows.resets, rows.changes, rows.mean, rows.m2,
     )  # fmt: skip
     return [Plain(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
@@ -98,8 +100,8 @@ def assert_alike(
     """
     assert [one[:3] for one in found] == [one[:3] for one in wanted]
     for one, other in zip(found, wanted, strict=True):
-        for name in ("minimum", "maximum", "first_ms", "first", "last_ms", "last", "resets",
-                     "changes"):  # fmt: skip
+        for name in ("minimum", "maximum", "first_ms", "first", "last_ms", "last", "resets_whole",
+                     "resets", "changes"):  # fmt: skip
             assert same(getattr(one, name), getattr(other, name)), (name, one, other)
         size = max(scale, abs(other.minimum), abs(other.maximum))
         if not math.isfinite(size):

@@ -49,6 +49,18 @@ def _with_resets(points: Points, at_ms: list[int]) -> Points:
     return found
 
 
+def _restarting(times: list[int], rng: random.Random, at_ms: list[int]) -> Points:
+    """Seconds counted to three decimals, from 0 after each restart: their sums round."""
+    value, points, waiting = 0.0, [], sorted(START_MS + at for at in at_ms)
+    for ts in times:
+        if waiting and ts > waiting[0]:
+            waiting.pop(0)
+            value = 0.0
+        value = round(value + rng.uniform(0, 2), 3)
+        points.append((ts, value))
+    return points
+
+
 def _without(points: Points, start_ms: int, end_ms: int) -> Points:
     return [(ts, v) for ts, v in points if not START_MS + start_ms < ts <= START_MS + end_ms]
 
@@ -63,6 +75,13 @@ def _gauge(times: list[int], rng: random.Random) -> Points:
         value += rng.uniform(-2, 2)
         points.append((ts, round(value, 3)))
     return points
+
+
+_RESTARTS_MS = [
+    *(HOUR_MS + 20_000 * n for n in range(3)),  # several in a minute: only samples tell them apart
+    *(2 * HOUR_MS + 70_000 * n for n in range(4)),  # several in five
+    *(4 * HOUR_MS + 7 * MINUTE_MS * n for n in range(6)),  # several in an hour
+]
 
 
 def families() -> dict[str, Points]:
@@ -104,6 +123,10 @@ def families() -> dict[str, Points]:
             _counter(long, rng), [5 * HOUR_MS, 24 * HOUR_MS, 24 * HOUR_MS + 61_000, 47 * HOUR_MS]
         ),
         "long_gauge": _gauge(long, rng),
+        "restarts": _restarting(short, random.Random(6), _RESTARTS_MS),
+        "long_restarts": _restarting(
+            long, random.Random(7), [at * HOUR_MS + 90_000 for at in (3, 9, 15, 16, 30, 31, 45)]
+        ),
     }
     assert all(ts % MINUTE_MS for points in found.values() for ts, _ in points)
     return found

@@ -158,6 +158,26 @@ def test_records_of_older_parts_are_read() -> None:
             assert RollupColumns(*found).mean.tobytes() == records.mean.tobytes()
 
 
+def test_resets_of_older_parts_are_taken_for_decimals_where_they_may_be() -> None:
+    """They do not say whether several resets were whole; of one, its value says it."""
+    values = [
+        (3.0, 1.0, 4.0, 2.0),
+        (2.5, 0.5, 1.5, 0.5),
+        (7.0, 1.0, 2.0, 3.0),
+        (7.5, 1.0, 2.0, 3.0),
+    ]
+    rows = as_samples([(n, ts, v) for n, some in enumerate(values) for ts, v in enumerate(some, 1)])
+    for level in (Level.M1, Level.D1):
+        records = roll_up(*rows, level)
+        assert records.resets_whole.tolist() == [True, False, True, False]
+        writer = RecordWriter(level)
+        writer.write(records)
+        sink = io.BytesIO()
+        pq.write_table(pq.read_table(io.BytesIO(writer.finish())).drop_columns("whole_off"), sink)
+        found = open_records(opened(sink.getvalue()), level).read_ids(np.arange(4))
+        assert RollupColumns(*found).resets_whole.tolist() == [False, False, True, False]
+
+
 def test_days_of_older_parts_are_read() -> None:
     """They have the columns of the other levels."""
     rows = as_samples([(1, 1, 0.1), (1, 2, 2.5), (2, 3, 7.0), (2, 4, 1.0), (3, 5, -0.0)])
