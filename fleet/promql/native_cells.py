@@ -130,10 +130,17 @@ class NativeCollector:
         self._numbers_ms = np.full(shape, NEVER)
 
     def add(
-        self, windows: HistogramWindows, first_row: int, first_step: int, known: WindowContext
+        self, windows: HistogramWindows, rows: Int64Array, first_step: int, known: WindowContext
     ) -> None:
-        """Compute the function of some windows; the first of them lies at the given cell."""
-        self._rows.append(first_row + windows.at // windows.steps)
+        """Compute the function of some windows.
+
+        Args:
+            windows: of some series.
+            rows: of each of the series.
+            first_step: of the windows.
+            known: what the function knows of them.
+        """
+        self._rows.append(rows[windows.at // windows.steps])
         self._steps.append(first_step + windows.at % windows.steps)
         if self._function.to_numbers is not None:
             self._numbers.append(self._function.to_numbers(windows))

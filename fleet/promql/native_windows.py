@@ -23,7 +23,7 @@ from fleet.metrics.histogram_columns import (
     sum_groups,
     take_histograms,
 )
-from fleet.metrics.histogram_records import HistogramRecords, falls
+from fleet.metrics.histogram_records import HistogramRecords, falls, take_records
 from fleet.metrics.row_ranges import window_bounds
 from fleet.metrics.samples import is_stale
 from fleet.promql.extrapolation import factors
@@ -53,6 +53,7 @@ class HistogramWindows:
         """
         self.records = records
         self.steps = len(ends_ms)
+        self._starts_ms, self._ends_ms = starts_ms, ends_ms
         found = np.searchsorted(records.series_ids, ids).astype(np.int64)
         offsets = np.append(found, len(records))
         low, high = window_bounds(offsets, records.ends_ms, starts_ms, ends_ms)
@@ -63,6 +64,11 @@ class HistogramWindows:
     def __len__(self) -> int:
         """Number of windows with rows."""
         return len(self.at)
+
+    def of_series(self, ids: Int64Array) -> HistogramWindows:
+        """The same windows of some of the series."""
+        kept = take_records(self.records, np.isin(self.records.series_ids, ids))
+        return HistogramWindows(ids, kept, self._starts_ms, self._ends_ms)
 
     @cached_property
     def n(self) -> Int64Array:
@@ -98,6 +104,16 @@ class HistogramWindows:
         return self._between(self.fell, self.low + 1) + self._between(self.records.resets, self.low)
 
     @property
+    def rounded(self) -> BoolArray:
+        """Where the last bits of sums in `grown` may not be those of Prometheus.
+
+        That is where a record holds several resets: their histograms were added up before, and sums
+        of observations have decimals.
+        """
+        found: BoolArray = self._between(self.records.resets > 1, self.low) > 0
+        return found
+
+    @property
     def first(self) -> Histograms:
         """The first histogram."""
         return take_histograms(self.records.first, self.low)
@@ -118,25 +134,39 @@ class HistogramWindows:
         return self.records.last_ms[self.high - 1]
 
     def grown(self, *, is_counter: bool) -> Histograms:
-        """Last minus first; of a counter with what it counted before each reset."""
+        """Last minus first; of a counter with what it counted before each reset.
+
+        Added in the order of time, as Prometheus does: else the last bits of sums would differ.
+        """
         windows = np.arange(len(self))
         parts, groups = [self.last, self.first], [windows, windows]
         if is_counter:
-            for rows, states, begin in (
-                (np.flatnonzero(self.records.resets), self.records.reset_sum, 0),
-                (np.flatnonzero(self.fell), self.records.last, 1),
-            ):
-                # windows lie in the order of their rows: those around a row are neighbours
-                first = np.searchsorted(self.high, rows, "right")
-                behind = np.searchsorted(self.low + begin, rows, "right")
-                counts = np.maximum(behind - first, 0)
-                ends = np.cumsum(counts)
-                around = np.arange(int(counts.sum())) + np.repeat(first - (ends - counts), counts)
-                parts.append(take_histograms(states, np.repeat(rows - begin, counts)))
-                groups.append(around)
+            before, around = self._before_resets()
+            parts.append(before)
+            groups.append(around)
         weights = np.ones(sum(map(len, parts)))
         weights[len(self) : 2 * len(self)] = -1.0
         return sum_groups(concat_histograms(parts), np.concatenate(groups), len(self), weights)
+
+    def _before_resets(self) -> tuple[Histograms, Int64Array]:
+        """Histograms right before resets in the order of time, and the windows they belong to."""
+        parts, groups, places = [], [], []
+        for rows, states, begin in (
+            (np.flatnonzero(self.records.resets), self.records.reset_sum, 0),
+            (np.flatnonzero(self.fell), self.records.last, 1),
+        ):
+            # windows lie in the order of their rows: those around a row are neighbours
+            first = np.searchsorted(self.high, rows, "right")
+            behind = np.searchsorted(self.low + begin, rows, "right")
+            counts = np.maximum(behind - first, 0)
+            ends = np.cumsum(counts)
+            around = np.arange(int(counts.sum())) + np.repeat(first - (ends - counts), counts)
+            parts.append(take_histograms(states, np.repeat(rows - begin, counts)))
+            groups.append(around)
+            # the step into a row comes before what lies inside of it
+            places.append(np.repeat(2 * rows + 1 - begin, counts))
+        order = np.argsort(np.concatenate(places), kind="stable")
+        return take_histograms(concat_histograms(parts), order), np.concatenate(groups)[order]
 
     def _between(self, column: Int64Array | BoolArray, low: Int64Array) -> Int64Array:
         sums = np.zeros(len(column) + 1, np.int64)

@@ -20,6 +20,7 @@ from fleet.promql.plan import ROUNDED, Need, Piece, plan_finer, plan_windows
 from fleet.promql.query_context import Context
 from fleet.promql.window_context import WindowContext, WindowFunction
 from fleet.promql.window_reading import (
+    HISTOGRAMS_SMALLER,
     WindowTimes,
     moved,
     read_native_windows,
@@ -47,6 +48,14 @@ class Asked(NamedTuple):
     """The scalar argument of the function, one per step."""
     native: NativeFunction | None
     """What is computed of windows of native histograms; None where they are refused."""
+
+    def of_steps(self, steps: slice) -> Asked:
+        """The same for some steps."""
+        return self._replace(
+            read=_part(self.read, steps),
+            nominal=_part(self.nominal, steps),
+            parameter=self.parameter[steps],
+        )
 
 
 Found = tuple["FloatArray", "BoolArray", HistogramCells | None]
@@ -162,20 +171,8 @@ class _Laying:
         at = np.flatnonzero(rounded.any(axis=1))
         steps = np.flatnonzero(rounded.any(axis=0)) + piece.first
         into = slice(int(steps[0]), int(steps[-1]) + 1)
-        asked, some = self._asked, _some(self._series, at)
-        again = asked._replace(
-            read=_part(asked.read, into),
-            nominal=_part(asked.nominal, into),
-            parameter=asked.parameter[into],
-        )
-        starts, ends = again.read.starts_ms, again.read.ends_ms
-        finer = [
-            one
-            if len(at)
-            <= series_at_once(some, one.level, int(ends[one.stop - 1] - starts[one.first]))
-            else Piece(one.first, one.stop, piece.level, TOO_MANY)
-            for one in plan_finer(self._context.reader, starts, ends, piece.level)
-        ]
+        again, some = self._asked.of_steps(into), _some(self._series, at)
+        finer = _finer_pieces(again, some, piece.level, self._context)
         found = _Laying(again, some, self._need, self._context).numbers_over(finer)
         self._values[at, into], self._present[at, into] = found
 
@@ -198,51 +195,82 @@ class _Laying:
             first = piece.first + columns.start
             step = windows.at % windows.steps + first
             known = _known(self._asked, piece, step, self._context)
-            self._natives.add(windows, rows.start, first, known)
+            self._natives.add(windows, rows, first, known)
 
 
 def _finer_pieces(
-    asked: Asked, series: SelectedSeries, above: Level, context: Context
+    asked: Asked, series: SelectedSeries, above: Level, context: Context, smaller: int = 1
 ) -> list[Piece]:
     """What is read instead of a level: as much as one read holds, else the level itself again."""
     starts, ends = asked.read.starts_ms, asked.read.ends_ms
     found = []
     for piece in plan_finer(context.reader, starts, ends, above):
         length_ms = int(ends[piece.stop - 1] - starts[piece.first])
-        fits = len(series.ids) <= series_at_once(series, piece.level, length_ms)
+        fits = len(series.ids) * smaller <= series_at_once(series, piece.level, length_ms)
         found.append(piece if fits else piece._replace(level=above, reason=TOO_MANY))
     return found
 
 
 def _native_windows(
     asked: Asked, series: SelectedSeries, piece: Piece, need: Need, context: Context
-) -> Iterator[tuple[slice, slice, HistogramWindows]]:
-    """Windows of native histograms of a piece: of records, or of samples for what needs them."""
-    reader, text = context.reader, asked.selector.prettify()
+) -> Iterator[tuple[Int64Array, slice, HistogramWindows]]:
+    """Windows of native histograms of a piece, as (rows, steps within the piece, windows).
+
+    Those that its level does not say, or not to the bit, come from a finer one.
+    """
     times = _part(asked.read, slice(piece.first, piece.stop))
-    for rows, columns, windows in read_native_windows(reader, series, piece, times, need):
+    for rows, columns, windows in read_native_windows(context.reader, series, piece, times, need):
         if asked.native is None:
-            raise refused_histograms(text)
-        if piece.level is None or not asked.native.needs_samples:
-            yield rows, columns, windows
+            raise refused_histograms(asked.selector.prettify())
+        at = np.arange(rows.start, rows.stop)
+        again = np.zeros(len(at), np.bool_)
+        if piece.level is not None and asked.native.needs_samples:
+            again[:] = True
+        elif need is Need.COUNTED and piece.level is not None and piece.exact:
+            again[windows.at[windows.rounded] // windows.steps] = True
+        if not again.any():
+            yield at, columns, windows
             continue
-        some = _part(times, columns)
-        if not reader.keeps_raw(int(np.min(some.starts_ms)), int(np.max(some.ends_ms))):
-            raise InvalidInputError(
-                "query",
-                text,
-                "native histograms that retention has kept; rollups do not say this of them",
-                hint="Ask rate, increase or delta, or a later time.",
-            )
-        raw = Piece(0, len(some.ends_ms), None)
-        chosen = SelectedSeries(series.ids[rows], [])
-        note_use(context, asked, raw, some, len(chosen.ids))
-        for inner, steps, found in read_native_windows(reader, chosen, raw, some, Need.SAMPLES):
-            yield _within(rows, inner), _within(columns, steps), found
+        if not again.all():
+            yield at[~again], columns, windows.of_series(series.ids[at[~again]])
+        steps = slice(piece.first + columns.start, piece.first + columns.stop)
+        part, some = asked.of_steps(steps), _some(series, at[again])
+        for inner, within, found in _finer_natives(part, some, piece, need, context):
+            behind = slice(columns.start + within.start, columns.start + within.stop)
+            yield at[again][inner], behind, found
 
 
-def _within(outer: slice, inner: slice) -> slice:
-    return slice(outer.start + inner.start, outer.start + inner.stop)
+def _finer_natives(
+    asked: Asked, series: SelectedSeries, above: Piece, need: Need, context: Context
+) -> Iterator[tuple[Int64Array, slice, HistogramWindows]]:
+    """Windows of what a level does not say of histograms: as `_native_windows`, of all steps."""
+    assert asked.native is not None
+    assert above.level is not None
+    if asked.native.needs_samples:
+        pieces = [_raw_piece(asked, context)]
+    else:
+        pieces = _finer_pieces(asked, series, above.level, context, HISTOGRAMS_SMALLER)
+    for piece in pieces:
+        note_use(context, asked, piece, asked.nominal, len(series.ids))
+        for rows, columns, windows in _native_windows(asked, series, piece, need, context):
+            yield rows, slice(piece.first + columns.start, piece.first + columns.stop), windows
+
+
+def _raw_piece(asked: Asked, context: Context) -> Piece:
+    """Raw samples of all steps.
+
+    Raises:
+        InvalidInputError: retention has removed them.
+    """
+    starts, ends = asked.read.starts_ms, asked.read.ends_ms
+    if not context.reader.keeps_raw(int(np.min(starts)), int(np.max(ends))):
+        raise InvalidInputError(
+            "query",
+            asked.selector.prettify(),
+            "native histograms that retention has kept; rollups do not say this of them",
+            hint="Ask rate, increase or delta, or a later time.",
+        )
+    return Piece(0, len(ends), None)
 
 
 def _known(asked: Asked, piece: Piece, step: Int64Array, context: Context) -> WindowContext:

@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleet.metrics.labels import labels_of
 from fleet.metrics.levels import HOUR_MS, MINUTE_MS, Level
 from fleet.promql.answer import Answer
 from fleet.promql.engine import PromqlEngine
 from fleet.promql.plan import ROUNDED
 from tests.examples import examples
 from tests.fakes.metric_reader import InMemoryMetricReader, Point
+from tests.fleet.metrics.plain_histograms import NativeHistogram
 
 T = 1_704_067_200_000
 """A full hour."""
@@ -140,3 +142,63 @@ def test_functions_that_do_not_ask_for_resets_read_nothing_again() -> None:
         answer = engine.answer(f"{function}(m[1h])", T + HOUR_MS)
         assert answer.exact
         assert [use.level_text for use in answer.uses] == ["1h"]
+
+
+def histograms_of(totals: list[float]) -> list[tuple[int, NativeHistogram]]:
+    """Histograms with so many observations in one bucket; fewer than before is a reset."""
+    return [
+        (T + STEP_MS * n + 7000, NativeHistogram(0, 0.001, 0, count, total, {1: count}, {}))
+        for n, total in enumerate(totals)
+        for count in [int(total * 1000) + 1]
+    ]
+
+
+def engine_of_histograms(
+    points: dict[str, list[float]], levels: set[Level], raw_from_ms: int = 0
+) -> PromqlEngine:
+    """An engine over native histograms, by pod."""
+    reader = InMemoryMetricReader(levels=levels, raw_from_ms=raw_from_ms)
+    for pod, one in points.items():
+        reader.add_histograms(labels_of("m", {"pod": pod}), histograms_of(one))
+    return PromqlEngine(reader)
+
+
+sums = st.lists(st.integers(0, 5000).map(lambda each: each / 1000), min_size=1, max_size=120)
+
+
+@settings(max_examples=examples(60))
+@given(one=sums, other=sums, kept_from=st.integers(0, 12))
+def test_native_histograms_that_call_themselves_exact_are_equal_to_the_bit(
+    one: list[float], other: list[float], kept_from: int
+) -> None:
+    """Their sums of observations, whatever retention has left of the samples."""
+    points = {"a": one, "b": other}
+    step = 5 * MINUTE_MS
+    ask = ("histogram_sum(increase(m[5m]))", T + step, T + 3 * step, step)
+    truth = engine_of_histograms(points, set()).range(*ask)
+    answer = engine_of_histograms(points, set(Level), T + kept_from * MINUTE_MS).range(*ask)
+    assert answer.labels == truth.labels
+    assert np.allclose(answer.values, truth.values, rtol=1e-9, atol=1e-9)
+    if answer.exact:
+        assert bits(answer) == bits(truth)
+    else:
+        assert all("last bits may differ; nothing finer is left" in one for one in answer.warnings)
+        assert kept_from > 0
+
+
+def test_only_histograms_that_round_are_read_again() -> None:
+    """One that began anew once stays with the level; which levels answered is told."""
+    points = {
+        "often": restarts(27),
+        "once": restarts(400),
+        "always": restarts(3),
+    }
+    ask = ("histogram_sum(increase(m[1h]))", T + HOUR_MS, T + HOUR_MS, HOUR_MS)
+    answer = engine_of_histograms(points, set(Level)).range(*ask)
+    told = [(use.level_text, use.series) for use in answer.uses]
+    assert told == [("1h", 3), ("5m", 2), ("1m", 2), ("raw", 1)]
+    assert answer.exact
+    assert bits(answer) == bits(engine_of_histograms(points, set()).range(*ask))
+    gone = engine_of_histograms(points, set(Level), raw_from_ms=2**62).range(*ask)
+    assert gone.warnings == (f"m: {ROUNDED}; nothing finer is left",)
+    assert np.allclose(np.sort(gone.values, axis=0), np.sort(answer.values, axis=0), rtol=1e-9)
