@@ -92,6 +92,19 @@ def test_a_range_is_a_table_and_names_the_level(run: Run, store: ObjectMetricSto
     )
 
 
+def test_what_is_read_again_from_finer_levels_is_told(run: Run, store: ObjectMetricStore) -> None:
+    """A gauge falls several times in every bucket: only its samples say `increase` to the bit."""
+    roll_up_all(store)
+    done = run("metrics", "query", 'sum(increase({__name__=~"agent.*|load"}[1h]))', *RANGE)
+    assert done.stdout.splitlines()[-1] == (
+        '{__name__=~"agent.*|load"}: 3 series, answered by '
+        "rollups of 1h until 2026-03-01T03:00:00Z, exact; "
+        "(of 1) rollups of 5m until 2026-03-01T03:00:00Z, exact; "
+        "(of 1) rollups of 1m until 2026-03-01T03:00:00Z, exact; "
+        "(of 1) raw samples until 2026-03-01T03:00:00Z, exact"
+    )
+
+
 def test_an_instant_answer_has_a_line_for_each_element(run: Run, store: ObjectMetricStore) -> None:
     """Labels are columns; --limit counts what is left out."""
     done = run(
