@@ -139,7 +139,7 @@ class _Laying:
         return self._values, self._present
 
     def _note(self, piece: Piece) -> None:
-        note_use(self._context, self._asked, piece, self._asked.nominal, len(self._series.ids))
+        _note_use(self._context, self._asked, piece, self._asked.nominal, len(self._series.ids))
 
     def _lay_numbers(self, piece: Piece) -> None:
         context, times = self._context, _part(self._asked.read, slice(piece.first, piece.stop))
@@ -251,7 +251,7 @@ def _finer_natives(
     else:
         pieces = _finer_pieces(asked, series, above.level, context, HISTOGRAMS_SMALLER)
     for piece in pieces:
-        note_use(context, asked, piece, asked.nominal, len(series.ids))
+        _note_use(context, asked, piece, asked.nominal, len(series.ids))
         for rows, columns, windows in _native_windows(asked, series, piece, need, context):
             yield rows, slice(piece.first + columns.start, piece.first + columns.stop), windows
 
@@ -283,16 +283,10 @@ def _known(asked: Asked, piece: Piece, step: Int64Array, context: Context) -> Wi
     )
 
 
-def note_use(context: Context, asked: Asked, piece: Piece, times: WindowTimes, series: int) -> None:
-    """Note which level answers some steps of a selector.
-
-    Args:
-        context: of the query.
-        asked: by its selector.
-        piece: the level and steps.
-        times: the windows of the steps.
-        series: how many are read.
-    """
+def _note_use(
+    context: Context, asked: Asked, piece: Piece, times: WindowTimes, series: int
+) -> None:
+    """Note which level answers some steps of a selector, for how many series."""
     start, end = int(times.starts_ms[piece.first]), int(times.ends_ms[piece.stop - 1])
     text = asked.selector.prettify()
     context.uses.append(SelectorUse(text, piece.level, start, end, series, piece.reason))
