@@ -49,7 +49,7 @@ class StandingReader:
 
     def written(self, standings: Iterable[PackedStanding]) -> None:
         """Take what this process has written for whole."""
-        self._whole = {one.key: one for one in standings}
+        self._whole.update((one.key, one) for one in standings)
 
 
 def damage_problem(damaged: Sequence[DamagedStanding]) -> str:

@@ -88,7 +88,8 @@ class ScalingStore(Protocol):
 
         For each, new agents are declared (those that exist stay as they are), placements are
         swapped as `place_agents` does, its `scales` is raised by one and its pending change is
-        gone. One whose `scales` is not the stored number is refused alone.
+        gone. One whose `scales` is not the stored number is refused alone, and so is one whose
+        standing is damaged: it stays as it is.
 
         Returns:
             One result for each change, in the given order.

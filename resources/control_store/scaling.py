@@ -187,16 +187,18 @@ class SqlScaling(Feature):
 
     def _scales(
         self, connection: sa.Connection, keys: Iterable[ScalingKey]
-    ) -> dict[ScalingKey, object]:
-        """Changes made so far, by key, as they stand there; their rows are locked in one order."""
-        workloads = sorted({workload for workload, _ in keys})
-        found = connection.execute(
-            sa.select(_STANDINGS.c.workload, _STANDINGS.c.region, _STANDINGS.c.scales)
+    ) -> dict[ScalingKey, int | None]:
+        """Changes made so far, by key, None where that is damaged; rows are locked in one order."""
+        wanted = set(keys)
+        workloads = sorted({workload for workload, _ in wanted})
+        statement = (
+            select_standings(self._database.dialect)
             .where(self._database.one_of(_STANDINGS.c.workload, workloads))
-            .order_by(_STANDINGS.c.workload, _STANDINGS.c.region)
             .with_for_update()
         )
-        return {(workload, region): scales for workload, region, scales in found}
+        rows = [row for row in standing_rows(connection, statement) if row[:2] in wanted]
+        found = [read_standing(standing_of_row(row)) for row in rows]
+        return {one.key: one.scales if isinstance(one, ScalingStanding) else None for one in found}
 
     def demand_scaling_term(self, term: int) -> None:
         """Return when `term` holds the rescaling lease at this moment."""

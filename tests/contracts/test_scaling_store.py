@@ -252,7 +252,8 @@ def test_a_damaged_standing_hides_no_other_and_says_what_is_wrong(
     assert said in damaged.damage
     assert "stateroom scaling forget chat --region eu" in damaged.hint
     assert [one.key for one in store.packed_standings()] == [one.key for one in found]
-    assert store.apply_scales([change(region="us")], term=term)[0].made, "others are scaled"
+    both = store.apply_scales([change(), change(region="us")], term=term)
+    assert [one.made for one in both] == [False, True], "others are scaled"
     assert store.scaling_standings()[1] == damaged
 
 

@@ -150,7 +150,10 @@ class InMemoryScaling:
             for one in changes:
                 key = (one.workload, one.region)
                 before = self._standings.get(key)
-                if (before[_SCALES] if before else 0) != one.scales:
+                damaged = before is not None and isinstance(
+                    read_standing(standing_of_row(before)), DamagedStanding
+                )
+                if damaged or (before[_SCALES] if before else 0) != one.scales:
                     results.append(ScaleResult(*key, made=False))
                     continue
                 for agent in one.declared:

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from fleet.leases import RESCALING_LEASE
 from fleet.placement.quotas import NetworkLimits, ResourceQuota
 from fleet.reports import AgentDeclaration
 from fleet.rescaling.damaged_standing import DamagedStanding
 from fleet.rescaling.judging import check_standings
+from fleet.rescaling.observation import AutoscalerState
 from fleet.rescaling.policy import Fallback, ScalingMode, WorkloadScaling
 from fleet.rescaling.spec import AutoscalerSpec
-from fleet.rescaling.standing import HOLD, LoggedDecision, ScalingOrder
+from fleet.rescaling.standing import HOLD, LoggedDecision, ScalingOrder, ScalingStanding
 from fleet.rescaling.state_json import PackedStanding
 from ops import rescaling_standings
 from ops.placement import place_waiting
@@ -201,7 +203,7 @@ def test_a_rule_whose_notes_are_damaged_says_what_lets_it_begin_anew() -> None:
 def test_a_text_is_read_once_however_often_it_is_looked_at(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What this process has written is not read at all; what another has written is."""
+    """What this process has written is not read at all; also not of who is scaled no more."""
     read: list[object] = []
     real = rescaling_standings.read_standing
 
@@ -212,6 +214,9 @@ def test_a_text_is_read_once_however_often_it_is_looked_at(
     monkeypatch.setattr(rescaling_standings, "read_standing", counted)
     world = world_of_two()
     controller = world.controller()
+    term = world.store.acquire_lease(RESCALING_LEASE, "before", 0.5).term
+    gone = ScalingStanding("gone", "eu", AutoscalerState())
+    world.store.keep_scaling([gone], [], term=term)
     looked(world, controller, 15)  # batch grows to two, and the run writes its standing
     read.clear()
     for _ in range(3):
@@ -224,7 +229,7 @@ def test_a_text_is_read_once_however_often_it_is_looked_at(
     world.clock.advance(60)
     world.beat()
     looked(world, world.controller("two"), 15)
-    assert read[1:] == [("batch", "eu"), KEY]
+    assert read[1:] == [("batch", "eu"), KEY, ("gone", "eu")]
 
 
 def test_many_damages_are_counted_and_some_are_named() -> None:
