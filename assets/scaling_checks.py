@@ -15,6 +15,7 @@ from fleet.rescaling.judging import (
     check_placed,
     check_quotas,
     check_sources,
+    check_standings,
 )
 from fleet.rescaling.tables import SCALING_DECISIONS
 from fleet.rescaling.telling import Verdict
@@ -32,6 +33,9 @@ CLAIMS = {
         "An agent that is wanted and has no node says why: no room, a quota, a failover."
     ),
     "no_workload_is_scaled_blindly": "Every workload's newest decision had its metrics.",
+    "no_standing_is_damaged": (
+        "What is remembered of every workload can be read; one whose standing cannot is held."
+    ),
 }
 """Claim -> what it means."""
 
@@ -95,5 +99,6 @@ def judge_rescaling(
         check_flapping(decisions, now),
         check_placed(agents, grown),
         check_sources(newest_of(decisions)),
+        check_standings(store.scaling_standings()),
     )
     return dict(zip(CLAIMS, verdicts, strict=True))

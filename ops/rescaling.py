@@ -16,6 +16,7 @@ from fleet.ports.control_store import ControlStore
 from fleet.ports.lake import Lake
 from fleet.ports.query_engine import QueryEngine
 from fleet.rescaling.brakes import Brakes, read_brakes
+from fleet.rescaling.damaged_standing import DamagedStanding
 from fleet.rescaling.declaration import RescalingDeclaration
 from fleet.rescaling.pods import waits_for_room
 from fleet.rescaling.policy import ScalingMode, WorkloadScaling
@@ -38,6 +39,7 @@ from ops.rescaling_bulk import TOLD_ALWAYS, BulkEngine, Written
 from ops.rescaling_case import Asking, Case, Key, Outcome, as_before, decide_alone, settle
 from ops.rescaling_engine import Prices, read_ledger, room_of, take_room
 from ops.rescaling_foresight import Forecasts
+from ops.rescaling_standings import StandingReader, damage_problem
 from ops.scaling_observation import MetricQueries, observe
 from resources.leader_lease import LeaderLease
 
@@ -69,7 +71,7 @@ class Look(NamedTuple):
     waiting: tuple[ScaleOrder, ...] = ()
     """Changes that wait for a person's word."""
     problems: tuple[str, ...] = ()
-    """Sources of metrics that gave no answer, in words."""
+    """Sources of metrics that gave no answer, and standings that are damaged, in words."""
 
 
 class RescalingPorts(NamedTuple):
@@ -97,6 +99,9 @@ class RescalingController:
         self._ordered: set[str] = set()
         self._logged: dict[Key, Written] = {}
         self._bulk = BulkEngine(declaration.sample_age_max_s)
+        self._standings = StandingReader()
+        self._damaged: tuple[DamagedStanding, ...] = ()
+        """By the last look."""
         self._starts: dict[Key, Starts] = {}
         self._waits_for_room = False
         """Some agent did, by the last look."""
@@ -129,7 +134,7 @@ class RescalingController:
             leadership.term,
         )
         found = self._decide(cases, asking)
-        standings = [found[key].standing for key in sorted(found)]
+        standings = [one for key in sorted(found) if (one := found[key].standing) is not None]
         decisions = tuple(found[key].logged for key in sorted(found))
         try:
             self._keep(standings, decisions, leadership.term, now)
@@ -137,7 +142,8 @@ class RescalingController:
             return Look(False, str(error))
         allowed = {case.key: _may_act(case, found[case.key].pending) for case in cases}
         orders, waiting = self._orders(found, allowed, leadership.term, now)
-        problems = tuple(sorted({*queries.problems.values(), self._forecasts.problem} - {""}))
+        told = {self._forecasts.problem, damage_problem(self._damaged)}
+        problems = tuple(sorted({*queries.problems.values(), *told} - {""}))
         return Look(True, "", decisions, orders, waiting, problems)
 
     def _give_room(self, now: datetime, *, came_back: bool) -> None:
@@ -203,7 +209,8 @@ class RescalingController:
 
     def _cases(self, queries: MetricQueries, now: datetime) -> list[Case]:
         store = self._ports.store
-        standings = {one.key: one for one in store.packed_standings()}
+        standings, damaged = self._standings.read(store.packed_standings())
+        self._damaged = tuple(damaged.values())
         holds, approvals = live_orders(store.scaling_orders(), now)
         declaration = with_ordered(self._declaration, {workload for workload, _ in holds})
         brakes = brakes_of(store, declaration)
@@ -224,6 +231,7 @@ class RescalingController:
                 approvals.get(key),
                 brakes.on(key[1], ordered=key in holds),
                 revisions.get(key[0], ""),
+                damaged.get(key),
             )
             for key, one in seen.items()
             if key in holds or key[0] in self._declaration.workloads
@@ -252,6 +260,7 @@ class RescalingController:
         for one, decision_id in zip(due, ids, strict=True):
             folded[one.key] = Written(one._replace(decision_id=decision_id), now)
         self._logged = folded
+        self._standings.written(standings)
 
     def _orders(
         self,

@@ -104,9 +104,6 @@ class BulkEngine:
         Args:
             cases: each workload and region once, in any order.
             now: moment of the look.
-
-        Raises:
-            CorruptObjectError: what one of them remembers cannot be read.
         """
         from fleet.rescaling.agent_columns import LazyRecords, Look, agent_batch
         from fleet.rescaling.batch import decide_many, unapplied_all
@@ -227,7 +224,9 @@ def _maker(case: Case) -> Callable[[], WorkloadObservation]:
 
 def _is_candidate(case: Case) -> bool:
     """Whether Kubernetes' rules alone decide it, quota aside."""
-    if case.brake or case.hold is not None or not case.scaling.spec.metrics:
+    if case.damaged is not None or case.brake or case.hold is not None:
+        return False
+    if not case.scaling.spec.metrics:
         return False
     wanted = case.seen.agents.wanted
     return case.scaling.is_plain and not (wanted and wanted[0].agent.gpu_milli > 0)

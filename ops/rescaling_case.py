@@ -7,6 +7,7 @@ from typing import NamedTuple
 from fleet.errors import InvalidInputError
 from fleet.placement.quotas import QuotaLedger
 from fleet.rescaling.calendar import calendar_limits
+from fleet.rescaling.damaged_standing import DamagedStanding
 from fleet.rescaling.decision import ReplicaDecision
 from fleet.rescaling.foresight import Forecast
 from fleet.rescaling.hpa import unapplied
@@ -50,6 +51,8 @@ class Case(NamedTuple):
     brake: str
     revision: str
     """That the workload is declared with; empty: it is not declared."""
+    damaged: DamagedStanding | None = None
+    """What is wrong with the stored standing: nothing may be decided, or kept in its place."""
 
     @property
     def current(self) -> int:
@@ -75,8 +78,8 @@ class Case(NamedTuple):
 class Outcome(NamedTuple):
     """What comes of a case."""
 
-    standing: PackedStanding
-    """To be kept."""
+    standing: PackedStanding | None
+    """To be kept; None: what is stored is left as it is."""
     pending: Pending | None
     """The same as in the standing, read."""
     logged: LoggedDecision
@@ -97,6 +100,10 @@ class Asking(NamedTuple):
 def decide_alone(case: Case, asking: Asking) -> Outcome:
     """One case, held or asked of the engine."""
     now = asking.now
+    if case.damaged is not None:
+        why = f"held: {case.damaged.told}"
+        told = log_hold(case.frame(now), now, case.current, why, "damaged")
+        return Outcome(None, None, with_waiting(told, waiting_words(case.seen.agents)))
     if case.brake:
         told = log_hold(case.frame(now), now, case.current, f"held: {case.brake}", "brake")
         return _outcome(case, asking, case.standing.state_json, None, told)
@@ -118,7 +125,8 @@ def decide_alone(case: Case, asking: Asking) -> Outcome:
             now,
         )
     except InvalidInputError as error:  # of one workload: the others go on
-        told = log_hold(case.frame(now), now, case.current, f"held: {error}", "invalid")
+        why = "; ".join(filter(None, (f"held: {error}", error.hint)))
+        told = log_hold(case.frame(now), now, case.current, why, "invalid")
         return _outcome(case, asking, case.standing.state_json, None, told)
     return settle(case, asking, state, decision)
 

@@ -12,6 +12,7 @@ from fleet.errors import InvalidInputError
 from fleet.ports.clock import PatientClock
 from fleet.ports.cluster import FleetScaler, ScaleWish
 from fleet.ports.control_store import ControlStore
+from fleet.rescaling.damaged_standing import DamagedStanding
 from fleet.rescaling.declaration import RescalingDeclaration
 from fleet.rescaling.pods import by_workload
 from fleet.rescaling.scale_order import ScaleOrder, batch_key
@@ -81,12 +82,13 @@ def recheck(ports: ScalingRunPorts, orders: Sequence[ScaleOrder]) -> Rechecked:
             problem = brakes.on(order.region, ordered=order.key in holds) or _problem(
                 order, standing, 0 if found is None else len(found.wanted)
             )
-            if not problem and standing is not None and standing.pending is not None:
+            pending = standing.pending if isinstance(standing, ScalingStanding) else None
+            if not problem and pending is not None:
                 mode = mode_of(ports.declaration, order.workload)
                 said = (holds.get(order.key), approvals.get(order.key))
-                if not is_allowed(mode, standing.pending, *said):
+                if not is_allowed(mode, pending, *said):
                     problem = "nobody allows it any more"
-            if problem or standing is None or standing.pending is None:
+            if problem or pending is None or not isinstance(standing, ScalingStanding):
                 dropped.append(f"{order.workload} in {order.region}: {problem}")
             else:
                 wishes.append(_wish(order, standing))
@@ -109,8 +111,12 @@ def term_of(orders: Sequence[ScaleOrder]) -> int:
     return terms.pop()
 
 
-def _problem(order: ScaleOrder, standing: ScalingStanding | None, wanted: int) -> str:
+def _problem(
+    order: ScaleOrder, standing: ScalingStanding | DamagedStanding | None, wanted: int
+) -> str:
     """Why the plan is not that of the order any more; empty when it is."""
+    if isinstance(standing, DamagedStanding):
+        return standing.told
     if standing is None or standing.pending is None:
         return "it was made, or decided otherwise"
     pending = standing.pending

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
+from fleet.rescaling.damaged_standing import DamagedStanding
 from fleet.rescaling.standing import (
     LoggedDecision,
     ScaleChange,
@@ -34,16 +35,31 @@ class ScalingStore(Protocol):
         """
         ...
 
-    def scaling_standings(self) -> list[ScalingStanding]:
-        """All standings, by workload and region.
+    def scaling_standings(self) -> list[ScalingStanding | DamagedStanding]:
+        """All standings, by workload and region; one that cannot be read hides no other."""
+        ...
 
-        Raises:
-            CorruptObjectError: one of them cannot be read.
+    def packed_standings(self) -> list[PackedStanding | DamagedStanding]:
+        """The same, their texts unread: for who has written them and knows what they say.
+
+        Only those are damaged here whose columns say so; a text may turn out to be none when it is
+        read (`fleet.rescaling.state_json.read_standing`).
         """
         ...
 
-    def packed_standings(self) -> list[PackedStanding]:
-        """The same, unread: for who has written them himself and knows what they say."""
+    def forget_scaling(self, keys: Collection[ScalingKey], by: str, why: str) -> list[ScalingKey]:
+        """Let autoscalers begin anew, whatever stands there; one transaction with its journal.
+
+        What is remembered and pending is gone from the row, and stands in the journal as it was.
+        The number of changes is raised above all that were journaled: a plan made before is
+        refused, and a look that began before keeps nothing.
+
+        Returns:
+            Those that had a standing, sorted.
+
+        Raises:
+            InvalidInputError: `by` is no name, or `why` says nothing; nothing was forgotten.
+        """
         ...
 
     def keep_scaling(
@@ -72,7 +88,8 @@ class ScalingStore(Protocol):
 
         For each, new agents are declared (those that exist stay as they are), placements are
         swapped as `place_agents` does, its `scales` is raised by one and its pending change is
-        gone. One whose `scales` is not the stored number is refused alone.
+        gone. One whose `scales` is not the stored number is refused alone, and so is one whose
+        standing is damaged: it stays as it is.
 
         Returns:
             One result for each change, in the given order.

@@ -9,7 +9,8 @@ from itertools import pairwise
 from fleet.declared_checks import EVERYWHERE
 from fleet.inventory_checks import CheckVerdict, Offender, Severity, judge
 from fleet.placement.quotas import NetworkLimits, ResourceQuota, ResourceUse
-from fleet.rescaling.standing import LoggedDecision, ScaledAgent
+from fleet.rescaling.damaged_standing import DamagedStanding
+from fleet.rescaling.standing import LoggedDecision, ScaledAgent, ScalingStanding
 from fleet.rescaling.telling import Verdict
 
 TURNS_PER_HOUR_MAX = 4
@@ -121,6 +122,21 @@ def check_placed(
         offenders,
         numbers={"agents_wanted": len(wanted), "agents_parked": len(parked)},
     )
+
+
+def check_standings(standings: Iterable[ScalingStanding | DamagedStanding]) -> CheckVerdict:
+    """What is remembered of every workload can be read: whose is damaged is held, unseen by load.
+
+    Args:
+        standings: all that are stored, also of workloads that are scaled no more.
+    """
+    found = list(standings)
+    offenders = [
+        Offender(one.workload, one.region, f"{one.damage}; {one.hint}")
+        for one in found
+        if isinstance(one, DamagedStanding)
+    ]
+    return judge("{offenders} of {checked} standings are damaged", len(found), offenders)
 
 
 def check_sources(decisions: Iterable[LoggedDecision]) -> CheckVerdict:

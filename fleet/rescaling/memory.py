@@ -12,7 +12,7 @@ from typing import Any
 
 from fleet.errors import InvalidInputError
 
-_HINT = "Clear the remembered state of this workload; its windows then begin anew."
+_HINT = "`stateroom scaling forget WORKLOAD --region REGION` lets its windows begin anew."
 
 
 def recall(details: Mapping[str, str], rule: str) -> Mapping[str, Any] | None:

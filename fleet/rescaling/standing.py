@@ -7,7 +7,8 @@ transaction that makes the change exchanges the two.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from fleet.agents import Placement
 from fleet.errors import InvalidInputError
 from fleet.inventory import Agent
 from fleet.journal import JournalEntry
+from fleet.moments import microseconds
 from fleet.reports import AgentDeclaration
 from fleet.rescaling.observation import AutoscalerState
 from fleet.rescaling.policy import ScalingMode
@@ -200,11 +202,38 @@ def scaling_subject(workload: str, region: str) -> str:
     return f"scaling/{workload}/{region}"
 
 
+_SCALED = "scaled/"
+
+
 def scaled_step(change: ScaleChange, at: datetime) -> JournalEntry:
     """The step that tells of a change, in the transaction that makes it."""
     subject = scaling_subject(change.workload, change.region)
-    step = f"scaled/{change.scales + 1}"
+    step = f"{_SCALED}{change.scales + 1}"
     return JournalEntry(subject, step, "done", subject, change.reason, at)
+
+
+def scales_journaled(steps: Iterable[str]) -> int:
+    """The highest number of a change that such steps of a journal tell of; 0 for none."""
+    numbers = [step.removeprefix(_SCALED) for step in steps if step.startswith(_SCALED)]
+    return max((int(one) for one in numbers if one.isascii() and one.isdigit()), default=0)
+
+
+def forgotten_step(
+    key: tuple[str, str], row: Mapping[str, object], by: str, why: str, at: datetime
+) -> JournalEntry:
+    """The step that tells who had a standing forgotten, with the row as it stood there.
+
+    Args:
+        key: workload and region.
+        row: its columns, whatever they hold.
+        by: who said so.
+        why: in his words.
+        at: when.
+    """
+    subject = scaling_subject(*key)
+    detail = json.dumps(dict(row), default=repr)
+    step = f"forgotten/{microseconds(at)}"
+    return JournalEntry(subject, step, "done", subject, f"{by}: {why}", at, None, detail)
 
 
 def live_orders(

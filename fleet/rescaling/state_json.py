@@ -1,20 +1,32 @@
 """What an autoscaler remembers, as one line of JSON, so that another process goes on with it.
 
-Times are whole microseconds since 1970 UTC. Version 1.
+Times are whole microseconds since 1970 UTC, counts are of 32 bits, as Kubernetes has them and as
+columns hold them. Version 1.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
 from fleet.errors import CorruptObjectError
+from fleet.moments import moment_of
+from fleet.rescaling.damaged_standing import DamagedStanding
+from fleet.rescaling.go_integers import INT32_MAX, INT32_MIN
 from fleet.rescaling.observation import AutoscalerState, Condition, Recommendation, ScaleEvent
 from fleet.rescaling.standing import Pending, ScalingStanding
 
 VERSION = 1
+
+SCALES_MAX = 2**53
+"""More changes than a workload can see in its life, and a number that can still be raised."""
+
+_UNREADABLE = (
+    ValueError, TypeError, KeyError, OverflowError, AttributeError, RecursionError,
+)  # fmt: skip
+"""What reading a text that is none may raise."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
@@ -52,6 +64,54 @@ def pack_standing(standing: ScalingStanding) -> PackedStanding:
     )
 
 
+def standing_of_row(row: Sequence[Any]) -> PackedStanding | DamagedStanding:
+    """A stored row, its texts unread.
+
+    Args:
+        row: what stands in the columns, in the order of `PackedStanding`'s fields: nothing is
+            believed of them, since SQLite keeps any value in any column. The last look is
+            microseconds since 1970, or None.
+    """
+    workload, region, state_json, scales, pending_json, decided_us, term = row
+    damage = ""
+    decided_at = None
+    try:
+        decided_at = None if decided_us is None else moment_of(decided_us)
+    except (TypeError, OverflowError):
+        damage = f"its last look is {decided_us!r}, which is no moment"
+    for name, number in (("number of changes", scales), ("term", term)):
+        if type(number) is not int or not 0 <= number <= SCALES_MAX:
+            damage = f"its {name} is {number!r}, which is no whole number from 0 to 2^53"
+    for name, text in (("state", state_json), ("pending change", pending_json)):
+        if not isinstance(text, str):
+            damage = f"its {name} is no text but of the type {type(text).__name__}"
+    if damage:
+        return DamagedStanding(workload, region, damage)
+    return PackedStanding(workload, region, state_json, scales, pending_json, decided_at, term)
+
+
+def emptied_standing(key: tuple[str, str], scales: object, journaled: int) -> PackedStanding:
+    """What is left of a standing that is forgotten: a higher number of changes.
+
+    Args:
+        key: workload and region.
+        scales: what stood there for it, a number or not.
+        journaled: the highest one that the journal tells of.
+    """
+    known = scales if type(scales) is int and 0 <= scales < SCALES_MAX else 0
+    return PackedStanding(*key, "", max(known, journaled) + 1, "", None, 0)
+
+
+def read_standing(stored: PackedStanding | DamagedStanding) -> ScalingStanding | DamagedStanding:
+    """The standing in a row; where its texts are none, what is wrong with them."""
+    if isinstance(stored, DamagedStanding):
+        return stored
+    try:
+        return unpack_standing(stored)
+    except CorruptObjectError as error:
+        return DamagedStanding(*stored.key, str(error))
+
+
 def unpack_standing(packed: PackedStanding) -> ScalingStanding:
     """The standing in such texts.
 
@@ -80,7 +140,7 @@ def decode_autoscaler(text: str) -> AutoscalerState:
     Raises:
         CorruptObjectError: it is none.
     """
-    return _decoded(text, _state) if text else AutoscalerState()
+    return _decoded("its state", text, _state) if text else AutoscalerState()
 
 
 def encode_pending(pending: Pending | None) -> str:
@@ -108,24 +168,24 @@ def decode_pending(text: str) -> Pending | None:
 
     def read(found: Any) -> Pending:
         return Pending(
-            int(found["current"]),
-            int(found["desired"]),
+            _wanted(found["current"]),
+            _wanted(found["desired"]),
             _at(found["since"]),
             _state(found["state"]),
             str(found["reason"]),
         )
 
-    return _decoded(text, read)
+    return _decoded("its pending change", text, read)
 
 
-def _decoded(text: str, read: Callable[[Any], _Read]) -> _Read:
+def _decoded(what: str, text: str, read: Callable[[Any], _Read]) -> _Read:
     try:
         return read(json.loads(text))
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+    except _UNREADABLE as error:
         raise CorruptObjectError(
-            f"what an autoscaler remembers cannot be read: {error!r}",
-            hint="It was written by another version, or changed by hand; remove its row from "
-            "`scaling_standings` to begin anew.",
+            f"{what} cannot be read: {error!r}",
+            hint="It was written by another version, or changed by hand; `stateroom scaling "
+            "forget WORKLOAD` lets the workload begin anew.",
         ) from error
 
 
@@ -146,7 +206,7 @@ def _state(found: Any) -> AutoscalerState:
         raise ValueError(f"version {found['version']}, not {VERSION}")
     return AutoscalerState(
         recommendations=tuple(
-            Recommendation(_at(at), int(replicas))
+            Recommendation(_at(at), _count(replicas))
             for at, replicas in found.get("recommendations", ())
         ),
         scale_ups=_read_events(found.get("ups", ())),
@@ -165,7 +225,23 @@ def _events(events: Iterable[ScaleEvent]) -> list[list[int]]:
 
 
 def _read_events(found: Iterable[Any]) -> tuple[ScaleEvent, ...]:
-    return tuple(ScaleEvent(_at(at), int(change), bool(outdated)) for at, change, outdated in found)
+    return tuple(
+        ScaleEvent(_at(at), _count(change), bool(outdated)) for at, change, outdated in found
+    )
+
+
+def _count(found: Any) -> int:
+    """A whole number of 32 bits."""
+    if type(found) is not int or not INT32_MIN <= found <= INT32_MAX:
+        raise ValueError(f"{found!r} is no count of 32 bits")
+    return found
+
+
+def _wanted(found: Any) -> int:
+    """A number of agents."""
+    if _count(found) < 0:
+        raise ValueError(f"{found!r} is no number of agents")
+    return int(found)
 
 
 def _us(at: datetime) -> int:

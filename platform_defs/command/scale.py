@@ -12,6 +12,7 @@ from fleet.rescaling.standing import HOLD, HOLD_MAX, ScalingOrder
 from platform_defs.command.moments import parse_span, utc_text
 from platform_defs.command.operator_input import by_option, demand_reason, json_option, person
 from platform_defs.command.output import cell_text, to_json
+from platform_defs.command.scaling_damage import damage_documents, damage_lines, damaged_of
 from platform_defs.command.scaling_subjects import complete_workload, demand_keys
 from platform_defs.command.store_access import fleet_store
 from platform_defs.settings import load_settings
@@ -69,7 +70,11 @@ def scale(
             store.order_scaling(orders)
             document = {"orders": [one._asdict() for one in orders]}
             text = _ordered_text(orders)
-    click.echo(to_json(document) if as_json else text)
+        damaged = damaged_of(store.scaling_standings(), keys)
+    if as_json:
+        click.echo(to_json({**document, "damaged": damage_documents(damaged)}))
+        return
+    click.echo("\n".join([text, *damage_lines(damaged)]))
 
 
 def _held_for(span: str) -> timedelta:

@@ -54,6 +54,10 @@ class Dialect(Protocol):
         """The value of that one parameter."""
         ...
 
+    def text_unread(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[Any]:
+        """A text that one damaged row must not keep the others from: bytes where it may be none."""
+        ...
+
     def positional(self) -> sa.Dialect:
         """SQLAlchemy's dialect with parameters by position, for `driver_sql`."""
         ...

@@ -109,6 +109,10 @@ class PostgresDialect:
         """The driver turns a list into an array."""
         return list(keys)
 
+    def text_unread(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[Any]:
+        """The text: the server takes nothing else."""
+        return column
+
     def positional(self) -> sa.Dialect:
         """`%s`."""
         return psycopg2_dialect.dialect(paramstyle="format")  # type: ignore[no-untyped-call]

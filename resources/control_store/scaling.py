@@ -17,6 +17,7 @@ from fleet.leases import RESCALING_LEASE
 from fleet.names import validate_text
 from fleet.ports.scaling_store import ScalingKey
 from fleet.reports import merge_agents
+from fleet.rescaling.damaged_standing import DamagedStanding
 from fleet.rescaling.policy import ScalingMode
 from fleet.rescaling.standing import (
     LoggedDecision,
@@ -26,7 +27,12 @@ from fleet.rescaling.standing import (
     ScalingStanding,
     scaled_step,
 )
-from fleet.rescaling.state_json import PackedStanding, pack_standing, unpack_standing
+from fleet.rescaling.state_json import (
+    PackedStanding,
+    pack_standing,
+    read_standing,
+    standing_of_row,
+)
 from resources.control_store import schema
 from resources.control_store.database import Feature, trim
 from resources.control_store.fleet_views import (
@@ -40,7 +46,8 @@ from resources.control_store.leadership import hold_leader_term, look_for_leader
 from resources.control_store.nodes import REPORTED_NODES
 from resources.control_store.placements import swap_placements
 from resources.control_store.report_codec import decode_agents
-from resources.control_store.times import from_us, from_us_or_none, to_us, to_us_or_none
+from resources.control_store.standing_rows import select_standings, standing_rows
+from resources.control_store.times import from_us, to_us, to_us_or_none
 
 _STANDINGS, _DECISIONS = schema.scaling_standings, schema.scaling_decisions
 
@@ -78,17 +85,15 @@ class SqlScaling(Feature):
             )
         ]
 
-    def scaling_standings(self) -> list[ScalingStanding]:
+    def scaling_standings(self) -> list[ScalingStanding | DamagedStanding]:
         """All standings, by workload and region."""
-        return [unpack_standing(one) for one in self.packed_standings()]
+        return [read_standing(one) for one in self.packed_standings()]
 
-    def packed_standings(self) -> list[PackedStanding]:
+    def packed_standings(self) -> list[PackedStanding | DamagedStanding]:
         """All standings, unread, by workload and region."""
-        names = [_STANDINGS.c[name] for name in PackedStanding._fields]
-        statement = sa.select(*names).order_by(_STANDINGS.c.workload, _STANDINGS.c.region)
+        statement = select_standings(self._database.dialect)
         with self._database.read() as connection:
-            rows = driver_rows(connection, statement)
-        return [PackedStanding._make((*row[:5], from_us_or_none(row[5]), row[6])) for row in rows]
+            return [standing_of_row(row) for row in standing_rows(connection, statement)]
 
     def keep_scaling(
         self,
@@ -182,16 +187,18 @@ class SqlScaling(Feature):
 
     def _scales(
         self, connection: sa.Connection, keys: Iterable[ScalingKey]
-    ) -> dict[ScalingKey, int]:
-        """Changes made so far, by key; their rows are locked in one order."""
-        workloads = sorted({workload for workload, _ in keys})
-        found = connection.execute(
-            sa.select(_STANDINGS.c.workload, _STANDINGS.c.region, _STANDINGS.c.scales)
+    ) -> dict[ScalingKey, int | None]:
+        """Changes made so far, by key, None where that is damaged; rows are locked in one order."""
+        wanted = set(keys)
+        workloads = sorted({workload for workload, _ in wanted})
+        statement = (
+            select_standings(self._database.dialect)
             .where(self._database.one_of(_STANDINGS.c.workload, workloads))
-            .order_by(_STANDINGS.c.workload, _STANDINGS.c.region)
             .with_for_update()
         )
-        return {(workload, region): int(scales) for workload, region, scales in found}
+        rows = [row for row in standing_rows(connection, statement) if row[:2] in wanted]
+        found = [read_standing(standing_of_row(row)) for row in rows]
+        return {one.key: one.scales if isinstance(one, ScalingStanding) else None for one in found}
 
     def demand_scaling_term(self, term: int) -> None:
         """Return when `term` holds the rescaling lease at this moment."""

@@ -9,13 +9,21 @@ import sqlalchemy as sa
 from fleet.incidents import validate_person, validate_words
 from fleet.journal import JournalEntry
 from fleet.ports.scaling_store import ScalingKey
-from fleet.rescaling.standing import ScalingOrder, scaling_subject, validate_order
+from fleet.rescaling.standing import (
+    ScalingOrder,
+    forgotten_step,
+    scales_journaled,
+    scaling_subject,
+    validate_order,
+)
+from fleet.rescaling.state_json import PackedStanding, emptied_standing
 from resources.control_store import schema
 from resources.control_store.database import Feature
 from resources.control_store.journal import insert_steps, journal_rows
+from resources.control_store.standing_rows import select_standings, standing_rows
 from resources.control_store.times import from_us, from_us_or_none, to_us, to_us_or_none
 
-_ORDERS = schema.scaling_orders
+_ORDERS, _STANDINGS = schema.scaling_orders, schema.scaling_standings
 
 
 class SqlScalingOrders(Feature):
@@ -73,6 +81,40 @@ class SqlScalingOrders(Feature):
             ]
             insert_steps(self._database, connection, journal_rows(steps))
         return len(lifted)
+
+    def forget_scaling(self, keys: Collection[ScalingKey], by: str, why: str) -> list[ScalingKey]:
+        """Empty standings, and journal them as they stood there."""
+        validate_person("forgotten_by", by)
+        validate_words("reason", why)
+        wanted = set(keys)
+        names = sorted({workload for workload, _ in wanted})
+        statement = (
+            select_standings(self._database.dialect)
+            .where(self._database.one_of(_STANDINGS.c.workload, names))
+            .with_for_update()
+        )
+        with self._database.write() as connection:
+            now = from_us(self._database.dialect.now_us(connection))
+            rows = [row for row in standing_rows(connection, statement) if row[:2] in wanted]
+            for row in rows:
+                self._forget(connection, row[:2], row[3])
+            steps = [
+                forgotten_step(
+                    row[:2], dict(zip(PackedStanding._fields, row, strict=True)), by, why, now
+                )
+                for row in rows
+            ]
+            insert_steps(self._database, connection, journal_rows(steps))
+        return [(row[0], row[1]) for row in rows]
+
+    def _forget(self, connection: sa.Connection, key: ScalingKey, scales: object) -> None:
+        """Empty one standing; its number of changes goes on above all that were journaled."""
+        journal = schema.journal
+        told = connection.scalars(
+            sa.select(journal.c.step).where(journal.c.action_id == scaling_subject(*key))
+        )
+        emptied = emptied_standing(key, scales, scales_journaled(told))
+        connection.execute(self._database.upsert(_STANDINGS), [emptied._asdict()])
 
     def scaling_orders(self) -> list[ScalingOrder]:
         """All orders, by workload, region and kind."""

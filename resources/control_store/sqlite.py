@@ -133,6 +133,10 @@ class SqliteDialect:
         """A JSON array."""
         return json.dumps(list(keys))
 
+    def text_unread(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[Any]:
+        """The bytes: the driver fails a whole result for one text that is no UTF-8."""
+        return sa.cast(column, sa.LargeBinary)
+
     def positional(self) -> sa.Dialect:
         """Question marks."""
         return sqlite.dialect(paramstyle="qmark")

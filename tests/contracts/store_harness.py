@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from fleet.agents import Note
 from fleet.ports.control_store import ControlStore
 from resources.control_store.opening import open_control_store
-from resources.control_store.schema import agent_states, leases, notes
+from resources.control_store.schema import agent_states, leases, notes, scaling_standings
 from resources.control_store.schema_columns import METADATA
 from resources.control_store.schema_gpus import gpu_leases
 from resources.control_store.schema_notes import note_changes
@@ -59,6 +59,10 @@ class StoreHarness(Protocol):
         """Replace a row, as a person does in the database itself."""
         ...
 
+    def damage_standing(self, workload: str, region: str, **columns: object) -> None:
+        """Replace columns of a row behind the store's back."""
+        ...
+
     def close(self) -> None:
         """Release everything."""
         ...
@@ -102,6 +106,10 @@ class MemoryHarness:
     def change_note(self, note: Note) -> None:
         """Through the fake's own hook."""
         self._memory.change_note(note)
+
+    def damage_standing(self, workload: str, region: str, **columns: object) -> None:
+        """Through the fake's own hook."""
+        self._memory.damage_standing((workload, region), **columns)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -173,6 +181,14 @@ class SqlHarness:
         values = note._asdict() | {"at": to_us(note.at)}
         with self._side.begin() as connection:
             connection.execute(notes.update().where(notes.c.note_id == note.note_id).values(values))
+
+    def damage_standing(self, workload: str, region: str, **columns: object) -> None:
+        """By a statement of its own."""
+        table = scaling_standings
+        one = (table.c.workload == workload) & (table.c.region == region)
+        with self._side.begin() as connection:
+            changed = connection.execute(table.update().where(one).values(columns))
+        assert changed.rowcount == 1
 
     def close(self) -> None:
         """Close both."""

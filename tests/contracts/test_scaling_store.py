@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +15,7 @@ from fleet.inventory import AgentPhase
 from fleet.leases import RESCALING_LEASE, node_lease_name
 from fleet.ports.control_store import ControlStore
 from fleet.reports import AgentDeclaration, AgentReport, NodeDeclaration, NodeReport
+from fleet.rescaling.damaged_standing import DamagedStanding
 from fleet.rescaling.observation import AutoscalerState, Recommendation, ScaleEvent
 from fleet.rescaling.policy import ScalingMode
 from fleet.rescaling.standing import (
@@ -115,6 +117,7 @@ def test_a_change_is_made_as_one(led: tuple[ControlStore, int]) -> None:
     assert result.placed == (stopped._replace(epoch=2),)
     assert [one.agent_id for one in store.agents()] == ["chat-1", "chat-2", "chat-3", "other-1"]
     (after,) = store.scaling_standings()
+    assert isinstance(after, ScalingStanding)
     assert (after.scales, after.pending, after.state) == (1, None, AutoscalerState(seen=True))
     assert [(one.step, one.reason) for one in store.journal("scaling/chat/eu")] == [
         ("scaled/1", "cpu asks for 3")
@@ -217,3 +220,89 @@ def test_scaled_agents_are_seen_with_their_wish_and_their_report(
     assert found[2].placement is None
     assert found[2].declaration == agent("chat-9", region="us")
     assert store.scaled_agents([]) == []
+
+
+DAMAGES: Sequence[tuple[dict[str, object], str]] = (
+    ({"state_json": "{"}, "its state cannot be read"),
+    ({"state_json": '{"version":2}'}, "version 2, not 1"),
+    ({"state_json": '{"version":1,"recommendations":[[0,4294967296]]}'}, "no count of 32 bits"),
+    ({"state_json": '{"version":1,"details":[]}'}, "its state cannot be read"),
+    ({"state_json": "[" * 100_000}, "its state cannot be read"),
+    ({"pending_json": '{"current":2}'}, "its pending change cannot be read"),
+    ({"pending_json": "[]"}, "its pending change cannot be read"),
+    ({"scales": -1}, "its number of changes is -1"),
+    ({"term": 2**60}, f"its term is {2**60}"),
+    ({"decided_at": 2**62}, f"its last look is {2**62}"),
+)
+
+
+@pytest.mark.parametrize(("columns", "said"), DAMAGES, ids=lambda value: str(value)[:40])
+def test_a_damaged_standing_hides_no_other_and_says_what_is_wrong(
+    led: tuple[ControlStore, int], harness: StoreHarness, columns: dict[str, object], said: str
+) -> None:
+    """Whoever it is about, and a command that helps; the row stays as it is."""
+    store, term = led
+    others = [standing("a"), standing(region="us"), standing("z")]
+    store.keep_scaling([standing(pending=Pending(2, 3, AT, STATE, "x")), *others], [], term=term)
+    harness.damage_standing("chat", "eu", **columns)
+    found = store.scaling_standings()
+    (damaged,) = (one for one in found if isinstance(one, DamagedStanding))
+    assert [one for one in found if one is not damaged] == others
+    assert damaged.key == ("chat", "eu")
+    assert said in damaged.damage
+    assert "stateroom scaling forget chat --region eu" in damaged.hint
+    assert [one.key for one in store.packed_standings()] == [one.key for one in found]
+    both = store.apply_scales([change(), change(region="us")], term=term)
+    assert [one.made for one in both] == [False, True], "others are scaled"
+    assert store.scaling_standings()[1] == damaged
+
+
+@pytest.mark.parametrize("columns", [one for one, _ in DAMAGES], ids=lambda value: str(value)[:40])
+def test_what_is_forgotten_stands_in_the_journal_and_begins_anew(
+    led: tuple[ControlStore, int], harness: StoreHarness, columns: dict[str, object]
+) -> None:
+    """Who, why, and the row as it was; other regions and workloads are left alone."""
+    store, term = led
+    kept = standing(region="us")
+    store.keep_scaling([standing(), kept], [], term=term)
+    assert store.apply_scales([change()], term=term)[0].made
+    harness.damage_standing("chat", "eu", **columns)
+    gone = store.forget_scaling([("chat", "eu"), ("chat", "asia"), ("other", "eu")], "ann", "why")
+    assert gone == [("chat", "eu")]
+    assert store.scaling_standings() == [
+        ScalingStanding("chat", "eu", AutoscalerState(), scales=2),
+        kept,
+    ]
+    *_, told = store.journal("scaling/chat/eu")
+    assert (told.step.partition("/")[0], told.reason) == ("forgotten", "ann: why")
+    row = json.loads(told.detail)
+    assert {name: row[name] for name in columns} == columns
+    assert row["state_json"], "the row as it was"
+
+
+def test_what_was_seen_before_it_was_forgotten_changes_nothing_after(
+    led: tuple[ControlStore, int],
+) -> None:
+    """A run that was on its way, a look that had begun; and the journal's numbers go on."""
+    store, term = led
+    assert store.apply_scales([change()], term=term)[0].made
+    store.forget_scaling([("chat", "eu")], "ann", "why")
+    (emptied,) = store.scaling_standings()
+    assert not store.apply_scales([change(scales=1)], term=term)[0].made
+    store.keep_scaling([standing(scales=1)], [], term=term)
+    assert store.scaling_standings() == [emptied]
+    assert store.apply_scales([change(scales=2)], term=term)[0].made
+    told = [one.step for one in store.journal("scaling/chat/eu") if one.step.startswith("scaled/")]
+    assert told == ["scaled/1", "scaled/3"]
+
+
+@pytest.mark.parametrize("words", [("", "why"), ("ann", " ")], ids=str)
+def test_nobody_forgets_without_a_name_and_a_reason(
+    led: tuple[ControlStore, int], words: tuple[str, str]
+) -> None:
+    """Nothing is forgotten then."""
+    store, term = led
+    store.keep_scaling([standing()], [], term=term)
+    with pytest.raises(InvalidInputError):
+        store.forget_scaling([("chat", "eu")], *words)
+    assert store.scaling_standings() == [standing()]

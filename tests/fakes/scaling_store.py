@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fleet.agents import Placement
 from fleet.errors import LeaseLostError
@@ -13,9 +13,11 @@ from fleet.incidents import validate_person, validate_words
 from fleet.inventory import Agent
 from fleet.journal import JournalEntry
 from fleet.leases import RESCALING_LEASE, Lease, is_lease_live
+from fleet.moments import microseconds
 from fleet.ports.clock import Clock
 from fleet.ports.scaling_store import ScalingKey
 from fleet.reports import AgentDeclaration
+from fleet.rescaling.damaged_standing import DamagedStanding
 from fleet.rescaling.standing import (
     LoggedDecision,
     ScaleChange,
@@ -23,11 +25,26 @@ from fleet.rescaling.standing import (
     ScaleResult,
     ScalingOrder,
     ScalingStanding,
+    forgotten_step,
     scaled_step,
+    scales_journaled,
     scaling_subject,
     validate_order,
 )
-from fleet.rescaling.state_json import PackedStanding, pack_standing, unpack_standing
+from fleet.rescaling.state_json import (
+    PackedStanding,
+    emptied_standing,
+    pack_standing,
+    read_standing,
+    standing_of_row,
+)
+
+_SCALES = PackedStanding._fields.index("scales")
+
+
+def _columns(one: PackedStanding) -> tuple[Any, ...]:
+    at_us = None if one.decided_at is None else microseconds(one.decided_at)
+    return tuple(one._replace(decided_at=at_us))  # type: ignore[arg-type]
 
 
 class InMemoryScaling:
@@ -41,7 +58,8 @@ class InMemoryScaling:
 
     def __init__(self) -> None:
         """Nothing is kept."""
-        self._standings: dict[ScalingKey, ScalingStanding] = {}
+        self._standings: dict[ScalingKey, tuple[Any, ...]] = {}
+        """Columns, as a database keeps them: also those that somebody has damaged."""
         self._orders: dict[tuple[str, str, str], ScalingOrder] = {}
         self._decisions: dict[int, LoggedDecision] = {}
         self._decision_id = 0
@@ -49,6 +67,8 @@ class InMemoryScaling:
     if TYPE_CHECKING:  # of the fake store
 
         def agents(self, region: str | None = None) -> list[Agent]: ...  # noqa: D102
+
+        def journal(self, action_id: str) -> list[JournalEntry]: ...  # noqa: D102
 
         def append_journal(self, entries: Sequence[JournalEntry]) -> list[bool]: ...  # noqa: D102
 
@@ -69,14 +89,33 @@ class InMemoryScaling:
                 if one.workload in workloads
             ]
 
-    def scaling_standings(self) -> list[ScalingStanding]:
+    def scaling_standings(self) -> list[ScalingStanding | DamagedStanding]:
+        """By workload and region."""
+        return [read_standing(one) for one in self.packed_standings()]
+
+    def packed_standings(self) -> list[PackedStanding | DamagedStanding]:
         """By workload and region."""
         with self._lock:
-            return [self._standings[key] for key in sorted(self._standings)]
+            return [standing_of_row(self._standings[key]) for key in sorted(self._standings)]
 
-    def packed_standings(self) -> list[PackedStanding]:
-        """Packed one by one."""
-        return [pack_standing(one) for one in self.scaling_standings()]
+    def damage_standing(self, key: ScalingKey, **columns: object) -> None:
+        """Replace columns, as somebody does behind the store's back."""
+        fields = dict(zip(PackedStanding._fields, self._standings[key], strict=True))
+        self._standings[key] = tuple({**fields, **columns}.values())
+
+    def forget_scaling(self, keys: Collection[ScalingKey], by: str, why: str) -> list[ScalingKey]:
+        """One after another."""
+        validate_person("forgotten_by", by)
+        validate_words("reason", why)
+        with self._lock:
+            found = sorted(set(keys) & self._standings.keys())
+            for key in found:
+                row = dict(zip(PackedStanding._fields, self._standings[key], strict=True))
+                told = [one.step for one in self.journal(scaling_subject(*key))]
+                emptied = emptied_standing(key, row["scales"], scales_journaled(told))
+                self._standings[key] = _columns(emptied)
+                self.append_journal([forgotten_step(key, row, by, why, self.clock.now())])
+            return found
 
     def keep_scaling(
         self,
@@ -89,10 +128,10 @@ class InMemoryScaling:
         with self._lock:
             self.demand_scaling_term(term)
             for given in standings:
-                one = unpack_standing(given) if isinstance(given, PackedStanding) else given
+                one = given if isinstance(given, PackedStanding) else pack_standing(given)
                 before = self._standings.get(one.key)
-                if before is None or before.scales == one.scales:
-                    self._standings[one.key] = one
+                if before is None or before[_SCALES] == one.scales:
+                    self._standings[one.key] = _columns(one)
             ids = []
             for decided in decisions:
                 if not decided.decision_id:
@@ -111,14 +150,18 @@ class InMemoryScaling:
             for one in changes:
                 key = (one.workload, one.region)
                 before = self._standings.get(key)
-                if (before.scales if before else 0) != one.scales:
+                damaged = before is not None and isinstance(
+                    read_standing(standing_of_row(before)), DamagedStanding
+                )
+                if damaged or (before[_SCALES] if before else 0) != one.scales:
                     results.append(ScaleResult(*key, made=False))
                     continue
                 for agent in one.declared:
                     self._agents.setdefault(agent.agent_id, agent)
-                self._standings[key] = ScalingStanding(
+                made = ScalingStanding(
                     *key, one.state, one.scales + 1, None, self.clock.now(), term
                 )
+                self._standings[key] = _columns(pack_standing(made))
                 self.append_journal([scaled_step(one, self.clock.now())])
                 placed = self.place_agents(one.placements)
                 results.append(ScaleResult(*key, made=True, placed=tuple(placed)))

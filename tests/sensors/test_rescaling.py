@@ -164,7 +164,7 @@ def test_people_are_told_once_that_metrics_are_gone_and_once_that_they_are_back(
 
 
 def test_the_claims_turn_red(location: Location) -> None:
-    """Blind, flapping, outside of limits and quota, and an agent that nobody has placed."""
+    """Blind, flapping, outside of limits and quota, no place, and a standing that is damaged."""
     world = location.world
     controller = world.controller()
     for depth in (45, 1, 45, 1, 45, 1, 45):
@@ -177,11 +177,40 @@ def test_the_claims_turn_red(location: Location) -> None:
     outside = newest._replace(
         decision_id=0, workload="other", desired=99, verdict="scale-up", region="us"
     )
-    term = world.store.scaling_standings()[0].term
+    term = world.store.packed_standings()[0].term  # type: ignore[union-attr]
     world.store.keep_scaling([], [outside], term=term)
     agent = world.store.scaled_agents(["chat"])[0].declaration
     world.clock.advance(200)
     world.store.declare_agents([agent._replace(agent_id="eu-chat-9")])
     world.store.declare_network_limits([NetworkLimits("net", ResourceQuota(agents=1))])
+    world.store.damage_standing(("chat", "eu"), state_json="{")
     verdicts = judge_rescaling(world.store, world.declaration, world.clock)
     assert [name for name, one in verdicts.items() if one.passed] == []
+    (damaged,) = verdicts["no_standing_is_damaged"].offenders
+    assert (damaged.subject, damaged.region) == ("chat", "eu")
+    assert "stateroom scaling forget chat --region eu" in damaged.detail
+
+
+def test_a_damaged_standing_is_seen_in_the_observation_and_fails_its_check(
+    location: Location,
+) -> None:
+    """The tick goes on, says why in its reasons, and the report's run has a failed check."""
+    world = location.world
+    world.queue(20)
+    location.tick()
+    world.store.damage_standing(("chat", "eu"), state_json="{")
+    world.pass_time(15)
+    world.queue(45)
+    found = location.tick()
+    assert isinstance(found, dg.SensorResult)
+    assert not found.run_requests
+    (observed,) = found.asset_events
+    reasons = observed.metadata["reasons"]
+    assert isinstance(reasons, dg.TableMetadataValue)
+    assert "stateroom scaling forget chat --region eu" in str(reasons.records[0].data["reason"])
+    assert location.run(REPORT_JOB).success, "a check that blocks nothing"
+    key = dg.AssetCheckKey(dg.AssetKey(SCALING_DECISIONS), "no_standing_is_damaged")
+    storage = location.instance.event_log_storage
+    record = storage.get_latest_asset_check_execution_by_key([key])[key]
+    evaluation = record.event.dagster_event.asset_check_evaluation_data  # type: ignore[union-attr]
+    assert not evaluation.passed

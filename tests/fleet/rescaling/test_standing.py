@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.errors import CorruptObjectError, InvalidInputError
+from fleet.rescaling.damaged_standing import DamagedStanding
 from fleet.rescaling.observation import AutoscalerState, Condition, Recommendation, ScaleEvent
 from fleet.rescaling.policy import ScalingMode
 from fleet.rescaling.scale_order import (
@@ -28,12 +30,17 @@ from fleet.rescaling.standing import (
     fold,
     live_orders,
     next_pending,
+    scales_journaled,
 )
 from fleet.rescaling.state_json import (
     decode_autoscaler,
     decode_pending,
+    emptied_standing,
     encode_autoscaler,
     encode_pending,
+    pack_standing,
+    read_standing,
+    standing_of_row,
 )
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -72,9 +79,80 @@ def test_a_text_that_is_none_is_refused(text: str) -> None:
     """With what to do about it."""
     with pytest.raises(CorruptObjectError) as caught:
         decode_autoscaler(text)
-    assert "scaling_standings" in caught.value.hint
+    assert "stateroom scaling forget" in caught.value.hint
     with pytest.raises(CorruptObjectError):
         decode_pending(json.dumps({"state": text}))
+
+
+NUMBERS = st.one_of(
+    st.integers(), st.floats(), st.booleans(), st.text(max_size=3), st.none(), st.lists(st.none())
+)
+ENTRIES = st.lists(st.lists(NUMBERS, max_size=5), max_size=2) | NUMBERS
+NEAR_STATES = st.fixed_dictionaries(
+    {"version": st.just(1)},
+    optional={
+        "recommendations": ENTRIES,
+        "ups": ENTRIES,
+        "downs": ENTRIES,
+        "conditions": ENTRIES,
+        "seen": NUMBERS,
+        "details": NUMBERS | st.dictionaries(st.text(max_size=2), NUMBERS, max_size=2),
+    },
+)
+NEAR_PENDING = st.fixed_dictionaries(
+    {
+        "current": NUMBERS,
+        "desired": NUMBERS,
+        "since": NUMBERS,
+        "reason": NUMBERS,
+        "state": NEAR_STATES | NUMBERS,
+    }
+)
+TEXTS = st.text(max_size=20) | (NEAR_STATES | NEAR_PENDING | NUMBERS).map(json.dumps)
+
+
+@given(TEXTS, TEXTS)
+def test_whatever_stands_in_a_row_is_a_standing_or_damaged_and_never_an_error(
+    state_json: str, pending_json: str
+) -> None:
+    """And what is whole can be decided in columns, kept again, and is the same then."""
+    from fleet.rescaling.batch_states import TYPES, state_batch
+
+    read = read_standing(standing_of_row(("w", "r", state_json, 1, pending_json, 0, 1)))
+    if isinstance(read, DamagedStanding):
+        assert read.key == ("w", "r")
+        assert read.damage
+        return
+    assert read_standing(pack_standing(read)) == read
+    states = [read.state, *([] if read.pending is None else [read.pending.state])]
+    state_batch(
+        [
+            replace(one, conditions=tuple(each for each in one.conditions if each.type in TYPES))
+            for one in states
+        ]
+    )
+
+
+def test_a_damage_is_told_in_one_sentence_that_leaves_room_for_the_next_step() -> None:
+    """However much nonsense stands there."""
+    read = read_standing(
+        standing_of_row(("w", "r", json.dumps({"version": "x" * 999}), 0, "", 0, 0))
+    )
+    assert isinstance(read, DamagedStanding)
+    assert read.reason.startswith("the standing of w in r is damaged: its state cannot be read")
+    assert len(read.reason) < 200
+    assert "stateroom scaling forget w --region r" in read.told
+
+
+def test_a_number_of_changes_goes_on_above_all_that_were_journaled() -> None:
+    """Whatever stands in the row: a number that is reused would be a plan's that was refused."""
+    steps = ["scaled/2", "forgotten/9", "scaled/11", "scaled/x", "hold/77", "scaled/\u00b2"]
+    assert scales_journaled(steps) == 11
+    assert scales_journaled([]) == 0
+    assert emptied_standing(("w", "r"), 3, 11).scales == 12
+    assert emptied_standing(("w", "r"), 20, 11).scales == 21
+    for nonsense in ("many", -4, None, 2**60):
+        assert emptied_standing(("w", "r"), nonsense, 11).scales == 12
 
 
 ORDERS = st.lists(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -58,7 +61,7 @@ def test_a_number_is_held_until_it_is_handed_back(run: Run, store: ControlStore)
     assert eu.until is not None
     assert eu.until - eu.ordered_at == timedelta(hours=2)
     back = run("scale", "cpu", "--auto", "--json")
-    assert json.loads(back.stdout) == {"workload": "cpu", "lifted": 2}
+    assert json.loads(back.stdout) == {"workload": "cpu", "lifted": 2, "damaged": []}
     assert store.scaling_orders() == []
     assert "nothing was changed" in run("scale", "cpu", "--auto").stdout
 
@@ -90,7 +93,9 @@ def test_a_decision_is_explained_in_sentences_and_as_a_table(
     run: Run, decided: ControlStore
 ) -> None:
     """What was measured, what it asks for, which rule changed it, what waits."""
-    assert decided.scaling_standings()[0].pending is not None
+    (standing,) = decided.scaling_standings()
+    assert isinstance(standing, ScalingStanding)
+    assert standing.pending is not None
     text = run("scaling", "explain", "cpu").stdout
     for part in (
         "cpu in us-west-2, newest last:",
@@ -132,3 +137,113 @@ def test_the_status_lists_what_is_scaled_or_held(run: Run, decided: ControlStore
     assert row["decision"]["verdict"] == "scale-up"
     decided.lift_scaling([("cpu", "us-west-2")], "hold", "ann", "over")
     assert "no workload is scaled" in run("scaling", "status").stdout
+
+
+HELP = "-> `stateroom scaling forget cpu --region us-west-2` lets it begin anew"
+
+
+@pytest.fixture
+def damaged(decided: ControlStore, fleet_dir: Path) -> ControlStore:
+    """The same store; what waits in us-west-2 cannot be read, what waits in eu can."""
+    term = decided.acquire_lease(RESCALING_LEASE, "host/1/ab", 600.0).term
+    now = datetime.now(UTC)
+    pending = Pending(1, 2, now, AutoscalerState(), "queue asks for 2")
+    sound = ScalingStanding("cpu", "eu", AutoscalerState(), 0, pending, now, term)
+    decided.keep_scaling([sound], [], term=term)
+    (path,) = fleet_dir.rglob("control.db")
+    with closing(sqlite3.connect(path)) as side, side:
+        side.execute("UPDATE scaling_standings SET pending_json = '{' WHERE region = 'us-west-2'")
+    return decided
+
+
+def test_a_damaged_standing_is_told_by_every_command_with_what_helps(
+    run: Run, damaged: ControlStore
+) -> None:
+    """The status finds something wrong; the others do for the sound ones what they are asked."""
+    said = "! the standing of cpu in us-west-2 is damaged: its pending change cannot be read"
+    run("scale", "cpu", "--replicas", "7", "--region", "us-west-2", "--by", "ann")
+    status = run("scaling", "status")
+    assert status.exit_code == exit_codes.FINDING
+    explained = run("scaling", "explain", "cpu")
+    assert "3 to 4: queue asks for 5" in explained.stdout
+    approved = run("scaling", "approve", "cpu", "--by", "ann")
+    assert "cpu may have 2 agents in eu (ann)" in approved.stdout
+    ordered = run("scale", "cpu", "--auto")
+    for done in (status, explained, approved, ordered):
+        assert said in done.stdout
+        assert HELP in done.stdout
+    assert [one.exit_code for one in (explained, approved, ordered)] == [exit_codes.OK] * 3
+    assert "damaged" in next(line for line in status.stdout.splitlines() if "by hand" in line)
+    for words in (("scaling", "status"), ("scaling", "explain", "cpu"), ("scale", "cpu", "--auto")):
+        (one,) = json.loads(run(*words, "--json").stdout)["damaged"]
+        assert (one["workload"], one["region"]) == ("cpu", "us-west-2")
+        assert "scaling forget cpu" in one["hint"]
+    assert "damaged" not in run("scaling", "explain", "cpu", "--region", "eu").stdout
+    refused = run("scaling", "approve", "cpu", "--region", "us-west-2")
+    assert refused.exit_code == exit_codes.USAGE
+    assert "the standing of cpu in us-west-2 is damaged" in refused.stderr
+    assert "scaling forget cpu --region us-west-2" in refused.stderr
+
+
+def test_the_next_step_that_is_told_lets_the_workload_begin_anew(
+    run: Run, damaged: ControlStore
+) -> None:
+    """In that region alone; the number of its agents stays, and what stood there is journaled."""
+    done = run("scaling", "forget", "cpu", "--region", "us-west-2", "--by", "ann")
+    assert done.exit_code == exit_codes.OK, done.stderr
+    assert done.stdout == "cpu in us-west-2 begins anew with the next look (ann)\n"
+    eu, us = damaged.scaling_standings()
+    assert isinstance(eu, ScalingStanding)
+    assert eu.pending is not None
+    assert us == ScalingStanding("cpu", "us-west-2", AutoscalerState(), 1)
+    assert run("scaling", "status").exit_code == exit_codes.OK
+    told = damaged.journal("scaling/cpu/us-west-2")[-1]
+    assert told.reason == "ann: ordered by hand"
+    assert json.loads(told.detail)["pending_json"] == "{"
+    both = run("scaling", "forget", "cpu", "--json")
+    assert [one["region"] for one in json.loads(both.stdout)["forgotten"]] == ["eu", "us-west-2"]
+
+
+def test_what_is_scaled_no_more_can_be_forgotten_too(run: Run, decided: ControlStore) -> None:
+    """Its row is looked at by the check, so there must be a way to have it emptied."""
+    term = decided.acquire_lease(RESCALING_LEASE, "host/1/ab", 600.0).term
+    decided.keep_scaling(
+        [ScalingStanding("gone", "mars", AutoscalerState(seen=True))], [], term=term
+    )
+    done = run("scaling", "forget", "gone", "--region", "mars", "--by", "ann")
+    assert done.exit_code == exit_codes.OK, done.stderr
+    assert ScalingStanding("gone", "mars", AutoscalerState(), 1) in decided.scaling_standings()
+
+
+def test_who_sleeps_and_is_forgotten_is_told_to_need_a_number(
+    run: Run, damaged: ControlStore
+) -> None:
+    """That the autoscaler itself had brought it to 0 is forgotten with all else."""
+    damaged.place_agents(
+        [one._replace(desired="stopped") for one in damaged.placements() if one.workload == "cpu"]
+    )
+    text = run("scaling", "forget", "cpu", "--region", "us-west-2").stdout
+    assert "! it has 0 agents in us-west-2" in text
+    assert "-> stateroom scale cpu --replicas N --region us-west-2" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("cpus",), "did you mean 'cpu'?"),
+        (("cpu", "--region", "us"), "no region 'us'"),
+        (("cpu", "--region", "eu"), "nothing is remembered of cpu in eu"),
+        (("cpu", "--reason", " "), "--reason is needed"),
+    ],
+    ids=str,
+)
+def test_what_nobody_remembers_cannot_be_forgotten(
+    run: Run, decided: ControlStore, words: tuple[str, ...], said: str
+) -> None:
+    """One clear error; what is remembered elsewhere stays."""
+    refused = run("scaling", "forget", *words)
+    assert refused.exit_code == exit_codes.USAGE
+    assert said in refused.stderr
+    (kept,) = decided.scaling_standings()
+    assert isinstance(kept, ScalingStanding)
+    assert kept.pending is not None
