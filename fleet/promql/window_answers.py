@@ -21,6 +21,7 @@ from fleet.promql.query_context import Context
 from fleet.promql.window_context import WindowContext, WindowFunction
 from fleet.promql.window_reading import (
     HISTOGRAMS_SMALLER,
+    INFOS_LOOKED_AT,
     WindowTimes,
     moved,
     read_native_windows,
@@ -104,7 +105,11 @@ def _nothing(asked: Asked, series: SelectedSeries) -> tuple[FloatArray, BoolArra
 
 
 def _some(series: SelectedSeries, at: Int64Array) -> SelectedSeries:
-    return SelectedSeries(series.ids[at], [series.infos[row] for row in at.tolist()])
+    """Some of the series; of the facts, which a store builds one by one, only a few others'.
+
+    Reading looks at those for the interval between samples alone.
+    """
+    return SelectedSeries(series.ids[at], series.infos[:INFOS_LOOKED_AT])
 
 
 def _part(times: WindowTimes, steps: slice) -> WindowTimes:

@@ -28,6 +28,8 @@ HISTOGRAMS_SMALLER = 20
 """A native histogram takes about as much room as so many numbers."""
 SKETCHES_SMALLER = 4
 """A sketch takes about as much room as so many records."""
+INFOS_LOOKED_AT = 100
+"""Series whose interval is looked at: those of one selector are mostly scraped alike."""
 INTERVAL_GUESS_MS = 15_000
 """Time between samples of a series that does not say it; only sizes of reads depend on it."""
 GAP_MS = HOUR_MS
@@ -167,7 +169,7 @@ def series_at_once(series: SelectedSeries, level: Level | None, length_ms: int) 
     """
     if level is not None:
         return max(1, RECORDS_AT_ONCE // max(length_ms // level, 1))
-    known = [info.interval_ms for info in series.infos[:100] if info.interval_ms]
+    known = [info.interval_ms for info in series.infos[:INFOS_LOOKED_AT] if info.interval_ms]
     each = length_ms // min(known, default=INTERVAL_GUESS_MS) + 1
     return max(1, SAMPLES_AT_ONCE // each)
 
