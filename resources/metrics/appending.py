@@ -11,7 +11,7 @@ import numpy as np
 
 from fleet.errors import InvalidInputError
 from fleet.metrics.labels import labels_text, series_id
-from fleet.metrics.levels import HOUR_MS
+from fleet.metrics.levels import HOUR_MS, span_starts_ms
 from fleet.metrics.samples import SampleBatch, SeriesInfo
 from fleet.metrics.store_log import Counted
 from fleet.metrics.store_state import hour_key
@@ -82,7 +82,7 @@ def accept(
         open_from_ms: samples of earlier hours are late.
     """
     ids, ts_ms, values = batch.series_ids, batch.ts_ms, batch.values
-    hours = (ts_ms - 1) // HOUR_MS * HOUR_MS
+    hours = span_starts_ms(ts_ms, HOUR_MS)
     future, expired = ts_ms > now_ms + FUTURE_MAX_MS, hours < floor_ms
     kept = ~(future | expired)
     if not kept.all():
@@ -91,7 +91,7 @@ def accept(
     order = np.lexsort((ts_ms, ids, each, hours))
     ordered = Samples(ids[order], ts_ms[order], values[order])
     found = deduplicate(ordered)
-    hours = (found.samples.ts_ms - 1) // HOUR_MS * HOUR_MS
+    hours = span_starts_ms(found.samples.ts_ms, HOUR_MS)
     counted = Counted(
         stored=len(hours),
         refused_future=int(np.count_nonzero(future)),

@@ -26,7 +26,7 @@ from fleet.metrics.rollup_plan import covers, open_from_ms
 from fleet.metrics.samples import SampleBatch, SeriesInfo, empty_batch
 from fleet.metrics.sketches import SketchColumns, concat_sketches, merge_sketches
 from fleet.metrics.store_log import Counted, RollupFile, SamplesEntry, SeriesPart
-from fleet.metrics.store_state import NEVER_MS, StoreState, add_counted
+from fleet.metrics.store_state import EARLIEST_MS, NEVER_MS, StoreState, add_counted
 from fleet.ports.metric_store import RawCommit, RawPart, SelectedSeries
 from fleet.ports.object_store import ObjectStore
 from resources.metrics.appending import (
@@ -256,7 +256,7 @@ class ObjectMetricStore:
             if known is not None:
                 return self.log.samples_entry(known.entry).commit
             fresh = self._fresh(batch.series, ids)
-        lowest = max(floor_ms, self._first_ms)
+        lowest = max(floor_ms, self._first_ms, EARLIEST_MS)
         accepted = accept(batch, self.shards, self.now_ms(), lowest, self.open_from_ms())
         counted, parts = accepted.counted, self._store_parts(split(accepted))
         histograms: tuple[RawPart, ...] = ()

@@ -129,6 +129,21 @@ def test_the_far_future_is_refused_by_count(open_store: Open) -> None:
     assert len(rows_of(store, [ident("cpu", 1)], 0, now_ms + DAY_MS)) == 1
 
 
+@pytest.mark.parametrize("ts_ms", [-(2**63), 1 - 2**63, -(2**62), -(10**15), 2**63 - 1])
+def test_a_time_that_no_calendar_has_is_refused_by_count(open_store: Open, ts_ms: int) -> None:
+    """A target may say any 64 bits; the rest of its batch is stored, histograms too."""
+    store = open_store()
+    odd = with_histograms(batch([(node, TEN_MS + HOUR_MS, 1.0) for node in range(5)]))
+    assert odd.histograms is not None
+    before = len(odd)
+    odd.ts_ms[0] = odd.histograms.ts_ms[0] = ts_ms
+    store.append(odd, "one")
+    with store.log.reading() as state:
+        found = state.counted
+    assert (found.stored, found.refused_future + found.refused_expired) == (before - 2, 2)
+    assert len(rows_of(store, [ident("cpu", node) for node in range(5)], TEN_MS, NOON_MS)) == 4
+
+
 def test_what_breaks_a_rule_is_refused_and_nothing_is_stored(open_store: Open) -> None:
     """Types, lengths, identities without or with other labels, an empty batch id."""
     store = open_store()
