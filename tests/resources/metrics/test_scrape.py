@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import random
 import re
 import socket
 import threading
@@ -27,7 +28,13 @@ from fleet.ports.metric_source import SourcePiece
 from resources.clock import SystemClock
 from resources.metrics import scraper as scraper_module
 from resources.metrics.scrape import ScrapeLoop, ScrapeSource
-from resources.metrics.scrape_connection import HEAD_MAX_BYTES
+from resources.metrics.scrape_connection import (
+    GZIP_MEMBERS_MAX,
+    HEAD_MAX_BYTES,
+    Answer,
+    ScrapeFailedError,
+    unpacked,
+)
 from resources.metrics.scraper import Scraper, allow_open_files
 from tests.servers.exposition import (
     OPENMETRICS_TYPE,
@@ -211,6 +218,10 @@ FAULTS = {
         answering(body=gzip.compress(b"#" * 5_000_000), Content_Encoding="gzip"),
         "more than 1048576 bytes, unpacked",
     ),
+    "many_gzips": (
+        answering(body=gzip.compress(b"") * (GZIP_MEMBERS_MAX + 1), Content_Encoding="gzip"),
+        f"more than {GZIP_MEMBERS_MAX} members",
+    ),
     "wrong_line": (answering(body=b"a 1\nb\n"), "line 2: 'b'"),
     "cut_openmetrics": (answering(Content_Type=OPENMETRICS_TYPE), "line 1.*# EOF"),
     "huge_label": (answering(body=b'a{b="' + b"c" * 100_000 + b'"} 1\n'), "line 1.*16384 bytes"),
@@ -272,6 +283,21 @@ def test_gzip_in_several_members_is_read_whole(server: ExposingServer) -> None:
     )
     too_much = scraped(target(f"{server.url}/", "x"), body_max_bytes=70)
     assert values(too_much, "up") == {"x": 0.0}
+
+
+@pytest.mark.parametrize("many", [1, 3, GZIP_MEMBERS_MAX])
+def test_gzip_is_unpacked_whatever_way_it_is_divided(many: int) -> None:
+    """Members shorter and longer than what is unpacked at a time; a cut one is told of."""
+    texts = [random.Random(number).randbytes(1 << 18) for number in range(4)]
+    texts += [b"", b"a 1\n"] * ((many - 4) // 2)
+    packed = b"".join(map(gzip.compress, texts))
+    answer = Answer(200, TEXT_TYPE, "gzip", packed)
+    assert unpacked(answer) == b"".join(texts)
+    assert unpacked(answer, len(b"".join(texts))) == b"".join(texts)
+    with pytest.raises(ScrapeFailedError, match="unpacked"):
+        unpacked(answer, len(b"".join(texts)) - 1)
+    with pytest.raises(ScrapeFailedError, match="breaks off"):
+        unpacked(answer._replace(body=packed[:-1]))
 
 
 def test_a_target_that_is_not_there_is_down() -> None:
