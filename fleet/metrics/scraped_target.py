@@ -33,6 +33,10 @@ CREATED_AGE_MAX_MS = 5 * 60 * 1000
 """How long before the first sample that we see of a series its counting may have begun for a zero
 sample; Prometheus takes what its head block still takes. Earlier is a time nobody watched."""
 
+LINES_A_SAMPLE, LINES_SPARE = 4, 10_000
+"""A body may have so many lines for each sample that its target may expose (HELP, TYPE and UNIT
+come with a family), and these more; one with more is not taken apart."""
+
 REPORTS = (
     ("up", "Whether the last scrape of the target worked."),
     ("scrape_duration_seconds", "How long the scrape took."),
@@ -98,6 +102,11 @@ class ScrapedTarget:
             ts_ms: when the scrape was due, milliseconds since 1970; later than the last one.
             duration_s: from asking until the body was there.
         """
+        lines_max = LINES_A_SAMPLE * self.target.samples_max + LINES_SPARE
+        if (lines := body.count(b"\n")) > lines_max:
+            return self.failed(
+                f"answers {lines} lines; at most {lines_max} are read", ts_ms, duration_s
+            )
         if self._parser is None or self._parser.form is not form:
             self._parser = ExpositionParser(form, self._labels, self.target.interval_ms)
         try:

@@ -224,7 +224,12 @@ FAULTS = {
     ),
     "wrong_line": (answering(body=b"a 1\nb\n"), "line 2: 'b'"),
     "cut_openmetrics": (answering(Content_Type=OPENMETRICS_TYPE), "line 1.*# EOF"),
-    "huge_label": (answering(body=b'a{b="' + b"c" * 100_000 + b'"} 1\n'), "line 1.*16384 bytes"),
+    "huge_label": (answering(body=b'a{b="' + b"c" * 50_000 + b'"} 1\n'), "line 1.*16384 bytes"),
+    "huge_line": (
+        answering(body=b"a 1\n# HELP a " + b"c" * 100_000 + b"\n"),
+        "line 2.*65536 bytes",
+    ),
+    "many_lines": (answering(body=b"#\n" * 500_000), "answers 500000 lines; at most 410000"),
 }
 SLOW = {"trickling": trickling, "trickling_head": trickling_head, "silent": silent}
 
@@ -572,6 +577,44 @@ def test_a_body_that_is_being_read_when_its_scrape_is_cancelled_is_read_to_its_e
         scraper.close()
 
     looped(work)
+
+
+def test_no_target_waits_until_the_large_body_of_another_is_read(
+    server: ExposingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read beside the others, and counts as they do."""
+    monkeypatch.setattr(scraper_module, "LARGE_BYTES", 100)
+    server.expose("/large", "".join(f"a{number} 1\n" for number in range(100)))
+    server.expose("/small", "a 1\n")
+    small_read = threading.Event()
+    answered = ScrapedTarget.answered
+    waited: list[bool] = []
+
+    def watched(state: ScrapedTarget, body: bytes, *args: Any) -> ScrapeResult:
+        if len(body) > 100:
+            waited.append(small_read.wait(5.0))
+            return answered(state, body, *args)
+        waited.append(True)
+        result = answered(state, body, *args)
+        small_read.set()
+        return result
+
+    monkeypatch.setattr(ScrapedTarget, "answered", watched)
+    large, small = target(f"{server.url}/large", "large"), target(f"{server.url}/small", "small")
+
+    async def work() -> None:
+        scraper = Scraper()
+        scraper.replace([large, small], 0)
+        first = asyncio.ensure_future(scraper.scrape(large, 1))
+        while not server.requests:  # noqa: ASYNC110 - counted by another thread
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert (await scraper.scrape(small, 1)).up
+        assert len((await first).batch) == 105
+        scraper.close()
+
+    looped(work)
+    assert waited == [True, True]
 
 
 def test_targets_can_be_replaced_while_the_loop_runs(server: ExposingServer) -> None:
