@@ -369,3 +369,24 @@ def test_a_clock_decides_what_is_open() -> None:
     assert dirty_of(store, Level.M1) == [TEN_MS]
     clock.advance(1)
     assert dirty_of(store, Level.M1) == [TEN_MS + HOUR_MS, TEN_MS]
+
+
+def test_gauges_that_the_settings_name_have_sketches(open_store: Open) -> None:
+    """From the next sample of each series on, until they are named no more; others have none."""
+    asking = open_store(sketched=["cpu", "cpu_total"])
+    open_store().append(batch(steady(2, TEN_MS, 1)), "before")
+    for number, name in enumerate(("cpu", "memory")):
+        rows = steady(2, TEN_MS + number * MINUTE_MS, 30)
+        asking.append(batch(rows, name), name)
+    make_all(asking)
+    ids = {name: np.array([ident(name, 0), ident(name, 1)]) for name in ("cpu", "memory")}
+    for name, wanted in (("cpu", True), ("memory", False)):
+        found = open_store().select([Matcher("__name__", MatchKind.EQUAL, name)], 0, NOON_MS)
+        assert [one.sketched for one in found.infos] == [wanted] * 2
+        assert bool(len(open_store().sketches(ids[name], Level.M5, TEN_MS, NOON_MS))) == wanted
+    asking.append(batch(steady(2, TEN_MS + HOUR_MS, 1)), "the same row")
+    with asking.log.reading() as state:
+        assert len(state.series) == 3
+    open_store().append(batch(steady(2, TEN_MS + HOUR_MS, 2)), "no more")
+    (one, _) = open_store().select([Matcher("__name__", MatchKind.EQUAL, "cpu")], 0, NOON_MS).infos
+    assert not one.sketched
