@@ -20,6 +20,8 @@ from fleet.metrics.targets import Endpoint
 BODY_MAX_BYTES = 64 * 1024 * 1024
 """Largest answer, also unpacked: about 600,000 samples, six times what a target may expose."""
 HEAD_MAX_BYTES = 64 * 1024
+_INTERIM = frozenset({100, 102, 103})
+"""Answers before the answer."""
 GZIP_MEMBERS_MAX = 4096
 """Of one body; endpoints write one. An empty member costs as much as 20,000 bytes of content."""
 _PACKED_BYTES = 64 * 1024
@@ -170,7 +172,7 @@ class _Exchange(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
-        self._head_bytes = self._size_bytes = 0
+        self._received_bytes = self._size_bytes = 0
         self._head_complete = self._began = False
 
     async def ask(self, request: bytes) -> Answer:
@@ -204,14 +206,14 @@ class _Exchange(asyncio.Protocol):
             self.abort()  # nobody asked: what comes cannot be the answer to the next request
             return
         self._began = True
-        if not self._head_complete:
-            self._head_bytes += len(data)
+        self._received_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(ScrapeFailedError(f"answers what is no HTTP: {error}"))
             return
-        if not self._head_complete and self._head_bytes > HEAD_MAX_BYTES:
+        # what is no content: headers, lengths of chunks, trailers; chunks have 5 bytes and more
+        if self._received_bytes - self._size_bytes > HEAD_MAX_BYTES + self._size_bytes:
             self._fail(ScrapeFailedError(f"answers more than {HEAD_MAX_BYTES} bytes of headers"))
         elif self._size_bytes > self._limit_bytes:
             self._fail(ScrapeFailedError(f"answers more than {self._limit_bytes} bytes"))
@@ -240,6 +242,9 @@ class _Exchange(asyncio.Protocol):
             self._body.append(body)
 
     def on_message_complete(self) -> None:
+        if self._parser.get_status_code() in _INTERIM:
+            self._headers, self._head_complete = {}, False
+            return
         self.usable = self._parser.should_keep_alive()
         self._finish()
 

@@ -160,6 +160,28 @@ def endless_head(handler: ExposingHandler) -> None:
     handler.close_connection = True
 
 
+def endless_trailers(handler: ExposingHandler) -> None:
+    """The content ends, what is said behind it does not."""
+    handler.send_response_only(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    handler.wfile.write(b"4\r\na 1\n\r\n0\r\nX: ")
+    while not handler.owner.ended.is_set():
+        handler.wfile.write(b"x" * 10_000)
+
+
+def endless_promises(handler: ExposingHandler) -> None:
+    """It says that it will answer, for ever."""
+    while not handler.owner.ended.is_set():
+        handler.wfile.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100)
+
+
+def upgrading(handler: ExposingHandler) -> None:
+    """It would rather speak something else."""
+    handler.wfile.write(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\na 1\n")
+    handler.close_connection = True
+
+
 def resetting(handler: ExposingHandler) -> None:
     """RST in the middle of the body."""
     handler.begin(1000)
@@ -202,6 +224,9 @@ PACKED = gzip.compress(b"a 1\n" * 10)
 FAULTS = {
     "endless": (endless, "more than 1048576 bytes"),
     "endless_head": (endless_head, "no HTTP|bytes of headers"),
+    "endless_trailers": (endless_trailers, "bytes of headers"),
+    "endless_promises": (endless_promises, "bytes of headers"),
+    "upgrading": (upgrading, "answers 101"),
     "resetting": (resetting, "breaks off in the middle"),
     "shortened": (shortened, "breaks off in the middle"),
     "babbling": (babbling, "no HTTP"),
@@ -269,10 +294,18 @@ def test_a_body_that_ends_with_its_connection_is_whole(server: ExposingServer) -
         handler.end_headers()
         handler.wfile.write(b"2\r\na \r\n2\r\n2\n\r\n0\r\n\r\n")
 
+    def promising(handler: ExposingHandler) -> None:
+        for status in (100, 103):
+            handler.wfile.write(b"HTTP/1.1 %d x\r\nContent-Encoding: br\r\n\r\n" % status)
+        handler.answer(200, b"a 3\n", {"Content-Type": TEXT_TYPE})
+
+    server.behave("/promising", promising)
     server.behave("/old", old)
     server.behave("/chunked", chunked)
-    piece = scraped(target(f"{server.url}/old", "o"), target(f"{server.url}/chunked", "c"))
-    assert values(piece, "a") == {"o": 1.0, "c": 2.0}
+    piece = scraped(
+        *(target(f"{server.url}/{one}", one[0]) for one in ("old", "chunked", "promising"))
+    )
+    assert values(piece, "a") == {"o": 1.0, "c": 2.0, "p": 3.0}
 
 
 def test_gzip_in_several_members_is_read_whole(server: ExposingServer) -> None:
