@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fleet.alerts.groups import GroupProgram, GroupState
-from fleet.errors import PermanentError, StateroomError
+from fleet.errors import InvalidInputError, StateroomError
 from fleet.metrics.exported.collection import CollectionFacts, RuleGroupFacts
 from fleet.metrics.recent_samples import RecentSamples
 from fleet.metrics.samples import SampleBatch
@@ -22,6 +22,7 @@ from fleet.ports.clock import Clock
 from fleet.ports.metric_store import MetricStore
 from ops.alert_evaluator import AlertTick
 from resources.metrics.pieces import content_name, merged
+from resources.metrics.store_log import SHARDS_SETTING
 
 if TYPE_CHECKING:
     from fleet.metrics.samples import BoolArray
@@ -109,10 +110,10 @@ class MetricCollection:
             first = self._waiting[0]
             try:
                 commit = self._store.append(first.batch, first.name)
-            except PermanentError as error:
-                self._waiting[:1] = self._without_refused(first, error)
-                continue
             except StateroomError as error:
+                if _is_of_the_samples(error):
+                    self._waiting[:1] = self._without_refused(first, error)
+                    continue
                 problem = str(error)
                 self._count(commits_failed=1)
                 break
@@ -143,7 +144,7 @@ class MetricCollection:
                 self._recent.leave(max((part.max_ts_ms for part in commit.parts), default=0))
         return ""
 
-    def _without_refused(self, refused: Waiting, error: PermanentError) -> list[Waiting]:
+    def _without_refused(self, refused: Waiting, error: StateroomError) -> list[Waiting]:
         """Two halves of a batch, so that one wrong series keeps no other out; none of a single one.
 
         What is refused once is refused always: it is let go, counted and named.
@@ -210,6 +211,14 @@ class MetricCollection:
         with self._lock:
             counts = {name: getattr(self._facts, name) + value for name, value in more.items()}
             self._facts = self._facts._replace(**counts)
+
+
+def _is_of_the_samples(error: StateroomError) -> bool:
+    """Whether a store refuses these samples for good; else it refuses all, until it is mended.
+
+    A damaged or newer store, or one that is divided otherwise, is mended by a person: samples wait.
+    """
+    return isinstance(error, InvalidInputError) and error.field != SHARDS_SETTING
 
 
 def _rows(batch: SampleBatch, rows: "BoolArray") -> SampleBatch:

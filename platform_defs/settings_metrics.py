@@ -5,12 +5,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleet.errors import InvalidInputError
+from fleet.metrics.labels import labels_of
 from fleet.metrics.rollup_plan import MetricPolicy
 from fleet.metrics.store_facts import MetricsDeclaration
 from platform_defs import settings_kinds as kinds
 from platform_defs.settings_keys import key
 
 _DAYS = kinds.whole(1, 36_500, "days")
+
+
+def metric_names() -> kinds.Kind:
+    """Names of metrics, none twice; empty means that there is none."""
+
+    def check(value: object) -> tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise kinds.RefusedError
+        try:
+            found = {labels_of(item) for item in value}
+        except InvalidInputError as error:
+            raise kinds.RefusedError from error
+        if len(found) < len(value):
+            raise kinds.RefusedError
+        return tuple(value)
+
+    allowed = 'a list of names of metrics, none twice, such as ["queue_size", "load1"]'
+    return kinds.Kind("list of metrics", allowed, check, lambda text: text.split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +98,12 @@ class MetricSettings:
         "First partition of the rollups; older samples are refused.",
         default="2025-01-01",
     )
+    sketched: tuple[str, ...] = key(
+        metric_names(),
+        "Gauges whose rollups also hold sketches: their quantiles are read within 1 %, also where "
+        "raw samples are gone. Holds from the next sample on.",
+        default=(),
+    )
     settle_s: int = key(
         kinds.whole(0, 86_400, "seconds"),
         "How long after its end an hour stays open for samples that are on their way.",
@@ -119,6 +145,7 @@ def declared_metrics(metrics: MetricSettings) -> MetricsDeclaration:
         shards=metrics.shards,
         first_day=metrics.first_day,
         enabled=metrics.enabled,
+        sketched=metrics.sketched,
     )
 
 

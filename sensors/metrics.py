@@ -22,6 +22,9 @@ SENSOR = "metric_rollup_sensor"
 INTERVAL_S = 29
 HOURS_MAX, DAYS_MAX = 8, 2
 """Partitions that one tick asks for."""
+TURNS_SHARE = 4
+"""A quarter of them, and at least one, are older ones in turn: newest ones that cannot be made (a
+part is damaged) keep no other waiting for ever."""
 AGAIN_S = 300
 """A partition is asked for once in this time: late samples trickle, failed runs are repeated."""
 EVIDENCE_S = 60
@@ -79,13 +82,29 @@ def plan_requests(facts: StoreFacts, now_s: float, first_day: str) -> Iterator[d
         dirty = {one.partition_ms for level in levels for one in facts.levels[level].dirty}
         most = HOURS_MAX if job == HOURS_JOB else DAYS_MAX
         keys = [partition_key(levels[0], start) for start in sorted(dirty, reverse=True)]
-        for key in [one for one in keys if one >= first_day][:most]:
+        wanted = [one for one in keys if one >= first_day]
+        for key in select_asked(wanted, most, int(now_s) // AGAIN_S):
             yield dg.RunRequest(
                 run_key=f"{job}/{key}/{int(now_s) // AGAIN_S}",
                 job_name=job,
                 partition_key=key,
                 tags=METRIC_CLASS,
             )
+
+
+def select_asked(keys: Sequence[str], most: int, turn: int) -> list[str]:
+    """Which partitions a tick asks for: the newest, and some of the others in turn.
+
+    Args:
+        keys: of all dirty ones, newest first.
+        most: that are asked for, 2 or more.
+        turn: grows by one each time that a partition may be asked for again.
+    """
+    if len(keys) <= most:
+        return list(keys)
+    others = max(1, most // TURNS_SHARE)
+    newest, rest = list(keys[: most - others]), keys[most - others :]
+    return newest + [rest[(turn * others + one) % len(rest)] for one in range(others)]
 
 
 def plan_evidence(

@@ -50,6 +50,18 @@ def bucket_ends_ms(ts_ms: Int64Array, length_ms: int) -> Int64Array:
     return ends
 
 
+def span_starts_ms(ts_ms: Int64Array, length_ms: int) -> Int64Array:
+    """Start of the (start, end] span of each time, whatever 64 bits hold as one.
+
+    Starts of the first spans that there are cannot be written: times there count as later ones,
+    still 146 million years ago.
+    """
+    import numpy as np
+
+    starts: Int64Array = (np.maximum(ts_ms, -(2**62)) - 1) // length_ms * length_ms
+    return starts
+
+
 def span_start_ms(ts_ms: int, length_ms: int) -> int:
     """Start of the (start, end] span of `length_ms` that holds a time."""
     return (ts_ms - 1) // length_ms * length_ms

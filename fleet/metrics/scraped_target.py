@@ -6,7 +6,7 @@ series of its target, as one that exposes nothing does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from fleet.errors import InvalidInputError
@@ -14,6 +14,7 @@ from fleet.metrics.exposition.exposed import NO_TIMESTAMP, Exposition
 from fleet.metrics.exposition.numbers import ExpositionFormat
 from fleet.metrics.exposition.parser import ExpositionParser
 from fleet.metrics.labels import labels_of, metric_of, series_id
+from fleet.metrics.levels import HOUR_MS, span_starts_ms
 from fleet.metrics.samples import (
     MetricType,
     SampleBatch,
@@ -25,13 +26,20 @@ from fleet.metrics.targets import ScrapeTarget, with_target_labels
 if TYPE_CHECKING:
     from fleet.metrics.exposition.lines import Pairs
     from fleet.metrics.labels import Labels
-    from fleet.metrics.samples import FloatArray, Int64Array
+    from fleet.metrics.samples import BoolArray, FloatArray, Int64Array
 
 AHEAD_MAX_MS = 10 * 60 * 1000
 """Samples further in the future are refused. Source: Prometheus, scrape.go (`maxAheadTime`)."""
+HOURS_MAX = 48
+"""Different hours of one scrape, where samples bear times of their own; of more the newest count.
+Late samples are welcome, but each hour of them is a part to store and a rollup to make anew."""
 CREATED_AGE_MAX_MS = 5 * 60 * 1000
 """How long before the first sample that we see of a series its counting may have begun for a zero
 sample; Prometheus takes what its head block still takes. Earlier is a time nobody watched."""
+
+LINES_A_SAMPLE, LINES_SPARE = 4, 10_000
+"""A body may have so many lines for each sample that its target may expose (HELP, TYPE and UNIT
+come with a family), and these more; one with more is not taken apart."""
 
 REPORTS = (
     ("up", "Whether the last scrape of the target worked."),
@@ -80,6 +88,8 @@ class ScrapedTarget:
         self._ended: dict[int, int] = {}
         """Series that are gone -> time of their last sample."""
         self._series: Mapping[int, SeriesInfo] = {}
+        self._told: frozenset[tuple[int, int, int]] = frozenset()
+        """Series, time and bits of the samples of the scrape before, where it told times."""
 
     def retarget(self, target: ScrapeTarget) -> None:
         """Go on at another URL, interval or limit; labels must be the same."""
@@ -98,6 +108,11 @@ class ScrapedTarget:
             ts_ms: when the scrape was due, milliseconds since 1970; later than the last one.
             duration_s: from asking until the body was there.
         """
+        lines_max = LINES_A_SAMPLE * self.target.samples_max + LINES_SPARE
+        if (lines := body.count(b"\n")) > lines_max:
+            return self.failed(
+                f"answers {lines} lines; at most {lines_max} are read", ts_ms, duration_s
+            )
         if self._parser is None or self._parser.form is not form:
             self._parser = ExpositionParser(form, self._labels, self.target.interval_ms)
         try:
@@ -132,17 +147,21 @@ class ScrapedTarget:
     def _took(self, found: Exposition, ts_ms: int, duration_s: float) -> ScrapeResult:
         import numpy as np
 
-        columns, problems, ahead = _Columns(), [], 0
+        columns, ahead = _Columns(), 0
+        problems: list[str] = []
         ids, values = found.series_ids, found.values
-        if found.ts_ms is None:
-            times = np.full(len(ids), ts_ms, np.int64)
-        else:
-            times = np.where(found.ts_ms == NO_TIMESTAMP, ts_ms, found.ts_ms)
-            kept = times <= ts_ms + AHEAD_MAX_MS
-            ahead = len(kept) - int(kept.sum())
-            if ahead:
-                problems.append(self._ahead_problem(found, times, ahead))
-                ids, values, times = ids[kept], values[kept], times[kept]
+        times = np.full(len(ids), ts_ms, np.int64)
+        if found.ts_ms is not None:
+            own = found.ts_ms != NO_TIMESTAMP
+            times[own] = found.ts_ms[own]
+            future = times > ts_ms + AHEAD_MAX_MS
+            hours = span_starts_ms(np.where(future, ts_ms, times), HOUR_MS)
+            past = hours < np.unique(hours)[-HOURS_MAX:][0]
+            ahead = int(future.sum())
+            problems += self._left_out_problems(found, future, past)
+            kept = ~(future | past)
+            kept[kept] = ~self._told_before(ids[kept], times[kept], values[kept]) | ~own[kept]
+            ids, values, times = ids[kept], values[kept], times[kept]
         columns.add(ids, times, values, found.series)
         added = self._compare(found, columns, ts_ms)
         lines = float(found.lines)
@@ -189,15 +208,35 @@ class ScrapedTarget:
         series = np.array(ids, np.int64)
         columns.add(series, np.array(times, np.int64), np.zeros(len(ids)), found.series)
 
-    def _ahead_problem(self, found: Exposition, times: Int64Array, ahead: int) -> str:
+    def _told_before(self, ids: Int64Array, times: Int64Array, values: FloatArray) -> BoolArray:
+        """Which samples the scrape before told as well; what it tells now is remembered.
+
+        A target may tell a sample with a time of its own for hours. It is stored once: each time it
+        came, its hour would have to be rolled up anew.
+        """
         import numpy as np
 
-        first = int(np.argmax(times))
-        labels = found.series[int(found.series_ids[first])].labels
-        return (
-            f"{self.target.url}: {ahead} samples lie more than {AHEAD_MAX_MS // 60_000} minutes in"
-            f" the future and were left out, of {metric_of(labels)} and maybe others"
+        told = list(zip(ids.tolist(), times.tolist(), values.view(np.int64).tolist(), strict=True))
+        before, self._told = self._told, frozenset(told)
+        return np.fromiter((one in before for one in told), np.bool_, len(told))
+
+    def _left_out_problems(
+        self, found: Exposition, future: BoolArray, past: BoolArray
+    ) -> Iterator[str]:
+        import numpy as np
+
+        where = (
+            (future, f"more than {AHEAD_MAX_MS // 60_000} minutes in the future"),
+            (past, f"behind the newest {HOURS_MAX} hours of the scrape"),
         )
+        for rows, text in where:
+            if rows.any():
+                first = int(np.argmax(rows))
+                labels = found.series[int(found.series_ids[first])].labels
+                yield (
+                    f"{self.target.url}: {int(rows.sum())} samples lie {text} and were"
+                    f" left out, of {metric_of(labels)} and maybe others"
+                )
 
     def _add_reports(self, columns: _Columns, ts_ms: int, values: tuple[float, ...]) -> None:
         import numpy as np

@@ -35,6 +35,8 @@ class MetricsDeclaration(NamedTuple):
     """First partition of the rollups; older samples are refused."""
     enabled: bool = True
     """Whether sensor and schedule run."""
+    sketched: tuple[str, ...] = ()
+    """Metrics whose series have sketches, so that quantiles outlive raw samples."""
 
 
 class PartitionMade(NamedTuple):

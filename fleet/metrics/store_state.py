@@ -43,6 +43,8 @@ them dirty."""
 NO_INPUTS = ""
 """Inputs of a shard that has no sample."""
 NEVER_MS = -(2**62)
+EARLIEST_MS = -62_135_596_800_000
+"""0001-01-01: an hour before it has no day to lie under."""
 
 Place = tuple[int, int]
 """Start of a span of time, and shard."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from fleet.errors import InvalidInputError
-from fleet.metrics.labels import labels_text, series_id
-from fleet.metrics.levels import HOUR_MS
+from fleet.metrics.labels import REST_BITS, labels_of, labels_text, metric_of, series_id
+from fleet.metrics.levels import HOUR_MS, span_starts_ms
 from fleet.metrics.samples import SampleBatch, SeriesInfo
 from fleet.metrics.store_log import Counted
 from fleet.metrics.store_state import hour_key
@@ -30,6 +30,28 @@ class EncodedPart(NamedTuple):
 
     part: RawPart
     data: bytes
+
+
+class Sketching:
+    """Metrics whose series have sketches because the settings ask for them.
+
+    Args:
+        metrics: their names.
+    """
+
+    def __init__(self, metrics: Iterable[str]) -> None:
+        """Look at the names only."""
+        self._metrics = frozenset(metrics)
+        self._prefixes = {series_id(labels_of(one)) >> REST_BITS for one in self._metrics}
+
+    def told(self, series: Mapping[int, SeriesInfo]) -> Mapping[int, SeriesInfo]:
+        """What is known of series, with the sketches that they have."""
+        changed = {
+            one: info._replace(sketched=True)
+            for one, info in (series.items() if self._prefixes else ())
+            if one >> REST_BITS in self._prefixes and metric_of(info.labels) in self._metrics
+        }
+        return {**series, **changed} if changed else series
 
 
 class Accepted(NamedTuple):
@@ -82,7 +104,7 @@ def accept(
         open_from_ms: samples of earlier hours are late.
     """
     ids, ts_ms, values = batch.series_ids, batch.ts_ms, batch.values
-    hours = (ts_ms - 1) // HOUR_MS * HOUR_MS
+    hours = span_starts_ms(ts_ms, HOUR_MS)
     future, expired = ts_ms > now_ms + FUTURE_MAX_MS, hours < floor_ms
     kept = ~(future | expired)
     if not kept.all():
@@ -91,7 +113,7 @@ def accept(
     order = np.lexsort((ts_ms, ids, each, hours))
     ordered = Samples(ids[order], ts_ms[order], values[order])
     found = deduplicate(ordered)
-    hours = (found.samples.ts_ms - 1) // HOUR_MS * HOUR_MS
+    hours = span_starts_ms(found.samples.ts_ms, HOUR_MS)
     counted = Counted(
         stored=len(hours),
         refused_future=int(np.count_nonzero(future)),

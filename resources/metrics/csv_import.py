@@ -172,8 +172,18 @@ class CsvSource:
         import numpy as np
 
         for chunk in reader.chunks(min(_READ_ROWS, self._piece_rows)):
-            ids = [self._identity(reader.layout, cells) for cells in chunk.cells]
+            rows = zip(chunk.lines.tolist(), chunk.cells, strict=True)
+            ids = [self._noted_identity(reader, line, cells) for line, cells in rows]
             yield _Rows(chunk.lines, np.array(ids, np.int64), chunk.ts_ms, chunk.values)
+
+    def _noted_identity(self, reader: _Reader, line: int, cells: tuple[str, ...]) -> int:
+        """Identity of a row's series; 0, with the row noted, where its labels break the rules."""
+        try:
+            return self._identity(reader.layout, cells)
+        except InvalidInputError as error:
+            columns = ",".join(column for column, _ in reader.layout.label_columns)
+            reader.note(line, columns, ",".join(cells), error.allowed)
+            return 0
 
     def _identity(self, layout: CsvLayout, cells: tuple[str, ...]) -> int:
         key = layout.file, cells

@@ -17,7 +17,7 @@ from fleet.metrics.histogram_columns import (
     take_samples,
     validate_histograms,
 )
-from fleet.metrics.levels import HOUR_MS
+from fleet.metrics.levels import HOUR_MS, span_starts_ms
 from fleet.metrics.samples import is_stale
 from fleet.metrics.store_log import Counted
 from fleet.metrics.store_state import hour_key
@@ -80,8 +80,7 @@ def accept_histograms(
 
 def hours_of(samples: HistogramSamples) -> Int64Array:
     """Start of the hour (start, end] of each sample."""
-    hours: Int64Array = (samples.ts_ms - 1) // HOUR_MS * HOUR_MS
-    return hours
+    return span_starts_ms(samples.ts_ms, HOUR_MS)
 
 
 def split_histograms(samples: HistogramSamples, shards: int) -> Iterator[EncodedPart]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -26,11 +26,12 @@ from fleet.metrics.rollup_plan import covers, open_from_ms
 from fleet.metrics.samples import SampleBatch, SeriesInfo, empty_batch
 from fleet.metrics.sketches import SketchColumns, concat_sketches, merge_sketches
 from fleet.metrics.store_log import Counted, RollupFile, SamplesEntry, SeriesPart
-from fleet.metrics.store_state import NEVER_MS, StoreState, add_counted
+from fleet.metrics.store_state import EARLIEST_MS, NEVER_MS, StoreState, add_counted
 from fleet.ports.metric_store import RawCommit, RawPart, SelectedSeries
 from fleet.ports.object_store import ObjectStore
 from resources.metrics.appending import (
     EncodedPart,
+    Sketching,
     accept,
     nonce,
     split,
@@ -78,6 +79,7 @@ class ObjectMetricStore:
         settle_s: how long after its end an hour stays open.
         first_ms: hours that begin before it are refused.
         selected_max: series that one query may choose.
+        sketched: names of metrics whose series have sketches, whatever a batch says of them.
     """
 
     def __init__(
@@ -91,17 +93,17 @@ class ObjectMetricStore:
         settle_s: int = 120,
         first_ms: int = NEVER_MS,
         selected_max: int = SELECTED_MAX,
+        sketched: Iterable[str] = (),
     ) -> None:
         """Nothing is read or written yet."""
         self.objects = store
         self.files = files
         self.log = StoreLog(store, shards)
-        self.shards = shards
+        self.shards, self.settle_s = shards, settle_s
         self.now = now
-        self.settle_s = settle_s
-        self._first_ms = first_ms
-        self._writer = writer
+        self._first_ms, self._writer = first_ms, writer
         self._selected_max = selected_max
+        self._sketching = Sketching(sketched)
         self._catalogue = SeriesCatalogue()
         self._loaded: dict[str, None] = {}
         self._seen: dict[int, SeriesInfo] = {}
@@ -255,8 +257,8 @@ class ObjectMetricStore:
                 self._sync(state)
             if known is not None:
                 return self.log.samples_entry(known.entry).commit
-            fresh = self._fresh(batch.series, ids)
-        lowest = max(floor_ms, self._first_ms)
+            fresh = self._fresh(self._sketching.told(batch.series), ids)
+        lowest = max(floor_ms, self._first_ms, EARLIEST_MS)
         accepted = accept(batch, self.shards, self.now_ms(), lowest, self.open_from_ms())
         counted, parts = accepted.counted, self._store_parts(split(accepted))
         histograms: tuple[RawPart, ...] = ()

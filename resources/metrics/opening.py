@@ -52,5 +52,6 @@ def open_metric_store(
         now=now,
         writer=writer,
         settle_s=settle_s,
+        sketched=declaration.sketched,
         first_ms=int(first_day.timestamp()) * 1000,
     )

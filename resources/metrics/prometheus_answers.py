@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fleet.metrics.exposition.families import Family
+from fleet.metrics.exposition.families import HELP_MAX_CHARS, Family
 from fleet.metrics.histogram_columns import HistogramSamples, take_samples
 from fleet.metrics.samples import MetricType
 
@@ -64,4 +64,4 @@ def family(row: Mapping[str, Any]) -> Family:
     """What metadata say of a metric."""
     word = str(row.get("type", ""))
     kind = _TYPES.get(word, MetricType.UNKNOWN)
-    return Family(word, kind, str(row.get("unit", "")), str(row.get("help", "")))
+    return Family(word, kind, str(row.get("unit", "")), str(row.get("help", ""))[:HELP_MAX_CHARS])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import ssl
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from fleet.errors import (
 ANSWER_MAX_BYTES = 256 * 1024 * 1024
 """Largest answer; what is asked for is divided so that usual ones have a tenth."""
 _SHOWN_CHARS = 300
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _AGAIN = frozenset({408, 425, 429})
 _TOO_MUCH = ("too many samples", "sample limit", "too large", "max-samples", "maximum")
 """What refusals of a query that would read too much have in their text."""
@@ -118,7 +120,9 @@ class PrometheusApi:
             raise self._refusal(status, body)
         try:
             answer = json.loads(body)
-        except ValueError as error:
+            if _SURROGATE.search(body):
+                json.dumps(answer, ensure_ascii=False).encode()  # raises for half a character
+        except (ValueError, RecursionError) as error:
             raise self.broken(f"no JSON, {error}") from error
         if not isinstance(answer, dict) or answer.get("status") != "success":
             raise self.broken("JSON without status 'success'")

@@ -20,6 +20,12 @@ from fleet.metrics.targets import Endpoint
 BODY_MAX_BYTES = 64 * 1024 * 1024
 """Largest answer, also unpacked: about 600,000 samples, six times what a target may expose."""
 HEAD_MAX_BYTES = 64 * 1024
+_INTERIM = frozenset({100, 102, 103})
+"""Answers before the answer."""
+GZIP_MEMBERS_MAX = 4096
+"""Of one body; endpoints write one. An empty member costs as much as 20,000 bytes of content."""
+_PACKED_BYTES = 64 * 1024
+"""Unpacked at a time: what lies behind a member is copied, so it must not be the whole body."""
 ACCEPT = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
     "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
@@ -51,20 +57,26 @@ def unpacked(answer: Answer, limit_bytes: int = BODY_MAX_BYTES) -> bytes:
         return answer.body
     if answer.encoding != "gzip":
         raise ScrapeFailedError(f"answers in the encoding {answer.encoding!r}, not asked for")
-    parts, left, size = [], answer.body, 0
-    while left:
-        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        try:
-            part = unpacker.decompress(left, limit_bytes - size + 1)
-        except zlib.error as error:
-            raise ScrapeFailedError(f"answers with broken gzip: {error}") from error
-        size += len(part)
-        if size > limit_bytes:
-            raise ScrapeFailedError(f"answers more than {limit_bytes} bytes, unpacked")
-        if not unpacker.eof:
-            raise ScrapeFailedError("answers with gzip that breaks off")
-        parts.append(part)
-        left = unpacker.unused_data
+    parts: list[bytes] = []
+    members, room_bytes = 0, limit_bytes + 1
+    unpacker = None
+    for start in range(0, len(answer.body), _PACKED_BYTES):
+        fed = answer.body[start : start + _PACKED_BYTES]
+        while fed:
+            if unpacker is None:
+                unpacker, members = zlib.decompressobj(zlib.MAX_WBITS | 16), members + 1
+            if members > GZIP_MEMBERS_MAX:
+                raise ScrapeFailedError(f"answers gzip of more than {GZIP_MEMBERS_MAX} members")
+            try:
+                parts.append(unpacker.decompress(fed, room_bytes))
+            except zlib.error as error:
+                raise ScrapeFailedError(f"answers with broken gzip: {error}") from error
+            room_bytes -= len(parts[-1])
+            if room_bytes < 1:
+                raise ScrapeFailedError(f"answers more than {limit_bytes} bytes, unpacked")
+            fed, unpacker = unpacker.unused_data, None if unpacker.eof else unpacker
+    if unpacker is not None:
+        raise ScrapeFailedError("answers with gzip that breaks off")
     return b"".join(parts)
 
 
@@ -160,7 +172,7 @@ class _Exchange(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
-        self._head_bytes = self._size_bytes = 0
+        self._received_bytes = self._size_bytes = 0
         self._head_complete = self._began = False
 
     async def ask(self, request: bytes) -> Answer:
@@ -194,14 +206,14 @@ class _Exchange(asyncio.Protocol):
             self.abort()  # nobody asked: what comes cannot be the answer to the next request
             return
         self._began = True
-        if not self._head_complete:
-            self._head_bytes += len(data)
+        self._received_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(ScrapeFailedError(f"answers what is no HTTP: {error}"))
             return
-        if not self._head_complete and self._head_bytes > HEAD_MAX_BYTES:
+        # what is no content: headers, lengths of chunks, trailers; chunks have 5 bytes and more
+        if self._received_bytes - self._size_bytes > HEAD_MAX_BYTES + self._size_bytes:
             self._fail(ScrapeFailedError(f"answers more than {HEAD_MAX_BYTES} bytes of headers"))
         elif self._size_bytes > self._limit_bytes:
             self._fail(ScrapeFailedError(f"answers more than {self._limit_bytes} bytes"))
@@ -230,6 +242,9 @@ class _Exchange(asyncio.Protocol):
             self._body.append(body)
 
     def on_message_complete(self) -> None:
+        if self._parser.get_status_code() in _INTERIM:
+            self._headers, self._head_complete = {}, False
+            return
         self.usable = self._parser.should_keep_alive()
         self._finish()
 

@@ -30,6 +30,8 @@ from fleet.metrics.store_state import StoreState
 from fleet.ports.object_store import ObjectStore
 
 STORE_KEY = "store.json"
+SHARDS_SETTING = "metrics.shards"
+"""Field of the error about a store that is divided otherwise."""
 SNAPSHOT_EVERY = 500
 SNAPSHOTS_KEPT = 2
 _READERS = 16
@@ -228,7 +230,7 @@ class StoreLog:
             found = json.loads(self._store.get(STORE_KEY))
         if found.get("format") != FORMAT or found.get("shards") != self._shards:
             raise InvalidInputError(
-                "metrics.shards",
+                SHARDS_SETTING,
                 self._shards,
                 f"{found.get('shards')}, as this store was made (format {found.get('format')})",
                 hint="The number of shards is fixed when a store is made; set it back.",

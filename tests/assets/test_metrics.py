@@ -8,6 +8,8 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from assets.metric_checks import CLAIMS
 from fleet.errors import LakeUnavailableError
@@ -25,6 +27,7 @@ from sensors.metrics import (
     build_rollup_sensor,
     plan_requests,
     read_cursor,
+    select_asked,
 )
 from tests.resources.metrics.metric_stores import (
     NOON_MS,
@@ -154,6 +157,19 @@ def test_one_tick_asks_for_few_partitions_and_each_once_in_five_minutes(runs: Me
     ]
     assert found[0].run_key != next(plan_requests(facts, 1000.0 + AGAIN_S, FIRST_DAY)).run_key
     assert list(plan_requests(facts, 1000.0, "2026-03-02")) == []
+
+
+@given(dirty=st.integers(0, 40), most=st.integers(2, 8), since=st.integers(0, 10**7))
+def test_newest_partitions_that_cannot_be_made_keep_no_other_waiting(
+    dirty: int, most: int, since: int
+) -> None:
+    """None is made: all are asked for within as many turns as there are; the newest each time."""
+    keys = [str(number) for number in range(dirty)]
+    asked = [select_asked(keys, most, since + turn) for turn in range(max(1, dirty))]
+    assert set().union(*asked) == set(keys)
+    for each in asked:
+        assert len(each) == len(set(each)) == min(most, dirty)
+        assert each[: most - max(1, most // 4)] == keys[: most - max(1, most // 4)]
 
 
 def test_samples_are_told_of_once_a_minute(runs: MetricRuns) -> None:

@@ -129,6 +129,21 @@ def test_the_far_future_is_refused_by_count(open_store: Open) -> None:
     assert len(rows_of(store, [ident("cpu", 1)], 0, now_ms + DAY_MS)) == 1
 
 
+@pytest.mark.parametrize("ts_ms", [-(2**63), 1 - 2**63, -(2**62), -(10**15), 2**63 - 1])
+def test_a_time_that_no_calendar_has_is_refused_by_count(open_store: Open, ts_ms: int) -> None:
+    """A target may say any 64 bits; the rest of its batch is stored, histograms too."""
+    store = open_store()
+    odd = with_histograms(batch([(node, TEN_MS + HOUR_MS, 1.0) for node in range(5)]))
+    assert odd.histograms is not None
+    before = len(odd)
+    odd.ts_ms[0] = odd.histograms.ts_ms[0] = ts_ms
+    store.append(odd, "one")
+    with store.log.reading() as state:
+        found = state.counted
+    assert (found.stored, found.refused_future + found.refused_expired) == (before - 2, 2)
+    assert len(rows_of(store, [ident("cpu", node) for node in range(5)], TEN_MS, NOON_MS)) == 4
+
+
 def test_what_breaks_a_rule_is_refused_and_nothing_is_stored(open_store: Open) -> None:
     """Types, lengths, identities without or with other labels, an empty batch id."""
     store = open_store()
@@ -354,3 +369,24 @@ def test_a_clock_decides_what_is_open() -> None:
     assert dirty_of(store, Level.M1) == [TEN_MS]
     clock.advance(1)
     assert dirty_of(store, Level.M1) == [TEN_MS + HOUR_MS, TEN_MS]
+
+
+def test_gauges_that_the_settings_name_have_sketches(open_store: Open) -> None:
+    """From the next sample of each series on, until they are named no more; others have none."""
+    asking = open_store(sketched=["cpu", "cpu_total"])
+    open_store().append(batch(steady(2, TEN_MS, 1)), "before")
+    for number, name in enumerate(("cpu", "memory")):
+        rows = steady(2, TEN_MS + number * MINUTE_MS, 30)
+        asking.append(batch(rows, name), name)
+    make_all(asking)
+    ids = {name: np.array([ident(name, 0), ident(name, 1)]) for name in ("cpu", "memory")}
+    for name, wanted in (("cpu", True), ("memory", False)):
+        found = open_store().select([Matcher("__name__", MatchKind.EQUAL, name)], 0, NOON_MS)
+        assert [one.sketched for one in found.infos] == [wanted] * 2
+        assert bool(len(open_store().sketches(ids[name], Level.M5, TEN_MS, NOON_MS))) == wanted
+    asking.append(batch(steady(2, TEN_MS + HOUR_MS, 1)), "the same row")
+    with asking.log.reading() as state:
+        assert len(state.series) == 3
+    open_store().append(batch(steady(2, TEN_MS + HOUR_MS, 2)), "no more")
+    (one, _) = open_store().select([Matcher("__name__", MatchKind.EQUAL, "cpu")], 0, NOON_MS).infos
+    assert not one.sketched

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from fleet.alerts.groups import GroupProgram, GroupState
-from fleet.errors import InvalidInputError, LakeUnavailableError
+from fleet.errors import (
+    CorruptObjectError,
+    InvalidInputError,
+    LakeUnavailableError,
+    SchemaMismatchError,
+    StateroomError,
+)
 from fleet.metrics.labels import labels_of, series_id
 from fleet.metrics.memory_series import MemorySeries
 from fleet.metrics.recent_samples import RecentSamples
@@ -31,6 +37,7 @@ class Store(MemorySeries):
         """Empty and there."""
         super().__init__()
         self.away = False
+        self.failure: StateroomError = LakeUnavailableError("disk full")
         self.refused: int | None = None
         self.answer_is_lost = False
         self.names: list[str] = []
@@ -40,7 +47,7 @@ class Store(MemorySeries):
     def append(self, batch: SampleBatch, batch_id: str) -> RawCommit:
         """Keep a batch once."""
         if self.away:
-            raise LakeUnavailableError("disk full")
+            raise self.failure
         if self.refused in batch.series_ids.tolist():
             raise InvalidInputError("series", self.refused, "an identity of its own")
         if batch_id not in self.names:
@@ -146,6 +153,36 @@ def test_a_store_that_is_away_gets_everything_later_in_order(
         "metric store: disk full",
         "metric store: takes samples again",
     ]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        CorruptObjectError("series/x does not have the sha256 that the log says"),
+        SchemaMismatchError("metric log has a format that this version does not know"),
+        InvalidInputError("metrics.shards", 8, "4, as this store was made"),
+    ],
+)
+def test_samples_wait_until_a_store_that_refuses_all_is_mended(failure: StateroomError) -> None:
+    """It is the store that is wrong, not the samples: none of them is let go."""
+    world = World()
+    world.store.away, world.store.failure = True, failure
+    world.scrape()
+    world.collection.take(ScrapeResult(_of_two_series(world.now_ms), up=True))
+    world.collection.commit()
+    facts = world.collection.facts(1, 0)
+    assert (facts.samples_dropped, facts.commits_failed) == (0, 1)
+    world.store.away = False
+    world.collection.commit()
+    assert [len(one) for one in world.store.committed] == [3]
+
+
+def _of_two_series(ts_ms: int) -> SampleBatch:
+    """One sample each."""
+    series = [labels_of("load", {"node": str(number)}) for number in range(2)]
+    ids = np.array([series_id(one) for one in series], np.int64)
+    infos = {series_id(one): SeriesInfo(one) for one in series}
+    return SampleBatch(ids, np.full(2, ts_ms), np.ones(2), infos)
 
 
 def test_a_commit_whose_answer_was_lost_is_not_made_twice() -> None:

@@ -10,6 +10,9 @@ from fleet.metrics.exposition.lines import NAME, unescape, wrong_line
 from fleet.metrics.exposition.numbers import ExpositionFormat
 from fleet.metrics.samples import MetricType
 
+HELP_MAX_CHARS = 1024
+"""What is kept of a HELP: each series of the family bears it, so a longer one is cut."""
+
 _TYPES = {
     ExpositionFormat.TEXT: {
         "counter": MetricType.COUNTER,
@@ -128,4 +131,4 @@ def _with(
             raise wrong_line(number, line, f"a unit that the name {name} ends with")
         return family._replace(unit=words)
     quotes = form is ExpositionFormat.OPENMETRICS
-    return family._replace(help=unescape(text, quotes=quotes).decode())
+    return family._replace(help=unescape(text, quotes=quotes).decode()[:HELP_MAX_CHARS])

@@ -26,6 +26,8 @@ NAME = rb"[a-zA-Z_:][a-zA-Z0-9_:]*"
 SHOWN_BYTES = 80
 """How much of a wrong line an error quotes."""
 
+LINE_MAX_BYTES = 64 * 1024
+"""Of a whole line: four times what labels may have, for escapes, an exemplar, or a HELP."""
 REMEMBERED_MAX_BYTES = 512
 """Longer series are not remembered, so that what is remembered stays below 40 MB."""
 

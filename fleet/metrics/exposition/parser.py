@@ -17,6 +17,7 @@ from fleet.metrics.exposition.created import CreatedGroups
 from fleet.metrics.exposition.exposed import NO_TIMESTAMP, Exposition, first_of_each
 from fleet.metrics.exposition.families import COUNTING, Family, family_of, parse_families
 from fleet.metrics.exposition.lines import (
+    LINE_MAX_BYTES,
     Pairs,
     check_exemplar,
     parse_line,
@@ -179,6 +180,8 @@ class ExpositionParser:
         careful: dict[int, _Careful] = {}
         for index in wanted:
             line = lines[index]
+            if len(line) > LINE_MAX_BYTES:
+                raise wrong_line(index + 1, line, f"a line of at most {LINE_MAX_BYTES} bytes")
             if _is_comment(line) or (not line.strip(b" \t") and self._skips_blank):
                 slots[index] = _COMMENT
                 continue

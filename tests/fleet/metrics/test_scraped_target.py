@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from fleet.metrics.exposition.numbers import ExpositionFormat
 from fleet.metrics.labels import METRIC_NAME
+from fleet.metrics.levels import HOUR_MS
 from fleet.metrics.samples import MetricType, SampleBatch, is_stale
 from fleet.metrics.scraped_target import (
     AHEAD_MAX_MS,
     CREATED_AGE_MAX_MS,
+    HOURS_MAX,
     REPORTS,
     ScrapedTarget,
     ScrapeResult,
@@ -155,6 +157,39 @@ def test_samples_of_the_far_future_are_left_out_and_counted() -> None:
     assert {name for name, _, _ in shown(found.batch)} == {"a", "d"}
     assert (found.up, found.ahead) == (True, 2)
     assert "2 samples lie more than 10 minutes in the future" in found.problems[0]
+
+
+def test_of_too_many_hours_in_one_scrape_the_newest_are_taken() -> None:
+    """However late they are; those that are left out are told, and the target is up."""
+    target = ScrapedTarget(TARGET._replace(samples_max=1000))
+    times = [NOW - HOUR_MS * (1000 + number) for number in range(HOURS_MAX + 2)]
+    body = "".join(f"a{number} 1 {ts_ms}\n" for number, ts_ms in enumerate(times))
+    body += f"ahead 1 {NOW + 10 * HOUR_MS}\nleast 1 {1 - 2**63}\nnow 1\n"
+    found = target.answered(body.encode(), ExpositionFormat.TEXT, NOW, 0.1)
+    assert {row[0] for row in shown(found.batch)} == {
+        "now",
+        *(f"a{number}" for number in range(HOURS_MAX - 1)),
+    }
+    assert (found.up, found.ahead) == (True, 1)
+    assert "4 samples lie behind the newest 48 hours of the scrape" in found.problems[1]
+
+
+def test_a_sample_with_a_time_of_its_own_is_taken_once_as_long_as_it_is_told() -> None:
+    """Its hour is not rolled up again and again; another value or time is another sample."""
+    watched = Watched()
+    early = NOW - 3_600_000
+    seen = [
+        shown(watched.answered(f"a {value} {early + later};b 2;c NaN {early}").batch)
+        for value, later in ((1, 0), (1, 0), (5, 0), (5, 1000), (5, 1000))
+    ]
+    assert [sorted(row[0] for row in one) for one in seen] == [
+        ["a", "b", "c"], ["b"], ["a", "b"], ["a", "b"], ["b"],
+    ]  # fmt: skip
+    watched.failed()
+    assert shown(watched.answered(f"a 5 {early + 1000}").batch) == set()
+    ahead = f"a 6 {NOW + watched.at_s * 1000 + AHEAD_MAX_MS + 15_000}"
+    found = [bool(shown(watched.answered(ahead).batch)) for _ in range(3)]
+    assert found == [False, True, False]
 
 
 def test_repeated_samples_are_counted() -> None:

@@ -17,6 +17,8 @@ from fleet.metrics.rollup_plan import find_dirty
 from fleet.metrics.samples import MetricType, SampleBatch, SeriesInfo
 from fleet.metrics.store_facts import MetricsDeclaration
 from platform_defs.command import exit_codes
+from platform_defs.command.metric_access import opened_metric_store
+from platform_defs.settings import load_settings
 from resources.metrics.metric_store import ObjectMetricStore
 from resources.metrics.part_files import PartFiles
 from resources.metrics.rolling import roll_up_partition
@@ -247,6 +249,36 @@ def test_csv_files_are_imported_once_however_often_it_is_run(run: Run, fleet_dir
     found = run("metrics", "query", "sum(load)", "--at", "2026-03-01T01:00:00Z", "--json")
     (row,) = json.loads(found.stdout)["result"]
     assert row["values"] == [["2026-03-01T01:00:00Z", 59.0 + 60.0]]
+
+
+def test_quantiles_of_gauges_that_the_settings_name_come_from_sketches(
+    run: Run, fleet_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within 1 % of the value, as is said; what is no name of a metric is refused at once."""
+    monkeypatch.setenv("STATEROOM_METRICS__SKETCHED", "load other")
+    (fleet_dir / "layout.toml").write_text(LAYOUT)
+    start = DAY_MS // 1000
+    rows = [f"{start + 60 * n},m,{n}" for n in range(1, 1001)]
+    (fleet_dir / "load.csv").write_text("\n".join(["timestamp,machine,value", *rows, ""]))
+    assert run("metrics", "import", "csv", str(fleet_dir / "layout.toml")).exit_code == 0
+    roll_up_all(opened_metric_store(load_settings()))
+    query = (
+        "metrics",
+        "query",
+        "quantile_over_time(0.9, load[1d])",
+        "--at",
+        "2026-03-02T00:00:00Z",
+    )
+    found = json.loads(run(*query, "--json").stdout)
+    ((_, value),) = found["result"][0]["values"]
+    assert value != 900.1
+    assert math.isclose(value, 900.1, rel_tol=0.01)
+    assert "within 1 %" in run(*query).stdout
+    for wrong in ("lo-ad", "load load"):
+        monkeypatch.setenv("STATEROOM_METRICS__SKETCHED", wrong)
+        done = run(*query)
+        assert done.exit_code == exit_codes.USAGE
+        assert "metrics.sketched" in done.stderr
 
 
 def test_samples_that_the_store_refuses_are_no_success(run: Run, fleet_dir: Path) -> None:

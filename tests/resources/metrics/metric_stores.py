@@ -37,12 +37,15 @@ def metric_store(
     root: Path | None = None,
     cache: Path | None = None,
     writer: str = "",
+    sketched: Iterable[str] = (),
 ) -> ObjectMetricStore:
     """A store at half past noon, on memory unless said otherwise."""
     objects = InMemoryObjectStore() if objects is None else objects
     clock = clock or half_past_noon()
     files = PartFiles(objects, root=root, cache=cache)
-    return ObjectMetricStore(objects, files, shards=shards, now=clock.now, writer=writer)
+    return ObjectMetricStore(
+        objects, files, shards=shards, now=clock.now, writer=writer, sketched=sketched
+    )
 
 
 def half_past_noon() -> ManualClock:

@@ -67,6 +67,7 @@ BAD = [
     ("value,host,timestamp\n1,a,1e300\n", 2, "timestamp", "after 1970 in s"),
     ('value,host,timestamp\n1,"a,1\n2,b,2\n', 2, "row", "well-formed CSV"),
     ("value,host,timestamp\n\n1,a\0b,1\n", 3, "encoding", "UTF-8"),
+    (f"value,host,timestamp\n1,a,1\n1,{'a' * 20_000},2\n", 3, "host", "16384 bytes"),
     (b"value,host,timestamp\n1,\xff,1\n", 2, "encoding", "UTF-8"),
 ]
 

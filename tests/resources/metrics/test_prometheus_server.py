@@ -389,6 +389,43 @@ BROKEN = {
 }
 
 
+@pytest.mark.parametrize("where", ["metadata", "/values", "/query"])
+@pytest.mark.parametrize(
+    "text", [b"[" * 200_000, b'{"status":"success","data":{"a":["\\ud800"]}}', b'{"a":"\xff"}']
+)
+def test_json_that_cannot_be_taken_is_broken(
+    server: ExposingServer, text: bytes, where: str
+) -> None:
+    """Nested without end, with half a character, not UTF-8."""
+
+    def answer(handler: ExposingHandler) -> None:
+        handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        document = {"status": "success", "data": ["a"] if "/values" in handler.path else {}}
+        body = text if where in handler.path else json.dumps(document).encode()
+        handler.answer(200, body, {"Content-Type": "application/json"})
+
+    server.fallback = answer
+    with pytest.raises(SourceUnavailableError, match="no JSON"):
+        list(source(server.url, protocol=ReadProtocol.QUERY).read(0, 2000))
+
+
+def test_characters_that_json_writes_in_two_halves_are_read(server: ExposingServer) -> None:
+    """As other servers than Prometheus escape them."""
+    row = {"metric": {"__name__": "a", "b": "\U0001f600"}, "values": [[1, "1"]]}
+
+    def answer(handler: ExposingHandler) -> None:
+        asked = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        names = {"status": "success", "data": ["a"] if "/values" in handler.path else {}}
+        found = vector() if b"last_over_time" in asked else vector(row)
+        body = json.dumps(found if handler.command == "POST" else names).encode()
+        handler.answer(200, body, {"Content-Type": "application/json"})
+
+    server.fallback = answer
+    (piece,) = source(server.url, protocol=ReadProtocol.QUERY).read(0, 2000)
+    (info,) = piece.batch.series.values()
+    assert dict(info.labels)["b"] == "\U0001f600"
+
+
 @pytest.mark.parametrize("kind", BROKEN)
 def test_an_answer_of_another_shape_is_broken(server: ExposingServer, kind: str) -> None:
     """Valid JSON that says something else."""

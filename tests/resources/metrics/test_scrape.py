@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import random
 import re
 import socket
 import threading
@@ -27,7 +28,13 @@ from fleet.ports.metric_source import SourcePiece
 from resources.clock import SystemClock
 from resources.metrics import scraper as scraper_module
 from resources.metrics.scrape import ScrapeLoop, ScrapeSource
-from resources.metrics.scrape_connection import HEAD_MAX_BYTES
+from resources.metrics.scrape_connection import (
+    GZIP_MEMBERS_MAX,
+    HEAD_MAX_BYTES,
+    Answer,
+    ScrapeFailedError,
+    unpacked,
+)
 from resources.metrics.scraper import Scraper, allow_open_files
 from tests.servers.exposition import (
     OPENMETRICS_TYPE,
@@ -153,6 +160,28 @@ def endless_head(handler: ExposingHandler) -> None:
     handler.close_connection = True
 
 
+def endless_trailers(handler: ExposingHandler) -> None:
+    """The content ends, what is said behind it does not."""
+    handler.send_response_only(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    handler.wfile.write(b"4\r\na 1\n\r\n0\r\nX: ")
+    while not handler.owner.ended.is_set():
+        handler.wfile.write(b"x" * 10_000)
+
+
+def endless_promises(handler: ExposingHandler) -> None:
+    """It says that it will answer, for ever."""
+    while not handler.owner.ended.is_set():
+        handler.wfile.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100)
+
+
+def upgrading(handler: ExposingHandler) -> None:
+    """It would rather speak something else."""
+    handler.wfile.write(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\na 1\n")
+    handler.close_connection = True
+
+
 def resetting(handler: ExposingHandler) -> None:
     """RST in the middle of the body."""
     handler.begin(1000)
@@ -195,6 +224,9 @@ PACKED = gzip.compress(b"a 1\n" * 10)
 FAULTS = {
     "endless": (endless, "more than 1048576 bytes"),
     "endless_head": (endless_head, "no HTTP|bytes of headers"),
+    "endless_trailers": (endless_trailers, "bytes of headers"),
+    "endless_promises": (endless_promises, "bytes of headers"),
+    "upgrading": (upgrading, "answers 101"),
     "resetting": (resetting, "breaks off in the middle"),
     "shortened": (shortened, "breaks off in the middle"),
     "babbling": (babbling, "no HTTP"),
@@ -211,9 +243,18 @@ FAULTS = {
         answering(body=gzip.compress(b"#" * 5_000_000), Content_Encoding="gzip"),
         "more than 1048576 bytes, unpacked",
     ),
+    "many_gzips": (
+        answering(body=gzip.compress(b"") * (GZIP_MEMBERS_MAX + 1), Content_Encoding="gzip"),
+        f"more than {GZIP_MEMBERS_MAX} members",
+    ),
     "wrong_line": (answering(body=b"a 1\nb\n"), "line 2: 'b'"),
     "cut_openmetrics": (answering(Content_Type=OPENMETRICS_TYPE), "line 1.*# EOF"),
-    "huge_label": (answering(body=b'a{b="' + b"c" * 100_000 + b'"} 1\n'), "line 1.*16384 bytes"),
+    "huge_label": (answering(body=b'a{b="' + b"c" * 50_000 + b'"} 1\n'), "line 1.*16384 bytes"),
+    "huge_line": (
+        answering(body=b"a 1\n# HELP a " + b"c" * 100_000 + b"\n"),
+        "line 2.*65536 bytes",
+    ),
+    "many_lines": (answering(body=b"#\n" * 500_000), "answers 500000 lines; at most 410000"),
 }
 SLOW = {"trickling": trickling, "trickling_head": trickling_head, "silent": silent}
 
@@ -253,10 +294,18 @@ def test_a_body_that_ends_with_its_connection_is_whole(server: ExposingServer) -
         handler.end_headers()
         handler.wfile.write(b"2\r\na \r\n2\r\n2\n\r\n0\r\n\r\n")
 
+    def promising(handler: ExposingHandler) -> None:
+        for status in (100, 103):
+            handler.wfile.write(b"HTTP/1.1 %d x\r\nContent-Encoding: br\r\n\r\n" % status)
+        handler.answer(200, b"a 3\n", {"Content-Type": TEXT_TYPE})
+
+    server.behave("/promising", promising)
     server.behave("/old", old)
     server.behave("/chunked", chunked)
-    piece = scraped(target(f"{server.url}/old", "o"), target(f"{server.url}/chunked", "c"))
-    assert values(piece, "a") == {"o": 1.0, "c": 2.0}
+    piece = scraped(
+        *(target(f"{server.url}/{one}", one[0]) for one in ("old", "chunked", "promising"))
+    )
+    assert values(piece, "a") == {"o": 1.0, "c": 2.0, "p": 3.0}
 
 
 def test_gzip_in_several_members_is_read_whole(server: ExposingServer) -> None:
@@ -272,6 +321,21 @@ def test_gzip_in_several_members_is_read_whole(server: ExposingServer) -> None:
     )
     too_much = scraped(target(f"{server.url}/", "x"), body_max_bytes=70)
     assert values(too_much, "up") == {"x": 0.0}
+
+
+@pytest.mark.parametrize("many", [1, 3, GZIP_MEMBERS_MAX])
+def test_gzip_is_unpacked_whatever_way_it_is_divided(many: int) -> None:
+    """Members shorter and longer than what is unpacked at a time; a cut one is told of."""
+    texts = [random.Random(number).randbytes(1 << 18) for number in range(4)]
+    texts += [b"", b"a 1\n"] * ((many - 4) // 2)
+    packed = b"".join(map(gzip.compress, texts))
+    answer = Answer(200, TEXT_TYPE, "gzip", packed)
+    assert unpacked(answer) == b"".join(texts)
+    assert unpacked(answer, len(b"".join(texts))) == b"".join(texts)
+    with pytest.raises(ScrapeFailedError, match="unpacked"):
+        unpacked(answer, len(b"".join(texts)) - 1)
+    with pytest.raises(ScrapeFailedError, match="breaks off"):
+        unpacked(answer._replace(body=packed[:-1]))
 
 
 def test_a_target_that_is_not_there_is_down() -> None:
@@ -546,6 +610,44 @@ def test_a_body_that_is_being_read_when_its_scrape_is_cancelled_is_read_to_its_e
         scraper.close()
 
     looped(work)
+
+
+def test_no_target_waits_until_the_large_body_of_another_is_read(
+    server: ExposingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read beside the others, and counts as they do."""
+    monkeypatch.setattr(scraper_module, "LARGE_BYTES", 100)
+    server.expose("/large", "".join(f"a{number} 1\n" for number in range(100)))
+    server.expose("/small", "a 1\n")
+    small_read = threading.Event()
+    answered = ScrapedTarget.answered
+    waited: list[bool] = []
+
+    def watched(state: ScrapedTarget, body: bytes, *args: Any) -> ScrapeResult:
+        if len(body) > 100:
+            waited.append(small_read.wait(5.0))
+            return answered(state, body, *args)
+        waited.append(True)
+        result = answered(state, body, *args)
+        small_read.set()
+        return result
+
+    monkeypatch.setattr(ScrapedTarget, "answered", watched)
+    large, small = target(f"{server.url}/large", "large"), target(f"{server.url}/small", "small")
+
+    async def work() -> None:
+        scraper = Scraper()
+        scraper.replace([large, small], 0)
+        first = asyncio.ensure_future(scraper.scrape(large, 1))
+        while not server.requests:  # noqa: ASYNC110 - counted by another thread
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert (await scraper.scrape(small, 1)).up
+        assert len((await first).batch) == 105
+        scraper.close()
+
+    looped(work)
+    assert waited == [True, True]
 
 
 def test_targets_can_be_replaced_while_the_loop_runs(server: ExposingServer) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
+from fleet.errors import InvalidInputError
 from fleet.metrics.exposition.exposed import NO_TIMESTAMP, Exposition
+from fleet.metrics.exposition.families import HELP_MAX_CHARS
+from fleet.metrics.exposition.lines import LINE_MAX_BYTES
 from fleet.metrics.exposition.parser import CACHE_SLACK, ExpositionParser
 from fleet.metrics.labels import labels_text
 from fleet.metrics.samples import MetricType
@@ -49,6 +54,22 @@ def test_lines_with_times_are_known_again() -> None:
         ]
         assert found.ts_ms is not None
         assert found.ts_ms.tolist() == [1000 + number, NO_TIMESTAMP]
+
+
+def test_of_a_long_help_the_beginning_is_kept() -> None:
+    """Every series of the family bears it."""
+    found = parsed(f'# HELP a {"x" * 2000}\na{{b="1"}} 1\na{{b="2"}} 1\n')
+    assert {len(info.help) for info in found.series.values()} == {HELP_MAX_CHARS}
+
+
+def test_a_line_longer_than_labels_and_exemplars_can_be_is_refused() -> None:
+    """By its number, also when its series is known; up to there it is read."""
+    kept = ExpositionParser(OPENMETRICS)
+    exemplar = ' # {a="' + "x" * (LINE_MAX_BYTES - 16 - len("a_total ")) + '"} 1'
+    for body in ("a_total 1", "a_total 1" + exemplar):
+        assert len(kept.parse(f"{body}\n# EOF\n".encode()).series_ids) == 1
+    with pytest.raises(InvalidInputError, match=r"line 1: .*at most 65536 bytes"):
+        kept.parse(f"a_total 1{exemplar}23456789\n# EOF\n".encode())
 
 
 def test_exemplars_are_counted_and_dropped() -> None:
