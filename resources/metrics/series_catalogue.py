@@ -27,6 +27,7 @@ from fleet.metrics.rolling_up import Intervals
 from fleet.metrics.samples import MetricType, SeriesInfo
 from fleet.ports.metric_store import SelectedSeries
 from resources.metrics.series_parts import info_check, labels_check, merge_tables
+from resources.metrics.series_ranges import distinct
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -203,7 +204,7 @@ class SeriesCatalogue:
             InvalidInputError: a regular expression does not parse.
         """
         found = [(one, one.select(matchers)) for one in self._segments]
-        ids = np.unique(np.concatenate([one.ids[at] for one, at in found] or [_NONE]))
+        ids = distinct(np.concatenate([one.ids[at] for one, at in found] or [_NONE]))
         if len(ids) > limit:
             raise TooLargeError(
                 f"the query chooses {len(ids)} series; the limit is {limit}",
