@@ -167,6 +167,18 @@ def test_limits_are_named_before_the_work_is_done() -> None:
         engine.range("m", T, T - 1, 1)
 
 
+def test_an_answer_of_too_many_elements_is_refused_however_few_are_asked_of_more() -> None:
+    """What is added up or chosen from may be more than an answer can list."""
+    reader = InMemoryMetricReader()
+    for node in range(4):
+        reader.add_metric("m", [(T, float(node))], node=str(node))
+    engine = PromqlEngine(reader, rows_max=3)
+    assert engine.instant("sum(m)", T).values.tolist() == [6.0]
+    assert len(engine.instant("m > 0", T)) == 3
+    with pytest.raises(TooLargeError, match="4 elements; at most 3"):
+        engine.instant("m", T)
+
+
 def test_an_answer_says_which_level_answered_each_selector() -> None:
     """Raw samples are gone before hour 3: what stands on rollups says exactly how."""
     reader = reader_of(m=every(30, [float(n) for n in range(600)]))
