@@ -41,7 +41,7 @@ DELTA_SHARE = 8
 """The small segment is merged into the big one when it has an eighth of its rows."""
 DELTA_ROWS = 20_000
 """Below this it is left alone whatever the other's size."""
-SELECTED_MAX = 3_000_000
+SELECTED_MAX = 2_000_000
 """Series that one query may choose: what it computes of them takes some 100 bytes each."""
 NAMED_MAX = 1_000_000
 """Series that one query may have named, with all of their labels: 1 KB each."""
