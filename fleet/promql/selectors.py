@@ -170,6 +170,7 @@ def _computed(asked: _Asked, series: SelectedSeries, need: Need, context: Contex
             )
             if natives is not None:
                 natives.saw_numbers(rows, into, windows)
+            del windows  # so that two groups of samples are never held at once
     cells = None if natives is None else natives.laid_over(values, present)
     return values, present, cells
 

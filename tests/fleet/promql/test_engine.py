@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import weakref
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fleet.errors import InvalidInputError, TooLargeError
 from fleet.metrics.levels import HOUR_MS, MINUTE_MS, Level
-from fleet.metrics.samples import stale_marker
+from fleet.metrics.samples import SampleBatch, stale_marker
+from fleet.promql import window_reading
 from fleet.promql.answer import Answer, AnswerKind
 from fleet.promql.engine import PromqlEngine
 from fleet.promql.nothing import explain_nothing
@@ -246,3 +249,32 @@ def test_why_nothing_is_found_is_said_for_each_selector() -> None:
     assert late.startswith("disk: 1 series, but no samples at that time; the last sample before")
     assert late.endswith("is at 2024-01-01T00:01:00Z")
     assert "the first after is at 2024-01-01T00:01:00Z" in why("disk", T - 3 * day)[0]
+
+
+class WatchedReader(InMemoryMetricReader):
+    """Tells how many batches of samples were alive when another was asked for."""
+
+    def __init__(self) -> None:
+        """Nothing was read."""
+        super().__init__()
+        self.read: list[weakref.ref[Any]] = []
+        self.alive: list[int] = []
+
+    def samples(self, ids: Any, start_ms: int, end_ms: int) -> SampleBatch:
+        """Note what is still held."""
+        self.alive.append(sum(one() is not None for one in self.read))
+        found = super().samples(ids, start_ms, end_ms)
+        self.read.append(weakref.ref(found.values))
+        return found
+
+
+def test_one_group_of_samples_is_let_go_before_the_next_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A group is as large as memory allows; two at once are not."""
+    monkeypatch.setattr(window_reading, "SAMPLES_AT_ONCE", 1)
+    reader = WatchedReader()
+    for node in range(3):
+        reader.add_metric("m", every(60, [float(node)] * 3), node=str(node))
+    assert PromqlEngine(reader).instant("sum(m)", T + 180_000).values.tolist() == [3.0]
+    assert reader.alive == [0, 0, 0]
