@@ -96,9 +96,11 @@ class RecentSamples:
 
         if start_ms < self._from_ms:
             return self._below.select(matchers, start_ms, end_ms)
-        named = [one.value for one in matchers if one[:2] == (METRIC_NAME, MatchKind.EQUAL)]
-        candidates = self._of_metric.get(named[0], set()) if named else set(self._infos)
-        found = sorted(one for one in candidates if _satisfies(self._infos[one].labels, matchers))
+        named = [one for one in matchers if one[:2] == (METRIC_NAME, MatchKind.EQUAL)]
+        found = sorted(self._of_metric.get(named[0].value, ()) if named else self._infos)
+        others = [one for one in matchers if one not in named[:1]]
+        if others:
+            found = [one for one in found if _satisfies(self._infos[one].labels, others)]
         return SelectedSeries(np.array(found, np.int64), [self._infos[one] for one in found])
 
     def samples(self, ids: Int64Array, start_ms: int, end_ms: int) -> SampleBatch:
@@ -108,7 +110,9 @@ class RecentSamples:
         if start_ms < self._from_ms:
             return self._below.samples(ids, start_ms, end_ms)
         held = self._consolidated()
-        wanted = np.unique(np.asarray(ids, np.int64))
+        wanted = np.asarray(ids, np.int64)
+        if not (wanted[1:] > wanted[:-1]).all():
+            wanted = np.unique(wanted)
         first = np.searchsorted(held.series_ids, wanted, "left")
         last = np.searchsorted(held.series_ids, wanted, "right")
         rows = _ranges(first, last)

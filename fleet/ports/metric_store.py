@@ -48,7 +48,8 @@ class SelectedSeries(NamedTuple):
 
     ids: Int64Array
     infos: Sequence[SeriesInfo]
-    """As long as `ids`."""
+    """As long as `ids`. A store may refuse to build very many (`TooLargeError`), never a slice or a
+    column (`CodedLabels`): what is aggregated needs no series named."""
 
 
 @runtime_checkable

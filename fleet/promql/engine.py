@@ -26,6 +26,9 @@ STEPS_MAX = 11_000
 POINTS_MAX = 20_000_000
 """Rows x steps of one intermediate result: 180 MB of values and presence."""
 
+ROWS_MAX = 1_000_000
+"""Elements of an answer, each with its labels: 1 KB. What is computed within may be more."""
+
 
 class PromqlEngine:
     """Answers PromQL from a store of raw samples and rollups; satisfies the port `QueryEngine`."""
@@ -38,6 +41,7 @@ class PromqlEngine:
         lookback_ms: int = LOOKBACK_MS,
         subquery_step_ms: int = SUBQUERY_STEP_MS,
         points_max: int = POINTS_MAX,
+        rows_max: int = ROWS_MAX,
     ) -> None:
         """Keep what queries read and the rules they follow.
 
@@ -47,12 +51,14 @@ class PromqlEngine:
             lookback_ms: how old a sample an instant selector takes.
             subquery_step_ms: step of subqueries that name none.
             points_max: rows x steps of one intermediate result; more is refused.
+            rows_max: elements of an answer; more is refused.
         """
         self._reader = reader
         self._semantics = semantics
         self._lookback_ms = lookback_ms
         self._subquery_step_ms = subquery_step_ms
         self._points_max = points_max
+        self._rows_max = rows_max
 
     def instant(self, expr: str, at_ms: int) -> InstantVector:
         """The value of an expression at a moment; a scalar is one element without labels.
@@ -109,10 +115,10 @@ class PromqlEngine:
         # infinities and NaN are values of PromQL, not accidents
         with np.errstate(all="ignore"):
             value = Evaluation(context).value(tree, steps)
-        return _answer(expr, steps, value, context)
+        return _answer(expr, steps, value, context, self._rows_max)
 
 
-def _answer(expr: str, steps: Steps, value: Value, context: Context) -> Answer:
+def _answer(expr: str, steps: Steps, value: Value, context: Context, rows_max: int) -> Answer:
     times, uses = steps.times_ms(), tuple(context.uses)
     if isinstance(value, Text):
         nothing: Any = np.empty((0, steps.count))
@@ -130,6 +136,11 @@ def _answer(expr: str, steps: Steps, value: Value, context: Context) -> Answer:
             "an expression that is numbers; this one is native histograms",
             hint="Put histogram_quantile, histogram_count, histogram_sum, histogram_avg or "
             "histogram_fraction around it.",
+        )
+    if len(found) > rows_max:
+        raise TooLargeError(
+            f"the answer has {len(found)} elements; at most {rows_max}",
+            hint="Aggregate (sum by, max by, topk), or add matchers that leave fewer series.",
         )
     labels = found.labels.all_labels()
     return Answer(expr, AnswerKind.VECTOR, times, labels, found.values, found.present, uses)

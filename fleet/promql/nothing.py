@@ -11,9 +11,9 @@ import numpy as np
 import promql_parser as pp
 
 from fleet.errors import TooLargeError
-from fleet.metrics.labels import METRIC_NAME, Matcher, MatchKind, metric_of
+from fleet.metrics.labels import METRIC_NAME, Matcher, MatchKind
 from fleet.metrics.levels import DAY_MS
-from fleet.ports.metric_store import MetricReader
+from fleet.ports.metric_store import CodedLabels, MetricReader
 from fleet.promql.parsing import matchers_of, parse, walked
 
 if TYPE_CHECKING:
@@ -103,8 +103,9 @@ def _values(
         infos = reader.select(some, *span).infos
     except TooLargeError:
         return []
-    if label == METRIC_NAME:
-        return sorted({metric_of(info.labels) for info in infos})
+    if isinstance(infos, CodedLabels):
+        codes, texts = infos.label_column(label)
+        return sorted({texts[code] for code in np.unique(codes).tolist()} - {""})
     return sorted({value for info in infos for name, value in info.labels if name == label})
 
 

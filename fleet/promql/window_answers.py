@@ -162,6 +162,7 @@ class _Laying:
                 if rounded is None:
                     rounded = np.zeros((len(self._series.ids), len(times.ends_ms)), np.bool_)
                 rounded[rows, columns] = windows.spread(windows.risen, windows.rounded)[1]
+            del windows  # so that two groups of samples are never held at once
         if rounded is not None:
             self._lay_finer(piece, rounded)
 

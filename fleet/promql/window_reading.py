@@ -70,8 +70,13 @@ def read_windows(
 ) -> Iterator[tuple[slice, slice, Windows]]:
     """Windows of a piece, as (rows, steps within the piece, windows)."""
     for each in reads(series, piece, times):
-        runs = _runs(reader, series.ids[each.rows], piece.level, each.start_ms, each.end_ms, need)
-        yield each.rows, each.columns, Windows(runs, each.starts_ms, each.ends_ms)
+        ids, span = series.ids[each.rows], (each.start_ms, each.end_ms)
+        # held by nobody here: the next group is read when this one is done with
+        yield (
+            each.rows,
+            each.columns,
+            Windows(_runs(reader, ids, piece.level, *span, need), each.starts_ms, each.ends_ms),
+        )
 
 
 def read_native_windows(

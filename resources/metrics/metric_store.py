@@ -23,7 +23,7 @@ from fleet.metrics.levels import HOUR_MS, Level
 from fleet.metrics.record import RollupColumns
 from fleet.metrics.rolling_up import roll_up
 from fleet.metrics.rollup_plan import covers, open_from_ms
-from fleet.metrics.samples import SampleBatch, SeriesInfo, empty_batch
+from fleet.metrics.samples import SampleBatch, SeriesInfo
 from fleet.metrics.sketches import SketchColumns, concat_sketches, merge_sketches
 from fleet.metrics.store_log import Counted, RollupFile, SamplesEntry, SeriesPart
 from fleet.metrics.store_state import EARLIEST_MS, NEVER_MS, StoreState, add_counted
@@ -51,11 +51,11 @@ from resources.metrics.histogram_parts import (
 )
 from resources.metrics.lazy_series import LazySeries
 from resources.metrics.part_files import PartFiles
-from resources.metrics.raw_parts import Samples, merge_samples, open_samples, take_samples
 from resources.metrics.record_parts import empty_records, open_records
+from resources.metrics.sample_reading import read_samples, shards_of
 from resources.metrics.series_catalogue import SELECTED_MAX, SeriesCatalogue
 from resources.metrics.series_parts import encode_series, read_rows
-from resources.metrics.series_ranges import interleaved
+from resources.metrics.series_ranges import distinct, interleaved
 from resources.metrics.sketch_parts import read_sketches, take_sketches
 from resources.metrics.store_log import StoreLog, translated
 
@@ -153,20 +153,16 @@ class ObjectMetricStore:
 
     def samples(self, ids: Int64Array, start_ms: int, end_ms: int) -> SampleBatch:
         """See `fleet.ports.MetricReader.samples`."""
-        ids = np.unique(ids)
-        wanted = set(np.unique(ids % self.shards).tolist())
+        ids = distinct(ids)
+        wanted = set(shards_of(ids, self.shards))
         with self.log.reading() as state:
             places = sorted(
                 place
                 for place in state.raw
                 if place[1] in wanted and place[0] < end_ms and place[0] + HOUR_MS > start_ms
             )
-            parts = [[live.part for live in state.parts(*place)] for place in places]
-        pieces = [self._samples_of(one, ids, start_ms, end_ms) for one in parts]
-        pieces = [one for one in pieces if len(one.ids)]
-        if not pieces:
-            return empty_batch()
-        found = Samples(*interleaved(pieces))
+            parts = [live.part for place in places for live in state.parts(*place)]
+        found = read_samples(parts, self.files.open, ids, self.shards, start_ms, end_ms)
         series = LazySeries(found.ids, self.catalogue().infos)
         return SampleBatch(found.ids, found.ts_ms, found.values, series)
 
@@ -176,7 +172,7 @@ class ObjectMetricStore:
             raise InvalidInputError(
                 "range", (start_ms, end_ms), f"multiples of {level.text} ({int(level)} ms)"
             )
-        ids = np.unique(ids)
+        ids = distinct(ids)
         pieces = []
         for file in self._files(ids, level, start_ms, end_ms, "records"):
             columns = open_records(self.files.open(file), level).read_ids(ids)
@@ -191,7 +187,7 @@ class ObjectMetricStore:
         """Sketches whose bucket lies in (start_ms, end_ms], by (series, end); from 5m on."""
         if level < Level.M5:
             raise InvalidInputError("level", level.text, "5m or coarser: 1m has no sketches")
-        ids = np.unique(ids)
+        ids = distinct(ids)
         found = [
             take_sketches(read_sketches(self.files.open(file)), ids, start_ms, end_ms)
             for file in self._files(ids, level, start_ms, end_ms, "sketches")
@@ -200,7 +196,7 @@ class ObjectMetricStore:
 
     def histograms(self, ids: Int64Array, start_ms: int, end_ms: int) -> HistogramSamples:
         """See `fleet.ports.MetricReader.histograms`."""
-        wanted = set(np.unique(ids % self.shards).tolist())
+        wanted = set(shards_of(ids, self.shards))
         with self.log.reading() as state:
             places = sorted(
                 place
@@ -216,7 +212,7 @@ class ObjectMetricStore:
         self, ids: Int64Array, level: Level, start_ms: int, end_ms: int
     ) -> HistogramRecords:
         """See `fleet.ports.MetricReader.histogram_records`."""
-        ids = np.unique(ids)
+        ids = distinct(ids)
         files = self._files(ids, level, start_ms, end_ms, "histograms")
         found = [read_histogram_records(self.files.open(file)) for file in files]
         return ordered_records([records_within(one, ids, start_ms, end_ms) for one in found])
@@ -349,19 +345,6 @@ class ObjectMetricStore:
         self._catalogue = catalogue
         self._loaded = dict.fromkeys(state.series)
 
-    def _samples_of(
-        self, parts: Sequence[RawPart], ids: Int64Array, start_ms: int, end_ms: int
-    ) -> Samples:
-        """Samples of one hour and shard."""
-        found = []
-        for part in parts:
-            if part.max_ts_ms <= start_ms or part.min_ts_ms > end_ms:
-                continue
-            samples = Samples(*open_samples(self.files.open(part)).read_ids(ids))
-            inside = (samples.ts_ms > start_ms) & (samples.ts_ms <= end_ms)
-            found.append(take_samples(samples, inside))
-        return merge_samples(found).samples
-
     def _histograms_of(
         self, parts: Sequence[RawPart], ids: Int64Array, start_ms: int, end_ms: int
     ) -> HistogramSamples:
@@ -377,7 +360,7 @@ class ObjectMetricStore:
         self, ids: Int64Array, level: Level, start_ms: int, end_ms: int, what: str
     ) -> Iterator[RollupFile]:
         """Files of a level that may hold buckets in a range, oldest first."""
-        wanted = set(np.unique(ids % self.shards).tolist())
+        wanted = set(shards_of(ids, self.shards))
         with self.log.reading() as state:
             built = state.rollups[level]
             places = sorted(

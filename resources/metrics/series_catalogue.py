@@ -27,6 +27,7 @@ from fleet.metrics.rolling_up import Intervals
 from fleet.metrics.samples import MetricType, SeriesInfo
 from fleet.ports.metric_store import SelectedSeries
 from resources.metrics.series_parts import info_check, labels_check, merge_tables
+from resources.metrics.series_ranges import distinct
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -40,8 +41,10 @@ DELTA_SHARE = 8
 """The small segment is merged into the big one when it has an eighth of its rows."""
 DELTA_ROWS = 20_000
 """Below this it is left alone whatever the other's size."""
-SELECTED_MAX = 1_000_000
-"""Series that one query may choose."""
+SELECTED_MAX = 2_000_000
+"""Series that one query may choose: what it computes of them takes some 100 bytes each."""
+NAMED_MAX = 1_000_000
+"""Series that one query may have named, with all of their labels: 1 KB each."""
 
 
 class Segment:
@@ -196,20 +199,20 @@ class SeriesCatalogue:
             self._segments = (big, delta)
 
     def select(self, matchers: Sequence[Matcher], limit: int = SELECTED_MAX) -> SelectedSeries:
-        """Series that satisfy all matchers, by identity.
+        """Series that satisfy all matchers, by identity; to name more than `NAMED_MAX` is refused.
 
         Raises:
             TooLargeError: more than `limit`.
             InvalidInputError: a regular expression does not parse.
         """
         found = [(one, one.select(matchers)) for one in self._segments]
-        ids = np.unique(np.concatenate([one.ids[at] for one, at in found] or [_NONE]))
+        ids = distinct(np.concatenate([one.ids[at] for one, at in found] or [_NONE]))
         if len(ids) > limit:
             raise TooLargeError(
                 f"the query chooses {len(ids)} series; the limit is {limit}",
                 hint="Name a metric, or add matchers that leave fewer series.",
             )
-        return SelectedSeries(ids, LazyInfos(self._segments, ids))
+        return SelectedSeries(ids, LazyInfos(self._segments, ids, NAMED_MAX))
 
     def infos(self, ids: Int64Array) -> Sequence[SeriesInfo]:
         """What is known of series, built when it is looked at; all must be in the catalogue."""
@@ -266,12 +269,21 @@ class SeriesCatalogue:
 
 
 class LazyInfos(Sequence[SeriesInfo]):
-    """What is known of many series; built once, when the first is looked at."""
+    """What is known of many series; built once, when the first is looked at.
 
-    def __init__(self, segments: Sequence[Segment], ids: Int64Array) -> None:
+    Args:
+        segments: of the catalogue.
+        ids: the series; all are in it.
+        limit: of more series only slices and columns of labels are given; None for no limit.
+    """
+
+    def __init__(
+        self, segments: Sequence[Segment], ids: Int64Array, limit: int | None = None
+    ) -> None:
         """Remember what is asked for."""
         self._segments = segments
         self._ids = ids
+        self._limit = limit
         self._built: list[SeriesInfo] | None = None
 
     def __len__(self) -> int:
@@ -312,6 +324,11 @@ class LazyInfos(Sequence[SeriesInfo]):
         return codes, tuple(texts)
 
     def _all(self) -> list[SeriesInfo]:
+        if self._limit is not None and len(self._ids) > self._limit:
+            raise TooLargeError(
+                f"{len(self._ids)} series are to be named one by one; the limit is {self._limit}",
+                hint="Add matchers that leave fewer series, or aggregate: `sum by` names none.",
+            )
         if self._built is None:
             found: dict[int, SeriesInfo] = {}
             for segment in self._segments:

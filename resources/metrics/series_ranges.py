@@ -68,6 +68,10 @@ class RangeReader:
         behind = np.searchsorted(ids, self.highest, side="right")
         groups = np.flatnonzero(behind > first).tolist()
         columns = self._decode(self._file.read_row_groups(groups, use_threads=True))
+        if len(ids):
+            start = int(np.searchsorted(columns[0], ids[0], side="left"))
+            end = int(np.searchsorted(columns[0], ids[-1], side="right"))
+            columns = tuple(column[start:end] for column in columns)
         mask = rows_of(columns[0], ids)
         return columns if mask is None else tuple(column[mask] for column in columns)
 
@@ -133,12 +137,28 @@ def rows_of(ordered: Int64Array, ids: Int64Array) -> BoolArray | None:
     if not len(starts) or not len(ids):
         return np.zeros(len(ordered), np.bool_)
     there = ordered[starts]
-    at = np.searchsorted(ids, there)
+    at = places_of(there, ids)
     at[at == len(ids)] = 0
     wanted = ids[at] == there
     if wanted.all():
         return None
     return np.repeat(wanted, np.diff(starts, append=len(ordered)))
+
+
+def places_of(some: Int64Array, ids: Int64Array) -> Int64Array:
+    """Where ascending identities lie among others, as `np.searchsorted` says.
+
+    Mostly they are neighbours there, too: then nothing is searched but the first.
+    """
+    first = int(np.searchsorted(ids, some[0])) if len(some) else 0
+    if np.array_equal(ids[first : first + len(some)], some):
+        return np.arange(first, first + len(some), dtype=np.int64)
+    return np.searchsorted(ids, some).astype(np.int64, copy=False)
+
+
+def distinct(ids: Int64Array) -> Int64Array:
+    """Each identity once, ascending; mostly they are that already, which is quick to see."""
+    return ids if bool(np.all(ids[1:] > ids[:-1])) else np.unique(ids)
 
 
 def interleaved(parts: Sequence[Columns]) -> Columns:

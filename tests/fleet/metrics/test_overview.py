@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import promql_parser as pp
 
+from fleet.alerts.loading import load_rules
 from fleet.errors import TooLargeError
 from fleet.metrics.catalogue import BY_SERIES
 from fleet.metrics.labels import METRIC_NAME, Matcher, MatchKind, labels_of, matchers_text
@@ -17,6 +19,8 @@ from fleet.promql.parsing import matchers_of, parse, walked
 from tests.fakes.metric_reader import InMemoryMetricReader
 
 AT_MS = 1_772_323_200_000
+RULES = Path(__file__).parents[3] / "deploy/prometheus/rules/agents.yml"
+TASKS = "workload:agent_response_seconds_bucket:rate5m"
 
 
 def counted(reader: InMemoryMetricReader, name: str, each: float, **labels: str) -> None:
@@ -27,12 +31,13 @@ def counted(reader: InMemoryMetricReader, name: str, each: float, **labels: str)
 
 def test_every_question_asks_for_what_is_exported_under_labels_that_it_has() -> None:
     """A number about a metric that nobody exports would be missing for ever."""
-    for question in QUESTIONS:
-        for node in walked(parse(question.expr)):
+    asked = [(one, expr) for one in QUESTIONS for expr in (one.expr, one.recorded) if expr]
+    for question, expr in asked:
+        for node in walked(parse(expr)):
             if isinstance(node, pp.VectorSelector) and node.name != "up":
                 metric = BY_SERIES[node.name]
-                asked = {matcher.name for matcher in matchers_of(node)} - {"__name__"}
-                assert asked <= set(metric.labels), question
+                named = {matcher.name for matcher in matchers_of(node)} - {"__name__"}
+                assert named <= set(metric.labels), question
                 assert not question.by_region or "region" in metric.labels, question
 
 
@@ -108,3 +113,23 @@ def test_each_selection_is_read_once_but_the_tasks_that_failures_are_a_share_of(
     fleet_overview(PromqlEngine(reader), AT_MS)
     twice = {one for one in reader.selected if reader.selected.count(one) > 1}
     assert twice == {matchers_text([Matcher(METRIC_NAME, MatchKind.EQUAL, "agent_tasks_total")])}
+
+
+def test_quantiles_come_from_what_rules_have_recorded_and_else_from_the_buckets() -> None:
+    """A million buckets are added up once a minute, by the rules; the same number either way."""
+    reader = NarrowReader("nothing")
+    groups = load_rules({RULES.name: RULES.read_text()})
+    (recorded,) = [one for group in groups for one in group.rules if one.name == TASKS]
+    for node, each in (("n1", 3.0), ("n2", 9.0)):
+        for bound, share in (("0.1", 1), ("0.5", 2), ("+Inf", 2)):
+            name = "agent_response_seconds_bucket"
+            counted(reader, name, each * share, le=bound, node=node, network="n", workload="w")
+    engine = PromqlEngine(reader)
+    without = fleet_overview(engine, AT_MS).numbers
+    by_workload = engine.instant(recorded.expr, AT_MS)
+    for labels, value in zip(by_workload.labels, by_workload.values.tolist(), strict=True):
+        reader.add(labels_of(TASKS, dict(labels)), [(AT_MS, value)])
+    reader.selected.clear()
+    assert fleet_overview(engine, AT_MS).numbers == without
+    assert round(without["time of tasks p95, ms"], 6) == 460
+    assert not [one for one in reader.selected if '"agent_response_seconds_bucket"' in one]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import weakref
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fleet.errors import InvalidInputError, TooLargeError
 from fleet.metrics.levels import HOUR_MS, MINUTE_MS, Level
-from fleet.metrics.samples import stale_marker
+from fleet.metrics.samples import SampleBatch, stale_marker
+from fleet.promql import window_reading
 from fleet.promql.answer import Answer, AnswerKind
 from fleet.promql.engine import PromqlEngine
 from fleet.promql.nothing import explain_nothing
@@ -167,6 +170,18 @@ def test_limits_are_named_before_the_work_is_done() -> None:
         engine.range("m", T, T - 1, 1)
 
 
+def test_an_answer_of_too_many_elements_is_refused_however_few_are_asked_of_more() -> None:
+    """What is added up or chosen from may be more than an answer can list."""
+    reader = InMemoryMetricReader()
+    for node in range(4):
+        reader.add_metric("m", [(T, float(node))], node=str(node))
+    engine = PromqlEngine(reader, rows_max=3)
+    assert engine.instant("sum(m)", T).values.tolist() == [6.0]
+    assert len(engine.instant("m > 0", T)) == 3
+    with pytest.raises(TooLargeError, match="4 elements; at most 3"):
+        engine.instant("m", T)
+
+
 def test_an_answer_says_which_level_answered_each_selector() -> None:
     """Raw samples are gone before hour 3: what stands on rollups says exactly how."""
     reader = reader_of(m=every(30, [float(n) for n in range(600)]))
@@ -234,3 +249,32 @@ def test_why_nothing_is_found_is_said_for_each_selector() -> None:
     assert late.startswith("disk: 1 series, but no samples at that time; the last sample before")
     assert late.endswith("is at 2024-01-01T00:01:00Z")
     assert "the first after is at 2024-01-01T00:01:00Z" in why("disk", T - 3 * day)[0]
+
+
+class WatchedReader(InMemoryMetricReader):
+    """Tells how many batches of samples were alive when another was asked for."""
+
+    def __init__(self) -> None:
+        """Nothing was read."""
+        super().__init__()
+        self.read: list[weakref.ref[Any]] = []
+        self.alive: list[int] = []
+
+    def samples(self, ids: Any, start_ms: int, end_ms: int) -> SampleBatch:
+        """Note what is still held."""
+        self.alive.append(sum(one() is not None for one in self.read))
+        found = super().samples(ids, start_ms, end_ms)
+        self.read.append(weakref.ref(found.values))
+        return found
+
+
+def test_one_group_of_samples_is_let_go_before_the_next_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A group is as large as memory allows; two at once are not."""
+    monkeypatch.setattr(window_reading, "SAMPLES_AT_ONCE", 1)
+    reader = WatchedReader()
+    for node in range(3):
+        reader.add_metric("m", every(60, [float(node)] * 3), node=str(node))
+    assert PromqlEngine(reader).instant("sum(m)", T + 180_000).values.tolist() == [3.0]
+    assert reader.alive == [0, 0, 0]

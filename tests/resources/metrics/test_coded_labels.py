@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet.errors import TooLargeError
 from fleet.metrics.labels import METRIC_NAME, Matcher, MatchKind, labels_of, series_id
 from fleet.metrics.samples import SampleBatch, SeriesInfo
 from fleet.ports.metric_store import CodedLabels
 from fleet.promql.engine import PromqlEngine
+from fleet.promql.nothing import explain_nothing
+from resources.metrics import series_catalogue
 from tests.fakes.metric_reader import InMemoryMetricReader
 from tests.resources.metrics.metric_stores import TEN_MS, metric_store
 
@@ -57,3 +61,25 @@ def test_columns_are_the_labels_and_answers_those_of_the_twin(
         assert dict(zip(ours.labels, ours.values.tolist(), strict=True)) == dict(
             zip(theirs.labels, theirs.values.tolist(), strict=True)
         )
+
+
+def test_more_series_than_may_be_named_are_still_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums and quantiles over nodes name none of them; who lists them all is told the limit."""
+    monkeypatch.setattr(series_catalogue, "NAMED_MAX", 3)
+    store = metric_store()
+    store.append(batch_of("m", [{"node": str(n), "le": str(n % 2)} for n in range(4)]), "one")
+    engine = PromqlEngine(store)
+    answer = engine.instant("sum by (le) (m)", TEN_MS + 2000)
+    assert dict(zip(answer.labels, answer.values.tolist(), strict=True)) == {
+        (("le", "0"),): 4.0,
+        (("le", "1"),): 6.0,
+    }
+    best = engine.instant("max without (node) (m)", TEN_MS + 2000).values
+    assert sorted(best.tolist()) == [3.0, 4.0]
+    assert engine.instant("topk(1, m)", TEN_MS + 2000).values.tolist() == [4.0]
+    infos = store.select(EVERY, 0, TEN_MS * 2).infos
+    assert [len(infos), len(infos[:3])] == [4, 3]
+    with pytest.raises(TooLargeError, match=r"4 series .* one by one; the limit is 3"):
+        list(infos)
+    (sentence,) = explain_nothing(store, 'm{le="2"}', TEN_MS, TEN_MS + 2000)
+    assert "none has le='2'" in sentence
