@@ -98,10 +98,18 @@ def _figures(
 
 
 def verification_readings(rows: Iterable[ProvenLevel]) -> Iterator[Reading]:
-    """Which levels the copies pass now, for the same networks as `recovery_readings`."""
+    """Which levels the copies pass now, and whether any network of a region fails one.
+
+    For the same networks as `recovery_readings`: one without series of its own counts in the worst.
+    """
     rows = list(rows)
     shown = set(sorted({row.network_id for row in rows})[:NETWORKS_MAX])
+    failing: dict[tuple[str, str], bool] = {}
     for row in rows:
         if row.network_id in shown:
             labels = (row.region, row.network_id, row.level)
             yield Reading("stateroom_backup_verification_failing", labels, not row.passed)
+        key = (row.region, row.level)
+        failing[key] = failing.get(key, False) or not row.passed
+    for (region, level), fails in failing.items():
+        yield Reading("stateroom_backup_verification_failing", (region, WORST, level), fails)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -22,15 +23,22 @@ from fleet.metrics.exported.fleet import (
     controller_readings,
     fleet_readings,
     incident_readings,
+    unplaced_readings,
 )
 from fleet.metrics.exported.gpus import gpu_lease_readings, gpu_readings, gpu_state_readings
-from fleet.metrics.exported.readings import NETWORKS_MAX, WORST, Reading
+from fleet.metrics.exported.readings import NETWORKS_MAX, OTHERS, WORST, Reading
 from fleet.metrics.exported.scaling import FORGOTTEN, WORKLOADS_MAX, ScalingCounts
-from fleet.metrics.exported.table import FAMILIES, grouped
+from fleet.metrics.exported.table import BY_NAME, FAMILIES, grouped
+from fleet.metrics.exported.vectors import index_readings
+from fleet.metrics.labels import labels_of
+from fleet.metrics.memory_series import MemorySeries
 from fleet.names import is_name
+from fleet.promql.engine import PromqlEngine
 from fleet.reports import RegionCounts
 from fleet.rescaling.policy import ScalingMode
 from fleet.rescaling.standing import LoggedDecision
+from fleet.rescaling.telling import VERDICTS, Verdict
+from fleet.vectors.health import IndexHealth
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -107,6 +115,54 @@ def test_incidents_that_ended_are_counted_once_however_often_they_are_seen() -> 
     ]
 
 
+def _increase(counter: str, looks: Sequence[Iterable[Reading]], grouping: str) -> dict[str, float]:
+    """What a dashboard shows of a counter after some looks, a minute apart."""
+    series = MemorySeries()
+    for minute, look in enumerate(looks):
+        for one in look:
+            labels = dict(zip(BY_NAME[one.name].labels, one.labels, strict=True))
+            series.put(labels_of(one.name, labels), 60_000 * minute, one.value)
+    query = f"sum by ({grouping}) (increase({counter}[10m])) > 0"
+    found = PromqlEngine(series).instant(query, 60_000 * (len(looks) - 1))
+    names = [dict(labels)[grouping] for labels in found.labels]
+    return dict(zip(names, found.values.tolist(), strict=True))
+
+
+def test_a_dashboard_sees_the_first_failover_of_a_region() -> None:
+    """A counter that appeared with it would have no increase: how long it lasted would be 0/0."""
+    counts = FailoverCounts(NOW - timedelta(seconds=600))
+    looks = [list(counts.readings(["eu", "us"]))] * 2
+    counts.add([_incident(IncidentKind.NODE, 500, 200)], NOW)
+    looks += [list(counts.readings(["eu", "us"]))] * 2
+    ended = _increase("stateroom_failovers_total", looks, "region")
+    lasted = _increase("stateroom_failover_seconds_total", looks, "region")
+    assert ended.keys() == lasted.keys() == {"eu"}
+    assert lasted["eu"] / ended["eu"] == pytest.approx(300)
+
+
+def test_a_dashboard_sees_the_first_run_of_a_job_that_fails() -> None:
+    """It is known from when it was asked for; each result begins at 0."""
+    counts = RunCounts(NOW)
+    counts.know(["job"])
+    looks = [list(counts.readings())] * 2
+    counts.add([EndedRun("r", "job", "failure", NOW + timedelta(seconds=5))], NOW)
+    looks += [list(counts.readings())] * 2
+    assert _increase("stateroom_runs_total", looks, "result").keys() == {"failure"}
+
+
+def test_a_dashboard_sees_the_first_decision_to_scale() -> None:
+    """Where anything was decided, each verdict begins at 0; the words are all there are."""
+    words = {text for name, text in vars(Verdict).items() if name.isupper()}
+    assert words == set(VERDICTS)
+    counts = ScalingCounts(NOW - timedelta(seconds=600))
+    counts.add([_decision(1, "chat", 590, 40, "unchanged")], NOW)
+    looks = [list(counts.readings())] * 2
+    counts.add([_decision(2, "chat", 30, 1, "scale-up")], NOW)
+    looks += [list(counts.readings())] * 2
+    found = _increase("stateroom_scaling_decisions_total", looks, "verdict")
+    assert found.keys() == {"scale-up"}
+
+
 def test_runs_are_counted_once_though_looks_overlap() -> None:
     """A look goes back behind the one before; memory of what was seen stays bounded."""
     counts = RunCounts(NOW)
@@ -118,6 +174,7 @@ def test_runs_are_counted_once_though_looks_overlap() -> None:
     counts.add([later], NOW + timedelta(seconds=901))
     assert counts.since == NOW + timedelta(seconds=301)
     assert list(counts.readings()) == [
+        Reading("stateroom_runs_total", ("job", "canceled"), 0),
         Reading("stateroom_runs_total", ("job", "failure"), 1),
         Reading("stateroom_runs_total", ("job", "success"), 1),
     ]
@@ -168,8 +225,49 @@ def test_a_thousand_networks_have_bounded_series_and_the_worst_is_always_there()
 def test_a_level_that_fails_now_says_so_whatever_it_passed_before() -> None:
     """The newest verification counts."""
     row = ProvenLevel("eu", "n", "V2", "s", NOW, 1.0, 5, 100, False, ("pack x",), "1", NOW)
-    (reading,) = verification_readings([row])
-    assert reading == Reading("stateroom_backup_verification_failing", ("eu", "n", "V2"), 1)
+    readings = list(verification_readings([row]))
+    assert readings == [
+        Reading("stateroom_backup_verification_failing", ("eu", "n", "V2"), 1),
+        Reading("stateroom_backup_verification_failing", ("eu", WORST, "V2"), 1),
+    ]
+
+
+def test_a_network_without_series_of_its_own_is_not_overlooked() -> None:
+    """One damaged copy among a thousand networks is the worst of its region, whatever its name."""
+    rows = [
+        ProvenLevel("eu", f"net-{i:04}", "V2", "s", NOW, 1.0, 5, 100, i != 900, (), "1", NOW)
+        for i in range(1000)
+    ]
+    found = {one.labels: one.value for one in verification_readings(rows)}
+    assert len(found) == NETWORKS_MAX + 1
+    assert [labels for labels, value in found.items() if value] == [("eu", WORST, "V2")]
+
+
+def test_agents_without_a_place_are_bounded_by_networks_and_none_is_lost() -> None:
+    """Networks that have no series of their own are added up in one, which no network is called."""
+    counts = {(f"net-{i:04}", region): 2 for i in range(1000) for region in ("eu", "us")}
+    found = {one.labels: one.value for one in unplaced_readings(counts)}
+    assert len(found) == 2 * (NETWORKS_MAX + 1)
+    assert sum(found.values()) == sum(counts.values())
+    assert found[OTHERS, "eu"] == 2 * (1000 - NETWORKS_MAX)
+    assert not is_name(OTHERS)
+
+
+def test_an_index_with_problems_has_series_however_many_there_are() -> None:
+    """An alert on what is not exported never fires."""
+    indexes = [_index(f"net-{i:04}", 1000.0 if i == 900 else 0.0) for i in range(1000)]
+    found = [one for one in index_readings(indexes, NOW) if one.value == 1000.0]
+    assert found == [Reading("stateroom_index_behind_seconds", ("net-0900",), 1000.0)]
+    behind = [
+        one.labels[0]
+        for one in index_readings(indexes, NOW)
+        if one.name == "stateroom_index_behind_seconds"
+    ]
+    assert behind == [f"net-{i:04}" for i in range(NETWORKS_MAX - 1)] + ["net-0900"]
+
+
+def _index(network: str, behind_s: float) -> IndexHealth:
+    return IndexHealth(network, 1, behind_s, 900.0, 0.95, None, None, "", {}, None, False)
 
 
 def test_of_one_circuit_in_several_processes_the_open_one_counts() -> None:
@@ -287,8 +385,8 @@ def test_replicas_of_many_workloads_are_bounded() -> None:
     counts = ScalingCounts(NOW - timedelta(seconds=600))
     counts.add([_decision(n, f"w{n:04}", 30, 1, "held") for n in range(1000)], NOW)
     found = list(counts.readings())
-    assert len(found) == 1 + 5 * WORKLOADS_MAX
-    assert found[0] == Reading("stateroom_scaling_decisions_total", ("eu", "held"), 1000)
+    assert len(found) == len(VERDICTS) + 5 * WORKLOADS_MAX
+    assert Reading("stateroom_scaling_decisions_total", ("eu", "held"), 1000) in found
 
 
 def test_readings_that_nobody_declared_are_a_defect() -> None:
