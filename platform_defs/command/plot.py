@@ -6,6 +6,7 @@ Colour never carries meaning alone: each line's letter stands at its right end.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -22,6 +23,7 @@ WIDTH_MIN, WIDTH_MAX = 40, 240
 HEIGHT = 16
 """Rows of characters of the plot itself: 64 dots."""
 DAY_MS = 86_400_000
+TINY, LARGEST = 1e-300, sys.float_info.max
 
 
 class PlotLine(NamedTuple):
@@ -83,19 +85,21 @@ class _Scale(NamedTuple):
 
     def dot(self, value: float, dots: int) -> int:
         """Row of a value, from the top."""
-        share = (value - self.low) / (self.high - self.low)
+        # Halved, because a span may be more than the largest double.
+        share = (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
         return min(max(round((1 - share) * (dots - 1)), 0), dots - 1)
 
 
 def _scale(low: float, high: float, height: int) -> _Scale:
     """From the lowest to the highest value, a little apart where they are the same."""
-    if low == high:
-        apart = abs(low) * 0.1 or 1.0
-        low, high = low - apart, high + apart
+    if low / 2 == high / 2:
+        apart = abs(low) * 0.1 if abs(low) > TINY else 1.0
+        low, high = max(low - apart, -LARGEST), min(high + apart, LARGEST)
     marked = range(0, height, max((height - 1) // 5, 1))
     labels = [""] * height
     for row in marked:
-        labels[row] = number_text(high - (high - low) * row / (height - 1), (high - low) / height)
+        share = row / (height - 1)
+        labels[row] = number_text(high * (1 - share) + low * share, high / height - low / height)
     return _Scale(low, high, labels)
 
 
