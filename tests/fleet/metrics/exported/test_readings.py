@@ -212,6 +212,24 @@ def test_ages_grow_on_when_nobody_looks_any_more() -> None:
     assert not [key for key in found if key[0] == "stateroom_replica_lag_seconds"]
 
 
+def test_what_never_was_ages_from_the_first_snapshot_on() -> None:
+    """A region that nothing arrived in, and a proof that was never made, must not be silent."""
+    first = NOW - timedelta(days=40)
+    row = _objective("n", 60, None)._replace(
+        first_snapshot_at=first, backup_age_s=None, rto_s=None, verified_age_v1_s=None
+    )
+    found = {one[:2]: one.value for one in recovery_readings([row], NOW)}
+    age_s = timedelta(days=40).total_seconds()
+    for name in ("recovery_point_age", "backup_age"):
+        assert found[f"stateroom_{name}_seconds", ("eu", "n")] == age_s
+    for level in ("V1", "V5"):
+        assert found["stateroom_backup_verified_age_seconds", ("eu", "n", level)] == age_s
+    assert not [key for key in found if key[0] == "stateroom_recovery_time_seconds"]
+    dated_ahead = row._replace(covered_until=NOW, snapshot_at=NOW)
+    names = {one.name for one in recovery_readings([dated_ahead], NOW)}
+    assert names == {"stateroom_backup_verified_age_seconds"}
+
+
 def test_a_thousand_networks_have_bounded_series_and_the_worst_is_always_there() -> None:
     """The worst network is told even when it has no series of its own."""
     rows = [_objective(f"net-{i:04}", 0, float(i)) for i in range(1000)]
