@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,7 +16,6 @@ from fleet.inventory import Gpu, GpuState, Node, NodePhase
 from fleet.inventory_checks import judge_gpus
 from fleet.metrics.exported.automation import RunFact, TickFact, automation_readings
 from fleet.metrics.exported.backups import recovery_readings, verification_readings
-from fleet.metrics.exported.ended import EndedRun, FailoverCounts, RunCounts
 from fleet.metrics.exported.fleet import (
     circuit_readings,
     controller_readings,
@@ -27,17 +25,10 @@ from fleet.metrics.exported.fleet import (
 )
 from fleet.metrics.exported.gpus import gpu_lease_readings, gpu_readings, gpu_state_readings
 from fleet.metrics.exported.readings import NETWORKS_MAX, OTHERS, WORST, Reading
-from fleet.metrics.exported.scaling import FORGOTTEN, WORKLOADS_MAX, ScalingCounts
-from fleet.metrics.exported.table import BY_NAME, FAMILIES, grouped
+from fleet.metrics.exported.table import FAMILIES, grouped
 from fleet.metrics.exported.vectors import index_readings
-from fleet.metrics.labels import labels_of
-from fleet.metrics.memory_series import MemorySeries
 from fleet.names import is_name
-from fleet.promql.engine import PromqlEngine
 from fleet.reports import RegionCounts
-from fleet.rescaling.policy import ScalingMode
-from fleet.rescaling.standing import LoggedDecision
-from fleet.rescaling.telling import VERDICTS, Verdict
 from fleet.vectors.health import IndexHealth
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -99,85 +90,6 @@ def test_incidents_are_counted_by_kind_and_every_kind_has_a_count() -> None:
     assert found["stateroom_incidents_open", ("router",)] == 0
     assert ("stateroom_incident_longest_seconds", ("router",)) not in found
     assert found["stateroom_incidents_unacknowledged", ()] == 2
-
-
-def test_incidents_that_ended_are_counted_once_however_often_they_are_seen() -> None:
-    """From the moment on at which counting began; only those of nodes and regions."""
-    counts = FailoverCounts(NOW - timedelta(seconds=300))
-    before = _incident(IncidentKind.NODE, 500, 400)
-    after = _incident(IncidentKind.NODE, 500, 200)
-    other = _incident(IncidentKind.ROUTER, 500, 200)
-    for _ in range(3):
-        counts.add([before, after, other, _incident(IncidentKind.NODE, 20, None)], NOW)
-    assert list(counts.readings()) == [
-        Reading("stateroom_failovers_total", ("node", "eu"), 1),
-        Reading("stateroom_failover_seconds_total", ("node", "eu"), 300),
-    ]
-
-
-def _increase(counter: str, looks: Sequence[Iterable[Reading]], grouping: str) -> dict[str, float]:
-    """What a dashboard shows of a counter after some looks, a minute apart."""
-    series = MemorySeries()
-    for minute, look in enumerate(looks):
-        for one in look:
-            labels = dict(zip(BY_NAME[one.name].labels, one.labels, strict=True))
-            series.put(labels_of(one.name, labels), 60_000 * minute, one.value)
-    query = f"sum by ({grouping}) (increase({counter}[10m])) > 0"
-    found = PromqlEngine(series).instant(query, 60_000 * (len(looks) - 1))
-    names = [dict(labels)[grouping] for labels in found.labels]
-    return dict(zip(names, found.values.tolist(), strict=True))
-
-
-def test_a_dashboard_sees_the_first_failover_of_a_region() -> None:
-    """A counter that appeared with it would have no increase: how long it lasted would be 0/0."""
-    counts = FailoverCounts(NOW - timedelta(seconds=600))
-    looks = [list(counts.readings(["eu", "us"]))] * 2
-    counts.add([_incident(IncidentKind.NODE, 500, 200)], NOW)
-    looks += [list(counts.readings(["eu", "us"]))] * 2
-    ended = _increase("stateroom_failovers_total", looks, "region")
-    lasted = _increase("stateroom_failover_seconds_total", looks, "region")
-    assert ended.keys() == lasted.keys() == {"eu"}
-    assert lasted["eu"] / ended["eu"] == pytest.approx(300)
-
-
-def test_a_dashboard_sees_the_first_run_of_a_job_that_fails() -> None:
-    """It is known from when it was asked for; each result begins at 0."""
-    counts = RunCounts(NOW)
-    counts.know(["job"])
-    looks = [list(counts.readings())] * 2
-    counts.add([EndedRun("r", "job", "failure", NOW + timedelta(seconds=5))], NOW)
-    looks += [list(counts.readings())] * 2
-    assert _increase("stateroom_runs_total", looks, "result").keys() == {"failure"}
-
-
-def test_a_dashboard_sees_the_first_decision_to_scale() -> None:
-    """Where anything was decided, each verdict begins at 0; the words are all there are."""
-    words = {text for name, text in vars(Verdict).items() if name.isupper()}
-    assert words == set(VERDICTS)
-    counts = ScalingCounts(NOW - timedelta(seconds=600))
-    counts.add([_decision(1, "chat", 590, 40, "unchanged")], NOW)
-    looks = [list(counts.readings())] * 2
-    counts.add([_decision(2, "chat", 30, 1, "scale-up")], NOW)
-    looks += [list(counts.readings())] * 2
-    found = _increase("stateroom_scaling_decisions_total", looks, "verdict")
-    assert found.keys() == {"scale-up"}
-
-
-def test_runs_are_counted_once_though_looks_overlap() -> None:
-    """A look goes back behind the one before; memory of what was seen stays bounded."""
-    counts = RunCounts(NOW)
-    early = EndedRun("r0", "job", "failure", NOW - timedelta(seconds=1))
-    first = EndedRun("r1", "job", "success", NOW + timedelta(seconds=5))
-    later = EndedRun("r2", "job", "failure", NOW + timedelta(seconds=900))
-    counts.add([early, first], NOW + timedelta(seconds=10))
-    counts.add([first], NOW + timedelta(seconds=20))
-    counts.add([later], NOW + timedelta(seconds=901))
-    assert counts.since == NOW + timedelta(seconds=301)
-    assert list(counts.readings()) == [
-        Reading("stateroom_runs_total", ("job", "canceled"), 0),
-        Reading("stateroom_runs_total", ("job", "failure"), 1),
-        Reading("stateroom_runs_total", ("job", "success"), 1),
-    ]
 
 
 def _objective(network: str, age_s: float, rpo_s: float | None) -> RecoveryObjective:
@@ -372,39 +284,6 @@ def test_ticks_have_ages_and_runs_are_counted_by_job_and_status() -> None:
         ("stateroom_runs_recent", ("job", "success")): 2,
         ("stateroom_runs_recent", ("job", "failure")): 1,
     }
-
-
-def _decision(which: int, workload: str, age_s: float, times: int, verdict: str) -> LoggedDecision:
-    at = NOW - timedelta(seconds=age_s)
-    return LoggedDecision(
-        workload, "eu", ScalingMode.AUTO, at - timedelta(seconds=15 * (times - 1)), at, times,
-        current=3, desired=5, min_replicas=1, max_replicas=9, ready=2, load=1.5, limited_by="",
-        verdict=verdict, reason="load", decision_id=which,
-    )  # fmt: skip
-
-
-def test_decisions_of_rescaling_are_counted_look_by_look() -> None:
-    """A row that grows is counted by its growth; what was before the count began is not."""
-    counts = ScalingCounts(NOW - timedelta(seconds=600))
-    counts.add([_decision(1, "chat", 590, 40, "unchanged")], NOW)
-    counts.add([_decision(1, "chat", 300, 59, "unchanged")], NOW)
-    counts.add([_decision(2, "chat", 30, 3, "scale-up")], NOW)
-    found = {one[:2]: one.value for one in counts.readings()}
-    assert found["stateroom_scaling_decisions_total", ("eu", "unchanged")] == 19
-    assert found["stateroom_scaling_decisions_total", ("eu", "scale-up")] == 3
-    assert found["stateroom_scaling_replicas", ("desired", "eu", "chat")] == 5
-    assert counts.cursor == (NOW - timedelta(seconds=30), 2)
-    counts.add([], NOW + FORGOTTEN)
-    assert {one.name for one in counts.readings()} == {"stateroom_scaling_decisions_total"}
-
-
-def test_replicas_of_many_workloads_are_bounded() -> None:
-    """The first by name; counters have no workload."""
-    counts = ScalingCounts(NOW - timedelta(seconds=600))
-    counts.add([_decision(n, f"w{n:04}", 30, 1, "held") for n in range(1000)], NOW)
-    found = list(counts.readings())
-    assert len(found) == len(VERDICTS) + 5 * WORKLOADS_MAX
-    assert Reading("stateroom_scaling_decisions_total", ("eu", "held"), 1000) in found
 
 
 def test_readings_that_nobody_declared_are_a_defect() -> None:
