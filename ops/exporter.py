@@ -138,7 +138,7 @@ def store_sources(
         found = store.incidents(ended_since=now - RECENT, limit=INCIDENTS_MAX)
         ended.add(found, now)
         yield from incident_readings(found, now)
-        yield from ended.readings()
+        yield from ended.readings(one.region for one in store.fleet_counts())
 
     def scaling(now: datetime) -> Iterable[Reading]:
         while page := store.scaling_decisions_since(*scaled.cursor, DECISIONS_MAX):
@@ -174,8 +174,9 @@ def dagster_sources(instance: DagsterInstance, began: datetime) -> dict[str, Sou
     runs = RunCounts(began)
 
     def automation(now: datetime) -> Iterable[Reading]:
-        since = now - timedelta(seconds=RUN_WINDOW_S)
-        yield from automation_readings(newest_ticks(instance), latest_runs(instance, since), now)
+        latest = latest_runs(instance, now - timedelta(seconds=RUN_WINDOW_S))
+        yield from automation_readings(newest_ticks(instance), latest, now)
+        runs.know(run.job for run in latest)
         runs.add(ended_runs(instance, runs.since), now)
         yield from runs.readings()
 

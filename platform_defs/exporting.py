@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,18 +26,23 @@ from prometheus_client.core import (
 
 from fleet.errors import AlreadyRunningError, PermanentError
 from fleet.heartbeats import HeartbeatPolicy
+from fleet.metrics.exported.collection import store_readings
 from fleet.metrics.exported.readings import ExportedFamily, Reading
 from fleet.metrics.exported.table import BY_NAME, grouped
+from fleet.ports.metric_keeper import MetricKeeper
 from ops.exporter import (
     Exporter,
+    Source,
     dagster_sources,
     lake_sources,
     store_sources,
     vector_sources,
 )
+from platform_defs.command.metric_access import found_metric_store
 from platform_defs.command.store_access import fleet_store
 from platform_defs.declared_vectors import declared_vectors
 from platform_defs.settings import Settings
+from platform_defs.settings_metrics import metric_policy_of
 from resources.clock import SystemClock
 from resources.lake.directory_store import DirectoryStore
 from resources.lake.parquet_lake import ParquetLake
@@ -90,12 +96,31 @@ def open_exporter(settings: Settings) -> Iterator[Exporter]:
             store_sources(store, since, heartbeats)
             | lake_sources(ParquetLake(DirectoryStore(settings.lake.path)))
             | vector_sources(store, declared_vectors(settings))
+            | {"rollups": _rollups(settings)}
         )
         home = Path(settings.dagster_home)
         if (home / "dagster.yaml").is_file():
             instance = stack.enter_context(DagsterInstance.from_config(str(home)))
             sources |= dagster_sources(instance, since)
         yield Exporter(sources, clock)
+
+
+def _rollups(settings: Settings) -> Source:
+    """How far the metric store is rolled up; nothing before there is one."""
+    keepers: list[MetricKeeper] = []
+
+    def rollups(now: datetime) -> Iterator[Reading]:
+        del now
+        if not keepers:
+            found = found_metric_store(settings)
+            if found is None:
+                return
+            from resources.metrics.keeper import ObjectMetricKeeper
+
+            keepers.append(ObjectMetricKeeper(found, metric_policy_of(settings.metrics)))
+        yield from store_readings(keepers[0].facts())
+
+    return rollups
 
 
 def page(exporter: Exporter) -> str:

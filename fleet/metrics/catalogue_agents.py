@@ -56,7 +56,7 @@ def agents() -> Iterator[Metric]:
             GAUGE,
             "",
             ("agent", "name", "network", "node", "region", "workload"),
-            "values of its own choice per agent",
+            "64 values of its own choice per agent",
             "Values of the agent's own choice, by name.",
         ),
         ("agent_tasks_total", COUNTER, "", AGENT, _AGENT, "Tasks done since the process began."),

@@ -113,6 +113,12 @@ _MS = timedelta(milliseconds=1)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|`[^`]*`|#[^\n]*', re.DOTALL)
 _TOKEN = re.compile(r"[a-zA-Z0-9_:.]+|\S")
 _NAMED = re.compile(r"'([a-zA-Z_:][a-zA-Z0-9_:]*)'")
+_SECONDS = re.compile(
+    r"(@|\[|\boffset\b)\s*([+-]?)\s*((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)(?![a-zA-Z0-9_.])"
+)
+"""A moment or a length of time without a unit."""
+_SECONDS_MAX = 2.0**64
+_TIMES = "times from 1970 on, and lengths of time that can be counted"
 _KINDS = (
     (pp.MatchOp.Equal, MatchKind.EQUAL),
     (pp.MatchOp.NotEqual, MatchKind.NOT_EQUAL),
@@ -137,6 +143,7 @@ def parse(text: str) -> Any:
         raise InvalidInputError("query", f"{text[:60]}...", f"at most {QUERY_MAX_BYTES} bytes")
     masked = _masked(text)
     _check_nesting(text, masked)
+    _check_seconds(text, masked)
     try:
         with _panics_refused(text):
             tree = pp.parse(text)
@@ -160,8 +167,15 @@ def _panics_refused(text: str) -> Iterator[None]:
     except BaseException as error:
         if type(error).__name__ != "PanicException":
             raise
-        allowed = "times from 1970 on, and lengths of time that can be counted"
-        raise InvalidInputError("query", text, allowed) from error
+        raise InvalidInputError("query", text, _TIMES) from error
+
+
+def _check_seconds(text: str, masked: str) -> None:
+    """Refuse plain seconds that the parser would panic at, and print so where people read."""
+    for word, sign, number in _SECONDS.findall(masked):
+        seconds = float(number)
+        if seconds >= _SECONDS_MAX or (word == "@" and sign == "-" and seconds > 0):
+            raise InvalidInputError("query", text, _TIMES)
 
 
 def _check_times(node: Any, text: str) -> None:

@@ -33,6 +33,17 @@ class Verdict:
     """A person holds the number."""
 
 
+VERDICTS = (
+    Verdict.BLIND,
+    Verdict.HELD,
+    Verdict.ORDERED,
+    Verdict.DOWN,
+    Verdict.UP,
+    Verdict.UNCHANGED,
+)
+"""All of them, in order of the words."""
+
+
 class Frame(NamedTuple):
     """What a decision is written down with, beside itself."""
 

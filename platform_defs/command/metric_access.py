@@ -26,27 +26,38 @@ def opened_metric_store(settings: Settings) -> ObjectMetricStore:
     )
 
 
-def existing_metric_store(settings: Settings) -> ObjectMetricStore:
-    """The metric store of these settings, to read.
+def found_metric_store(settings: Settings) -> ObjectMetricStore | None:
+    """The metric store of these settings, to read; None where there is none yet.
+
+    An inspection must not make one.
 
     Raises:
-        LakeUnavailableError: there is none yet (an inspection must not make one), or it cannot be
-            read.
+        LakeUnavailableError: whether there is one cannot be read.
     """
     from resources.metrics.store_log import STORE_KEY, translated
 
-    place = settings.metrics.bucket or str(settings.metrics.path)
-    missing = LakeUnavailableError(
-        f"no metrics at {place}",
-        hint="Start the fleet with `stateroom up`, or bring samples with `stateroom metrics "
-        "import`.",
-    )
     if not settings.metrics.bucket and not settings.metrics.path.is_dir():
-        raise missing
+        return None
     store = opened_metric_store(settings)
     try:
         with translated():
             store.objects.get(STORE_KEY)
-    except NotFoundError as error:
-        raise missing from error
+    except NotFoundError:
+        return None
+    return store
+
+
+def existing_metric_store(settings: Settings) -> ObjectMetricStore:
+    """The metric store of these settings, to read.
+
+    Raises:
+        LakeUnavailableError: there is none yet, or it cannot be read.
+    """
+    store = found_metric_store(settings)
+    if store is None:
+        raise LakeUnavailableError(
+            f"no metrics at {settings.metrics.bucket or settings.metrics.path}",
+            hint="Start the fleet with `stateroom up`, or bring samples with `stateroom metrics "
+            "import`.",
+        )
     return store

@@ -18,6 +18,10 @@ COLUMNS_SHOWN = 8
 """Series of a printed range; more are counted, or asked for with --limit."""
 ROWS_SHOWN = 50
 """Elements of a printed instant query."""
+FOUR_DIGITS = 1000.0
+"""From here on four digits of a table are all before the point."""
+WHOLE_MAX = 1e15
+"""From here on doubles have digits that nobody measured; tables write powers of ten."""
 
 
 def answer_table(answer: Answer, limit: int | None) -> str:
@@ -33,7 +37,7 @@ def _instant_table(answer: Answer, limit: int) -> str:
     names = sorted({name for labels in answer.labels for name, _ in labels})
     shown = range(min(limit, len(answer.labels)))
     rows = [
-        [*(dict(answer.labels[row]).get(name) for name in names), number(answer.values[row, 0])]
+        [*(dict(answer.labels[row]).get(name) for name in names), _figure(answer.values[row, 0])]
         for row in shown
     ]
     text = table([*names, "value"], rows)
@@ -53,11 +57,19 @@ def _range_table(answer: Answer, limit: int) -> str:
 
 
 def _cell(answer: Answer, row: int, step: int) -> Any:
-    return number(answer.values[row, step]) if answer.present[row, step] else None
+    return _figure(answer.values[row, step]) if answer.present[row, step] else None
+
+
+def _figure(value: float) -> int | float | str:
+    """A value for a table, which keeps four digits of a fraction: all before the point stay."""
+    found = number(value)
+    if not isinstance(found, float) or abs(found) >= WHOLE_MAX:
+        return found
+    return round(found) if abs(found) >= FOUR_DIGITS or found.is_integer() else found
 
 
 def number(value: float) -> float | str:
-    """A value for a cell; what is no finite number as PromQL writes it."""
+    """A value as JSON holds it; what is no finite number as PromQL writes it."""
     if math.isfinite(value):
         return float(value)
     return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"

@@ -6,6 +6,7 @@ Colour never carries meaning alone: each line's letter stands at its right end.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -22,6 +23,7 @@ WIDTH_MIN, WIDTH_MAX = 40, 240
 HEIGHT = 16
 """Rows of characters of the plot itself: 64 dots."""
 DAY_MS = 86_400_000
+TINY, LARGEST = 1e-300, sys.float_info.max
 
 
 class PlotLine(NamedTuple):
@@ -44,7 +46,7 @@ def plot(
     Args:
         times_ms: of the values, ascending, at least one; milliseconds since 1970.
         lines: at most `LINES_MAX`.
-        width: characters of the whole, from `WIDTH_MIN`.
+        width: characters of a line of the drawing, from `WIDTH_MIN`; the legend may be wider.
         height: rows of the plot itself.
         colours: whether the terminal shows them.
 
@@ -56,13 +58,12 @@ def plot(
         return "nothing to draw: no value is a finite number"
     scale = _scale(min(finite), max(finite), height)
     margin = max(len(label) for label in scale.labels)
-    columns = min(max(width, WIDTH_MIN), WIDTH_MAX) - margin - 4
+    ends = _ends(lines, scale, height)
+    letters_max = max(2, *map(len, ends))
+    columns = min(max(width, WIDTH_MIN), WIDTH_MAX) - margin - 2 - letters_max
     canvas = _Canvas(columns, height)
-    ends: list[list[int]] = [[] for _ in range(height)]
     for number, line in enumerate(lines):
-        last = _draw(canvas, times_ms, line, number, scale)
-        if last is not None:
-            ends[last].append(number)
+        _draw(canvas, times_ms, line, number, scale)
     rows = []
     for row in range(height):
         label = scale.labels[row].rjust(margin)
@@ -84,19 +85,21 @@ class _Scale(NamedTuple):
 
     def dot(self, value: float, dots: int) -> int:
         """Row of a value, from the top."""
-        share = (value - self.low) / (self.high - self.low)
+        # Halved, because a span may be more than the largest double.
+        share = (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
         return min(max(round((1 - share) * (dots - 1)), 0), dots - 1)
 
 
 def _scale(low: float, high: float, height: int) -> _Scale:
     """From the lowest to the highest value, a little apart where they are the same."""
-    if low == high:
-        apart = abs(low) * 0.1 or 1.0
-        low, high = low - apart, high + apart
+    if low / 2 == high / 2:
+        apart = abs(low) * 0.1 if abs(low) > TINY else 1.0
+        low, high = max(low - apart, -LARGEST), min(high + apart, LARGEST)
     marked = range(0, height, max((height - 1) // 5, 1))
     labels = [""] * height
     for row in marked:
-        labels[row] = number_text(high - (high - low) * row / (height - 1), (high - low) / height)
+        share = row / (height - 1)
+        labels[row] = number_text(high * (1 - share) + low * share, high / height - low / height)
     return _Scale(low, high, labels)
 
 
@@ -141,13 +144,22 @@ class _Canvas:
         )
 
 
+def _ends(lines: Sequence[PlotLine], scale: _Scale, height: int) -> list[list[int]]:
+    """Which lines end in each row of characters: their letters stand there."""
+    ends: list[list[int]] = [[] for _ in range(height)]
+    for number, line in enumerate(lines):
+        values = _finite(line)
+        if values:
+            ends[scale.dot(values[-1], 4 * height) // 4].append(number)
+    return ends
+
+
 def _draw(
     canvas: _Canvas, times_ms: Sequence[int], line: PlotLine, number: int, scale: _Scale
-) -> int | None:
-    """Draw one line; the row of characters where it ends, None where nothing is drawn."""
+) -> None:
+    """Draw one line; a value that is missing or not finite leaves a gap."""
     start, length = times_ms[0], max(times_ms[-1] - times_ms[0], 1)
     before: tuple[int, int] | None = None
-    last = None
     for time, value in zip(times_ms, line.values, strict=True):
         if value is None or not math.isfinite(value):
             before = None
@@ -155,8 +167,7 @@ def _draw(
         x = round((time - start) / length * (canvas.width - 1))
         here = (x, scale.dot(value, canvas.height))
         canvas.segment(before or here, here, number)
-        before, last = here, here[1] // 4
-    return last
+        before = here
 
 
 def _finite(line: PlotLine) -> list[float]:

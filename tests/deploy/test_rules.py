@@ -23,8 +23,9 @@ from fleet.promql.semantics import PROMETHEUS_2, PROMETHEUS_3, Semantics
 from fleet.recovery_objectives import ObjectivePolicy
 from resources.local.agent_meters import AgentMeters, Work
 from resources.local.agent_page import AgentFigures, render_agents
+from resources.local.agent_requests import METRICS_MAX
 from resources.local.node_metrics import NodeCollector, NodeFigures
-from resources.local.work_totals import WorkloadKey, WorkTotals
+from resources.local.work_totals import TOOLS_MAX, WorkloadKey, WorkTotals
 from tests.servers.promtool import run_promtool
 
 ROOT = Path(__file__).parent.parent.parent
@@ -214,6 +215,13 @@ def test_agents_are_exported_as_the_catalogue_says() -> None:
     assert exported == known
 
 
+def test_what_an_agent_names_itself_is_bounded_as_the_catalogue_says() -> None:
+    """The numbers in the document are those that a node enforces."""
+    values, tools = BY_SERIES["agent_reported_value"], BY_SERIES["agent_tool_calls_total"]
+    assert values.bound.startswith(f"{METRICS_MAX} values")
+    assert f"at most {TOOLS_MAX} tools" in tools.bound
+
+
 def test_limits_of_backups_are_the_defaults_of_the_settings() -> None:
     """Whoever changes a default changes the rule."""
     text = (ROOT / "deploy/prometheus/rules/backups.yml").read_text()
@@ -228,9 +236,9 @@ def test_limits_of_backups_are_the_defaults_of_the_settings() -> None:
         found = re.findall(rf"{name}{{[^}}]*}} > (\d+)", text)
         assert [float(one) for one in found] == [limit, limit], name
     ages = re.findall(r"verified_age_seconds{level=~?\"(\S+?)\",[^}]*} > (\d+)", text)
-    assert {level: float(age) for level, age in ages} == {
-        "V1": policy.v1_max_age_s,
-        "V2|V3|V4": policy.v2_max_age_s,
-        "V5": policy.v5_max_age_s,
+    assert {(level, float(age)) for level, age in ages} == {
+        ("V1", policy.v1_max_age_s),
+        ("V2|V3|V4", policy.v2_max_age_s),
+        ("V5", policy.v5_max_age_s),
     }
     assert policy.v2_max_age_s == policy.v3_max_age_s == policy.v4_max_age_s

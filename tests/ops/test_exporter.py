@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -13,6 +14,7 @@ from fleet.errors import StoreUnavailableError
 from fleet.heartbeats import HeartbeatPolicy
 from fleet.metrics.exported.readings import Reading
 from fleet.metrics.exported.table import BY_NAME, grouped
+from fleet.reports import NodeDeclaration
 from ops.exporter import (
     Exporter,
     dagster_sources,
@@ -96,6 +98,41 @@ def test_a_store_and_an_instance_without_history_give_declared_families() -> Non
     assert found["stateroom_leader_lease_held"][0].value == 0
 
 
+def test_a_storage_of_dagster_that_cannot_be_read_hides_nothing_else() -> None:
+    """The page goes on without it, and says that it is away: an alert rests on that."""
+    clock = ManualClock(datetime.now(UTC))
+    with dg.instance_for_test() as instance:
+        exporter = Exporter(
+            dagster_sources(instance, clock.now())
+            | {"good": lambda _: [Reading("stateroom_leader_term", (), 7)]},
+            clock,
+            kept_s=0.0,
+        )
+        assert Reading("stateroom_exporter_source_up", ("automation",), 1) in exporter.readings()
+        for path in Path(instance.root_directory).rglob("*.db"):
+            path.write_bytes(b"damaged " * 1000)
+        found = exporter.readings()
+    assert found == [
+        Reading("stateroom_exporter_source_up", ("automation",), 0),
+        Reading("stateroom_exporter_source_up", ("good",), 1),
+        Reading("stateroom_leader_term", (), 7),
+    ]
+
+
+def test_failovers_of_every_region_are_counted_from_the_start() -> None:
+    """A counter that appears with its first event has no rate."""
+    clock = ManualClock()
+    store = InMemoryControlStore(clock)
+    store.declare_nodes([NodeDeclaration("n1", "eu", "a", 1000, 2**30, 0)])
+    found = grouped(
+        Exporter(store_sources(store, clock.now(), HeartbeatPolicy()), clock).readings()
+    )
+    assert [one.labels for one in found["stateroom_failovers_total"]] == [
+        ("node", "eu"),
+        ("region", "eu"),
+    ]
+
+
 def test_the_declared_bound_of_sources_is_their_number() -> None:
     """Of all that an exporter inside of a collector can have."""
     nobody: Any = None  # only asked when a source is read
@@ -129,10 +166,13 @@ def test_runs_of_the_last_hour_are_counted() -> None:
         hour_ago = clock.now() - timedelta(hours=1)
         found = grouped(Exporter(dagster_sources(instance, hour_ago), clock).readings())
         later = Exporter(dagster_sources(instance, clock.now() + timedelta(seconds=9)), clock)
-        assert "stateroom_runs_total" not in grouped(later.readings())
+        ended_before = grouped(later.readings())["stateroom_runs_total"]
+        assert [one.value for one in ended_before] == [0, 0, 0]
     assert found["stateroom_runs_recent"] == [
         Reading("stateroom_runs_recent", ("quiet_job", "success"), 1)
     ]
     assert found["stateroom_runs_total"] == [
-        Reading("stateroom_runs_total", ("quiet_job", "success"), 1)
+        Reading("stateroom_runs_total", ("quiet_job", "canceled"), 0),
+        Reading("stateroom_runs_total", ("quiet_job", "failure"), 0),
+        Reading("stateroom_runs_total", ("quiet_job", "success"), 1),
     ]

@@ -129,7 +129,7 @@ AGENTS = Dashboard(
             "Restarts after crashes, per hour",
             [
                 (
-                    'sum by (workload) (increase(stateroom_node_agent_restarts_total{region=~"$region"}[1h]))',
+                    'sum by (workload) (increase(agent_restarts_total{network=~"$network", region=~"$region"}[1h]))',
                     "{{workload}}",
                 )
             ],

@@ -14,7 +14,8 @@ FAMILIES = (
     ExportedFamily(
         "stateroom_recovery_point_age_seconds",
         "gauge",
-        "What would be lost if the home were lost now (RPO).",
+        "What would be lost if the home were lost now (RPO); without a copy here, since the first "
+        "snapshot of the network.",
         ("region", "network"),
         _COPIES,
     ),
@@ -28,7 +29,8 @@ FAMILIES = (
     ExportedFamily(
         "stateroom_backup_age_seconds",
         "gauge",
-        "Since the newest restorable snapshot in this region was cut.",
+        "Since the newest restorable snapshot in this region was cut; without one, since the first "
+        "of the network.",
         ("region", "network"),
         _COPIES,
     ),
@@ -42,7 +44,8 @@ FAMILIES = (
     ExportedFamily(
         "stateroom_backup_verified_age_seconds",
         "gauge",
-        "Since this region's copy passed a verification of this level.",
+        "Since this region's copy passed a verification of this level; if it never did, since the "
+        "first snapshot of the network.",
         ("region", "network", "level"),
         f"{_COPIES} x 5",
     ),
@@ -70,7 +73,8 @@ def recovery_readings(rows: Sequence[RecoveryObjective], now: datetime) -> Itera
     """What a disaster would cost, by region and network, and the worst of each region.
 
     Ages are carried forward from the look that took them to `now`, so that a platform that stopped
-    looking does not look young.
+    looking does not look young. What never was (a copy, a proof) ages from the network's first
+    snapshot on, from when it is due: an alert cannot rest on what has no reading.
     """
     shown = set(sorted({row.network_id for row in rows})[:NETWORKS_MAX])
     worst: dict[tuple[str, tuple[str, ...]], float] = {}
@@ -87,21 +91,33 @@ def recovery_readings(rows: Sequence[RecoveryObjective], now: datetime) -> Itera
 def _figures(
     row: RecoveryObjective, since_look_s: float
 ) -> Iterator[tuple[str, tuple[str, ...], float]]:
+    never = {"rpo_s": row.covered_until is None, "backup_age_s": row.snapshot_at is None}
+    due_s = max(0.0, (row.looked_at - row.first_snapshot_at).total_seconds())
     for name, column in _RECOVERY.items():
         value = getattr(row, column)
+        if value is None and never.get(column):
+            value = due_s
         if value is not None:
             yield name, (), value + (since_look_s if column in _AGING else 0.0)
     for level in LEVELS:
         value = getattr(row, f"verified_age_{level.lower()}_s")
-        if value is not None:
-            yield "stateroom_backup_verified_age_seconds", (level,), value + since_look_s
+        proven_s = due_s if value is None else value
+        yield "stateroom_backup_verified_age_seconds", (level,), proven_s + since_look_s
 
 
 def verification_readings(rows: Iterable[ProvenLevel]) -> Iterator[Reading]:
-    """Which levels the copies pass now, for the same networks as `recovery_readings`."""
+    """Which levels the copies pass now, and whether any network of a region fails one.
+
+    For the same networks as `recovery_readings`: one without series of its own counts in the worst.
+    """
     rows = list(rows)
     shown = set(sorted({row.network_id for row in rows})[:NETWORKS_MAX])
+    failing: dict[tuple[str, str], bool] = {}
     for row in rows:
         if row.network_id in shown:
             labels = (row.region, row.network_id, row.level)
             yield Reading("stateroom_backup_verification_failing", labels, not row.passed)
+        key = (row.region, row.level)
+        failing[key] = failing.get(key, False) or not row.passed
+    for (region, level), fails in failing.items():
+        yield Reading("stateroom_backup_verification_failing", (region, WORST, level), fails)

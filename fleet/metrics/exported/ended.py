@@ -1,6 +1,8 @@
 """Counters of what has ended since somebody began to count: runs of jobs, incidents.
 
 A scraper reads counters as rates and knows a restart as a reset, so that nothing need be stored.
+Each begins at 0, as soon as what it counts is known to exist: a rate is the difference of two
+samples, and of a counter that begins at 1 nobody sees the first event.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from fleet.metrics.exported.readings import ExportedFamily, Reading
 OVERLAP = timedelta(minutes=10)
 """How far back a look goes behind the one before: what ended may be stored a little later."""
 JOBS_MAX = 100
+RESULTS = ("canceled", "failure", "success")
 FAILOVERS = (IncidentKind.NODE, IncidentKind.REGION)
 
 
@@ -25,7 +28,7 @@ class EndedRun(NamedTuple):
     run_id: str
     job: str
     result: str
-    """`success`, `failure` or `canceled`."""
+    """One of `RESULTS`."""
     ended_at: datetime
 
 
@@ -38,21 +41,27 @@ class RunCounts:
         self._began = since
         self._seen: dict[str, datetime] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._jobs: set[str] = set()
+
+    def know(self, jobs: Iterable[str]) -> None:
+        """Begin to count the runs of these jobs, whether or not one has ended."""
+        self._jobs.update(jobs)
 
     def add(self, runs: Iterable[EndedRun], now: datetime) -> None:
         """Take a look into account: runs that ended since `self.since`, known ones among them."""
         for run in runs:
             if run.ended_at >= self._began and run.run_id not in self._seen:
+                self._jobs.add(run.job)
                 self._counts[run.job, run.result] += 1
                 self._seen[run.run_id] = run.ended_at
         self.since = max(self._began, now - OVERLAP)
         self._seen = {key: at for key, at in self._seen.items() if at >= self.since}
 
     def readings(self) -> Iterator[Reading]:
-        """One counter for each job and result that was seen."""
-        jobs = set(sorted({job for job, _ in self._counts})[:JOBS_MAX])
-        for (job, result), count in sorted(self._counts.items()):
-            if job in jobs:
+        """Every result of each job that is known."""
+        for job in sorted(self._jobs)[:JOBS_MAX]:
+            for result in RESULTS:
+                count = self._counts[job, result]
                 yield Reading("stateroom_runs_total", (job, result), count)
 
 
@@ -80,11 +89,16 @@ class FailoverCounts:
         recent = now - timedelta(days=2)
         self._seen = {key: at for key, at in self._seen.items() if at >= recent}
 
-    def readings(self) -> Iterator[Reading]:
-        """Two counters by kind and region: their quotient is how long one lasts."""
-        for key, count in sorted(self._counts.items()):
-            yield Reading("stateroom_failovers_total", key, count)
-            yield Reading("stateroom_failover_seconds_total", key, self._total_s[key])
+    def readings(self, regions: Iterable[str] = ()) -> Iterator[Reading]:
+        """Two counters by kind and region: their quotient is how long one lasts.
+
+        Args:
+            regions: those that are declared; what has not happened there is 0.
+        """
+        known = {(kind.value, region) for region in regions for kind in FAILOVERS}
+        for key in sorted(known | self._counts.keys()):
+            yield Reading("stateroom_failovers_total", key, self._counts[key])
+            yield Reading("stateroom_failover_seconds_total", key, self._total_s.get(key, 0.0))
 
 
 FAMILIES = (

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from fleet.circuit_breaker import BreakerPhase, BreakerStatus
 from fleet.incidents import IncidentHeader, IncidentKind
-from fleet.metrics.exported.readings import ExportedFamily, Reading
+from fleet.metrics.exported.readings import NETWORKS_MAX, OTHERS, ExportedFamily, Reading
 from fleet.reports import RegionCounts
 
 FAMILIES = (
@@ -30,7 +30,7 @@ FAMILIES = (
         "gauge",
         "Agents at home in this region that are to run nowhere: parked, or never placed.",
         ("network", "region"),
-        "networks x regions, as far as there are any",
+        f"regions x ({NETWORKS_MAX} networks + 1)",
     ),
     ExportedFamily(
         "stateroom_heartbeat_age_seconds",
@@ -116,8 +116,15 @@ def fleet_readings(counts: Iterable[RegionCounts], now: datetime) -> Iterator[Re
 
 
 def unplaced_readings(counts: Mapping[tuple[str, str], int]) -> Iterator[Reading]:
-    """Agents that run nowhere, by (network, home region); a pair without any has no reading."""
-    for key, value in sorted(counts.items()):
+    """Agents that run nowhere, by (network, home region); a pair without any has no reading.
+
+    Networks behind the first `NETWORKS_MAX` are added up as one, so that sums stay right.
+    """
+    shown = set(sorted({network for network, _ in counts})[:NETWORKS_MAX])
+    summed: Counter[tuple[str, str]] = Counter()
+    for (network, region), value in counts.items():
+        summed[network if network in shown else OTHERS, region] += value
+    for key, value in sorted(summed.items()):
         yield Reading("stateroom_agents_unplaced", key, value)
 
 

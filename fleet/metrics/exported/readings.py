@@ -11,6 +11,8 @@ NETWORKS_MAX = 200
 """Networks that have series of their own, in order of name; the worst of a region has one."""
 WORST = "_worst"
 """Stands in the label `network` for the worst figure of a region; no network can be called so."""
+OTHERS = "_others"
+"""Stands there for the networks without series of their own, added up; none can be called so."""
 
 
 class ExportedFamily(NamedTuple):

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from fleet.metrics.exported.readings import ExportedFamily, Reading
 from fleet.rescaling.standing import LoggedDecision
+from fleet.rescaling.telling import VERDICTS
 
 WORKLOADS_MAX = 200
 """Workloads that have series of their own, in order of name."""
@@ -24,7 +25,7 @@ FAMILIES = (
         "counter",
         "Decisions of rescaling since the exporter began, by verdict.",
         ("region", "verdict"),
-        "regions x 6",
+        f"regions x {len(VERDICTS)}",
     ),
     ExportedFamily(
         "stateroom_scaling_replicas",
@@ -46,6 +47,7 @@ class ScalingCounts:
         """Behind which rows are new: the last look and id of the newest one."""
         self._rows: dict[int, LoggedDecision] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._regions: set[str] = set()
 
     def add(self, rows: Iterable[LoggedDecision], now: datetime) -> None:
         """Take rows into account, in order of (last look, id); known ones have grown.
@@ -53,6 +55,7 @@ class ScalingCounts:
         A row that began before the count did is counted from what it was when it was first seen.
         """
         for row in rows:
+            self._regions.add(row.region)
             self.cursor = (row.last_at, row.decision_id)
             known = self._rows.get(row.decision_id)
             if known is not None:
@@ -64,9 +67,11 @@ class ScalingCounts:
         self._rows = {key: row for key, row in self._rows.items() if row.last_at >= kept}
 
     def readings(self) -> Iterator[Reading]:
-        """A counter for each region and verdict that was seen, and each workload's replicas."""
-        for key, count in sorted(self._counts.items()):
-            yield Reading("stateroom_scaling_decisions_total", key, count)
+        """Every verdict of each region where something is scaled, and each workload's replicas."""
+        for region in sorted(self._regions):
+            for verdict in VERDICTS:
+                count = self._counts[region, verdict]
+                yield Reading("stateroom_scaling_decisions_total", (region, verdict), count)
         newest: dict[tuple[str, str], LoggedDecision] = {}
         for row in sorted(self._rows.values(), key=lambda one: (one.last_at, one.decision_id)):
             newest[row.key] = row

@@ -7,8 +7,9 @@ from datetime import datetime
 
 from fleet.metrics.exported.readings import NETWORKS_MAX, ExportedFamily, Reading
 from fleet.vectors.health import IndexHealth
+from fleet.vectors.standing import RefreshResult
 
-_INDEXES = f"networks ({NETWORKS_MAX})"
+_INDEXES = f"networks ({NETWORKS_MAX}; those with problems first)"
 
 
 def _gauge(name: str, text: str) -> ExportedFamily:
@@ -45,11 +46,14 @@ FAMILIES = (
 def index_readings(found: Iterable[IndexHealth], now: datetime) -> Iterator[Reading]:
     """Readings of each index; what was never measured has none.
 
+    Where there are too many, those with problems come first: an alert needs their series.
+
     Args:
         found: one for each network.
         now: the moment of the look.
     """
-    for one in sorted(found, key=lambda one: one.network_id)[:NETWORKS_MAX]:
+    chosen = sorted(found, key=lambda one: (not one.problems(), one.network_id))[:NETWORKS_MAX]
+    for one in sorted(chosen, key=lambda one: one.network_id):
         figures = {
             "behind_seconds": one.behind_s,
             "max_age_seconds": one.behind_max_s,
@@ -60,8 +64,9 @@ def index_readings(found: Iterable[IndexHealth], now: datetime) -> Iterator[Read
         for name, value in figures.items():
             if value is not None:
                 yield Reading(f"stateroom_index_{name}", (one.network_id,), value)
-        for result, count in one.results.items():
-            yield Reading("stateroom_index_refreshes_total", (one.network_id, result), count)
+        for result in RefreshResult:
+            count = one.results.get(result.value, 0)
+            yield Reading("stateroom_index_refreshes_total", (one.network_id, result.value), count)
 
 
 def _facts(one: IndexHealth, now: datetime) -> dict[str, float | None]:

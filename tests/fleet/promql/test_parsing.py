@@ -47,6 +47,27 @@ def test_what_is_not_answered_is_named_with_its_position(query: str, said: str) 
     assert error.value.hint or any(word in said for word in unhinted)
 
 
+@pytest.mark.parametrize(
+    "query",
+    ["a @ -1", "a @ - 0.5", "a offset 1e20", "a offset -1e20", "rate(a[1e20])", "a @ -9e15"],
+)
+def test_times_that_cannot_be_are_refused_without_a_word_of_the_parser(
+    query: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its panic would print lines of its own before the error."""
+    with pytest.raises(InvalidInputError, match="times from 1970 on"):
+        parse(query)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "query", ["a @ -0", "a @ 5", 'a{b="@ -1"}', "a[300]", "a offset -300", "- 1"]
+)
+def test_times_that_can_be_are_not_refused(query: str) -> None:
+    """Nor what only looks like a time."""
+    assert parse(query) is not None
+
+
 words = st.sampled_from(
     [
         "a",

@@ -211,16 +211,29 @@ def test_the_exporter_tells_what_is_known_and_nothing_else() -> None:
     assert values["stateroom_index_age_seconds"] == 300
     assert values["stateroom_index_behind_seconds"] == 7
     assert values["stateroom_index_dead_ratio"] == 0.25
-    fresh = set(grouped(index_readings([health(IndexStanding("net"))], NOW)))
-    assert fresh == {
+    fresh = grouped(index_readings([health(IndexStanding("net"))], NOW))
+    assert set(fresh) == {
         f"stateroom_index_{one}"
         for one in (
             "behind_seconds",
             "max_age_seconds",
             "waiting_notes",
             "recall_floor_ratio",
+            "refreshes_total",
         )
     }
+
+
+def test_refreshes_are_counted_from_0_by_every_end_they_may_have() -> None:
+    """A counter that appeared with the first failure would have no rate."""
+    ended = with_result(IndexStanding("net"), RefreshResult.FAILED, "why", NOW)
+    for standing, failed in ((IndexStanding("net"), 0), (ended, 1)):
+        found = grouped(index_readings([health(standing)], NOW))["stateroom_index_refreshes_total"]
+        counts = {one.labels: one.value for one in found}
+        assert counts == {
+            ("net", result.value): failed if result is RefreshResult.FAILED else 0
+            for result in RefreshResult
+        }
 
 
 TIMES = st.none() | st.datetimes(timezones=st.just(UTC))

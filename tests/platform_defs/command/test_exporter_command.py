@@ -26,6 +26,22 @@ def test_one_page_is_printed_and_every_line_of_it_is_declared(run: Run, filled: 
         assert tuple(sample.labels) == BY_NAME[sample.name].labels
 
 
+def test_how_far_rollups_are_is_exported_without_a_collector(
+    run: Run, filled: object, fleet_dir: Path
+) -> None:
+    """Where Prometheus scrapes, no collector runs, and `RollupsLag` rests on it."""
+    before = run("exporter", "--once").stdout
+    assert "stateroom_rollup" not in before
+    assert 'stateroom_exporter_source_up{source="rollups"} 1.0' in before
+    (fleet_dir / "layout.toml").write_text('[[layout]]\nfile = "load.csv"\nmetric = "load"\n')
+    (fleet_dir / "load.csv").write_text("timestamp,value\n1772323260,1\n")
+    assert run("metrics", "import", "csv", str(fleet_dir / "layout.toml")).exit_code == 0
+    after = run("exporter", "--once").stdout
+    assert 'stateroom_rollup_dirty_partitions{level="1m"} 1.0' in after
+    assert 'stateroom_rollup_lag_seconds{level="1d"}' in after
+    assert "stateroom_late_samples_total 1.0" in after
+
+
 def test_without_a_fleet_it_says_what_to_start(run: Run) -> None:
     """No empty page that looks like an empty fleet."""
     result = run("exporter", "--once")

@@ -118,6 +118,28 @@ def test_an_instant_answer_has_a_line_for_each_element(run: Run, store: ObjectMe
     assert lines[3] == "agent_tasks_total: 2 series, answered by raw samples, exact"
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("582158336", "582158336"),
+        ("10001", "10001"),
+        ("0 - 12345.6", "-12346"),
+        ("1234.56", "1235"),
+        ("0.0123456", "0.01235"),
+        ("1e15", "1e+15"),
+        ("1 / 0", "+Inf"),
+    ],
+)
+def test_a_table_keeps_every_digit_before_the_point(
+    run: Run, store: ObjectMetricStore, value: str, shown: str
+) -> None:
+    """Bytes and counts are no powers of ten; an instant and a range write alike."""
+    at_once = run("metrics", "query", value, "--at", "2026-03-01T02:00:00Z")
+    assert at_once.stdout.split() == ["value", shown]
+    over_time = run("metrics", "query", value, *RANGE)
+    assert [line.split()[1] for line in over_time.stdout.splitlines()[1:4]] == [shown] * 3
+
+
 def test_json_holds_the_answer_and_what_it_stands_on(run: Run, store: ObjectMetricStore) -> None:
     """Values that JSON cannot write are texts, as in the API of Prometheus."""
     done = run("metrics", "query", "load / 0 or load", *RANGE, "--json")

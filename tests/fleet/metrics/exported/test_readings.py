@@ -16,21 +16,20 @@ from fleet.inventory import Gpu, GpuState, Node, NodePhase
 from fleet.inventory_checks import judge_gpus
 from fleet.metrics.exported.automation import RunFact, TickFact, automation_readings
 from fleet.metrics.exported.backups import recovery_readings, verification_readings
-from fleet.metrics.exported.ended import EndedRun, FailoverCounts, RunCounts
 from fleet.metrics.exported.fleet import (
     circuit_readings,
     controller_readings,
     fleet_readings,
     incident_readings,
+    unplaced_readings,
 )
 from fleet.metrics.exported.gpus import gpu_lease_readings, gpu_readings, gpu_state_readings
-from fleet.metrics.exported.readings import NETWORKS_MAX, WORST, Reading
-from fleet.metrics.exported.scaling import FORGOTTEN, WORKLOADS_MAX, ScalingCounts
+from fleet.metrics.exported.readings import NETWORKS_MAX, OTHERS, WORST, Reading
 from fleet.metrics.exported.table import FAMILIES, grouped
+from fleet.metrics.exported.vectors import index_readings
 from fleet.names import is_name
 from fleet.reports import RegionCounts
-from fleet.rescaling.policy import ScalingMode
-from fleet.rescaling.standing import LoggedDecision
+from fleet.vectors.health import IndexHealth
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -93,36 +92,6 @@ def test_incidents_are_counted_by_kind_and_every_kind_has_a_count() -> None:
     assert found["stateroom_incidents_unacknowledged", ()] == 2
 
 
-def test_incidents_that_ended_are_counted_once_however_often_they_are_seen() -> None:
-    """From the moment on at which counting began; only those of nodes and regions."""
-    counts = FailoverCounts(NOW - timedelta(seconds=300))
-    before = _incident(IncidentKind.NODE, 500, 400)
-    after = _incident(IncidentKind.NODE, 500, 200)
-    other = _incident(IncidentKind.ROUTER, 500, 200)
-    for _ in range(3):
-        counts.add([before, after, other, _incident(IncidentKind.NODE, 20, None)], NOW)
-    assert list(counts.readings()) == [
-        Reading("stateroom_failovers_total", ("node", "eu"), 1),
-        Reading("stateroom_failover_seconds_total", ("node", "eu"), 300),
-    ]
-
-
-def test_runs_are_counted_once_though_looks_overlap() -> None:
-    """A look goes back behind the one before; memory of what was seen stays bounded."""
-    counts = RunCounts(NOW)
-    early = EndedRun("r0", "job", "failure", NOW - timedelta(seconds=1))
-    first = EndedRun("r1", "job", "success", NOW + timedelta(seconds=5))
-    later = EndedRun("r2", "job", "failure", NOW + timedelta(seconds=900))
-    counts.add([early, first], NOW + timedelta(seconds=10))
-    counts.add([first], NOW + timedelta(seconds=20))
-    counts.add([later], NOW + timedelta(seconds=901))
-    assert counts.since == NOW + timedelta(seconds=301)
-    assert list(counts.readings()) == [
-        Reading("stateroom_runs_total", ("job", "failure"), 1),
-        Reading("stateroom_runs_total", ("job", "success"), 1),
-    ]
-
-
 def _objective(network: str, age_s: float, rpo_s: float | None) -> RecoveryObjective:
     return RecoveryObjective(
         region="eu",
@@ -155,6 +124,24 @@ def test_ages_grow_on_when_nobody_looks_any_more() -> None:
     assert not [key for key in found if key[0] == "stateroom_replica_lag_seconds"]
 
 
+def test_what_never_was_ages_from_the_first_snapshot_on() -> None:
+    """A region that nothing arrived in, and a proof that was never made, must not be silent."""
+    first = NOW - timedelta(days=40)
+    row = _objective("n", 60, None)._replace(
+        first_snapshot_at=first, backup_age_s=None, rto_s=None, verified_age_v1_s=None
+    )
+    found = {one[:2]: one.value for one in recovery_readings([row], NOW)}
+    age_s = timedelta(days=40).total_seconds()
+    for name in ("recovery_point_age", "backup_age"):
+        assert found[f"stateroom_{name}_seconds", ("eu", "n")] == age_s
+    for level in ("V1", "V5"):
+        assert found["stateroom_backup_verified_age_seconds", ("eu", "n", level)] == age_s
+    assert not [key for key in found if key[0] == "stateroom_recovery_time_seconds"]
+    dated_ahead = row._replace(covered_until=NOW, snapshot_at=NOW)
+    names = {one.name for one in recovery_readings([dated_ahead], NOW)}
+    assert names == {"stateroom_backup_verified_age_seconds"}
+
+
 def test_a_thousand_networks_have_bounded_series_and_the_worst_is_always_there() -> None:
     """The worst network is told even when it has no series of its own."""
     rows = [_objective(f"net-{i:04}", 0, float(i)) for i in range(1000)]
@@ -168,8 +155,49 @@ def test_a_thousand_networks_have_bounded_series_and_the_worst_is_always_there()
 def test_a_level_that_fails_now_says_so_whatever_it_passed_before() -> None:
     """The newest verification counts."""
     row = ProvenLevel("eu", "n", "V2", "s", NOW, 1.0, 5, 100, False, ("pack x",), "1", NOW)
-    (reading,) = verification_readings([row])
-    assert reading == Reading("stateroom_backup_verification_failing", ("eu", "n", "V2"), 1)
+    readings = list(verification_readings([row]))
+    assert readings == [
+        Reading("stateroom_backup_verification_failing", ("eu", "n", "V2"), 1),
+        Reading("stateroom_backup_verification_failing", ("eu", WORST, "V2"), 1),
+    ]
+
+
+def test_a_network_without_series_of_its_own_is_not_overlooked() -> None:
+    """One damaged copy among a thousand networks is the worst of its region, whatever its name."""
+    rows = [
+        ProvenLevel("eu", f"net-{i:04}", "V2", "s", NOW, 1.0, 5, 100, i != 900, (), "1", NOW)
+        for i in range(1000)
+    ]
+    found = {one.labels: one.value for one in verification_readings(rows)}
+    assert len(found) == NETWORKS_MAX + 1
+    assert [labels for labels, value in found.items() if value] == [("eu", WORST, "V2")]
+
+
+def test_agents_without_a_place_are_bounded_by_networks_and_none_is_lost() -> None:
+    """Networks that have no series of their own are added up in one, which no network is called."""
+    counts = {(f"net-{i:04}", region): 2 for i in range(1000) for region in ("eu", "us")}
+    found = {one.labels: one.value for one in unplaced_readings(counts)}
+    assert len(found) == 2 * (NETWORKS_MAX + 1)
+    assert sum(found.values()) == sum(counts.values())
+    assert found[OTHERS, "eu"] == 2 * (1000 - NETWORKS_MAX)
+    assert not is_name(OTHERS)
+
+
+def test_an_index_with_problems_has_series_however_many_there_are() -> None:
+    """An alert on what is not exported never fires."""
+    indexes = [_index(f"net-{i:04}", 1000.0 if i == 900 else 0.0) for i in range(1000)]
+    found = [one for one in index_readings(indexes, NOW) if one.value == 1000.0]
+    assert found == [Reading("stateroom_index_behind_seconds", ("net-0900",), 1000.0)]
+    behind = [
+        one.labels[0]
+        for one in index_readings(indexes, NOW)
+        if one.name == "stateroom_index_behind_seconds"
+    ]
+    assert behind == [f"net-{i:04}" for i in range(NETWORKS_MAX - 1)] + ["net-0900"]
+
+
+def _index(network: str, behind_s: float) -> IndexHealth:
+    return IndexHealth(network, 1, behind_s, 900.0, 0.95, None, None, "", {}, None, False)
 
 
 def test_of_one_circuit_in_several_processes_the_open_one_counts() -> None:
@@ -256,39 +284,6 @@ def test_ticks_have_ages_and_runs_are_counted_by_job_and_status() -> None:
         ("stateroom_runs_recent", ("job", "success")): 2,
         ("stateroom_runs_recent", ("job", "failure")): 1,
     }
-
-
-def _decision(which: int, workload: str, age_s: float, times: int, verdict: str) -> LoggedDecision:
-    at = NOW - timedelta(seconds=age_s)
-    return LoggedDecision(
-        workload, "eu", ScalingMode.AUTO, at - timedelta(seconds=15 * (times - 1)), at, times,
-        current=3, desired=5, min_replicas=1, max_replicas=9, ready=2, load=1.5, limited_by="",
-        verdict=verdict, reason="load", decision_id=which,
-    )  # fmt: skip
-
-
-def test_decisions_of_rescaling_are_counted_look_by_look() -> None:
-    """A row that grows is counted by its growth; what was before the count began is not."""
-    counts = ScalingCounts(NOW - timedelta(seconds=600))
-    counts.add([_decision(1, "chat", 590, 40, "unchanged")], NOW)
-    counts.add([_decision(1, "chat", 300, 59, "unchanged")], NOW)
-    counts.add([_decision(2, "chat", 30, 3, "scale-up")], NOW)
-    found = {one[:2]: one.value for one in counts.readings()}
-    assert found["stateroom_scaling_decisions_total", ("eu", "unchanged")] == 19
-    assert found["stateroom_scaling_decisions_total", ("eu", "scale-up")] == 3
-    assert found["stateroom_scaling_replicas", ("desired", "eu", "chat")] == 5
-    assert counts.cursor == (NOW - timedelta(seconds=30), 2)
-    counts.add([], NOW + FORGOTTEN)
-    assert {one.name for one in counts.readings()} == {"stateroom_scaling_decisions_total"}
-
-
-def test_replicas_of_many_workloads_are_bounded() -> None:
-    """The first by name; counters have no workload."""
-    counts = ScalingCounts(NOW - timedelta(seconds=600))
-    counts.add([_decision(n, f"w{n:04}", 30, 1, "held") for n in range(1000)], NOW)
-    found = list(counts.readings())
-    assert len(found) == 1 + 5 * WORKLOADS_MAX
-    assert found[0] == Reading("stateroom_scaling_decisions_total", ("eu", "held"), 1000)
 
 
 def test_readings_that_nobody_declared_are_a_defect() -> None:
