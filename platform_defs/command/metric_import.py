@@ -20,6 +20,7 @@ from platform_defs.command.moments import parse_moment
 from platform_defs.settings import load_settings
 
 if TYPE_CHECKING:
+    from fleet.metrics.samples import SampleBatch
     from fleet.ports.metric_source import MetricSource
     from fleet.ports.metric_store import MetricStore
 
@@ -112,9 +113,11 @@ def _run(source: MetricSource, from_: str, to: str | None, resume: str) -> None:
     start_ms, end_ms = (round(at.timestamp() * 1000) for at in (start, end))
     found = import_pieces(source, store, start_ms, end_ms, resume)
     kept = "" if found.stored == found.numbers else f"; {found.stored} are stored"
+    of = "of" if found.samples else "nothing from"
+    first_ms, last_ms = (found.first_ms, found.last_ms) if found.samples else (start_ms, end_ms)
     click.echo(
-        f"{found.samples} samples in {found.pieces} pieces, of {moment(start_ms)} to "
-        f"{moment(end_ms)}{kept}"
+        f"{found.samples} samples in {found.pieces} pieces, {of} {moment(first_ms)} to "
+        f"{moment(last_ms)}{kept}"
     )
     if found.numbers and not found.stored:
         click.echo(
@@ -136,6 +139,9 @@ class Imported(NamedTuple):
     stored: int
     """Of the numbers, now or by an earlier import; what is said twice is stored once."""
     pieces: int
+    first_ms: int
+    """Time of the earliest sample; 0 without any."""
+    last_ms: int
 
 
 def import_pieces(
@@ -147,6 +153,7 @@ def import_pieces(
         StateroomError: what the source or the store raises; standard error says how to go on.
     """
     samples = numbers = stored = pieces = problems = 0
+    times: list[int] = []
     try:
         for piece in source.read(start_ms, end_ms, resume):
             if len(piece.batch):
@@ -155,6 +162,7 @@ def import_pieces(
                 stored += sum(part.rows for part in commit.parts)
             resume = piece.resume
             samples, pieces = samples + len(piece.batch), pieces + 1
+            times = _first_and_last(piece.batch, times)
             for problem in piece.problems:
                 problems += 1
                 if problems <= PROBLEMS_SHOWN:
@@ -165,4 +173,11 @@ def import_pieces(
         raise
     if problems > PROBLEMS_SHOWN:
         click.echo(f"... and {problems - PROBLEMS_SHOWN} more problems", err=True)
-    return Imported(samples, numbers, stored, pieces)
+    return Imported(samples, numbers, stored, pieces, *(times or (0, 0)))
+
+
+def _first_and_last(batch: SampleBatch, known: list[int]) -> list[int]:
+    """The earliest and the latest time of a batch and of what was known before; none of nothing."""
+    columns = [batch.ts_ms] + ([] if batch.histograms is None else [batch.histograms.ts_ms])
+    found = [int(edge) for one in columns if len(one) for edge in (one.min(), one.max())]
+    return [min(known + found), max(known + found)] if known or found else []

@@ -266,8 +266,15 @@ def test_csv_files_are_imported_once_however_often_it_is_run(run: Run, fleet_dir
     for _ in range(2):
         done = run("metrics", "import", "csv", str(fleet_dir / "layout.toml"))
         assert done.exit_code == 0, done.output
-        assert "60 samples in 1 pieces" in done.stdout
+        assert done.stdout == (
+            "60 samples in 1 pieces, of 2026-03-01T00:01:00Z to 2026-03-01T01:00:00Z\n"
+        )
         assert json.loads(run("metrics", "status", "--json").stdout)["raw_samples"] == 60
+    layout = str(fleet_dir / "layout.toml")
+    none = run("metrics", "import", "csv", layout, "--to", "2026-01-01T00:00:00Z")
+    assert none.stdout == (
+        "0 samples in 0 pieces, nothing from 1970-01-01T00:00:00Z to 2026-01-01T00:00:00Z\n"
+    )
     found = run("metrics", "query", "sum(load)", "--at", "2026-03-01T01:00:00Z", "--json")
     (row,) = json.loads(found.stdout)["result"]
     assert row["values"] == [["2026-03-01T01:00:00Z", 59.0 + 60.0]]
