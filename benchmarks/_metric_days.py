@@ -64,6 +64,7 @@ def write_day(store: ObjectMetricStore, sizes: Sizes) -> None:
                 end,
                 high,
                 np.zeros(count),
+                np.ones(count, np.bool_),
                 np.zeros(count, np.int64),
                 np.full(count, 200),
                 mean,

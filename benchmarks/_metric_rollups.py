@@ -130,7 +130,7 @@ def measure_levels(folder: Path, sizes: Sizes) -> None:
         noun = "samples" if level == Level.M1 else "records"
         rate = inputs / times[level][0]
         print(
-            f"(b) {level.text}: {rate / 1e6:.2f} M {noun}/s in, {size / times[level][1]:.1f} B/row"
+            f"(b) {level.text}: {rate / 1e6:.2f} M {noun}/s in, {size / times[level][1]:.2f} B/row"
         )
 
 

@@ -30,6 +30,8 @@ RESETS_MAX = 100
 _UNSIGNED_MAX = 2**63 - 1
 SUMS = ("total", "reset_sum")
 """Bit i of `sums_as_bits` says that sum i is no decimal: it is stored as the bits of the double."""
+WHOLE_BIT = 2
+"""Bit of `sums_as_bits` that holds `resets_whole`: a column of its own costs 200 bytes a file."""
 
 
 def to_day_columns(columns: dict[str, Any]) -> dict[str, Any]:
@@ -58,7 +60,8 @@ def to_day_columns(columns: dict[str, Any]) -> dict[str, Any]:
         found[name] = one.whole
     off = np.where(found["resets"] <= RESETS_MAX, sums[1].off, 0)
     found["reset_off"] = off.astype(np.int8)
-    found["sums_as_bits"] = sum((one.exponents == RAW) << bit for bit, one in enumerate(sums))
+    as_bits = sum((one.exponents == RAW) << bit for bit, one in enumerate(sums))
+    found["sums_as_bits"] = as_bits + (found.pop("resets_whole").astype(np.int8) << WHOLE_BIT)
     return found
 
 
@@ -71,6 +74,7 @@ def from_day_columns(columns: dict[str, Any]) -> dict[str, Any]:
     found["minimum"] = first - found.pop("below_first")
     found["maximum"] = np.maximum(first, found["last"]) + found.pop("above_both")
     as_bits = found.pop("sums_as_bits")
+    found["resets_whole"] = (as_bits >> WHOLE_BIT) & 1 == 1
     for bit, name in enumerate(SUMS):
         raw = (as_bits >> bit) & 1 == 1
         found[name] = from_decimals(found[name], np.where(raw, RAW, exponents).astype(np.int8))

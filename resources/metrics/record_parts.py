@@ -2,7 +2,7 @@
 
 What follows from other columns is not stored again: `mean` is written as its distance, in bits,
 from sum / n, which is 0 but where the sum is beyond a double. Older parts have `mean` itself.
-`resets_whole` is written as whether it differs from what the exponent lets expect.
+`resets_whole` is written for several resets only: of one, their sum says it.
 Parts of 1d, where each series has one row, have columns of their own (`day_columns`).
 """
 
@@ -145,9 +145,9 @@ def _schema(*, is_day: bool) -> pa.Schema:
         kinds |= {
             "total": real, "total_low": real, "minimum": whole, "maximum": whole,
             "first_ms": whole, "first": whole, "last_ms": whole, "last": whole, "reset_sum": real,
+            "resets_whole": pa.bool_(),
         }  # fmt: skip
     kinds |= {"resets": whole, "changes": whole, "mean_off": whole, "m2": real, "exponent": short}
-    kinds["whole_off"] = pa.bool_()
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in kinds.items()])
 
 
@@ -165,8 +165,7 @@ def _to_table(rows: RollupColumns, length_ms: int, *, is_day: bool) -> pa.Table:
     for name, one in zip(_DECIMALS, coded, strict=True):
         columns[name] = one.whole
     columns["exponent"] = coded[0].exponents
-    are_whole = columns.pop("resets_whole")
-    columns["whole_off"] = (rows.resets > 1) & (are_whole != (columns["exponent"] == 0))
+    columns["resets_whole"] = rows.resets_whole & (rows.resets > 1)
     if is_day:
         columns = to_day_columns(columns)
     schema = _schema(is_day=is_day)
@@ -178,7 +177,7 @@ def _from_table(table: pa.Table, length_ms: int) -> RollupColumns:
     if "last_away" in columns:
         columns = from_day_columns(columns)
     exponents = columns.pop("exponent")
-    columns["resets_whole"] = _resets_whole(columns, exponents)
+    columns["resets_whole"] = _resets_whole(columns)
     for name in _DECIMALS:
         columns[name] = from_decimals(columns[name], exponents)
     columns["series_ids"] = columns.pop("series_id")
@@ -193,12 +192,11 @@ def _from_table(table: pa.Table, length_ms: int) -> RollupColumns:
     return replace(rows, mean=(_plain_mean(rows).view(np.int64) + off).view(np.float64))
 
 
-def _resets_whole(columns: dict[str, Any], exponents: Int64Array) -> BoolArray:
-    """Whether all values before resets are whole; of a single one, it is what the sum says."""
-    off = columns.pop("whole_off", None)
-    # parts of before do not say it: then several are taken for decimals
-    several = np.zeros(len(exponents), np.bool_) if off is None else (exponents == 0) != off
+def _resets_whole(columns: dict[str, Any]) -> BoolArray:
+    """Whether all values before resets are whole; of a single one, the sum is it."""
     one = columns["reset_sum"] == np.rint(columns["reset_sum"])
+    # parts of before do not say it: then several are taken for decimals
+    several = columns.get("resets_whole", np.zeros(len(one), np.bool_))
     found: BoolArray = np.where(columns["resets"] > 1, several, one)
     return found
 
