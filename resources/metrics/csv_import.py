@@ -7,18 +7,11 @@ which broke off is taken up or repeated without storing anything twice.
 
 from __future__ import annotations
 
-import csv
-import gzip
-import hashlib
-import io
-import math
 import tomllib
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from fleet.errors import (
     PROBLEMS_LISTED_MAX,
@@ -29,25 +22,20 @@ from fleet.errors import (
 )
 from fleet.metrics.csv_layout import (
     GENTD26,
-    TIME_UNITS,
     CsvLayout,
     layouts_of_document,
     validate_layout,
 )
-from fleet.metrics.exposition.numbers import is_number, parse_numbers
 from fleet.metrics.labels import labels_of, series_id
 from fleet.metrics.samples import SampleBatch, SeriesInfo
 from fleet.ports.metric_source import SourcePiece
+from resources.metrics.csv_file import CsvFile
 
 if TYPE_CHECKING:
-    from _csv import Reader as CsvReader
-
     from fleet.metrics.samples import BoolArray, FloatArray, Int64Array
 
 PIECE_ROWS = 500_000
 """Rows of a file that make a piece."""
-LINE_MAX_BYTES = 1024 * 1024
-"""Longest line, with its end; a longer one is no row of samples."""
 _READ_ROWS = 20_000
 """Rows that are checked together."""
 _HINT = "docs/metric_sources.md describes the layout."
@@ -127,7 +115,7 @@ class CsvSource:
         checked = []
         for layout in self._layouts:
             path = _path(self._folder, layout)
-            reader = _Reader(path, layout)
+            reader = CsvFile(path, layout)
             for _ in self._rows(reader):
                 pass
             problems += reader.problems
@@ -143,7 +131,7 @@ class CsvSource:
     ) -> Iterator[SourcePiece]:
         import numpy as np
 
-        reader = _Reader(checked.path, checked.layout)
+        reader = CsvFile(checked.path, checked.layout)
         rows = self._rows(reader)
         chunks = max(1, self._piece_rows // _READ_ROWS)
         piece = 0
@@ -167,7 +155,7 @@ class CsvSource:
                 "file", str(checked.path), "a file that is not written while it is read"
             )
 
-    def _rows(self, reader: _Reader) -> Iterator[_Rows]:
+    def _rows(self, reader: CsvFile) -> Iterator[_Rows]:
         """Rows in columns, as many together as are checked together; bad ones are noted."""
         import numpy as np
 
@@ -176,7 +164,7 @@ class CsvSource:
             ids = [self._noted_identity(reader, line, cells) for line, cells in rows]
             yield _Rows(chunk.lines, np.array(ids, np.int64), chunk.ts_ms, chunk.values)
 
-    def _noted_identity(self, reader: _Reader, line: int, cells: tuple[str, ...]) -> int:
+    def _noted_identity(self, reader: CsvFile, line: int, cells: tuple[str, ...]) -> int:
         """Identity of a row's series; 0, with the row noted, where its labels break the rules."""
         try:
             return self._identity(reader.layout, cells)
@@ -195,150 +183,6 @@ class CsvSource:
             info = SeriesInfo(labels, layout.type, layout.unit, layout.help, layout.interval_ms)
             self._series[known] = info
         return known
-
-
-class _Chunk(NamedTuple):
-    """Good rows, before their labels are known."""
-
-    lines: Int64Array
-    ts_ms: Int64Array
-    values: FloatArray
-    cells: list[tuple[str, ...]]
-    """Of the columns that become labels."""
-
-
-class _Reader:
-    """One file, row by row; notes what is wrong, and hashes what it reads."""
-
-    def __init__(self, path: Path, layout: CsvLayout) -> None:
-        self.path = path
-        self.layout = layout
-        self.problems: list[Problem] = []
-        self.count = 0
-        self._hash = hashlib.sha256()
-
-    @property
-    def sha256(self) -> str:
-        """Of the unpacked text that was read so far."""
-        return self._hash.hexdigest()
-
-    def note(self, line: int, field: str, value: str, allowed: str) -> None:
-        """Count a problem."""
-        self.count += 1
-        if len(self.problems) < PROBLEMS_LISTED_MAX:
-            source = f"{self.path.name} line {line}"
-            self.problems.append(Problem(source, field, value[:80], allowed))
-
-    def chunks(self, size: int) -> Iterator[_Chunk]:
-        """Good rows in columns; the others are noted.
-
-        Raises:
-            InvalidInputError: the file cannot be read.
-        """
-        with ExitStack() as stack:
-            try:
-                file: IO[bytes] = stack.enter_context(self.path.open("rb"))
-                if self.path.name.endswith(".gz"):
-                    packed = gzip.GzipFile(fileobj=file)
-                    stack.callback(packed.close)
-                    file = io.BufferedReader(cast("io.RawIOBase", packed), 1 << 20)
-                rows = self._rows(csv.reader(self._lines(file), strict=True))
-                while found := list(islice(rows, size)):
-                    yield self._chunk(found)
-            except (OSError, EOFError, zlib.error) as error:
-                raise InvalidInputError(
-                    "path", str(self.path), f"a readable file ({error})"
-                ) from error
-
-    def _lines(self, file: IO[bytes]) -> Iterator[str]:
-        for number, line in enumerate(iter(lambda: file.readline(LINE_MAX_BYTES), b""), 1):
-            self._hash.update(line)
-            text, wrong = "", ""
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                wrong = f"byte 0x{line[error.start]:02x}"
-            if "\0" in text:
-                wrong = "byte 0x00"
-            elif len(line) == LINE_MAX_BYTES:
-                wrong = f"more than {LINE_MAX_BYTES} bytes"
-            if wrong:
-                self.note(number, "encoding", wrong, "UTF-8 without NUL, in lines of usual length")
-                return
-            yield text
-
-    def _rows(self, reader: CsvReader) -> Iterator[tuple[int, list[str]]]:
-        """Line and cells of each row that has all: time, value, labels."""
-        places: list[int] | None = None
-        width = 0
-        for line, row in self._numbered(reader):
-            if places is None:
-                places, width = self._header(line, row), len(row)
-                if places is None:
-                    return
-            elif len(row) != width:
-                self.note(line, "row", f"{len(row)} cells", f"{width} cells, as in the header")
-            else:
-                yield line, [row[place] for place in places]
-        if places is None and not self.count:
-            self.note(1, "header", "", ",".join(self.layout.columns))
-
-    def _numbered(self, reader: CsvReader) -> Iterator[tuple[int, list[str]]]:
-        while True:
-            line = reader.line_num + 1
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                self.note(line, "row", str(error), "well-formed CSV; the rest is not read")
-                return
-            if row:
-                yield line, row
-
-    def _header(self, line: int, names: list[str]) -> list[int] | None:
-        before = self.count
-        for column in self.layout.columns:
-            if names.count(column) != 1:
-                self.note(line, "header", ",".join(names), f"one column {column}")
-        if self.count > before:
-            return None
-        return [names.index(column) for column in self.layout.columns]
-
-    def _chunk(self, rows: list[tuple[int, list[str]]]) -> _Chunk:
-        import numpy as np
-
-        times = self._numbers(rows, 0) * TIME_UNITS[self.layout.time_unit]
-        values = self._numbers(rows, 1)
-        is_time = (times > 0) & (times < 2.0**53)
-        for place in np.flatnonzero(~is_time).tolist():
-            line, cells = rows[place]
-            allowed = f"a time after 1970 in {self.layout.time_unit}"
-            self.note(line, self.layout.time_column, cells[0], allowed)
-        return _Chunk(
-            np.array([line for line, _ in rows], np.int64),
-            np.rint(np.where(is_time, times, 0)).astype(np.int64),
-            values,
-            [tuple(cells[2:]) for _, cells in rows],
-        )
-
-    def _numbers(self, rows: list[tuple[int, list[str]]], place: int) -> FloatArray:
-        """One column as numbers; those that are none are noted, and NaN."""
-        import numpy as np
-
-        texts = [cells[place].encode() for _, cells in rows]
-        values = parse_numbers(texts)
-        if values is not None:
-            return values
-        good = [is_number(text) for text in texts]
-        if place:  # a time that is no number is noted as no time
-            for (line, cells), is_good in zip(rows, good, strict=True):
-                if not is_good:
-                    self.note(line, self.layout.value_column, cells[place], "a number")
-        numbers = [
-            float(text) if is_good else math.nan for text, is_good in zip(texts, good, strict=True)
-        ]
-        return np.array(numbers, np.float64)
 
 
 def gentd26_source(folder: Path) -> CsvSource:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fleet.errors import InvalidDocumentError, InvalidInputError, NotFoundError
 from fleet.metrics.csv_layout import GENTD26, CsvLayout, layouts_of_document
 from fleet.metrics.labels import METRIC_NAME, labels_text
 from fleet.metrics.samples import MetricType
 from fleet.ports.metric_source import SourcePiece
+from resources.metrics.csv_file import CsvFile
 from resources.metrics.csv_import import CsvSource, csv_source, gentd26_source
 
 EVER = (0, 2**53)
@@ -51,6 +56,38 @@ def test_columns_become_times_values_and_labels(tmp_path: Path) -> None:
     assert found[1][:2] == ('load{job="x"}', 11_000)
     assert found[2] == ('load{job="x",node="n,\\"2"}', 12_000, -1000.0)
     assert piece.problems == ()
+
+
+LINES = st.lists(
+    st.sampled_from(
+        [b"1,a,1", b'2,"b\nc",2', b"3,\xc3\xa9,3", b"4,\xff,4", b"5,\0,5", b"", b"6,a"]
+    ),
+    max_size=12,
+)
+
+
+@given(lines=LINES, block=st.integers(1, 40), end=st.sampled_from([b"", b"\n", b"\r\n"]))
+def test_what_a_file_holds_does_not_depend_on_the_blocks_it_is_read_in(
+    lines: list[bytes], block: int, end: bytes
+) -> None:
+    """The same rows, the same faults at the same lines, the same hash."""
+
+    def found(block_bytes: int) -> tuple[object, ...]:
+        with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+            patch.setattr("resources.metrics.csv_file._BLOCK_BYTES", block_bytes)
+            path = Path(folder) / "a.csv"
+            path.write_bytes(b"\n".join([b"\xef\xbb\xbfvalue,host,timestamp", *lines]) + end)
+            file = CsvFile(path, LAYOUT)
+            rows = [
+                row
+                for one in file.chunks(3)
+                for row in zip(one.lines.tolist(), one.ts_ms.tolist(), one.cells, strict=True)
+            ]
+            whole = file.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+            return rows, file.problems, file.count, whole or file.count > 0
+
+    assert found(block) == found(1 << 20)
+    assert found(block)[3]
 
 
 BAD = [
