@@ -36,7 +36,7 @@ down: $(STAMP)  ## Stop what `make up` started, from another terminal
 	@$(BIN)/stateroom down
 
 .PHONY: test
-test: $(STAMP)  ## Run the tests (under 10 minutes on 2 cores)
+test: $(STAMP)  ## Run the tests (9 to 13 minutes on 2 cores)
 	@$(BIN)/pytest -m "not long" -n 2 --dist worksteal
 
 .PHONY: test-all
