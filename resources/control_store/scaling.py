@@ -46,7 +46,7 @@ from resources.control_store.leadership import hold_leader_term, look_for_leader
 from resources.control_store.nodes import REPORTED_NODES
 from resources.control_store.placements import swap_placements
 from resources.control_store.report_codec import decode_agents
-from resources.control_store.standing_rows import select_standings, standing_rows
+from resources.control_store.standing_rows import lock_standings, select_standings, standing_rows
 from resources.control_store.times import from_us, to_us, to_us_or_none
 
 _STANDINGS, _DECISIONS = schema.scaling_standings, schema.scaling_decisions
@@ -188,15 +188,8 @@ class SqlScaling(Feature):
     def _scales(
         self, connection: sa.Connection, keys: Iterable[ScalingKey]
     ) -> dict[ScalingKey, int | None]:
-        """Changes made so far, by key, None where that is damaged; rows are locked in one order."""
-        wanted = set(keys)
-        workloads = sorted({workload for workload, _ in wanted})
-        statement = (
-            select_standings(self._database.dialect)
-            .where(self._database.one_of(_STANDINGS.c.workload, workloads))
-            .with_for_update()
-        )
-        rows = [row for row in standing_rows(connection, statement) if row[:2] in wanted]
+        """Changes made so far, by key, None where that is damaged; their rows are locked."""
+        rows = lock_standings(self._database, connection, keys)
         found = [read_standing(standing_of_row(row)) for row in rows]
         return {one.key: one.scales if isinstance(one, ScalingStanding) else None for one in found}
 

@@ -20,7 +20,7 @@ from fleet.rescaling.state_json import PackedStanding, emptied_standing
 from resources.control_store import schema
 from resources.control_store.database import Feature
 from resources.control_store.journal import insert_steps, journal_rows
-from resources.control_store.standing_rows import select_standings, standing_rows
+from resources.control_store.standing_rows import lock_standings
 from resources.control_store.times import from_us, from_us_or_none, to_us, to_us_or_none
 
 _ORDERS, _STANDINGS = schema.scaling_orders, schema.scaling_standings
@@ -86,16 +86,9 @@ class SqlScalingOrders(Feature):
         """Empty standings, and journal them as they stood there."""
         validate_person("forgotten_by", by)
         validate_words("reason", why)
-        wanted = set(keys)
-        names = sorted({workload for workload, _ in wanted})
-        statement = (
-            select_standings(self._database.dialect)
-            .where(self._database.one_of(_STANDINGS.c.workload, names))
-            .with_for_update()
-        )
         with self._database.write() as connection:
             now = from_us(self._database.dialect.now_us(connection))
-            rows = [row for row in standing_rows(connection, statement) if row[:2] in wanted]
+            rows = lock_standings(self._database, connection, keys)
             for row in rows:
                 self._forget(connection, row[:2], row[3])
             steps = [

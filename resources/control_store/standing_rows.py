@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
 
+from fleet.ports.scaling_store import ScalingKey
 from fleet.rescaling.state_json import PackedStanding
+from resources.control_store.database import Database
 from resources.control_store.dialects import Dialect
 from resources.control_store.fleet_views import driver_rows
 from resources.control_store.schema import scaling_standings
@@ -32,6 +35,20 @@ def standing_rows(connection: sa.Connection, statement: sa.Select[Any]) -> list[
             connection, statement
         )
     ]
+
+
+def lock_standings(
+    database: Database, connection: sa.Connection, keys: Iterable[ScalingKey]
+) -> list[tuple[Any, ...]]:
+    """The rows of some standings, as `standing_rows`; locked, all in one order."""
+    wanted = set(keys)
+    workloads = sorted({workload for workload, _ in wanted})
+    statement = (
+        select_standings(database.dialect)
+        .where(database.one_of(scaling_standings.c.workload, workloads))
+        .with_for_update()
+    )
+    return [row for row in standing_rows(connection, statement) if row[:2] in wanted]
 
 
 def _text(stored: object) -> object:

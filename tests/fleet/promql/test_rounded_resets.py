@@ -125,12 +125,14 @@ def test_steps_whose_samples_are_kept_are_exact_beside_those_whose_are_not() -> 
 def test_too_many_counters_to_read_again_are_said_and_not_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What one read does not hold stays as the level has it."""
-    monkeypatch.setattr("fleet.promql.window_reading.RECORDS_AT_ONCE", 24)
-    points = {pod: series_of(restarts(300)) for pod in "abc"}
-    answer = engine_of(points, set(Level)).range(
-        "increase(m[1h])", T + HOUR_MS, T + HOUR_MS, HOUR_MS
-    )
+    """What four reads do not hold stays as the level has it; what they hold is exact."""
+    monkeypatch.setattr("fleet.promql.window_reading.RECORDS_AT_ONCE", 12)
+    ask = ("increase(m[1h])", T + HOUR_MS, T + HOUR_MS, HOUR_MS)
+    few = {pod: series_of(restarts(300)) for pod in "abcd"}
+    answer = engine_of(few, set(Level)).range(*ask)
+    assert answer.exact
+    assert bits(answer) == bits(engine_of(few, set()).range(*ask))
+    answer = engine_of(few | {"e": few["a"]}, set(Level)).range(*ask)
     assert [use.level_text for use in answer.uses] == ["1h", "1h"]
     assert "too many series to read them anew" in answer.warnings[0]
 

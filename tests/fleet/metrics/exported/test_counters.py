@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
-from fleet.incidents import IncidentHeader, IncidentKind, IncidentState, Severity
+from fleet.incidents import IncidentKind
 from fleet.metrics.exported.ended import EndedRun, FailoverCounts, RunCounts
 from fleet.metrics.exported.readings import Reading
 from fleet.metrics.exported.scaling import FORGOTTEN, WORKLOADS_MAX, ScalingCounts
@@ -18,25 +18,7 @@ from fleet.promql.engine import PromqlEngine
 from fleet.rescaling.policy import ScalingMode
 from fleet.rescaling.standing import LoggedDecision
 from fleet.rescaling.telling import VERDICTS, Verdict
-
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-def _incident(kind: IncidentKind, age_s: float, ended_s: float | None) -> IncidentHeader:
-    ended_at = None if ended_s is None else NOW - timedelta(seconds=ended_s)
-    return IncidentHeader(
-        f"{kind}-{age_s}",
-        kind,
-        "eu-1",
-        "eu",
-        Severity.ERROR,
-        IncidentState.OPEN,
-        "it is silent",
-        NOW - timedelta(seconds=age_s),
-        1,
-        1,
-        ended_at=ended_at,
-    )
+from tests.fleet.metrics.exported.incidents import NOW, ended_incident
 
 
 def _decision(which: int, workload: str, age_s: float, times: int, verdict: str) -> LoggedDecision:
@@ -64,11 +46,11 @@ def _increase(counter: str, looks: Sequence[Iterable[Reading]], grouping: str) -
 def test_incidents_that_ended_are_counted_once_however_often_they_are_seen() -> None:
     """From the moment on at which counting began; only those of nodes and regions."""
     counts = FailoverCounts(NOW - timedelta(seconds=300))
-    before = _incident(IncidentKind.NODE, 500, 400)
-    after = _incident(IncidentKind.NODE, 500, 200)
-    other = _incident(IncidentKind.ROUTER, 500, 200)
+    before = ended_incident(IncidentKind.NODE, 500, 400)
+    after = ended_incident(IncidentKind.NODE, 500, 200)
+    other = ended_incident(IncidentKind.ROUTER, 500, 200)
     for _ in range(3):
-        counts.add([before, after, other, _incident(IncidentKind.NODE, 20, None)], NOW)
+        counts.add([before, after, other, ended_incident(IncidentKind.NODE, 20, None)], NOW)
     assert list(counts.readings()) == [
         Reading("stateroom_failovers_total", ("node", "eu"), 1),
         Reading("stateroom_failover_seconds_total", ("node", "eu"), 300),
@@ -79,7 +61,7 @@ def test_a_dashboard_sees_the_first_failover_of_a_region() -> None:
     """A counter that appeared with it would have no increase: how long it lasted would be 0/0."""
     counts = FailoverCounts(NOW - timedelta(seconds=600))
     looks = [list(counts.readings(["eu", "us"]))] * 2
-    counts.add([_incident(IncidentKind.NODE, 500, 200)], NOW)
+    counts.add([ended_incident(IncidentKind.NODE, 500, 200)], NOW)
     looks += [list(counts.readings(["eu", "us"]))] * 2
     ended = _increase("stateroom_failovers_total", looks, "region")
     lasted = _increase("stateroom_failover_seconds_total", looks, "region")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -11,7 +11,7 @@ from fleet.backup_tables import ProvenLevel, RecoveryObjective
 from fleet.circuit_breaker import BreakerPhase, BreakerStatus
 from fleet.gpu_leases import GpuFallbacks, GpuLease
 from fleet.heartbeats import HeartbeatPolicy
-from fleet.incidents import IncidentHeader, IncidentKind, IncidentState, Severity
+from fleet.incidents import IncidentKind
 from fleet.inventory import Gpu, GpuState, Node, NodePhase
 from fleet.inventory_checks import judge_gpus
 from fleet.metrics.exported.automation import RunFact, TickFact, automation_readings
@@ -30,8 +30,7 @@ from fleet.metrics.exported.vectors import index_readings
 from fleet.names import is_name
 from fleet.reports import RegionCounts
 from fleet.vectors.health import IndexHealth
-
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+from tests.fleet.metrics.exported.incidents import NOW, ended_incident
 
 
 def test_every_family_has_a_name_of_its_own_a_sentence_and_a_bound() -> None:
@@ -59,29 +58,12 @@ def test_nodes_and_agents_are_counted_by_state() -> None:
     assert ("stateroom_heartbeat_age_seconds", ("us",)) not in found
 
 
-def _incident(kind: IncidentKind, age_s: float, ended_s: float | None) -> IncidentHeader:
-    ended_at = None if ended_s is None else NOW - timedelta(seconds=ended_s)
-    return IncidentHeader(
-        f"{kind}-{age_s}",
-        kind,
-        "eu-1",
-        "eu",
-        Severity.ERROR,
-        IncidentState.OPEN,
-        "it is silent",
-        NOW - timedelta(seconds=age_s),
-        1,
-        1,
-        ended_at=ended_at,
-    )
-
-
 def test_incidents_are_counted_by_kind_and_every_kind_has_a_count() -> None:
     """A kind without incidents is 0, which is known; it has no longest one."""
     some = [
-        _incident(IncidentKind.NODE, 100, None),
-        _incident(IncidentKind.NODE, 500, 200),
-        _incident(IncidentKind.REGION, 50, None),
+        ended_incident(IncidentKind.NODE, 100, None),
+        ended_incident(IncidentKind.NODE, 500, 200),
+        ended_incident(IncidentKind.REGION, 50, None),
     ]
     found = {one[:2]: one.value for one in incident_readings(some, NOW)}
     assert found["stateroom_incidents_open", ("node",)] == 1
