@@ -8,7 +8,8 @@ configuration that nginx refuses (`nginx -t`) is taken back before anything is l
 
 nginx answers a signal with nothing, and goes on with the old configuration when the new one cannot
 be had. A reload is over when there are new workers and every old one has ended or calls itself
-"shutting down": until then an old one may still accept a request and send it to the old place.
+"shutting down": until then an old one may still accept a request and send it to the old place. A
+master that has just started has no worker yet; the first one is awaited, or it would pass for new.
 """
 
 from __future__ import annotations
@@ -147,22 +148,26 @@ class NginxRouter:
         """Signal the master, and wait until new workers have taken over."""
         try:
             master = psutil.Process(int(self._pid_file.read_text()))
-            old = {child.pid for child in master.children()}
-            os.kill(master.pid, signal.SIGHUP)
             ends_s = time.monotonic() + self._timeout_s
+            while not (old := {child.pid for child in master.children()}):
+                self._wait(master, ends_s)
+            os.kill(master.pid, signal.SIGHUP)
             while not _is_taken_over(master, old):
-                if time.monotonic() > ends_s:
-                    raise TrafficUnavailableError(
-                        f"nginx (pid {master.pid}) has not replaced its workers within "
-                        f"{self._timeout_s:g} s; it goes on with the old routes",
-                        hint="Its error log says why; apply the routes again.",
-                    )
-                time.sleep(_POLL_S)
+                self._wait(master, ends_s)
         except (OSError, ValueError, psutil.Error) as error:
             raise TrafficUnavailableError(
                 f"nginx cannot be told to reload ({error}); its pid file is {self._pid_file}",
                 hint="Start nginx, then apply the routes again.",
             ) from error
+
+    def _wait(self, master: psutil.Process, ends_s: float) -> None:
+        if time.monotonic() > ends_s:
+            raise TrafficUnavailableError(
+                f"nginx (pid {master.pid}) has not replaced its workers within "
+                f"{self._timeout_s:g} s; it goes on with the old routes",
+                hint="Its error log says why; apply the routes again.",
+            )
+        time.sleep(_POLL_S)
 
     def _digest(self) -> bytes:
         """Of the bodies of all upstream files, in order."""
