@@ -9,14 +9,15 @@ are counted.
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fleet.alerts.groups import GroupProgram, GroupState
 from fleet.errors import InvalidInputError, StateroomError
 from fleet.metrics.exported.collection import CollectionFacts, RuleGroupFacts
 from fleet.metrics.recent_samples import RecentSamples
-from fleet.metrics.samples import SampleBatch
+from fleet.metrics.samples import SampleBatch, SeriesInfo
 from fleet.metrics.scraped_target import ScrapeResult
 from fleet.ports.clock import Clock
 from fleet.ports.metric_store import MetricStore
@@ -31,6 +32,9 @@ COMMIT_S = 15.0
 """Between two commits: a batch of a whole round of scrapes is one small part per shard."""
 WAITING_MAX = 20_000_000
 """Samples that wait for a store that is away: 480 MB."""
+UNTOLD_COMMITS = 20
+"""A scrape that says of its series what was stored within so many commits is not told again: what
+millions of series are takes ten times as long to look through as their samples."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +56,9 @@ class Waiting(NamedTuple):
 
     name: str
     batch: SampleBatch
+    """Leaves out what series are that the store was told before."""
+    explained: Sequence[Mapping[int, SeriesInfo]] = ()
+    """What all of them are, as scrapes said it; () where `batch` says it all."""
 
 
 class MetricCollection:
@@ -84,10 +91,13 @@ class MetricCollection:
         self._lock = threading.Lock()
         self._taken: list[ScrapeResult] = []
         self._waiting: list[Waiting] = []
+        self._told: dict[int, _Told] = {}
+        """What the store was told of series: `id` of what a scrape said -> that."""
+        self._commits = 0
         self._problem = ""
         self.evaluator: Evaluator | None = None
         """Evaluates rules after each commit; None: there are none."""
-        self._facts = CollectionFacts(0, 0, 0, 0, 0, 0, 0, 0, {})
+        self._facts = CollectionFacts(0, 0, 0, 0, 0, 0.0, 0, 0, 0, {})
 
     def take(self, result: ScrapeResult) -> None:
         """Hold what a scrape gave until the next commit; quick, from the event loop."""
@@ -96,9 +106,13 @@ class MetricCollection:
 
     def round(self) -> None:
         """Commit what was taken, then evaluate the rules that are due; for one thread."""
+        began_s = self._clock.monotonic_s()
         self.commit()
         if self.evaluator is not None:
             self._note(self.evaluator.tick())
+        with self._lock:
+            took_s = self._clock.monotonic_s() - began_s
+            self._facts = self._facts._replace(round_s=took_s)
 
     def commit(self) -> None:
         """Name what was taken and store all that waits, oldest first, up to the first failure."""
@@ -112,13 +126,14 @@ class MetricCollection:
                 commit = self._store.append(first.batch, first.name)
             except StateroomError as error:
                 if _is_of_the_samples(error):
-                    self._waiting[:1] = self._without_refused(first, error)
+                    self._waiting[:1] = self._retried(first, error)
                     continue
                 problem = str(error)
                 self._count(commits_failed=1)
                 break
             self._seen = commit.number if self._seen is None else self._seen
             del self._waiting[0]
+            self._note_told(first.explained)
             self._count(samples=len(first.batch))
         if not problem:
             problem = self._look_at_others()
@@ -143,6 +158,20 @@ class MetricCollection:
             if commit.writer != self._writer:
                 self._recent.leave(max((part.max_ts_ms for part in commit.parts), default=0))
         return ""
+
+    def _retried(self, refused: Waiting, error: StateroomError) -> list[Waiting]:
+        """What is tried in place of a batch that is refused: first the same one with all told."""
+        if not refused.explained:
+            return self._without_refused(refused, error)
+        return [Waiting(refused.name, replace(refused.batch, series=_union(refused.explained)))]
+
+    def _note_told(self, explained: Sequence[Mapping[int, SeriesInfo]]) -> None:
+        """The store knows this; what no scrape has said for long is forgotten."""
+        self._commits += 1
+        self._told.update((id(one), _Told(one, self._commits)) for one in explained)
+        if self._commits % UNTOLD_COMMITS == 0:
+            since = self._commits - UNTOLD_COMMITS
+            self._told = {key: one for key, one in self._told.items() if one.commit > since}
 
     def _without_refused(self, refused: Waiting, error: StateroomError) -> list[Waiting]:
         """Two halves of a batch, so that one wrong series keeps no other out; none of a single one.
@@ -181,9 +210,15 @@ class MetricCollection:
         parts = [result.batch for result in taken if len(result.batch)]
         if not parts:
             return
-        batch = merged(parts)
+        explained = list({id(part.series): part.series for part in parts}.values())
+        untold = [one for one in explained if id(one) not in self._told]
+        batch = replace(merged([replace(part, series={}) for part in parts]), series=_union(untold))
         self._recent.add(batch)
-        self._waiting.append(Waiting(content_name(f"collected-{now_ms}", batch), batch))
+        forgotten = self._recent.unexplained(batch.series_ids)
+        if len(forgotten):
+            self._recent.explain(_union(explained), forgotten)
+        name = content_name(f"collected-{now_ms}", batch)
+        self._waiting.append(Waiting(name, batch, explained))
         while sum(len(one.batch) for one in self._waiting) > self._waiting_max:
             gone = self._waiting.pop(0)
             self._count(samples_dropped=len(gone.batch))
@@ -211,6 +246,21 @@ class MetricCollection:
         with self._lock:
             counts = {name: getattr(self._facts, name) + value for name, value in more.items()}
             self._facts = self._facts._replace(**counts)
+
+
+class _Told(NamedTuple):
+    """What a scrape said of its series, kept so that no other object gets its `id`."""
+
+    series: Mapping[int, SeriesInfo]
+    commit: int
+    """Number of the last commit whose samples it was about."""
+
+
+def _union(explained: Iterable[Mapping[int, SeriesInfo]]) -> dict[int, SeriesInfo]:
+    found: dict[int, SeriesInfo] = {}
+    for one in explained:
+        found.update(one)
+    return found
 
 
 def _is_of_the_samples(error: StateroomError) -> bool:

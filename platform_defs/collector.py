@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple
 
+import uvloop
+
 from fleet.errors import InvalidInputError, TransientError
 from fleet.inventory import Node
 from fleet.metrics.recent_samples import RecentSamples
@@ -199,7 +201,7 @@ def main() -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    asyncio.run(run(load_settings()))
+    uvloop.run(run(load_settings()))
 
 
 if __name__ == "__main__":

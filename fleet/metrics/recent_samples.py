@@ -6,13 +6,14 @@ which has everything that was committed. So a query gets one or the other, never
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fleet.metrics.labels import METRIC_NAME, Labels, Matcher, MatchKind, metric_of
 from fleet.metrics.levels import MINUTE_MS, Level
 from fleet.metrics.record import RollupColumns
-from fleet.metrics.samples import SampleBatch, SeriesInfo, empty_batch
+from fleet.metrics.sample_runs import SampleRuns, is_among
+from fleet.metrics.samples import SampleBatch, SeriesInfo
 from fleet.ports.metric_store import MetricReader, SelectedSeries
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ HELD_MS = 20 * MINUTE_MS
 """The shipped rules look back 10 minutes and the 5 of an instant selector, and a little more."""
 HELD_MAX = 20_000_000
 """Samples that are held: 480 MB, 20 minutes of 250,000 series each 15 s."""
+SELECTIONS_MAX = 100
+"""Questions for the series of one metric whose answers are remembered until one comes or goes."""
 
 
 class RecentSamples:
@@ -50,41 +53,80 @@ class RecentSamples:
         """Hold nothing yet."""
         self._below = below
         self._from_ms = began_ms
-        self._held_ms, self._held_max = held_ms, held_max
-        self._sorted = empty_batch()
-        self._added: list[SampleBatch] = []
+        self._held_ms = held_ms
+        self._runs = SampleRuns(held_max)
         self._infos: dict[int, SeriesInfo] = {}
         self._of_metric: dict[str, set[int]] = {}
+        self._known: Int64Array | None = None
+        """Identities of `_infos`, ascending; None: one came or went since."""
+        self._selections: dict[str, dict[tuple[Matcher, ...], SelectedSeries]] = {}
+        """Metric -> what was asked of it -> the series."""
 
     def __len__(self) -> int:
         """Samples that are held."""
-        return len(self._sorted) + sum(map(len, self._added))
+        return len(self._runs)
 
     def add(self, batch: SampleBatch) -> None:
-        """Hold a batch; a later value of one series and time replaces an earlier one."""
-        self._added.append(batch)
-        for identity, info in batch.series.items():
-            if identity not in self._infos:
-                self._of_metric.setdefault(metric_of(info.labels), set()).add(identity)
+        """Hold a batch; a later value of one series and time replaces an earlier one.
+
+        Args:
+            batch: may leave out what its series are; see `unexplained`.
+        """
+        self._runs.add(batch)
+        if batch.series:
+            self.explain(batch.series, batch.series_ids)
+
+    def explain(self, series: Mapping[int, SeriesInfo], ids: Int64Array) -> None:
+        """Know what series with samples are.
+
+        Args:
+            series: what they are; others among them are left out.
+            ids: the series, in any order, with repetitions.
+        """
+        import numpy as np
+
+        for identity in np.unique(ids).tolist():
+            info = series.get(identity)
+            before = self._infos.get(identity)
+            if info is None or before == info:
+                continue
             self._infos[identity] = info
+            name = metric_of(info.labels)
+            self._selections.pop(name, None)
+            if before is None:
+                self._of_metric.setdefault(name, set()).add(identity)
+                self._known = None
+
+    def unexplained(self, ids: Int64Array) -> Int64Array:
+        """Series of which it is not known what they are: `select` does not find them.
+
+        Args:
+            ids: in any order, with repetitions.
+        """
+        import numpy as np
+
+        if self._known is None:
+            self._known = np.fromiter(self._infos, np.int64, len(self._infos))
+            self._known.sort()
+        wanted = np.unique(ids)
+        if not len(self._known):
+            return wanted
+        return wanted[~is_among(wanted, self._known)]
 
     def forget(self, now_ms: int) -> None:
         """Let go of what is older than is to be held, and of series without a sample."""
-        import numpy as np
-
-        self._from_ms = max(self._from_ms, now_ms - self._held_ms)
-        held = self._consolidated()
-        surplus = len(held) - self._held_max
-        if surplus > 0:
-            self._from_ms = max(self._from_ms, int(np.partition(held.ts_ms, surplus)[surplus]))
-        keep = held.ts_ms > self._from_ms
-        self._sorted = SampleBatch(held.series_ids[keep], held.ts_ms[keep], held.values[keep])
-        alive = set(np.unique(self._sorted.series_ids).tolist())
-        for identity in self._infos.keys() - alive:
-            name = metric_of(self._infos.pop(identity).labels)
+        until_ms = max(self._from_ms, now_ms - self._held_ms)
+        self._from_ms, gone = self._runs.forget(until_ms)
+        for identity in gone.tolist():
+            info = self._infos.pop(identity, None)
+            if info is None:
+                continue
+            name = metric_of(info.labels)
+            self._selections.pop(name, None)
             self._of_metric[name].discard(identity)
             if not self._of_metric[name]:
                 del self._of_metric[name]
+            self._known = None
 
     def leave(self, until_ms: int) -> None:
         """Answer nothing from memory up to a time: the store has samples that are not held here."""
@@ -92,16 +134,19 @@ class RecentSamples:
 
     def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> SelectedSeries:
         """See the port; where the range begins before what is held, the store answers."""
-        import numpy as np
-
         if start_ms < self._from_ms:
             return self._below.select(matchers, start_ms, end_ms)
         named = [one for one in matchers if one[:2] == (METRIC_NAME, MatchKind.EQUAL)]
-        found = sorted(self._of_metric.get(named[0].value, ()) if named else self._infos)
-        others = [one for one in matchers if one not in named[:1]]
-        if others:
-            found = [one for one in found if _satisfies(self._infos[one].labels, others)]
-        return SelectedSeries(np.array(found, np.int64), [self._infos[one] for one in found])
+        if not named:
+            return self._selected(self._infos, matchers)
+        name = named[0].value
+        answers = self._selections.setdefault(name, {})
+        others = tuple(one for one in matchers if one != named[0])
+        if others not in answers:
+            if len(answers) == SELECTIONS_MAX:
+                answers.clear()
+            answers[others] = self._selected(self._of_metric.get(name, ()), others)
+        return answers[others]
 
     def samples(self, ids: Int64Array, start_ms: int, end_ms: int) -> SampleBatch:
         """See the port; where the range begins before what is held, the store answers."""
@@ -109,17 +154,12 @@ class RecentSamples:
 
         if start_ms < self._from_ms:
             return self._below.samples(ids, start_ms, end_ms)
-        held = self._consolidated()
         wanted = np.asarray(ids, np.int64)
         if not (wanted[1:] > wanted[:-1]).all():
             wanted = np.unique(wanted)
-        first = np.searchsorted(held.series_ids, wanted, "left")
-        last = np.searchsorted(held.series_ids, wanted, "right")
-        rows = _ranges(first, last)
-        within = (held.ts_ms[rows] > start_ms) & (held.ts_ms[rows] <= end_ms)
-        rows = rows[within]
-        infos = {int(one): self._infos[int(one)] for one in wanted if int(one) in self._infos}
-        return SampleBatch(held.series_ids[rows], held.ts_ms[rows], held.values[rows], infos)
+        found = self._runs.samples(wanted, start_ms, end_ms)
+        series = _HeldSeries(wanted, self._infos)
+        return SampleBatch(found.series_ids, found.ts_ms, found.values, series)
 
     def records(self, ids: Int64Array, level: Level, start_ms: int, end_ms: int) -> RollupColumns:
         """Those of the store; asked only where `covers` holds."""
@@ -147,33 +187,41 @@ class RecentSamples:
         """Whether all samples of the range are there, in memory or in the store."""
         return start_ms >= self._from_ms or self._below.keeps_raw(start_ms, end_ms)
 
-    def _consolidated(self) -> SampleBatch:
-        """All that is held by (series, time), one sample per pair."""
+    def _selected(self, among: Iterable[int], matchers: Sequence[Matcher]) -> SelectedSeries:
         import numpy as np
 
-        if self._added:
-            parts = [self._sorted, *self._added]
-            series_ids = np.concatenate([one.series_ids for one in parts])
-            ts_ms = np.concatenate([one.ts_ms for one in parts])
-            values = np.concatenate([one.values for one in parts])
-            order = np.lexsort((ts_ms, series_ids))  # stable: the last added stays last
-            series_ids, ts_ms, values = series_ids[order], ts_ms[order], values[order]
-            last = np.ones(len(order), np.bool_)
-            last[:-1] = (series_ids[1:] != series_ids[:-1]) | (ts_ms[1:] != ts_ms[:-1])
-            self._sorted = SampleBatch(series_ids[last], ts_ms[last], values[last])
-            self._added = []
-        return self._sorted
+        found = sorted(among)
+        if matchers:
+            found = [one for one in found if _satisfies(self._infos[one].labels, matchers)]
+        return SelectedSeries(np.array(found, np.int64), [self._infos[one] for one in found])
 
 
-def _ranges(first: Int64Array, last: Int64Array) -> Int64Array:
-    """All numbers of several ranges [first, last), one range after the other."""
-    import numpy as np
+class _HeldSeries(Mapping[int, SeriesInfo]):
+    """What is known of the series that were asked for; looked up when somebody asks.
 
-    counts = last - first
-    ends = np.cumsum(counts)
-    rows: Int64Array = np.arange(ends[-1] if len(ends) else 0, dtype=np.int64)
-    rows += np.repeat(first - (ends - counts), counts)
-    return rows
+    Args:
+        wanted: ascending.
+        infos: of all series that are held; may lack some.
+    """
+
+    def __init__(self, wanted: Int64Array, infos: Mapping[int, SeriesInfo]) -> None:
+        """Look at nothing."""
+        self._wanted, self._infos = wanted, infos
+
+    def __getitem__(self, one: int) -> SeriesInfo:
+        """What is known of a series."""
+        at = int(self._wanted.searchsorted(one))
+        if at == len(self._wanted) or self._wanted[at] != one:
+            raise KeyError(one)
+        return self._infos[one]
+
+    def __iter__(self) -> Iterator[int]:
+        """Identities, ascending."""
+        return (one for one in self._wanted.tolist() if one in self._infos)
+
+    def __len__(self) -> int:
+        """Number of series."""
+        return sum(1 for _ in self)
 
 
 def _satisfies(labels: Labels, matchers: Sequence[Matcher]) -> bool:

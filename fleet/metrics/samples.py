@@ -58,7 +58,8 @@ class SampleBatch:
     """Samples in columns of one length, in any order, duplicates allowed.
 
     Attributes:
-        series: identity (`labels.series_id`) to what is known, for every identity in `series_ids`.
+        series: identity (`labels.series_id`) to what is known, for every identity in `series_ids`
+            that whoever gets the batch does not know.
         series_ids: int64, the series of each sample.
         ts_ms: int64, milliseconds since 1970 UTC.
         values: float64; stale markers by their bits.

@@ -54,6 +54,7 @@ class ScrapeResult(NamedTuple):
     """What a scrape gave."""
 
     batch: SampleBatch
+    """Its `series` is the same object as in the scrape before where it says the same."""
     up: bool
     problems: tuple[str, ...] = ()
     """Why it failed, or what of it was left out; sentences that begin with the target's URL."""
@@ -88,6 +89,8 @@ class ScrapedTarget:
         self._ended: dict[int, int] = {}
         """Series that are gone -> time of their last sample."""
         self._series: Mapping[int, SeriesInfo] = {}
+        self._explained: Mapping[int, SeriesInfo] = {}
+        """What the scrape before said of its series."""
         self._told: frozenset[tuple[int, int, int]] = frozenset()
         """Series, time and bits of the samples of the scrape before, where it told times."""
 
@@ -147,7 +150,7 @@ class ScrapedTarget:
     def _took(self, found: Exposition, ts_ms: int, duration_s: float) -> ScrapeResult:
         import numpy as np
 
-        columns, ahead = _Columns(), 0
+        columns, ahead = _Columns(self._explained if self._is_as_before(found) else None), 0
         problems: list[str] = []
         ids, values = found.series_ids, found.values
         times = np.full(len(ids), ts_ms, np.int64)
@@ -169,12 +172,19 @@ class ScrapedTarget:
         self._last_ms = ts_ms
         if found.repeated:
             problems.append(f"{self.target.url}: {found.repeated} samples stood there before")
-        return ScrapeResult(columns.batch(), True, tuple(problems), found.repeated, ahead)
+        batch = columns.batch()
+        self._explained = batch.series
+        return ScrapeResult(batch, True, tuple(problems), found.repeated, ahead)
+
+    def _is_as_before(self, found: Exposition) -> bool:
+        """Whether it exposes the series of the scrape before, which worked, and no other."""
+        before = self._previous
+        return before is not None and before.series_ids is found.series_ids and bool(self._tracked)
 
     def _compare(self, found: Exposition, columns: _Columns, ts_ms: int) -> int:
         """Add what follows from the scrape before; the number of series that it did not have."""
-        before, self._previous = self._previous, found
-        if before is not None and before.series_ids is found.series_ids and self._tracked:
+        as_before, self._previous = self._is_as_before(found), found
+        if as_before:
             return 0
         exposed = frozenset(found.series_ids.tolist())
         tracked = exposed
@@ -247,9 +257,14 @@ class ScrapedTarget:
 
 
 class _Columns:
-    """Samples that are collected for one batch."""
+    """Samples that are collected for one batch.
 
-    def __init__(self) -> None:
+    Args:
+        explained: says what each series is; None where each `add` has to.
+    """
+
+    def __init__(self, explained: Mapping[int, SeriesInfo] | None = None) -> None:
+        self._explained = explained
         self._ids: list[Int64Array] = []
         self._times: list[Int64Array] = []
         self._values: list[FloatArray] = []
@@ -265,7 +280,8 @@ class _Columns:
         self._ids.append(ids)
         self._times.append(times)
         self._values.append(values)
-        self._series.update(series)
+        if self._explained is None:
+            self._series.update(series)
 
     def add_stale(self, ids: frozenset[int], ts_ms: int, series: Mapping[int, SeriesInfo]) -> None:
         import numpy as np
@@ -279,7 +295,8 @@ class _Columns:
         import numpy as np
 
         ids, times = np.concatenate(self._ids), np.concatenate(self._times)
-        return SampleBatch(ids, times, np.concatenate(self._values), self._series)
+        series = self._series if self._explained is None else self._explained
+        return SampleBatch(ids, times, np.concatenate(self._values), series)
 
 
 def _report_series(target: ScrapeTarget) -> dict[int, SeriesInfo]:

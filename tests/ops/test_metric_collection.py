@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,13 +19,13 @@ from fleet.errors import (
 )
 from fleet.metrics.labels import labels_of, series_id
 from fleet.metrics.memory_series import MemorySeries
-from fleet.metrics.recent_samples import RecentSamples
+from fleet.metrics.recent_samples import HELD_MS, RecentSamples
 from fleet.metrics.samples import SampleBatch, SeriesInfo
 from fleet.metrics.scraped_target import ScrapeResult
 from fleet.metrics.vectors import InstantVector
 from fleet.ports.metric_store import RawCommit, RawPart
 from ops.alert_evaluator import AlertTick
-from ops.metric_collection import MetricCollection
+from ops.metric_collection import UNTOLD_COMMITS, MetricCollection
 from ops.rule_samples import RuleSamples
 from tests.fakes.clock import ManualClock
 
@@ -43,6 +45,8 @@ class Store(MemorySeries):
         self.names: list[str] = []
         self.committed: list[SampleBatch] = []
         self.log: list[RawCommit] = []
+        self.known: set[int] = set()
+        """Series that batches have explained."""
 
     def append(self, batch: SampleBatch, batch_id: str) -> RawCommit:
         """Keep a batch once."""
@@ -50,6 +54,10 @@ class Store(MemorySeries):
             raise self.failure
         if self.refused in batch.series_ids.tolist():
             raise InvalidInputError("series", self.refused, "an identity of its own")
+        self.known |= batch.series.keys()
+        for one in batch.series_ids.tolist():
+            if one not in self.known:
+                raise InvalidInputError("series", one, "an identity that is explained")
         if batch_id not in self.names:
             self.names.append(batch_id)
             self.committed.append(batch)
@@ -218,6 +226,90 @@ def test_a_series_that_is_refused_for_good_keeps_no_other_out(
     assert caplog.text.count("refused for good") == 2
 
 
+def told(batch: SampleBatch) -> set[str]:
+    """Nodes of which a batch says what they are."""
+    return {dict(info.labels).get("node", "up") for info in batch.series.values()}
+
+
+def test_a_store_is_told_once_what_the_series_of_a_scrape_are() -> None:
+    """As long as scrapes say it by the same object; millions of series are told in no time."""
+    world = World()
+    loads, others = _of_two_series(0).series, _of_two_series(0).series
+    for series in (loads, loads, others, loads):
+        world.now_ms += 1000
+        samples = replace(_of_two_series(world.now_ms), series=series)
+        world.collection.take(ScrapeResult(samples, up=True))
+        world.scrape()
+        world.collection.commit()
+    said = [told(one) for one in world.store.committed]
+    assert said == [{"0", "1", "up"}, {"up"}, {"0", "1", "up"}, {"up"}]
+    assert [len(one) for one in world.store.committed] == [3] * 4
+
+
+def test_what_a_store_was_not_told_after_all_is_told_with_the_next_batch() -> None:
+    """Batches that were let go told nothing."""
+    world = World(waiting_max=3)
+    world.store.away = True
+    loads = _of_two_series(0).series
+    for _ in range(3):
+        world.now_ms += 1000
+        samples = replace(_of_two_series(world.now_ms), series=loads)
+        world.collection.take(ScrapeResult(samples, up=True))
+        world.collection.commit()
+    world.store.away = False
+    world.collection.commit()
+    assert [told(one) for one in world.store.committed] == [{"0", "1"}]
+
+
+def test_a_store_that_no_longer_knows_what_it_was_told_is_told_again() -> None:
+    """It was restored from a backup, say: no sample is let go for it."""
+    world = World()
+    loads = _of_two_series(0).series
+    for number in range(3):
+        world.now_ms += 1000
+        samples = replace(_of_two_series(world.now_ms), series=loads)
+        world.collection.take(ScrapeResult(samples, up=True))
+        if number == 1:
+            world.store.known.clear()
+        world.collection.commit()
+    assert [told(one) for one in world.store.committed] == [{"0", "1"}, {"0", "1"}, set()]
+    facts = world.collection.facts(1, 0)
+    assert (facts.samples, facts.samples_dropped, facts.commits_failed) == (6, 0, 0)
+
+
+def test_what_no_scrape_has_said_for_long_is_forgotten() -> None:
+    """A fleet whose targets come and go for ever needs no more room."""
+    world = World()
+    loads = _of_two_series(0).series
+    world.collection.take(
+        ScrapeResult(replace(_of_two_series(world.now_ms), series=loads), up=True)
+    )
+    for _ in range(2 * UNTOLD_COMMITS):
+        world.scrape()
+        world.collection.commit()
+    assert sys.getrefcount(loads) == 2
+
+
+def test_rules_find_series_that_memory_forgot_and_that_came_again() -> None:
+    """Though the store is not told again what they are."""
+    world = World()
+    loads, ids = _of_two_series(0).series, _of_two_series(0).series_ids
+    for _ in range(2):
+        world.now_ms += 1000
+        world.clock.advance(1.0)
+        samples = replace(_of_two_series(world.now_ms), series=loads)
+        world.collection.take(ScrapeResult(samples, up=True))
+        world.collection.commit()
+        found = world.recent.select((), world.now_ms, world.now_ms + 1)
+        assert found.ids.tolist() == sorted(ids.tolist())
+        assert len(found.infos) == 2
+        world.clock.advance(2 * HELD_MS / 1000)
+        world.now_ms += 2 * HELD_MS
+        world.collection.commit()
+        assert not len(world.recent.select((), world.now_ms, world.now_ms + 1).ids)
+    assert [told(one) for one in world.store.committed] == [{"0", "1"}, set()]
+
+
 def test_what_waits_is_bounded_and_the_oldest_goes_first() -> None:
     """Counted, so that an alert can tell of it."""
     world = World(waiting_max=2)
@@ -248,14 +340,15 @@ def test_what_rules_record_is_seen_in_memory_once_it_is_kept() -> None:
 class Rules:
     """An evaluator that has ticked before."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, world: World) -> None:
         """Looks at the store while it ticks."""
-        self.store = store
+        self.world = world
         self.seen: list[int] = []
 
     def tick(self) -> AlertTick:
-        """Two alerts, one of which fires; the receiver did not take them."""
-        self.seen.append(len(self.store.committed))
+        """Two alerts, one of which fires; the receiver did not take them, and said so slowly."""
+        self.seen.append(len(self.world.store.committed))
+        self.world.clock.advance(21.0)
         return AlertTick((), 2, 1, 0, "", ("2 alerts were not passed on: refused",), False)
 
     def programs(self) -> Sequence[tuple[GroupProgram, GroupState]]:
@@ -266,9 +359,10 @@ class Rules:
 def test_rules_are_evaluated_behind_the_commit_and_counted() -> None:
     """What they look at further back is in the store by then."""
     world = World()
-    rules = world.collection.evaluator = Rules(world.store)
+    rules = world.collection.evaluator = Rules(world)
     world.scrape()
     world.collection.round()
     assert rules.seen == [1]
     facts = world.collection.facts(1, 0)
     assert (facts.alerts_pending, facts.alerts_firing, facts.deliveries_failed) == (1, 1, 1)
+    assert facts.round_s == 21.0

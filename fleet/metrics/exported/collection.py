@@ -28,6 +28,8 @@ class CollectionFacts(NamedTuple):
     commits_failed: int
     scrapes_missed: int
     """Left out because the one before had not ended."""
+    round_s: float
+    """How long the last commit took, with the rules behind it."""
     alerts_pending: int
     alerts_firing: int
     deliveries_failed: int
@@ -57,6 +59,13 @@ FAMILIES = (
         "stateroom_scrapes_missed_total",
         "counter",
         "Scrapes left out because the one before of the same target had not ended.",
+        (),
+        "1",
+    ),
+    ExportedFamily(
+        "stateroom_collection_round_seconds",
+        "gauge",
+        "How long the last commit of samples took, with the rules behind it.",
         (),
         "1",
     ),
@@ -116,6 +125,7 @@ def collection_readings(facts: CollectionFacts) -> Iterator[Reading]:
         ("stateroom_samples_dropped_total", facts.samples_dropped),
         ("stateroom_metric_commits_failed_total", facts.commits_failed),
         ("stateroom_scrapes_missed_total", facts.scrapes_missed),
+        ("stateroom_collection_round_seconds", facts.round_s),
         ("stateroom_alert_delivery_failures_total", facts.deliveries_failed),
     ):
         yield Reading(name, (), value)

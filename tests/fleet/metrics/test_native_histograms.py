@@ -35,13 +35,13 @@ def observe(values: list[float], schema: int, threshold: float = 0.001) -> Nativ
     """A histogram of values, each put into its bucket by comparing with bounds."""
     bounds = [upper_bound(index, schema) for index in range(-200, 201)]
     sides: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
-    zeros = 0
+    zeros, total = 0, 0.0
     for value in values:
+        total += value  # `sum` rounds otherwise from Python 3.12 on
         if abs(value) <= threshold:
             zeros += 1
         else:
             sides[value < 0][bisect_left(bounds, abs(value)) - 200] += 1
-    total = sum(values)
     return NativeHistogram(
         schema, threshold, zeros, len(values), total, dict(sides[0]), dict(sides[1])
     )

@@ -97,3 +97,43 @@ def test_memory_is_bounded_by_samples_and_the_store_answers_what_no_longer_fits(
     for start_ms in (0, 30_000, 50_000):
         ours, theirs = (one.samples(wanted, start_ms, 60_000) for one in (recent, store))
         assert ours.ts_ms.tolist() == theirs.ts_ms.tolist()
+
+
+def test_a_series_is_found_once_it_is_explained_and_as_it_was_explained_last() -> None:
+    """A batch may leave out what its series are; what was asked before is no longer the answer."""
+    recent = RecentSamples(MemorySeries(), 0, HELD_MS)
+    batch = _batch([(which, 1_001, 1) for which in (0, 1)])
+    recent.add(SampleBatch(batch.series_ids, batch.ts_ms, batch.values))
+    assert recent.unexplained(batch.series_ids).tolist() == sorted(IDS[:2])
+    assert recent.select(UP, 1_000, 2_000).ids.tolist() == []
+    recent.explain(batch.series, batch.series_ids[:1])
+    assert recent.unexplained(batch.series_ids).tolist() == [IDS[1]]
+    assert recent.select(UP, 1_000, 2_000).ids.tolist() == [IDS[0]]
+    recent.add(batch)
+    assert recent.select(UP, 1_000, 2_000).ids.tolist() == sorted(IDS[:2])
+    told = {IDS[0]: SeriesInfo(SERIES[0], help="Whether it is up.")}
+    recent.explain(told, batch.series_ids)
+    found = recent.select(UP, 1_000, 2_000)
+    helps = [info.help for one, info in zip(found.ids.tolist(), found.infos, strict=True)]
+    assert sorted(helps) == ["", "Whether it is up."]
+
+
+def test_a_series_that_went_and_came_again_has_to_be_explained_again() -> None:
+    """What is held of series is bounded by those that have samples."""
+    recent = RecentSamples(MemorySeries(), 0, HELD_MS)
+    for moment in range(2):
+        recent.add(_batch([(0, 1_001 + moment * 1_000, 1), (4, 1_001 + moment * 1_000, 1)]))
+        assert recent.select(UP, 3_000, 4_000).ids.tolist() == [IDS[0]]
+        recent.forget(1_900 + moment * 1_000)
+        assert recent.select(UP, 3_000, 4_000).ids.tolist() == []
+        assert recent.unexplained(np.array(IDS, np.int64)).tolist() == sorted(IDS)
+
+
+def test_series_of_what_is_held_are_told_for_those_that_were_asked_for() -> None:
+    """Looked up when somebody asks."""
+    recent = RecentSamples(MemorySeries(), 0, HELD_MS)
+    recent.add(_batch([(which, 1_001, 1) for which in range(3)]))
+    found = recent.samples(np.array(IDS[1:4], np.int64), 1_000, 2_000).series
+    assert dict(found) == {IDS[which]: SeriesInfo(SERIES[which]) for which in (1, 2)}
+    assert len(found) == 2
+    assert IDS[0] not in found

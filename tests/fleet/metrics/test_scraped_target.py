@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fleet.metrics.exposition.numbers import ExpositionFormat
-from fleet.metrics.labels import METRIC_NAME
+from fleet.metrics.labels import METRIC_NAME, metric_of
 from fleet.metrics.levels import HOUR_MS
 from fleet.metrics.samples import MetricType, SampleBatch, is_stale
 from fleet.metrics.scraped_target import (
@@ -258,3 +258,35 @@ def test_a_target_may_change_its_format_and_its_interval() -> None:
     assert shown(later.batch) == {("a", 20, 3.0)}
     infos = [info for info in later.batch.series.values() if info.labels[0][1] == "a"]
     assert [info.interval_ms for info in infos] == [60_000]
+
+
+def test_what_series_are_is_said_by_the_same_object_until_something_of_it_changes() -> None:
+    """Who gets the batches need not look through it again; a new object may say the same."""
+    watched = Watched()
+    body = "# TYPE a counter\na 1\nb 2\n"
+    said = [watched.answered(body).batch, watched.answered(body.replace("2", "3")).batch]
+    assert said[0].series is said[1].series
+    assert set(said[1].series_ids.tolist()) <= set(said[1].series)
+    for other in (body + "c 1\n", "# TYPE a gauge\na 1\nb 2\n", "a 1\nb 2\n", "b 2\n"):
+        said.append(watched.answered(other).batch)
+        assert said[-1].series is not said[-2].series
+        assert set(said[-1].series_ids.tolist()) <= set(said[-1].series)
+        said.append(watched.answered(other).batch)
+        assert said[-1].series is said[-2].series
+    types = [
+        {info.type for info in one.series.values() if metric_of(info.labels) == "a"} for one in said
+    ]
+    assert types[1] == {MetricType.COUNTER}
+    assert types[5] == {MetricType.GAUGE}
+    assert types[7] == {MetricType.UNKNOWN}
+
+
+def test_a_target_that_was_down_says_anew_what_its_series_are() -> None:
+    """And its failure says what those that end are."""
+    watched = Watched()
+    first = watched.answered("a 1\n").batch
+    down = watched.failed().batch
+    assert set(down.series_ids.tolist()) <= set(down.series)
+    again = watched.answered("a 1\n").batch
+    assert again.series is not first.series
+    assert again.series.items() >= first.series.items()
