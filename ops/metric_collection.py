@@ -17,7 +17,7 @@ from fleet.alerts.groups import GroupProgram, GroupState
 from fleet.errors import InvalidInputError, StateroomError
 from fleet.metrics.exported.collection import CollectionFacts, RuleGroupFacts
 from fleet.metrics.recent_samples import RecentSamples
-from fleet.metrics.samples import SampleBatch, SeriesInfo
+from fleet.metrics.samples import SampleBatch, SeriesInfo, distinct
 from fleet.metrics.scraped_target import ScrapeResult
 from fleet.ports.clock import Clock
 from fleet.ports.metric_store import MetricStore
@@ -181,7 +181,7 @@ class MetricCollection:
         import numpy as np
 
         batch = refused.batch
-        ids = np.unique(batch.series_ids)
+        ids = distinct(batch.series_ids)
         if len(ids) < 2:
             self._count(samples_dropped=len(batch))
             _log.error("metric store: refused for good: %s", error)

@@ -13,7 +13,7 @@ from fleet.metrics.labels import METRIC_NAME, Labels, Matcher, MatchKind, metric
 from fleet.metrics.levels import MINUTE_MS, Level
 from fleet.metrics.record import RollupColumns
 from fleet.metrics.sample_runs import SampleRuns, is_among
-from fleet.metrics.samples import SampleBatch, SeriesInfo
+from fleet.metrics.samples import SampleBatch, SeriesInfo, distinct
 from fleet.ports.metric_store import MetricReader, SelectedSeries
 
 if TYPE_CHECKING:
@@ -83,9 +83,7 @@ class RecentSamples:
             series: what they are; others among them are left out.
             ids: the series, in any order, with repetitions.
         """
-        import numpy as np
-
-        for identity in np.unique(ids).tolist():
+        for identity in distinct(ids).tolist():
             info = series.get(identity)
             before = self._infos.get(identity)
             if info is None or before == info:
@@ -108,7 +106,7 @@ class RecentSamples:
         if self._known is None:
             self._known = np.fromiter(self._infos, np.int64, len(self._infos))
             self._known.sort()
-        wanted = np.unique(ids)
+        wanted = distinct(ids)
         if not len(self._known):
             return wanted
         return wanted[~is_among(wanted, self._known)]
@@ -154,9 +152,7 @@ class RecentSamples:
 
         if start_ms < self._from_ms:
             return self._below.samples(ids, start_ms, end_ms)
-        wanted = np.asarray(ids, np.int64)
-        if not (wanted[1:] > wanted[:-1]).all():
-            wanted = np.unique(wanted)
+        wanted = distinct(np.asarray(ids, np.int64))
         found = self._runs.samples(wanted, start_ms, end_ms)
         series = _HeldSeries(wanted, self._infos)
         return SampleBatch(found.series_ids, found.ts_ms, found.values, series)

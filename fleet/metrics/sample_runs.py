@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from fleet.metrics.samples import SampleBatch, empty_batch
+from fleet.metrics.samples import SampleBatch, distinct, empty_batch
 
 if TYPE_CHECKING:
     from fleet.metrics.samples import BoolArray, FloatArray, Int64Array
@@ -108,7 +108,7 @@ class SampleRuns:
 
         if not runs:
             return np.empty(0, np.int64)
-        left = np.unique(np.concatenate([run.series_ids for run in runs]))
+        left = distinct(np.concatenate([run.series_ids for run in runs]))
         for run in reversed(self._runs):
             if not len(left):
                 break

@@ -146,11 +146,16 @@ def _keys(
 def _anywhere(vector: Vector, keys: Int64Array, count: int) -> BoolArray:
     """Whether a row of each key is present, per step."""
     found = np.zeros((count, vector.values.shape[1]), np.bool_)
-    if len(np.unique(keys)) == len(keys):
+    if not _has_repeated(keys):
         found[keys] = vector.present
     else:
         np.logical_or.at(found, keys, vector.present)
     return found
+
+
+def _has_repeated(keys: Int64Array) -> bool:
+    """Whether two rows have one key."""
+    return len(keys) > 0 and int(np.bincount(keys).max()) > 1
 
 
 class _Pairs(NamedTuple):
@@ -170,7 +175,7 @@ def _pairs(many_keys: Int64Array, one_keys: Int64Array, count: int) -> _Pairs:
 
 def _at_once(present: BoolArray, keys: Int64Array, count: int) -> int | None:
     """A key of which two rows are present at one step; None for none."""
-    if len(np.unique(keys)) == len(keys):
+    if not _has_repeated(keys):
         return None
     counts = np.zeros((count, present.shape[1]), np.int64)
     np.add.at(counts, keys, present)

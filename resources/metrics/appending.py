@@ -12,7 +12,7 @@ import numpy as np
 from fleet.errors import InvalidInputError
 from fleet.metrics.labels import REST_BITS, labels_of, labels_text, metric_of, series_id
 from fleet.metrics.levels import HOUR_MS, span_starts_ms
-from fleet.metrics.samples import SampleBatch, SeriesInfo
+from fleet.metrics.samples import SampleBatch, SeriesInfo, distinct
 from fleet.metrics.store_log import Counted
 from fleet.metrics.store_state import hour_key
 from fleet.ports.metric_store import RawPart
@@ -76,7 +76,7 @@ def validate_batch(batch: SampleBatch) -> Int64Array:
     if kinds != (np.dtype(np.int64), np.dtype(np.int64), np.dtype(np.float64)):
         said = ", ".join(map(str, kinds))
         raise InvalidInputError("batch", said, "int64, int64, float64")
-    return np.unique(batch.series_ids)
+    return distinct(batch.series_ids)
 
 
 def validate_identity(one: int, info: SeriesInfo) -> None:

@@ -18,7 +18,7 @@ from fleet.metrics.histogram_columns import (
     validate_histograms,
 )
 from fleet.metrics.levels import HOUR_MS, span_starts_ms
-from fleet.metrics.samples import is_stale
+from fleet.metrics.samples import distinct, is_stale
 from fleet.metrics.store_log import Counted
 from fleet.metrics.store_state import hour_key
 from fleet.ports.metric_store import RawPart
@@ -50,7 +50,7 @@ def validate_histogram_samples(samples: HistogramSamples) -> Int64Array:
         raise InvalidInputError("histograms", ", ".join(map(str, kinds)), "int64, int64")
     stale = is_stale(samples.histograms.totals)
     validate_histograms(take_histograms(samples.histograms, ~stale))
-    return np.unique(samples.series_ids)
+    return distinct(samples.series_ids)
 
 
 def accept_histograms(

@@ -23,7 +23,7 @@ from fleet.metrics.levels import HOUR_MS, Level
 from fleet.metrics.record import RollupColumns
 from fleet.metrics.rolling_up import roll_up
 from fleet.metrics.rollup_plan import covers, open_from_ms
-from fleet.metrics.samples import SampleBatch, SeriesInfo
+from fleet.metrics.samples import SampleBatch, SeriesInfo, distinct
 from fleet.metrics.sketches import SketchColumns, concat_sketches, merge_sketches
 from fleet.metrics.store_log import Counted, RollupFile, SamplesEntry, SeriesPart
 from fleet.metrics.store_state import EARLIEST_MS, NEVER_MS, StoreState, add_counted
@@ -55,7 +55,7 @@ from resources.metrics.record_parts import empty_records, open_records
 from resources.metrics.sample_reading import read_samples, shards_of
 from resources.metrics.series_catalogue import SELECTED_MAX, SeriesCatalogue
 from resources.metrics.series_parts import encode_series, read_rows
-from resources.metrics.series_ranges import distinct, interleaved
+from resources.metrics.series_ranges import interleaved
 from resources.metrics.sketch_parts import read_sketches, take_sketches
 from resources.metrics.store_log import StoreLog, translated
 
@@ -123,7 +123,7 @@ class ObjectMetricStore:
             raise InvalidInputError("batch_id", batch_id, "a text that names the batch for good")
         ids = validate_batch(batch)
         if batch.histograms is not None:
-            ids = np.union1d(ids, validate_histogram_samples(batch.histograms))
+            ids = distinct(np.append(ids, validate_histogram_samples(batch.histograms)))
         for _ in range(_RESTARTS_MAX):
             committed = self._try_append(batch, ids, batch_id)
             if committed is not None:
@@ -225,7 +225,7 @@ class ObjectMetricStore:
         """
         start = self.open_from_ms() // level * level
         batch = self.samples(ids, start, self.now_ms() + HOUR_MS)
-        intervals = self.catalogue().intervals(np.unique(batch.series_ids))
+        intervals = self.catalogue().intervals(distinct(batch.series_ids))
         return roll_up(batch.series_ids, batch.ts_ms, batch.values, level, intervals)
 
     def covers(self, level: Level, start_ms: int, end_ms: int) -> bool:
@@ -305,7 +305,7 @@ class ObjectMetricStore:
         fresh = self._catalogue.new_of(new)
         self._remember({one: info for one, info in new.items() if one not in fresh})
         said = np.fromiter(series, np.int64, len(series))
-        missing = np.setdiff1d(ids, said)
+        missing = np.setdiff1d(ids, said, assume_unique=True)
         unknown = missing[~self._catalogue.has(missing)]
         if len(unknown):
             raise InvalidInputError(

@@ -24,10 +24,9 @@ from fleet.metrics.labels import (
     series_id,
 )
 from fleet.metrics.rolling_up import Intervals
-from fleet.metrics.samples import MetricType, SeriesInfo
+from fleet.metrics.samples import MetricType, SeriesInfo, distinct
 from fleet.ports.metric_store import SelectedSeries
 from resources.metrics.series_parts import info_check, labels_check, merge_tables
-from resources.metrics.series_ranges import distinct
 
 if TYPE_CHECKING:
     import numpy.typing as npt

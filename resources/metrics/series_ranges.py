@@ -156,11 +156,6 @@ def places_of(some: Int64Array, ids: Int64Array) -> Int64Array:
     return np.searchsorted(ids, some).astype(np.int64, copy=False)
 
 
-def distinct(ids: Int64Array) -> Int64Array:
-    """Each identity once, ascending; mostly they are that already, which is quick to see."""
-    return ids if bool(np.all(ids[1:] > ids[:-1])) else np.unique(ids)
-
-
 def interleaved(parts: Sequence[Columns]) -> Columns:
     """Ordered files as one, series by series; rows of one series in the order of the files.
 
