@@ -128,7 +128,7 @@ def measure(targets: int, samples: int, rounds: int) -> None:
             begun = time.process_time()
             collection.commit()
             commit_s = time.process_time() - begun
-            series = len(recent) // (number + 1)
+            series = series or len(recent)
             took = (read_s, commit_s - store.cpu_s, store.cpu_s)
             print(f"    round {number}: " + ", ".join(f"{one:.2f} s" for one in took), flush=True)
             for values, one in zip(steps.values(), took, strict=True):

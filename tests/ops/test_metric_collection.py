@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -277,17 +277,23 @@ def test_a_store_that_no_longer_knows_what_it_was_told_is_told_again() -> None:
     assert (facts.samples, facts.samples_dropped, facts.commits_failed) == (6, 0, 0)
 
 
+class Said(dict[int, SeriesInfo]):
+    """What a scrape says of its series, as an object that can be watched."""
+
+
 def test_what_no_scrape_has_said_for_long_is_forgotten() -> None:
     """A fleet whose targets come and go for ever needs no more room."""
     world = World()
-    loads = _of_two_series(0).series
-    world.collection.take(
-        ScrapeResult(replace(_of_two_series(world.now_ms), series=loads), up=True)
-    )
+    loads = Said(_of_two_series(0).series)
+    watched = weakref.ref(loads)
+    samples = replace(_of_two_series(world.now_ms), series=loads)
+    world.collection.take(ScrapeResult(samples, up=True))
+    del loads, samples
     for _ in range(2 * UNTOLD_COMMITS):
         world.scrape()
         world.collection.commit()
-    assert sys.getrefcount(loads) == 2
+    world.store.committed.clear()
+    assert watched() is None
 
 
 def test_rules_find_series_that_memory_forgot_and_that_came_again() -> None:
