@@ -36,7 +36,8 @@ class SampleRuns:
     """Samples by series and time; for one thread.
 
     Args:
-        held_max: samples; runs are not merged beyond an eighth of it, since they go as a whole.
+        held_max: samples; runs are not merged beyond an eighth of it, since what is too old is cut
+            off at each `forget`.
     """
 
     def __init__(self, held_max: int) -> None:
@@ -59,19 +60,18 @@ class SampleRuns:
             self._runs[-MERGED_RUNS:] = [_run_of(*_joined(last), last[0].merges + 1)]
 
     def forget(self, until_ms: int) -> tuple[int, Int64Array]:
-        """Let go of samples up to a time, and of the oldest runs where there are too many.
+        """Let go of samples up to a time, and of the oldest where there are too many.
 
         Returns:
             Up to which time samples are gone, and the series that have none left, ascending.
         """
-        before = self._runs
+        import numpy as np
+
         surplus = len(self) - self._held_max
-        for run in sorted(before, key=lambda one: one.span_ms[1]):
-            if surplus <= 0:
-                break
-            surplus -= len(run.ts_ms)
-            until_ms = max(until_ms, run.span_ms[1])
-        kept = [(run, _after(run, until_ms)) for run in before]
+        if surplus > 0:
+            times = np.concatenate([run.ts_ms for run in self._runs])
+            until_ms = max(until_ms, int(np.partition(times, surplus - 1)[surplus - 1]))
+        kept = [(run, _after(run, until_ms)) for run in self._runs]
         self._runs = [run for _, run in kept if run is not None]
         changed = [old for old, new in kept if new is not old]
         return until_ms, self._without_samples(changed)
@@ -151,9 +151,7 @@ def _joined(runs: list[_Run]) -> Columns:
     return _columns_of([run[:3] for run in runs])
 
 
-def _columns_of(
-    parts: list[Columns],
-) -> Columns:
+def _columns_of(parts: list[Columns]) -> Columns:
     import numpy as np
 
     ids, times, values = (np.concatenate(column) for column in zip(*parts, strict=True))

@@ -71,6 +71,16 @@ def test_what_is_let_go_is_told_and_the_rest_is_whole(
         assert gone.tolist() == sorted(before - set(left.series_ids.tolist()))
 
 
+def test_one_sample_of_the_future_lets_nothing_go_but_the_oldest() -> None:
+    """Room is made for what is new by time, not by the batch in which something came."""
+    runs = SampleRuns(20)
+    for moment in range(10):
+        runs.add(_batch([(0, 0, 1), (1, 0, 1), (2, 600 if moment == 3 else 0, 1)], moment * 15))
+        until_ms, _ = runs.forget(-1)
+        assert until_ms <= max(-1, moment * 15 - 75)
+    assert len(runs) in {18, 19, 20}
+
+
 def test_twenty_minutes_of_batches_lie_in_few_runs_that_were_sorted_few_times() -> None:
     """A question looks at each run; a single one would be sorted anew with each batch."""
     runs = SampleRuns(MANY)
