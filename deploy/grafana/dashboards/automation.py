@@ -121,5 +121,11 @@ AUTOMATION = Dashboard(
             "Term of the leader",
             [("max(stateroom_leader_term)", "term")],
         ),
+        Panel(
+            "Round of the collector",
+            [("max(stateroom_collection_round_seconds)", "commit and rules")],
+            "s",
+            thresholds=(10, 15),
+        ),
     ),
 )
