@@ -2,6 +2,8 @@
 
 Bodies are unpacked and parsed in one thread beside the event loop, so that deadlines are kept while
 a large body is read; large ones are parsed in another one, so that no small one waits behind them.
+A small one that is as the one before but for its numbers, as nearly all are, is read at once: to
+hand it to a thread and back takes several times as long.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from resources.metrics.scrape_connection import (
     unpacked,
 )
 
+SMALL_BYTES = 64 * 1024
+"""Of a body that the event loop looks at: a third of a millisecond, 3 where all lines are short."""
 LARGE_BYTES = 4 * 1024 * 1024
 """Unpacked, of a body that others do not wait for: about 40,000 samples, a third of a second."""
 FILES_SPARE = 256
@@ -101,6 +105,9 @@ class Scraper:
         duration_s = time.monotonic() - started_s
         if answer is None:
             return state.failed(reason, ts_ms, duration_s)
+        result = _read_as_before(state, answer, ts_ms, duration_s)
+        if result is not None:
+            return result
         loop = asyncio.get_running_loop()
         read = loop.create_task(self._read(state, answer, ts_ms, duration_s))
         try:
@@ -152,6 +159,19 @@ class Scraper:
     def _remove(self, identity: tuple[tuple[str, str], ...], ts_ms: int) -> ScrapeResult:
         self._connections.pop(identity).close()
         return self._states.pop(identity).removed(ts_ms)
+
+
+def _read_as_before(
+    state: ScrapedTarget, answer: Answer, ts_ms: int, duration_s: float
+) -> ScrapeResult | None:
+    """What a small body gives that is as the one before; None where it has to be read with care."""
+    if len(answer.body) > SMALL_BYTES or answer.encoding:
+        return None
+    try:
+        form = format_of(answer)
+    except ScrapeFailedError:
+        return None
+    return state.answered_as_before(answer.body, form, ts_ms, duration_s)
 
 
 def format_of(answer: Answer) -> ExpositionFormat:

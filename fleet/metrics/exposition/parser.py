@@ -123,17 +123,10 @@ class ExpositionParser:
         Raises:
             InvalidInputError: it breaks the format; the field is the line.
         """
-        lines = body.split(b"\n")
-        if not lines[-1]:
-            lines.pop()
-        parts = [line.rpartition(b" ") for line in lines]
-        heads = [part[0] for part in parts]
-        tails = [part[2] for part in parts]
-        template = self._template
-        if template is not None and heads == template.heads:
-            found = _as_before(template, tails)
-            if found is not None:
-                return found
+        lines, heads, tails = _split(body)
+        found = self._as_before(heads, tails)
+        if found is not None:
+            return found
         self._template = None
         if self.form is ExpositionFormat.OPENMETRICS:
             check_end(lines)
@@ -142,6 +135,23 @@ class ExpositionParser:
                 self._change_families(self._families)
         self._read_comments(lines)
         return self._put_together(self._take_apart(lines, heads, tails))
+
+    def parse_as_before(self, body: bytes) -> Exposition | None:
+        """Read a body that is as the last one but for its numbers, in a fraction of the time.
+
+        Returns:
+            None for any other body; `parse` reads that.
+        """
+        if self._template is None:
+            return None
+        _, heads, tails = _split(body)
+        return self._as_before(heads, tails)
+
+    def _as_before(self, heads: list[bytes], tails: list[bytes]) -> Exposition | None:
+        template = self._template
+        if template is None or heads != template.heads:
+            return None
+        return _numbers_as_before(template, tails)
 
     def _read_comments(self, lines: list[bytes]) -> None:
         """Learn the families; series whose family changed are forgotten, to be read again."""
@@ -309,7 +319,16 @@ def check_end(lines: Sequence[bytes]) -> None:
         raise wrong_line(behind + 1, lines[behind], "nothing behind '# EOF'")
 
 
-def _as_before(template: _Template, tails: list[bytes]) -> Exposition | None:
+def _split(body: bytes) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    """Lines, what of each stands before its last space, and what behind it."""
+    lines = body.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    parts = [line.rpartition(b" ") for line in lines]
+    return lines, [part[0] for part in parts], [part[2] for part in parts]
+
+
+def _numbers_as_before(template: _Template, tails: list[bytes]) -> Exposition | None:
     """The numbers of a body that is as the last one; None where a line needs care."""
     if tuple(compress(tails, template.is_other)) != template.others:
         return None

@@ -11,6 +11,7 @@ from fleet.errors import InvalidInputError, PermanentError
 from resources.clock import SystemClock
 from resources.metrics import scraper as scraper_module
 from resources.metrics.scrape import ScrapeSource
+from resources.metrics.scrape_connection import Answer
 from resources.metrics.scraper import allow_open_files
 from tests.resources.metrics.scraping import (
     answering,
@@ -52,6 +53,34 @@ def test_a_unix_socket_is_scraped(tmp_path: Path) -> None:
     assert values(piece, "a") == {str(path): 1.0}
     assert values(piece, "up") == {str(path): 1.0, "none": 0.0}
     assert "cannot be reached: No such file" in piece.problems[0]
+
+
+def test_only_what_is_new_in_a_body_is_read_beside_the_loop(
+    server: ExposingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small body that is as the one before but for its numbers is read at once, and the same."""
+    handed: list[bytes] = []
+    read = scraper_module.Scraper._parsed
+
+    def seen(self: scraper_module.Scraper, state: object, answer: Answer, *rest: object) -> object:
+        handed.append(answer.body)
+        return read(self, state, answer, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(scraper_module.Scraper, "_parsed", seen)
+    long = "".join(f'b{{n="{number:05d}"}} 1\n' for number in range(5_000))
+    bodies = ["a 1\n", "a 2\n", "a 3\nb 1\n", "a 4\nb 2\n", "a x\n", "a 5\n", long, long]
+    found = []
+    with ScrapeSource([target(f"{server.url}/")], SystemClock()) as source:
+        for body in bodies:
+            server.expose("/", body)
+            (piece,) = source.read(0, 0)
+            (up,) = values(piece, "up").values()
+            found.append((up, *values(piece, "a").values()))
+    assert found == [
+        (1.0, 1.0), (1.0, 2.0), (1.0, 3.0), (1.0, 4.0), (0.0, "stale"), (1.0, 5.0), (1.0, "stale"),
+        (1.0,),
+    ]  # fmt: skip
+    assert handed == [bodies[at].encode() for at in (0, 2, 4, 5, 6, 7)]
 
 
 def test_connections_are_kept_from_scrape_to_scrape(server: ExposingServer) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fleet.errors import InvalidInputError
 from fleet.metrics.exposition.exposed import NO_TIMESTAMP, Exposition
 from fleet.metrics.exposition.families import HELP_MAX_CHARS
 from fleet.metrics.exposition.lines import LINE_MAX_BYTES
+from fleet.metrics.exposition.numbers import ExpositionFormat
 from fleet.metrics.exposition.parser import CACHE_SLACK, ExpositionParser
 from fleet.metrics.labels import labels_text
 from fleet.metrics.samples import MetricType
@@ -28,6 +33,36 @@ def test_the_same_series_again_give_the_same_array_of_identities() -> None:
     assert second.series_ids is first.series_ids
     assert [row[2] for row in rows(second)] == [3.0, "NaN"]
     assert kept.parse(b"# HELP a b\na 3\n").series_ids is not first.series_ids
+
+
+LINES = ["a 1", "a 2", "a NaN", "a x", "a 1 1000", "a 1 2000", 'b{c="d"} 3', 'b{c="d e"} 4']
+LINES += ["# HELP a b", "# HELP a c", "# TYPE a counter", "", "a_created 5", 'a 1 # {t="1"} 2']
+BODIES = st.lists(st.sampled_from(LINES), max_size=4).map(lambda lines: "\n".join(lines).encode())
+
+
+@given(BODIES, BODIES, st.sampled_from([TEXT, OPENMETRICS]))
+def test_what_is_read_as_before_is_what_a_parser_that_knows_nothing_reads(
+    first: bytes, second: bytes, form: ExpositionFormat
+) -> None:
+    """Or it is not read at all, and the parser reads it then as any other body."""
+    if form is OPENMETRICS:
+        first, second = first + b"\n# EOF\n", second + b"\n# EOF\n"
+    kept = ExpositionParser(form)
+    with suppress(InvalidInputError):
+        kept.parse(first)
+    found = kept.parse_as_before(second)
+    if found is None:
+        with suppress(InvalidInputError):
+            found = kept.parse(second)
+    if found is None:
+        with pytest.raises(InvalidInputError):
+            ExpositionParser(form).parse(second)
+    else:
+        fresh = ExpositionParser(form).parse(second)
+        assert rows(found) == rows(fresh)
+        assert (found.lines, found.repeated, found.exemplars) == (
+            fresh.lines, fresh.repeated, fresh.exemplars,
+        )  # fmt: skip
 
 
 def test_of_repeated_samples_the_first_counts() -> None:
