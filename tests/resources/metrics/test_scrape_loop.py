@@ -224,7 +224,11 @@ def test_targets_can_be_replaced_while_the_loop_runs(server: ExposingServer) -> 
         await running
 
     looped(work)
+    late = (f"{server.url}/: no whole answer within 0.1 s",)  # of a quick one, on a busy machine
     assert all(
-        result.up or not len(result.batch) or is_stale(result.batch.values).all()
+        result.up
+        or not len(result.batch)
+        or is_stale(result.batch.values).all()
+        or result.problems == late
         for result in taken
     )
