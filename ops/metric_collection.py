@@ -12,13 +12,14 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+from weakref import WeakValueDictionary
 
 from fleet.alerts.groups import GroupProgram, GroupState
 from fleet.errors import InvalidInputError, StateroomError
 from fleet.metrics.exported.collection import CollectionFacts, RuleGroupFacts
 from fleet.metrics.recent_samples import RecentSamples
 from fleet.metrics.samples import SampleBatch, SeriesInfo, distinct
-from fleet.metrics.scraped_target import ScrapeResult
+from fleet.metrics.scraped_target import SaidOfSeries, ScrapeResult
 from fleet.ports.clock import Clock
 from fleet.ports.metric_store import MetricStore
 from ops.alert_evaluator import AlertTick
@@ -32,9 +33,6 @@ COMMIT_S = 15.0
 """Between two commits: a batch of a whole round of scrapes is one small part per shard."""
 WAITING_MAX = 20_000_000
 """Samples that wait for a store that is away: 480 MB."""
-UNTOLD_COMMITS = 20
-"""A scrape that says of its series what was stored within so many commits is not told again: what
-millions of series are takes ten times as long to look through as their samples."""
 
 _log = logging.getLogger(__name__)
 
@@ -91,9 +89,9 @@ class MetricCollection:
         self._lock = threading.Lock()
         self._taken: list[ScrapeResult] = []
         self._waiting: list[Waiting] = []
-        self._told: dict[int, _Told] = {}
-        """What the store was told of series: `id` of what a scrape said -> that."""
-        self._commits = 0
+        self._told: WeakValueDictionary[int, SaidOfSeries] = WeakValueDictionary()
+        """What the store was told of series, by `id`, while a target says it still: what millions
+        of series are takes ten times as long to look through as their samples."""
         self._problem = ""
         self.evaluator: Evaluator | None = None
         """Evaluates rules after each commit; None: there are none."""
@@ -133,7 +131,9 @@ class MetricCollection:
                 break
             self._seen = commit.number if self._seen is None else self._seen
             del self._waiting[0]
-            self._note_told(first.explained)
+            for one in first.explained:
+                if isinstance(one, SaidOfSeries):
+                    self._told[id(one)] = one
             self._count(samples=len(first.batch))
         if not problem:
             problem = self._look_at_others()
@@ -164,14 +164,6 @@ class MetricCollection:
         if not refused.explained:
             return self._without_refused(refused, error)
         return [Waiting(refused.name, replace(refused.batch, series=_union(refused.explained)))]
-
-    def _note_told(self, explained: Sequence[Mapping[int, SeriesInfo]]) -> None:
-        """The store knows this; what no scrape has said for long is forgotten."""
-        self._commits += 1
-        self._told.update((id(one), _Told(one, self._commits)) for one in explained)
-        if self._commits % UNTOLD_COMMITS == 0:
-            since = self._commits - UNTOLD_COMMITS
-            self._told = {key: one for key, one in self._told.items() if one.commit > since}
 
     def _without_refused(self, refused: Waiting, error: StateroomError) -> list[Waiting]:
         """Two halves of a batch, so that one wrong series keeps no other out; none of a single one.
@@ -246,14 +238,6 @@ class MetricCollection:
         with self._lock:
             counts = {name: getattr(self._facts, name) + value for name, value in more.items()}
             self._facts = self._facts._replace(**counts)
-
-
-class _Told(NamedTuple):
-    """What a scrape said of its series, kept so that no other object gets its `id`."""
-
-    series: Mapping[int, SeriesInfo]
-    commit: int
-    """Number of the last commit whose samples it was about."""
 
 
 def _union(explained: Iterable[Mapping[int, SeriesInfo]]) -> dict[int, SeriesInfo]:

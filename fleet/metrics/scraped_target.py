@@ -50,6 +50,12 @@ REPORTS = (
 )
 
 
+class SaidOfSeries(dict[int, SeriesInfo]):
+    """What a scrape says of its series; lives until its target says something else."""
+
+    __slots__ = ("__weakref__",)
+
+
 class ScrapeResult(NamedTuple):
     """What a scrape gave."""
 
@@ -283,7 +289,7 @@ class _Columns:
         self._ids: list[Int64Array] = []
         self._times: list[Int64Array] = []
         self._values: list[FloatArray] = []
-        self._series: dict[int, SeriesInfo] = {}
+        self._series = SaidOfSeries()
 
     def add(
         self,
